@@ -1,0 +1,38 @@
+# Every target does its own set-up: python3.11, make and git are all a machine needs.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test verify lint format type bench clean
+
+$(READY): pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)
+
+demo: $(READY)  ## the main job: an LCEL chain over a batch, with every strategy
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(READY)  ## the default tests (minutes)
+	$(BIN)/python -m pytest -m "not slow and not bench" $(ARGS)
+
+verify: $(READY)  ## slow measurements: violation rates at the worst case
+	$(BIN)/python -m pytest -m slow -s $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)  ## side-by-side ratios, printed
+	$(BIN)/python -m pytest tests/benchmarks -m bench -s $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

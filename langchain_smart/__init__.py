@@ -1,0 +1,1 @@
+"""LangChain models that answer as the reference would, for less."""

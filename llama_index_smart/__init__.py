@@ -1,0 +1,1 @@
+"""LlamaIndex models that answer as the reference would, for less."""

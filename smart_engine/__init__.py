@@ -1,0 +1,102 @@
+"""The decisions of SMART: profiling, guarantees and model mixes, without any I/O.
+
+Names load when they are first used, so that `import smart_engine` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smart_engine.calls import Call, Failure, Outcome, Served
+    from smart_engine.certificate import Certificate, Evidence, Spend
+    from smart_engine.equivalence import (
+        Equivalence,
+        Exact,
+        Judged,
+        Label,
+        Normalized,
+        Number,
+    )
+    from smart_engine.errors import (
+        InvalidInputError,
+        MissingExtraError,
+        ProtocolError,
+        SmartError,
+        UnparseableAnswerError,
+    )
+    from smart_engine.guarantee import Guarantee
+    from smart_engine.pricing import Price, Usage
+    from smart_engine.replay import replay
+    from smart_engine.session import BatchSession
+    from smart_engine.tiers import Tier
+    from smart_engine.traces import Trace
+
+_HOME = {
+    "BatchSession": "session",
+    "Call": "calls",
+    "Certificate": "certificate",
+    "Equivalence": "equivalence",
+    "Evidence": "certificate",
+    "Exact": "equivalence",
+    "Failure": "calls",
+    "Guarantee": "guarantee",
+    "InvalidInputError": "errors",
+    "Judged": "equivalence",
+    "Label": "equivalence",
+    "MissingExtraError": "errors",
+    "Normalized": "equivalence",
+    "Number": "equivalence",
+    "Outcome": "calls",
+    "Price": "pricing",
+    "ProtocolError": "errors",
+    "Served": "calls",
+    "SmartError": "errors",
+    "Spend": "certificate",
+    "Tier": "tiers",
+    "Trace": "traces",
+    "UnparseableAnswerError": "errors",
+    "Usage": "pricing",
+    "replay": "replay",
+}
+
+__all__ = [
+    "BatchSession",
+    "Call",
+    "Certificate",
+    "Equivalence",
+    "Evidence",
+    "Exact",
+    "Failure",
+    "Guarantee",
+    "InvalidInputError",
+    "Judged",
+    "Label",
+    "MissingExtraError",
+    "Normalized",
+    "Number",
+    "Outcome",
+    "Price",
+    "ProtocolError",
+    "Served",
+    "SmartError",
+    "Spend",
+    "Tier",
+    "Trace",
+    "UnparseableAnswerError",
+    "Usage",
+    "replay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the file it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'smart_engine' has no attribute {name!r}")
+    return getattr(import_module(f"smart_engine.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

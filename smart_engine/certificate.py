@@ -1,0 +1,145 @@
+"""The record of what was promised, what was seen, and what follows."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Certificate", "Evidence", "Spend", "Verdict"]
+
+Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
+"""What profiling concluded of a candidate. `too dear`: serving by it would cost no
+less than by the reference or by an admitted candidate."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(_Record):
+    """What profiling has shown of one candidate.
+
+    Attributes:
+        model: Name of the candidate.
+        draws: Randomly drawn items on which it was compared with the reference.
+        errors: How many of those answers were not equivalent.
+        mean_cost: Mean cost of serving one item by it, in USD, escalations included.
+        verdict: What was concluded.
+    """
+
+    model: str
+    draws: int
+    errors: int
+    mean_cost: float
+    verdict: Verdict
+
+
+class Spend(_Record):
+    """What one model was asked and what it cost.
+
+    Attributes:
+        calls: Calls made, failed ones included.
+        failures: Calls that brought no usable answer.
+        cost: USD spent, failed calls included.
+        input_tokens: Input tokens reported.
+        output_tokens: Output tokens reported.
+    """
+
+    calls: int = 0
+    failures: int = 0
+    cost: float = 0.0
+    input_tokens: float = 0
+    output_tokens: float = 0
+
+    def __add__(self, other: Spend) -> Spend:
+        """Return both together."""
+        return Spend(
+            calls=self.calls + other.calls,
+            failures=self.failures + other.failures,
+            cost=self.cost + other.cost,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
+
+class Certificate(_Record):
+    """What was promised for a batch, what was seen, and what follows.
+
+    Attributes:
+        format: Version of this record.
+        strategy: Strategy that decided.
+        looks: How repeated looks at the evidence were treated.
+        level: One-sided error probability of one look at one candidate.
+        seed: Seed of all randomness.
+        items: Number of items, N.
+        max_disagreement: Largest tolerated share of differing answers, δ.
+        confidence: Probability with which that holds, γ.
+        budget: Number of differing answers allowed, B = ⌊δN⌋.
+        equivalence: When two answers count as the same.
+        reference: Name of the reference.
+        evidence: What profiling has shown of each candidate.
+        profiled: Items drawn and answered by the reference in order to learn.
+        served: Model → items answered by it.
+        escalated: Items passed to the reference because the chosen model failed.
+        unanswered: Items for which the reference itself failed.
+        spend: Model → what it was asked and what it cost.
+        reference_only_cost: What the reference alone would have cost, in USD,
+            estimated by its mean cost on the items it was paid for; None if it was
+            never paid.
+        valid: Whether the stated confidence is kept at the worst case. It is not
+            with the paper's repeated looks.
+    """
+
+    format: Literal[1] = 1
+    strategy: str
+    looks: str
+    level: float | None
+    seed: int
+    items: int
+    max_disagreement: float
+    confidence: float
+    budget: int
+    equivalence: str
+    reference: str
+    evidence: tuple[Evidence, ...]
+    profiled: int
+    served: dict[str, int]
+    escalated: int
+    unanswered: int
+    spend: dict[str, Spend]
+    reference_only_cost: float | None
+    valid: bool
+
+    @property
+    def id(self) -> str:
+        """Short fingerprint of the whole record."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def cost(self) -> float:
+        """USD spent on the batch by all models."""
+        return sum(spend.cost for spend in self.spend.values())
+
+    @property
+    def saved(self) -> float | None:
+        """USD saved against the reference alone (estimated), None if unknown."""
+        if self.reference_only_cost is None:
+            return None
+        return self.reference_only_cost - self.cost
+
+    @property
+    def claim(self) -> str:
+        """What follows, in one sentence."""
+        promise = (
+            f"at most {self.budget} of {self.items} answers "
+            f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "
+            f"by the rule '{self.equivalence}'"
+        )
+        if self.valid:
+            return f"With probability at least {self.confidence:.4g}, {promise}."
+        return (
+            f"Aimed at {self.confidence:.4g} but not kept at the worst case "
+            f"(looks='{self.looks}'): {promise}."
+        )

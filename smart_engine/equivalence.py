@@ -1,0 +1,262 @@
+"""When two answers mean the same.
+
+An equivalence has two steps: `parse` turns an answer into what is compared, and
+refuses an answer it cannot read; `same` compares two parsed answers. A plain
+function of two answers is accepted wherever an equivalence is.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+
+__all__ = [
+    "Equivalence",
+    "EquivalenceLike",
+    "Exact",
+    "Judged",
+    "Label",
+    "Normalized",
+    "Number",
+    "as_equivalence",
+]
+
+
+@runtime_checkable
+class Equivalence(Protocol):
+    """When two answers mean the same."""
+
+    @property
+    def name(self) -> str:
+        """How certificates call this equivalence, its settings included."""
+        ...
+
+    def parse(self, answer: Any) -> Any:
+        """Return what is compared.
+
+        Raises:
+            UnparseableAnswerError: If the answer cannot be read.
+        """
+        ...
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether two parsed answers mean the same."""
+        ...
+
+
+EquivalenceLike = Equivalence | Callable[[Any, Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Answers are the same when they are equal (`==`).
+
+    Example:
+        ```python
+        assert not Exact().same("Spam", "spam")
+        ```
+    """
+
+    name: str = "exact"
+
+    def parse(self, answer: Any) -> Any:
+        """Return the answer as it is."""
+        return answer
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both are equal."""
+        return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalized:
+    """Texts are the same but for case, Unicode form, white space and outer marks.
+
+    Punctuation at both ends goes, inner punctuation stays: `"Yes."` is `"yes"`,
+    `"1.5"` is not `"15"`.
+
+    Example:
+        ```python
+        rule = Normalized()
+        assert rule.same(rule.parse("  Spam!"), rule.parse("spam"))
+        ```
+    """
+
+    name: str = "normalized text"
+
+    def parse(self, answer: Any) -> str:
+        """Return the text folded."""
+        text = unicodedata.normalize("NFKC", str(answer)).casefold()
+        return " ".join(text.split()).strip(string.punctuation + string.whitespace)
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both folded texts are equal."""
+        return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Answers are the same when they name the same one of a few labels.
+
+    The answer may be the label itself or a sentence in which exactly one of the
+    labels appears as a word. Anything else cannot be read: a candidate's item
+    then escalates to the reference.
+
+    Args:
+        labels: The labels, in any case, each once.
+
+    Raises:
+        InvalidInputError: If fewer than two distinct labels are given.
+
+    Example:
+        ```python
+        rule = Label(["spam", "ham"])
+        assert rule.parse("This is **Spam**.") == "spam"
+        ```
+    """
+
+    labels: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Check the labels and keep them folded."""
+        fold = Normalized().parse
+        given = [] if isinstance(self.labels, str) else list(self.labels)
+        folded = tuple(fold(label) for label in given)
+        if len(set(folded)) < 2 or len(set(folded)) < len(folded) or "" in folded:
+            hint = "give at least two distinct labels, such as ['spam', 'ham']"
+            raise InvalidInputError("Label.labels", self.labels, hint)
+        object.__setattr__(self, "labels", folded)
+
+    @property
+    def name(self) -> str:
+        """Name with the labels."""
+        return f"label of {', '.join(self.labels)}"
+
+    def parse(self, answer: Any) -> str:
+        """Return the one label the answer names."""
+        text = Normalized().parse(answer)
+        if text in self.labels:
+            return text
+        # Longest first, each hit removed: "not spam" must not also count as "spam".
+        found = []
+        for label in sorted(self.labels, key=len, reverse=True):
+            text, hits = re.subn(rf"(?<!\w){re.escape(label)}(?!\w)", " ", text)
+            if hits:
+                found.append(label)
+        if len(found) == 1:
+            return found[0]
+        problem = "no label" if not found else f"several labels ({', '.join(found)})"
+        raise UnparseableAnswerError(f"{problem} in {str(answer)[:80]!r}")
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both name the same label."""
+        return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Answers are the same when their numbers lie within a tolerance.
+
+    The last number in the text counts, as in "… so the answer is 42".
+
+    Args:
+        absolute: Largest absolute difference.
+        relative: Largest difference as a share of the larger number's size.
+
+    Raises:
+        InvalidInputError: If a tolerance is negative.
+
+    Example:
+        ```python
+        rule = Number(absolute=0.01)
+        assert rule.same(rule.parse("about 3.14"), rule.parse("pi = 3.142"))
+        ```
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        for field in ("absolute", "relative"):
+            value = getattr(self, field)
+            if not value >= 0:
+                hint = "a tolerance is zero or more"
+                raise InvalidInputError(f"Number.{field}", value, hint)
+
+    @property
+    def name(self) -> str:
+        """Name with the tolerances."""
+        return f"number within {self.absolute:g} or {self.relative:g} of its size"
+
+    def parse(self, answer: Any) -> float:
+        """Return the last number in the answer."""
+        if isinstance(answer, int | float):
+            return float(answer)
+        # "1,234.5" is one number: commas between groups of three digits go.
+        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(answer))
+        found = re.findall(
+            r"(?:(?<![\w.])[-+])?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", text
+        )
+        if not found:
+            raise UnparseableAnswerError(f"no number in {str(answer)[:80]!r}")
+        return float(found[-1])
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether the numbers lie within the larger of both tolerances."""
+        allowed = max(self.absolute, self.relative * max(abs(left), abs(right)))
+        return bool(abs(left - right) <= allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A plain function of two answers decides.
+
+    Args:
+        judge: Called with two answers; true if they mean the same.
+
+    Example:
+        ```python
+        rule = Judged(lambda left, right: left[:1] == right[:1])
+        assert rule.same("yes", "yep")
+        ```
+    """
+
+    judge: Callable[[Any, Any], bool]
+
+    @property
+    def name(self) -> str:
+        """Qualified name of the function."""
+        label = getattr(self.judge, "__qualname__", type(self.judge).__qualname__)
+        return f"function {label}"
+
+    def parse(self, answer: Any) -> Any:
+        """Return the answer as it is."""
+        return answer
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Ask the function."""
+        return bool(self.judge(left, right))
+
+
+def as_equivalence(given: EquivalenceLike) -> Equivalence:
+    """Return an equivalence; a plain function becomes one.
+
+    Raises:
+        InvalidInputError: If it is neither an equivalence nor callable.
+    """
+    if isinstance(given, Equivalence):
+        return given
+    if callable(given):
+        return Judged(given)
+    hint = (
+        "use Normalized(), Exact(), Label([...]), Number(...), or a function of two "
+        "answers that returns whether they mean the same"
+    )
+    raise InvalidInputError("equivalence", given, hint)

@@ -1,0 +1,69 @@
+"""Every error the engine raises on purpose; each names the field and the way out."""
+
+from __future__ import annotations
+
+__all__ = [
+    "InvalidInputError",
+    "MissingExtraError",
+    "ProtocolError",
+    "SmartError",
+    "UnparseableAnswerError",
+]
+
+
+class SmartError(Exception):
+    """Base class of all errors this package raises on purpose."""
+
+
+class InvalidInputError(SmartError, ValueError):
+    """An argument cannot be used.
+
+    Args:
+        field: Name of the argument as the user wrote it.
+        value: The value that was given.
+        hint: What is allowed, or what to do instead.
+
+    Example:
+        ```python
+        error = InvalidInputError("confidence", 95, "use a share such as 0.95")
+        assert str(error) == "confidence=95: use a share such as 0.95"
+        ```
+    """
+
+    def __init__(self, field: str, value: object, hint: str) -> None:
+        """Keep the parts beside the message, for callers that inspect them."""
+        super().__init__(f"{field}={value!r}: {hint}")
+        self.field = field
+        self.value = value
+        self.hint = hint
+
+
+class ProtocolError(SmartError, RuntimeError):
+    """A session was driven in a way its contract forbids."""
+
+
+class UnparseableAnswerError(SmartError, ValueError):
+    """An equivalence cannot read an answer; a candidate's item then escalates."""
+
+
+class MissingExtraError(SmartError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        extra: The extra of `smart-llm` that brings it.
+        needed_for: What was being used.
+
+    Example:
+        ```python
+        error = MissingExtraError("cli", "the `smart` command")
+        assert "pip install 'smart-llm[cli]'" in str(error)
+        ```
+    """
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        """Say what to run."""
+        super().__init__(
+            f"{needed_for} needs an optional dependency. "
+            f"Run: pip install 'smart-llm[{extra}]'"
+        )
+        self.extra = extra

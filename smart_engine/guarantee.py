@@ -1,0 +1,63 @@
+"""What is promised: ⟨max_disagreement, confidence⟩, and nothing about how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from smart_engine.errors import InvalidInputError
+
+__all__ = ["Guarantee"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """At most a share of the answers may differ from the reference's.
+
+    With probability at least `confidence`, at most the share `max_disagreement` of
+    the answers handed out is not equivalent to what the reference would have said.
+
+    The literature's symbols: SMART (Jo & Trummer 2024) writes δ for
+    `max_disagreement` and γ for `confidence`; BARGAIN writes T for
+    1 − `max_disagreement` and δ for 1 − `confidence`.
+
+    Args:
+        max_disagreement: Largest tolerated share of differing answers, in (0, 1).
+        confidence: Probability with which that holds, in (0, 1).
+
+    Raises:
+        InvalidInputError: If either lies outside (0, 1).
+
+    Example:
+        ```python
+        guarantee = Guarantee(max_disagreement=0.05, confidence=0.95)
+        assert guarantee.budget(1_000) == 50
+        ```
+    """
+
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check both shares."""
+        for field, way_out in (
+            ("max_disagreement", "0.05 means 5 % of the answers"),
+            ("confidence", "0.95 means 95 %"),
+        ):
+            value = getattr(self, field)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and 0 < value < 1):
+                hint = f"must be a number between 0 and 1, both excluded; {way_out}"
+                raise InvalidInputError(field, value, hint)
+
+    @property
+    def alpha(self) -> float:
+        """Probability with which the promise may fail: 1 − `confidence`."""
+        return 1.0 - self.confidence
+
+    def budget(self, n_items: int) -> int:
+        """Number of differing answers allowed among `n_items` answers."""
+        # A product such as 0.07 * 100 lands just above 7: floor what is meant.
+        product = self.max_disagreement * n_items
+        nearest = round(product)
+        return nearest if math.isclose(product, nearest) else math.floor(product)

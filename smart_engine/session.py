@@ -1,0 +1,335 @@
+"""`BatchSession`: says which calls to make, records outcomes, hands out answers.
+
+The session keeps the books and decides nothing; a strategy decides. It does no I/O:
+whoever drives it makes the calls, in any order and concurrently, and records each
+outcome. A session is not thread-safe: record from one thread, or hold a lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from smart_engine.batch import ANSWERED, ASKED, FAILED, REFERENCE, UNASKED, Batch
+from smart_engine.calls import Call, Failure, Outcome, Role, Served
+from smart_engine.certificate import Certificate, Spend
+from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
+from smart_engine.errors import InvalidInputError, ProtocolError
+from smart_engine.guarantee import Guarantee
+from smart_engine.looks import LOOKS
+from smart_engine.strategies import Decision, Wave, find_strategy
+from smart_engine.tiers import Tier, check_tiers
+
+__all__ = ["BatchSession"]
+
+
+class BatchSession:
+    """One batch of items, served by several models under a guarantee.
+
+    Args:
+        n_items: Number of items, zero or more.
+        tiers: One reference and at least one candidate.
+        guarantee: What is promised.
+        strategy: `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
+        looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
+        seed: Seed of all randomness. The same seed and outcomes give the same result,
+            in whatever order the outcomes are recorded.
+        equivalence: When two answers mean the same; a plain function will do.
+
+    Raises:
+        InvalidInputError: If an argument cannot be used.
+
+    Example:
+        ```python
+        models = {"big": lambda item: item % 2, "small": lambda item: item % 2}
+        session = BatchSession(
+            n_items=1000,
+            tiers=[Tier("big", role="reference"), Tier("small")],
+            guarantee=Guarantee(max_disagreement=0.05, confidence=0.95),
+        )
+        while calls := session.next_calls():
+            for call in calls:
+                cost = 1.0 if call.tier == "big" else 0.01
+                session.record(call, Outcome(models[call.tier](call.item), cost))
+        assert session.certificate.cost < 200
+        assert [served.answer for served in session.answers[:3]] == [0, 1, 0]
+        ```
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        tiers: Sequence[Tier],
+        guarantee: Guarantee | None = None,
+        *,
+        strategy: str = "mix",
+        looks: str = "corrected",
+        seed: int = 0,
+        equivalence: EquivalenceLike = Exact(),
+    ) -> None:
+        """Check everything before anything is spent."""
+        if not isinstance(n_items, int) or n_items < 0:
+            raise InvalidInputError("n_items", n_items, "a count, zero or more")
+        if looks not in LOOKS:
+            hint = f"choose one of {', '.join(sorted(LOOKS))}"
+            raise InvalidInputError("looks", looks, hint)
+        checked = check_tiers(tiers)
+        self._batch = Batch(n_items, checked, guarantee or Guarantee(), seed)
+        self._index = {tier.name: index for index, tier in enumerate(checked)}
+        self._names = [tier.name for tier in checked]
+        self._equivalence = as_equivalence(equivalence)
+        self._strategy, self._looks, self._seed = strategy, looks, seed
+        self._deciding = find_strategy(strategy)(self._batch, looks)
+        self._decision: Decision | None = None
+        self._profiled = bytearray(n_items)
+        self._in_flight = 0
+        self._escalations: list[int] = []
+        self._tokens = [[0.0, 0.0] for _ in checked]
+        self._errors: dict[tuple[int, int], BaseException] = {}
+        self._certificate: Certificate | None = None
+
+    # -- driving ---------------------------------------------------------------
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now, all at once; never the same twice.
+
+        An empty list means: nothing to start before more outcomes are recorded, or,
+        if `done`, nothing at all.
+        """
+        while self._decision is None and not self._in_flight:
+            try:
+                wave = next(self._deciding)
+            except StopIteration as stop:
+                return self._apply(stop.value)
+            if calls := self._start(wave):
+                return calls
+        calls = [Call(item, self._names[REFERENCE]) for item in self._escalations]
+        self._escalations.clear()
+        self._mark(REFERENCE, (call.item for call in calls))
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought; the order of recording does not matter.
+
+        Args:
+            call: A call that `next_calls` returned.
+            outcome: What it brought, or why it brought nothing.
+
+        Raises:
+            ProtocolError: If that call is not in flight.
+            InvalidInputError: If the cost is not a number of zero or more.
+        """
+        item, name = call
+        tier = self._index.get(name, -1)
+        batch = self._batch
+        if tier < 0 or batch.status[tier][item] != ASKED:
+            raise ProtocolError(f"{call} is not in flight: record each call once")
+        if not 0 <= outcome.cost < float("inf"):
+            hint = "the cost of a call in USD is zero or more"
+            raise InvalidInputError("cost", outcome.cost, hint)
+        batch.costs[tier][item] = outcome.cost
+        if outcome.usage is not None:
+            tokens = self._tokens[tier]
+            tokens[0] += outcome.usage.input_tokens
+            tokens[1] += outcome.usage.output_tokens
+        error = self._keep(tier, item, outcome)
+        batch.status[tier][item] = ANSWERED if error is None else FAILED
+        if error is not None:
+            self._errors[tier, item] = error
+        if batch.status[REFERENCE][item] >= ANSWERED:
+            self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
+        elif error is not None and self._decision is not None:
+            self._escalations.append(item)
+        self._in_flight -= 1
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has its answer."""
+        return (
+            self._decision is not None and not self._in_flight and not self._escalations
+        )
+
+    # -- results ---------------------------------------------------------------
+
+    @property
+    def answers(self) -> list[Served]:
+        """The answer handed out for each item, in the order of the items.
+
+        Raises:
+            ProtocolError: If the session is not done.
+        """
+        self._require_done("answers")
+        return [self._serve(item) for item in range(self._batch.n_items)]
+
+    def bought(self, item: int) -> Iterator[tuple[str, Outcome | Failure]]:
+        """Yield what every model asked about an item brought, by model name."""
+        for tier, name in enumerate(self._names):
+            status = self._batch.status[tier][item]
+            cost = self._batch.costs[tier][item]
+            if status == ANSWERED:
+                yield name, Outcome(self._batch.answers[tier][item], cost)
+            elif status == FAILED:
+                yield name, Failure(self._errors[tier, item], cost)
+
+    @property
+    def spend(self) -> dict[str, Spend]:
+        """What each model was asked and what it cost, so far."""
+        table = {}
+        for tier, name in enumerate(self._names):
+            status = np.frombuffer(self._batch.status[tier], np.uint8)
+            table[name] = Spend(
+                calls=int((status >= ANSWERED).sum()),
+                failures=int((status == FAILED).sum()),
+                cost=float(np.frombuffer(self._batch.costs[tier]).sum()),
+                input_tokens=self._tokens[tier][0],
+                output_tokens=self._tokens[tier][1],
+            )
+        return table
+
+    @property
+    def certificate(self) -> Certificate:
+        """What was promised, what was seen, and what follows.
+
+        Raises:
+            ProtocolError: If the session is not done.
+        """
+        if self._certificate is None:
+            self._certificate = self._certify(self._require_done("certificate"))
+        return self._certificate
+
+    # -- book-keeping ----------------------------------------------------------
+
+    def _start(self, wave: Wave) -> list[Call]:
+        """Turn a wave into calls, leaving out what was asked before."""
+        calls = []
+        for tier in wave.tiers:
+            status, name = self._batch.status[tier], self._names[tier]
+            fresh = [item for item in wave.items.tolist() if status[item] == UNASKED]
+            self._mark(tier, fresh)
+            calls.append([Call(item, name) for item in fresh])
+        if REFERENCE in wave.tiers:
+            for item in wave.items.tolist():
+                self._profiled[item] = 1
+        # Item by item, so that an item's calls run side by side.
+        rows = itertools.zip_longest(*calls)
+        return [call for row in rows for call in row if call is not None]
+
+    def _apply(self, decision: Decision) -> list[Call]:
+        """Start the calls that the decision still needs."""
+        self._decision = decision
+        status = [np.frombuffer(s, np.uint8) for s in self._batch.status]
+        settled = status[REFERENCE] >= ANSWERED
+        calls: list[Call] = []
+        for tier, name in enumerate(self._names):
+            mine = (decision.route == tier) & ~settled
+            fresh = np.flatnonzero(mine & (status[tier] == UNASKED)).tolist()
+            self._mark(tier, fresh)
+            calls.extend([Call(item, name) for item in fresh])
+            failed = np.flatnonzero(mine & (status[tier] == FAILED)).tolist()
+            self._escalations.extend(failed)
+        return calls or self.next_calls()
+
+    def _mark(self, tier: int, items: Iterator[int] | list[int]) -> None:
+        """Note that these calls are in flight."""
+        status = self._batch.status[tier]
+        for item in items:
+            status[item] = ASKED
+            self._in_flight += 1
+
+    def _keep(
+        self, tier: int, item: int, outcome: Outcome | Failure
+    ) -> BaseException | None:
+        """Keep an answer; return why it cannot be used, if so."""
+        if isinstance(outcome, Failure):
+            return outcome.error
+        self._batch.answers[tier][item] = outcome.answer
+        if tier != REFERENCE:
+            try:
+                self._equivalence.parse(outcome.answer)
+            except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
+                return error
+        return None
+
+    def _compare(self, item: int, candidates: Sequence[int]) -> None:
+        """Note which candidates' answers to this item are wrong."""
+        batch, rule = self._batch, self._equivalence
+        if batch.status[REFERENCE][item] == FAILED:
+            for tier in candidates:
+                batch.wrong[tier][item] = 1
+            return
+        right = batch.answers[REFERENCE][item]
+        for tier in candidates:
+            if batch.status[tier][item] == ANSWERED:
+                try:
+                    same = rule.same(
+                        rule.parse(batch.answers[tier][item]), rule.parse(right)
+                    )
+                except Exception:  # noqa: BLE001 - what cannot be compared is not the same
+                    same = False
+                batch.wrong[tier][item] = not same
+
+    def _serve(self, item: int) -> Served:
+        """Return the answer handed out for an item."""
+        batch = self._batch
+        cost = sum(costs[item] for costs in batch.costs)
+        asked = batch.status[REFERENCE][item]
+        if asked == UNASKED:
+            tier = int(self._require_done("answers").route[item])
+            name = self._names[tier]
+            return Served(item, name, "applied", batch.answers[tier][item], cost)
+        role: Role = "applied"
+        if self._profiled[item]:
+            role = "profiled"
+        elif self._escalated(item):
+            role = "escalated"
+        error = self._errors.get((REFERENCE, item))
+        name = self._names[REFERENCE]
+        return Served(item, name, role, batch.answers[REFERENCE][item], cost, error)
+
+    def _escalated(self, item: int) -> bool:
+        """Whether the chosen model failed on this item."""
+        route = self._require_done("answers").route[item]
+        return bool(route != REFERENCE and self._batch.status[route][item] == FAILED)
+
+    def _require_done(self, what: str) -> Decision:
+        """Return the decision of a finished session."""
+        if self._decision is None or not self.done:
+            hint = "record every call until next_calls() returns none and done is true"
+            raise ProtocolError(f"{what} of an unfinished session: {hint}")
+        return self._decision
+
+    def _certify(self, decision: Decision) -> Certificate:
+        """Write the certificate."""
+        batch, guarantee = self._batch, self._batch.guarantee
+        spend = self.spend
+        reference = self._names[REFERENCE]
+        asked = np.frombuffer(batch.status[REFERENCE], np.uint8)
+        profiled = np.frombuffer(self._profiled, np.uint8).astype(bool)
+        by_reference = asked != UNASKED
+        tiers = np.where(by_reference, REFERENCE, decision.route)
+        counts = np.bincount(tiers, minlength=len(self._names)).tolist()
+        paid = spend[reference].calls
+        mean = spend[reference].cost / paid if paid else None
+        escalated = by_reference & ~profiled & (decision.route != REFERENCE)
+        return Certificate(
+            strategy=self._strategy,
+            looks=self._looks,
+            level=decision.level,
+            seed=self._seed,
+            items=batch.n_items,
+            max_disagreement=guarantee.max_disagreement,
+            confidence=guarantee.confidence,
+            budget=guarantee.budget(batch.n_items),
+            equivalence=self._equivalence.name,
+            reference=reference,
+            evidence=tuple(decision.evidence),
+            profiled=int(profiled.sum()),
+            served=dict(zip(self._names, counts, strict=True)),
+            escalated=int(escalated.sum()),
+            unanswered=int((asked == FAILED).sum()),
+            spend=spend,
+            reference_only_cost=None if mean is None else mean * batch.n_items,
+            valid=self._looks != "paper" or decision.level is None,
+        )

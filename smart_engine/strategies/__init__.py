@@ -1,0 +1,31 @@
+"""The strategies by name; each is one file that reads from top to bottom."""
+
+from __future__ import annotations
+
+from smart_engine.errors import InvalidInputError
+from smart_engine.strategies._base import Decision, Strategy, Wave
+from smart_engine.strategies.efficient import efficient
+from smart_engine.strategies.exhaustive import exhaustive
+from smart_engine.strategies.mix import mix
+from smart_engine.strategies.reference import reference
+
+__all__ = ["STRATEGIES", "Decision", "Strategy", "Wave", "find_strategy"]
+
+STRATEGIES: dict[str, Strategy] = {
+    "reference": reference,
+    "exhaustive": exhaustive,
+    "efficient": efficient,
+    "mix": mix,
+}
+
+
+def find_strategy(name: str) -> Strategy:
+    """Return the strategy of that name.
+
+    Raises:
+        InvalidInputError: If there is none.
+    """
+    if name not in STRATEGIES:
+        hint = f"choose one of {', '.join(STRATEGIES)}"
+        raise InvalidInputError("strategy", name, hint)
+    return STRATEGIES[name]

@@ -1,0 +1,27 @@
+"""`exhaustive`: profile until the cheapest candidate that qualifies is known."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from smart_engine.batch import Batch
+from smart_engine.looks import Looks
+from smart_engine.strategies._base import Decision, Wave
+from smart_engine.strategies.profiling import GoesOn, profile
+
+__all__ = ["exhaustive"]
+
+
+def exhaustive(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+    """Profile whatever it costs, then apply the cheapest admitted candidate.
+
+    Source: Jo & Trummer 2024, profiling of all models.
+    """
+    result = yield from profile(batch, looks, _always)
+    return result.decide(result.cheapest_admitted())
+
+
+def _always(looks: Looks) -> GoesOn:
+    """Never stop for cost."""
+    del looks
+    return lambda _look, _undecided, _reference_cost, _cost_now: True
