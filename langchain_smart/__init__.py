@@ -1,1 +1,58 @@
-"""LangChain models that answer as the reference would, for less."""
+"""LangChain models that answer as the reference would, for less.
+
+Names load when they are first used; they need the extra `langchain`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from smart_engine import (
+    Certificate,
+    Exact,
+    Guarantee,
+    Label,
+    Normalized,
+    Number,
+    Price,
+    Report,
+)
+
+if TYPE_CHECKING:
+    from langchain_smart.chat_model import SmartChatModel
+    from langchain_smart.recorded import RecordedChatModel
+
+_HOME = {"RecordedChatModel": "recorded", "SmartChatModel": "chat_model"}
+
+__all__ = [
+    "Certificate",
+    "Exact",
+    "Guarantee",
+    "Label",
+    "Normalized",
+    "Number",
+    "Price",
+    "RecordedChatModel",
+    "Report",
+    "SmartChatModel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the file it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'langchain_smart' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"langchain_smart.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        from smart_engine.errors import MissingExtraError
+
+        if (error.name or "").split(".")[0] != "langchain_core":
+            raise
+        raise MissingExtraError("langchain", f"langchain_smart.{name}") from error
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

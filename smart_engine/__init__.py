@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from smart_engine.guarantee import Guarantee
     from smart_engine.pricing import Price, Usage
     from smart_engine.replay import replay
+    from smart_engine.report import Ledger, Report
     from smart_engine.session import BatchSession
     from smart_engine.tiers import Tier
     from smart_engine.traces import Trace
@@ -45,12 +46,14 @@ _HOME = {
     "InvalidInputError": "errors",
     "Judged": "equivalence",
     "Label": "equivalence",
+    "Ledger": "report",
     "MissingExtraError": "errors",
     "Normalized": "equivalence",
     "Number": "equivalence",
     "Outcome": "calls",
     "Price": "pricing",
     "ProtocolError": "errors",
+    "Report": "report",
     "Served": "calls",
     "SmartError": "errors",
     "Spend": "certificate",
@@ -73,12 +76,14 @@ __all__ = [
     "InvalidInputError",
     "Judged",
     "Label",
+    "Ledger",
     "MissingExtraError",
     "Normalized",
     "Number",
     "Outcome",
     "Price",
     "ProtocolError",
+    "Report",
     "Served",
     "SmartError",
     "Spend",

@@ -9,8 +9,10 @@ suggested `candidates` and `prices_usd_per_million_tokens`.
 from __future__ import annotations
 
 import gzip
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,18 @@ class Trace:
             row.confidence.get(model),
         )
 
+    def find(self, prompt: str) -> int | None:
+        """Return the item whose recorded input a prompt is, or contains.
+
+        The longest contained input wins. Where no input was recorded, the item's id
+        takes its place; items that share an input are found as the first of them.
+        """
+        return self._inputs.find(prompt)
+
+    @cached_property
+    def _inputs(self) -> _Inputs:
+        return _Inputs([row.input or row.item_id for row in self.rows])
+
     def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
         """All outcomes by model; recorded ones are the same for every seed."""
         del seed
@@ -153,6 +167,36 @@ class Trace:
             model: [self.outcome(item, model) for item in range(len(self.rows))]
             for model in (self.reference, *self.candidates)
         }
+
+
+class _Inputs:
+    """Finds the recorded input in a prompt, without trying them all."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Index the inputs."""
+        self._item: dict[str, int] = {}
+        for item, text in enumerate(texts):
+            self._item.setdefault(text, item)
+        # All inputs by their first few characters: a prompt is scanned once, and
+        # only inputs that begin where the scan stands are compared.
+        self._head = min([16, *(len(text) for text in self._item if text)])
+        self._starting = defaultdict[str, list[str]](list)
+        for text in sorted(self._item, key=len, reverse=True):
+            self._starting[text[: self._head]].append(text)
+
+    def find(self, prompt: str) -> int | None:
+        """Return the item whose input the prompt is, or the longest it contains."""
+        if prompt in self._item:
+            return self._item[prompt]
+        best = ""
+        for start in range(len(prompt) - self._head + 1):
+            for text in self._starting.get(prompt[start : start + self._head], ()):
+                if len(text) <= len(best):
+                    break
+                if prompt.startswith(text, start):
+                    best = text
+                    break
+        return self._item[best] if best else None
 
 
 @dataclass(frozen=True)

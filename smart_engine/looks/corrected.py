@@ -30,7 +30,9 @@ from smart_engine.tails import (
 
 __all__ = ["CorrectedLooks"]
 
-_FIRST = 10
+_FIRST = _STEP = 32
+"""Sizes are multiples of this, so that concurrent calls come in full rounds."""
+
 _GROWTH = 4 / 3
 """Next look at 4/3 of the items. Later looks overshoot, more looks cost level; the
 sum of both hardly changes between 1.2 and 1.5."""
@@ -54,9 +56,13 @@ class CorrectedLooks:
         """Fix the schedule, then tabulate both thresholds."""
         self._n_items = n_items
         self._budget = guarantee.budget(n_items)
+        # So early that not even a flawless record could admit, looks only rule out.
+        pointless = -np.log(guarantee.alpha) / guarantee.max_disagreement
         sizes = [min(_FIRST, n_items)]
         while sizes[-1] < n_items:
-            sizes.append(min(n_items, int(np.ceil(sizes[-1] * _GROWTH))))
+            growth = 2 if sizes[-1] < pointless else _GROWTH
+            rounded = int(np.ceil(sizes[-1] * growth / _STEP)) * _STEP
+            sizes.append(min(n_items, rounded))
         self.schedule = np.array(sizes, np.int64)
         self.level = guarantee.alpha / (n_candidates * len(sizes))
         table = _acceptance(n_items, self._budget, self.level, tuple(sizes))

@@ -1,0 +1,136 @@
+"""Drives a session: makes its calls concurrently and records what they bring.
+
+Both drivers do the same, with threads and with tasks: workers take calls from one
+queue and put outcomes into another; only the driver touches the session. Whatever
+ends a drive, outcomes that have arrived are recorded first: they were paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+
+from langchain_smart.runs import quiet_context, silence_ambient_handlers
+from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.session import BatchSession
+
+__all__ = ["adrive", "drive"]
+
+Result = tuple[Call, Outcome | Failure]
+
+
+def drive(
+    session: BatchSession,
+    begin: Callable[[int], None],
+    ask: Callable[[Call], Outcome | Failure],
+    max_concurrency: int,
+) -> None:
+    """Run a session to its end with threads.
+
+    Args:
+        session: The session.
+        begin: Called with an item before each of its calls is handed to a worker.
+        ask: Makes one call, in a worker thread; what it raises fails that call.
+        max_concurrency: Most calls in flight at once.
+    """
+    todo: SimpleQueue[Call | None] = SimpleQueue()
+    results: SimpleQueue[Result] = SimpleQueue()
+
+    def work() -> None:
+        while (call := todo.get()) is not None:
+            try:
+                results.put((call, ask(call)))
+            except BaseException as error:  # noqa: BLE001 - the item's, not the job's
+                results.put((call, Failure(error)))
+
+    in_flight = workers = 0
+    with ThreadPoolExecutor(max_concurrency, "smart") as pool:
+        try:
+            while True:
+                for call in session.next_calls():
+                    begin(call.item)
+                    todo.put(call)
+                    in_flight += 1
+                    if workers < min(in_flight, max_concurrency):
+                        workers += 1
+                        pool.submit(quiet_context().run, work)
+                if not in_flight:
+                    return
+                session.record(*results.get())
+                in_flight -= 1
+        finally:
+            _drain(todo)
+            for _ in range(workers):
+                todo.put(None)
+            pool.shutdown(wait=True)
+            while not results.empty():
+                session.record(*results.get())
+
+
+def _drain(todo: SimpleQueue[Call | None]) -> None:
+    """Take back the calls that no worker has started."""
+    try:
+        while True:
+            todo.get_nowait()
+    except Empty:
+        return
+
+
+async def adrive(
+    session: BatchSession,
+    begin: Callable[[int], Awaitable[None]],
+    ask: Callable[[Call], Awaitable[Outcome | Failure]],
+    max_concurrency: int,
+) -> None:
+    """Run a session to its end with tasks.
+
+    Args:
+        session: The session.
+        begin: Called with an item before each of its calls is handed to a worker.
+        ask: Makes one call; what it raises fails that call.
+        max_concurrency: Most calls in flight at once.
+    """
+    todo: asyncio.Queue[Call] = asyncio.Queue()
+    results: asyncio.Queue[Result] = asyncio.Queue()
+
+    in_flight = 0
+    workers: list[asyncio.Task[None]] = []
+    try:
+        while True:
+            for call in session.next_calls():
+                await begin(call.item)
+                todo.put_nowait(call)
+                in_flight += 1
+                if len(workers) < min(in_flight, max_concurrency):
+                    workers.append(asyncio.create_task(_work(todo, results, ask)))
+            if not in_flight:
+                return
+            session.record(*await results.get())
+            in_flight -= 1
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        while not results.empty():
+            session.record(*results.get_nowait())
+
+
+async def _work(
+    todo: asyncio.Queue[Call],
+    results: asyncio.Queue[Result],
+    ask: Callable[[Call], Awaitable[Outcome | Failure]],
+) -> None:
+    """Make calls until cancelled; a call that is cancelled brings a failure."""
+    silence_ambient_handlers()
+    while True:
+        call = await todo.get()
+        try:
+            results.put_nowait((call, await ask(call)))
+        except asyncio.CancelledError as error:
+            results.put_nowait((call, Failure(error)))
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+        except Exception as error:  # noqa: BLE001 - the item's, not the job's
+            results.put_nowait((call, Failure(error)))

@@ -1,0 +1,116 @@
+"""The models behind a smart model: which they are and what their messages cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage
+
+from smart_engine.calls import Failure, Outcome
+from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.pricing import Price, Usage
+
+__all__ = ["Member", "MissingUsageError", "find_members"]
+
+
+class MissingUsageError(SmartError):
+    """A model reported no token usage, so what its answer cost is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model behind a smart model.
+
+    Attributes:
+        name: Its name in reports, certificates and `prices`.
+        model: The chat model itself.
+        price: What it charges.
+    """
+
+    name: str
+    model: BaseChatModel
+    price: Price
+
+    def outcome(self, message: AIMessage) -> Outcome | Failure:
+        """What a message brought, priced by the usage it reports."""
+        reported = message.usage_metadata
+        if reported is not None:
+            usage = Usage(reported["input_tokens"], reported["output_tokens"])
+        elif self.price == Price.free():
+            usage = Usage()
+        else:
+            return Failure(
+                MissingUsageError(
+                    f"{self.name} reported no usage_metadata, so its cost is unknown: "
+                    "turn usage reporting on (ChatOpenAI: stream_usage=True), or give "
+                    "it Price.free() if it costs nothing"
+                )
+            )
+        return Outcome(message, self.price.cost(usage), usage)
+
+
+def find_members(
+    reference: BaseChatModel | str,
+    candidates: Sequence[BaseChatModel | str],
+    prices: Mapping[str, Price],
+) -> tuple[Member, ...]:
+    """Return the members, reference first, each with its price.
+
+    Args:
+        reference: A chat model, or a string for `init_chat_model`.
+        candidates: The same, at least one.
+        prices: Model name → price.
+
+    Raises:
+        InvalidInputError: If there is no candidate, a model is named twice, a string
+            names no known model, or a price is missing.
+    """
+    if isinstance(candidates, str | BaseChatModel) or not candidates:
+        hint = "name at least one cheaper model, in a list"
+        raise InvalidInputError("candidates", candidates, hint)
+    members = [_member("reference", reference, prices)]
+    for candidate in candidates:
+        member = _member("candidates", candidate, prices)
+        if member.name == members[0].name:
+            hint = "this is the reference; a candidate is another, cheaper model"
+            raise InvalidInputError("candidates", member.name, hint)
+        if any(member.name == other.name for other in members):
+            hint = "named twice; set name= on one of them if their settings differ"
+            raise InvalidInputError("candidates", member.name, hint)
+        members.append(member)
+    return tuple(members)
+
+
+def _member(field: str, given: Any, prices: Mapping[str, Price]) -> Member:
+    """Return one member with its price."""
+    model = _load(field, given) if isinstance(given, str) else given
+    if not isinstance(model, BaseChatModel):
+        hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
+        raise InvalidInputError(field, type(model).__name__, hint)
+    official = model._get_ls_params().get("ls_model_name")  # noqa: SLF001 - core's own
+    name = model.name or official or type(model).__name__
+    price = prices.get(name, prices.get(official or name))
+    if price is None:
+        hint = (
+            f"no price is known: add prices={{{name!r}: Price(input=…, output=…)}} in "
+            "USD per million tokens, or Price.free() for a model that costs nothing"
+        )
+        raise InvalidInputError("prices", name, hint)
+    return Member(name, model, price)
+
+
+def _load(field: str, name: str) -> BaseChatModel:
+    """Return the model that a string names."""
+    try:
+        from langchain.chat_models import init_chat_model
+    except ModuleNotFoundError as error:
+        hint = "naming a model by a string needs: pip install langchain"
+        raise InvalidInputError(field, name, hint) from error
+    try:
+        return init_chat_model(name)
+    except Exception as error:
+        hint = f"init_chat_model could not make this model: {error}"
+        raise InvalidInputError(field, name, hint) from error

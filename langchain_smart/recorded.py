@@ -1,0 +1,142 @@
+"""`RecordedChatModel`: answers from a trace, for dry runs and tests of chains."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from typing_extensions import override
+
+from smart_engine.calls import Failure
+from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.pricing import Usage
+from smart_engine.traces import Trace
+
+__all__ = ["RecordedChatModel"]
+
+
+class RecordedChatModel(BaseChatModel):
+    """A chat model that answers as one model of a trace did.
+
+    An item is recognised by its recorded input: either the last message is that text,
+    or it contains it, as behind a prompt; the longest recorded input wins. Where no
+    input was recorded, the item's id takes its place. Items that share an input share
+    the first one's answers. Token usage is the recorded one.
+
+    Args:
+        trace: The recorded answers; see `Trace.read`.
+        model: The model of the trace that this one plays.
+        latency: Seconds that each answer takes.
+
+    Raises:
+        InvalidInputError: If the trace has no such model.
+
+    Example:
+        ```python
+        rows = [Row(input="1+1?", answers={"big": "2"}, tokens={"big": (4, 1)})]
+        trace = Trace(rows, "big", [], {"big": Price.free()})
+        model = RecordedChatModel(trace=trace, model="big")
+        assert model.invoke("Compute: 1+1?").content == "2"
+        ```
+    """
+
+    trace: Any
+    model: str
+    latency: float = 0.0
+
+    @classmethod
+    def read(
+        cls, path: str | Path, models: Sequence[str] = (), *, latency: float = 0.0
+    ) -> dict[str, Self]:
+        """Return a model per name, the reference first, all of one trace.
+
+        Args:
+            path: The items; the models file lies beside it.
+            models: Names; the reference and candidates of the file if not given.
+            latency: Seconds that each answer takes.
+        """
+        trace = Trace.read(
+            path, reference=models[0] if models else None, candidates=models[1:]
+        )
+        names = (trace.reference, *trace.candidates)
+        return {name: cls(trace=trace, model=name, latency=latency) for name in names}
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the model's name."""
+        if not isinstance(self.trace, Trace):
+            hint = "give a Trace, such as Trace.read('items.jsonl.gz')"
+            raise InvalidInputError("trace", type(self.trace).__name__, hint)
+        if not any(self.model in row.answers for row in self.trace.rows):
+            hint = "the trace has no answers of this model"
+            raise InvalidInputError("model", self.model, hint)
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if self.latency:
+            time.sleep(self.latency)
+        return self._recorded(messages)
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        return self._recorded(messages)
+
+    def _recorded(self, messages: list[BaseMessage]) -> ChatResult:
+        """Return the recorded answer to the last message."""
+        text = str(messages[-1].text)
+        item = self.trace.find(text)
+        if item is None:
+            raise SmartError(f"no recorded input in the prompt {text[:200]!r}")
+        outcome = self.trace.outcome(item, self.model)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        usage = outcome.usage or Usage()
+        tokens = (round(usage.input_tokens), round(usage.output_tokens))
+        message = AIMessage(
+            content=str(outcome.answer),
+            usage_metadata={
+                "input_tokens": tokens[0],
+                "output_tokens": tokens[1],
+                "total_tokens": sum(tokens),
+            },
+            response_metadata={
+                "model_name": self.model,
+                "item_id": self.trace.rows[item].item_id,
+                "confidence": outcome.confidence,
+            },
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "recorded"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "items": len(self.trace.rows)}

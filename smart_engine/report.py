@@ -1,0 +1,96 @@
+"""Totals over everything one smart model has done: what it cost, what it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from smart_engine.certificate import Certificate, Spend
+
+__all__ = ["Ledger", "Report"]
+
+
+class Report(BaseModel):
+    """What was asked, paid and saved so far.
+
+    Attributes:
+        spend: Model → what it was asked and what it cost, every call included.
+        served: Model → items of finished batches answered by it.
+        certificates: One per finished batch, in the order in which they ended.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    spend: dict[str, Spend]
+    served: dict[str, int]
+    certificates: tuple[Certificate, ...]
+
+    @property
+    def cost(self) -> float:
+        """USD spent by all models."""
+        return sum(spend.cost for spend in self.spend.values())
+
+    @property
+    def saved(self) -> float:
+        """USD saved in finished batches against the reference alone (estimated)."""
+        return sum(certificate.saved or 0.0 for certificate in self.certificates)
+
+    def __str__(self) -> str:
+        """Lay the totals out as plain text."""
+        width = max([5, *map(len, self.spend)])
+        head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
+        lines = [f"{head}  {'cost (USD)':>12}"]
+        for name, spend in self.spend.items():
+            lines.append(
+                f"{name:<{width}}  {spend.calls:>8,}  {spend.failures:>6,}  "
+                f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
+            )
+        total = f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated)"
+        lines.append(f"{total} in {len(self.certificates)} batches")
+        return "\n".join(lines)
+
+
+class Ledger:
+    """Collects spend and certificates. Not thread-safe: hold a lock around it.
+
+    Args:
+        models: Names of the models, reference first; reports list them in this order.
+
+    Example:
+        ```python
+        ledger = Ledger(["big", "small"])
+        ledger.add("small", Spend(calls=1, cost=0.25))
+        assert ledger.report().cost == 0.25
+        ```
+    """
+
+    def __init__(self, models: list[str]) -> None:
+        """Start with nothing spent."""
+        self._spend = {name: Spend() for name in models}
+        self._served = dict.fromkeys(models, 0)
+        self._certificates: list[Certificate] = []
+
+    def add(self, model: str, spend: Spend) -> None:
+        """Add what one model was asked outside a finished batch."""
+        self._spend[model] += spend
+
+    def add_unfinished(self, spend: Mapping[str, Spend]) -> None:
+        """Add what a batch spent that did not come to its end."""
+        for name, part in spend.items():
+            self._spend[name] += part
+
+    def add_batch(self, certificate: Certificate) -> None:
+        """Add a finished batch."""
+        self.add_unfinished(certificate.spend)
+        for name, count in certificate.served.items():
+            self._served[name] += count
+        self._certificates.append(certificate)
+
+    def report(self) -> Report:
+        """Return the totals so far."""
+        return Report(
+            spend=dict(self._spend),
+            served=dict(self._served),
+            certificates=tuple(self._certificates),
+        )
