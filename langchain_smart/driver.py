@@ -8,6 +8,7 @@ ends a drive, outcomes that have arrived are recorded first: they were paid for.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -19,6 +20,9 @@ from smart_engine.session import BatchSession
 __all__ = ["adrive", "drive"]
 
 Result = tuple[Call, Outcome | Failure]
+
+_AHEAD = 2
+"""Calls handed out per worker: one to make, one to take up at once after it."""
 
 
 def drive(
@@ -45,21 +49,24 @@ def drive(
             except BaseException as error:  # noqa: BLE001 - the item's, not the job's
                 results.put((call, Failure(error)))
 
-    in_flight = workers = 0
+    backlog: deque[Call] = deque()
+    handed_out = workers = 0
     with ThreadPoolExecutor(max_concurrency, "smart") as pool:
         try:
             while True:
-                for call in session.next_calls():
+                backlog.extend(session.next_calls())
+                while backlog and handed_out < _AHEAD * max_concurrency:
+                    call = backlog.popleft()
                     begin(call.item)
                     todo.put(call)
-                    in_flight += 1
-                    if workers < min(in_flight, max_concurrency):
+                    handed_out += 1
+                    if workers < min(handed_out, max_concurrency):
                         workers += 1
                         pool.submit(quiet_context().run, work)
-                if not in_flight:
+                if not handed_out:
                     return
                 session.record(*results.get())
-                in_flight -= 1
+                handed_out -= 1
         finally:
             _drain(todo)
             for _ in range(workers):

@@ -1,0 +1,252 @@
+"""Looks: the corrected ones keep their level exactly, the paper's are the paper's."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import combinations, product
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.stats import binomtest
+
+from smart_engine import Guarantee, InvalidInputError
+from smart_engine.looks import CorrectedLooks, PaperLooks, Seen, make_looks
+from smart_engine.tails import clopper_pearson_lower
+
+SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
+CONFIDENCES = [0.5, 0.8, 0.95]
+
+
+@lru_cache(maxsize=None)
+def chances(population: int, marked: int, draws: int) -> np.ndarray:
+    """P(k marked items among the draws), for k = 0 … draws."""
+    ways = [
+        comb(marked, k) * comb(population - marked, draws - k) for k in range(draws + 1)
+    ]
+    return np.array(ways) / comb(population, draws)
+
+
+def chance_of_admitting_wrongly(
+    looks: CorrectedLooks, budget: int, wrong: int
+) -> float:
+    """Exact probability that any look admits while more than the budget stays hidden."""
+    n_items = int(looks.schedule[-1])
+    found = {0: 1.0}  # errors found so far -> probability of getting here unadmitted
+    drawn, failed = 0, 0.0
+    for size, acceptance in zip(looks.schedule, looks.acceptance, strict=True):
+        ahead: dict[int, float] = {}
+        for before, chance in found.items():
+            new = chances(n_items - drawn, wrong - before, int(size) - drawn)
+            for more, share in enumerate(new.tolist()):
+                if share:
+                    now = before + more
+                    ahead[now] = ahead.get(now, 0.0) + chance * share
+        bad = [d for d in ahead if d <= acceptance and wrong - d > budget]
+        failed += sum(ahead.pop(d) for d in bad)
+        found, drawn = ahead, int(size)
+    return failed
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("n_candidates", [1, 3])
+def test_corrected_looks_together_keep_their_level(
+    share: float, n_candidates: int
+) -> None:
+    some_risk = 0.0
+    for confidence, n_items in product(CONFIDENCES, [1, 2, 5, 9, 10, 11, 14, 23, 40]):
+        guarantee = Guarantee(share, confidence)
+        looks = CorrectedLooks(guarantee, n_items, n_candidates)
+        budget = guarantee.budget(n_items)
+        for wrong in range(n_items + 1):
+            risk = chance_of_admitting_wrongly(looks, budget, wrong)
+            assert risk <= guarantee.alpha / n_candidates + 1e-12
+            some_risk = max(some_risk, risk)
+    assert share < 0.1 or some_risk > 0  # else nothing was tested
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("n_items", [12, 25, 40])
+def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
+    share: float, n_items: int
+) -> None:
+    for confidence in CONFIDENCES:
+        guarantee = Guarantee(share, confidence)
+        looks = CorrectedLooks(guarantee, n_items, 1)
+        budget = guarantee.budget(n_items)
+        for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
+            risk = 0.0
+            for found, chance in enumerate(chances(n_items, wrong, draws)):
+                if chance:
+                    ahead = looks._reach(draws, found) - draws
+                    hidden = chances(n_items - draws, wrong - found, ahead)
+                    risk += chance * hidden[budget + 1 :].sum()
+            assert risk <= looks.level + 1e-12
+
+
+@pytest.mark.parametrize("n_items", [6, 9, 11])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_the_same_by_listing_every_order(n_items: int, share: float) -> None:
+    guarantee = Guarantee(share, 0.6)
+    looks = CorrectedLooks(guarantee, n_items, 1)
+    budget = guarantee.budget(n_items)
+    served = 0
+    for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
+        bad = 0
+        for places in combinations(range(n_items), wrong):
+            reach = looks._reach(draws, sum(place < draws for place in places))
+            served += reach - draws
+            bad += sum(draws <= place < reach for place in places) > budget
+        assert bad <= looks.level * comb(n_items, wrong) + 1e-9
+    assert served > 0
+
+
+@given(
+    st.integers(1, 3000),
+    st.sampled_from(SHARES),
+    st.sampled_from(CONFIDENCES),
+    st.sampled_from(["corrected", "paper"]),
+)
+def test_schedules_rise_to_the_last_item(n_items, share, confidence, name) -> None:
+    looks = make_looks(name, Guarantee(share, confidence), n_items, 2)
+    assert looks.name == name
+    assert looks.schedule[-1] == n_items
+    assert np.all(np.diff(looks.schedule) > 0)
+    assert np.all(looks.acceptance < np.maximum(looks.rejection, 1))
+    for look in {0, len(looks.schedule) // 2, len(looks.schedule) - 1}:
+        ahead = looks.horizons(look)
+        assert np.all((ahead > look) & (ahead < len(looks.schedule)))
+        assert len(ahead) > 0 or look == len(looks.schedule) - 1
+
+
+def test_more_candidates_cost_level() -> None:
+    one = CorrectedLooks(Guarantee(), 5000, 1)
+    five = CorrectedLooks(Guarantee(), 5000, 5)
+    assert five.level == pytest.approx(one.level / 5)
+    assert np.all(five.acceptance <= one.acceptance)
+    assert np.any(five.acceptance < one.acceptance)
+
+
+def test_unknown_looks_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="corrected, paper"):
+        make_looks("often", Guarantee(), 10, 1)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_paper_looks_are_two_sided_intervals(share: float, confidence: float) -> None:
+    looks = PaperLooks(Guarantee(share, confidence), 605, 3)
+    assert looks.schedule[:3].tolist() == [10, 20, 30]
+    for look in (0, 3, 9, 20, 43, len(looks.schedule) - 1):
+        n = int(looks.schedule[look])
+        near = {looks.acceptance[look], looks.rejection[look]}
+        for errors in {0, n} | {int(e) + k for e in near for k in (-1, 0, 1)}:
+            if 0 <= errors <= n:
+                test = binomtest(n - errors, n)
+                interval = test.proportion_ci(confidence, method="exact")
+                admitted = errors <= looks.acceptance[look]
+                ruled_out = errors >= looks.rejection[look]
+                assert admitted == (interval.low >= 1 - share)
+                assert ruled_out == (interval.high < 1 - share)
+
+
+def seen_by(draw, count: int) -> list[Seen]:
+    """Draw evidence of some candidates, at most as dear as 1.2 times the reference."""
+    seen = []
+    for tier in range(1, count + 1):
+        draws = draw(st.integers(1, 40)) * 10
+        errors = draw(st.integers(0, draws // 3))
+        seen.append(Seen(tier, draws, errors, draw(st.floats(0.001, 1.2))))
+    return seen
+
+
+def cost_of(split: dict[int, int], seen: list[Seen], remaining: int) -> float:
+    """Cost of a split, the reference at 1 per item serving what is left over."""
+    by_tier = {one.tier: one.cost for one in seen}
+    rest = remaining - sum(split.values())
+    return rest + sum(count * by_tier[tier] for tier, count in split.items())
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data(), st.sampled_from(["corrected", "paper"]), st.sampled_from(SHARES))
+def test_mixes_stay_within_the_batch_and_below_the_reference(data, name, share) -> None:
+    seen = seen_by(data.draw, data.draw(st.integers(1, 4)))
+    profiled = max(one.draws for one in seen)
+    n_items = profiled + data.draw(st.integers(0, 3000))
+    looks = make_looks(name, Guarantee(share), n_items, len(seen))
+    split = looks.mix(seen, profiled, 1.0)
+    remaining = n_items - profiled
+    assert set(split) <= {one.tier for one in seen}
+    assert all(isinstance(count, int) and count > 0 for count in split.values())
+    assert sum(split.values()) <= remaining
+    assert cost_of(split, seen, remaining) <= remaining * (1 + 1e-12)
+
+
+def rates_at(one: Seen, exponents: np.ndarray, confidence: float) -> np.ndarray:
+    """Error rates assumed of a candidate at confidence to the power of exponents."""
+    errors = one.errors
+    return 1 - clopper_pearson_lower(one.draws - errors, errors, confidence**exponents)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.data(), st.sampled_from([0.02, 0.05, 0.1, 0.2]), st.sampled_from([2, 3]))
+def test_paper_mix_is_the_linear_programs_optimum(data, share, count) -> None:
+    seen = seen_by(data.draw, count)
+    profiled = max(one.draws for one in seen)
+    n_items = profiled + data.draw(st.integers(1, 3000))
+    remaining, allowed = n_items - profiled, share * n_items
+    split = PaperLooks(Guarantee(share, 0.95), n_items, count).mix(seen, profiled, 1.0)
+
+    # Brute force: every way to share out the confidence, a linear program for each.
+    steps = 20 if count == 2 else 10
+    prices = [1.0, *(one.cost for one in seen)]
+    cheapest = float(remaining)
+    for parts in product(range(steps + 1), repeat=count):
+        if sum(parts) != steps:  # less than all of it would only waste confidence
+            continue
+        rates = [
+            float(rates_at(one, np.array(part / steps), 0.95))
+            for one, part in zip(seen, parts, strict=True)
+        ]
+        found = linprog(
+            prices,
+            A_ub=[[0.0, *rates]],
+            b_ub=[allowed],
+            A_eq=[[1.0] * (count + 1)],
+            b_eq=[remaining],
+        )
+        cheapest = min(cheapest, found.fun)
+    assert cost_of(split, seen, remaining) <= cheapest + max(prices) + 1e-6
+
+    # And it keeps its own constraint, for some way to share out the confidence.
+    chosen = [one for one in seen if one.tier in split]
+    grid = np.linspace(0, 1, 21)
+    if len(chosen) == 1:
+        used = split[chosen[0].tier] * rates_at(chosen[0], grid[-1:], 0.95)
+        assert used.min() <= allowed + 1e-6
+    elif chosen:
+        first, second = (
+            split[one.tier] * rates_at(one, exponents, 0.95)
+            for one, exponents in zip(chosen, (grid, 1 - grid), strict=True)
+        )
+        assert (first + second).min() <= allowed + 1e-6
+    assert len(chosen) <= 2
+
+
+def test_corrected_mix_takes_the_candidate_that_saves_most() -> None:
+    looks = CorrectedLooks(Guarantee(0.05), 5000, 3)
+    weak = Seen(1, 200, 16, 0.01)  # too many errors for all, few enough for some
+    worse = Seen(2, 200, 40, 0.01)
+    dear = Seen(3, 200, 0, 2.0)
+    split = looks.mix([weak, worse, dear], 200, 1.0)
+    assert set(split) == {1}
+    assert 0 < split[1] < 4800
+    assert looks.mix([dear], 200, 1.0) == {}
+
+
+def test_nothing_seen_proves_nothing() -> None:
+    nothing = [Seen(1, 0, 0, 0.01)]
+    assert CorrectedLooks(Guarantee(0.05), 100, 1).mix(nothing, 0, 1.0) == {}
