@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -20,17 +20,12 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
-from pydantic import (
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SkipValidation,
-    ValidationError,
-)
+from pydantic import Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.answers import MessageText
 from langchain_smart.batch import BatchJob, llm_result, marked, to_messages
+from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.driver import adrive, drive
 from langchain_smart.members import Member, find_members
 from langchain_smart.runs import member_config, quiet_context
@@ -49,7 +44,7 @@ from smart_engine.tiers import Tier
 __all__ = ["SmartChatModel"]
 
 
-class SmartChatModel(BaseChatModel):
+class SmartChatModel(ClearErrorsChatModel):
     """A chat model that answers as its reference would, for less.
 
     `batch` and `abatch` hand the whole batch to one session: some items are answered
@@ -96,8 +91,6 @@ class SmartChatModel(BaseChatModel):
         ```
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     reference: Annotated[BaseChatModel | str, SkipValidation]
     candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation]
     max_disagreement: float = 0.05
@@ -115,15 +108,6 @@ class SmartChatModel(BaseChatModel):
     _guarantee: Guarantee = PrivateAttr()
     _ledger: Ledger = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-
-    if not TYPE_CHECKING:  # type checkers see the fields as arguments
-
-        def __init__(self, **kwargs: Any) -> None:
-            """Raise our own errors as they are, without pydantic's frame."""
-            try:
-                super().__init__(**kwargs)
-            except ValidationError as error:
-                raise _plain(error) from None
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -406,19 +390,6 @@ class SmartChatModel(BaseChatModel):
         params["ls_provider"] = "smart"
         params["ls_model_name"] = self.get_name()
         return params
-
-
-def _plain(error: ValidationError) -> InvalidInputError:
-    """Return the first of pydantic's errors as one of ours."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InvalidInputError):
-        return cause
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
-        known = ", ".join(SmartChatModel.model_fields)
-        return InvalidInputError(field, ..., f"no such argument; there are {known}")
-    return InvalidInputError(field, first["input"], first["msg"])
 
 
 def _member_arguments(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:

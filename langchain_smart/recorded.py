@@ -12,11 +12,11 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from typing_extensions import override
 
+from langchain_smart.clear_errors import ClearErrorsChatModel
 from smart_engine.calls import Failure
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.pricing import Usage
@@ -25,7 +25,7 @@ from smart_engine.traces import Trace
 __all__ = ["RecordedChatModel"]
 
 
-class RecordedChatModel(BaseChatModel):
+class RecordedChatModel(ClearErrorsChatModel):
     """A chat model that answers as one model of a trace did.
 
     An item is recognised by its recorded input: either the last message is that text,

@@ -72,9 +72,9 @@ def binomial_quantile_below(tail: float, n: ArrayLike, p: float) -> IntArray:
     """
     from scipy.special import bdtr, bdtrik
 
-    trials = np.asarray(n, float)
+    trials = np.asarray(n, np.int64)
     # bdtrik interpolates between integers; the two corrections make it exact.
-    guess = np.floor(np.nan_to_num(bdtrik(tail, trials, p), nan=0.0))
+    guess = np.floor(np.nan_to_num(bdtrik(tail, trials.astype(float), p), nan=0.0))
     guess = np.clip(guess, 0.0, trials)
     guess = np.where(bdtr(guess, trials, p) > tail, guess - 1, guess)
     above = np.minimum(guess + 1, trials)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import combinations, product
 from math import comb
 
@@ -21,51 +21,51 @@ SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
 CONFIDENCES = [0.5, 0.8, 0.95]
 
 
-@lru_cache(maxsize=None)
+@cache
 def chances(population: int, marked: int, draws: int) -> np.ndarray:
     """P(k marked items among the draws), for k = 0 … draws."""
     ways = [
         comb(marked, k) * comb(population - marked, draws - k) for k in range(draws + 1)
     ]
-    return np.array(ways) / comb(population, draws)
+    return np.array([way / comb(population, draws) for way in ways])
 
 
-def chance_of_admitting_wrongly(
-    looks: CorrectedLooks, budget: int, wrong: int
-) -> float:
-    """Exact probability that any look admits while more than the budget stays hidden."""
+def risk_of_any_look(looks: CorrectedLooks, budget: int, wrong: int) -> float:
+    """Exact probability that any look admits while more than the budget stays hidden.
+
+    Walks through the looks with the distribution of the errors found so far, for a
+    candidate that is wrong on `wrong` items and items drawn without replacement.
+    """
     n_items = int(looks.schedule[-1])
-    found = {0: 1.0}  # errors found so far -> probability of getting here unadmitted
-    drawn, failed = 0, 0.0
-    for size, acceptance in zip(looks.schedule, looks.acceptance, strict=True):
-        ahead: dict[int, float] = {}
-        for before, chance in found.items():
-            new = chances(n_items - drawn, wrong - before, int(size) - drawn)
-            for more, share in enumerate(new.tolist()):
-                if share:
-                    now = before + more
-                    ahead[now] = ahead.get(now, 0.0) + chance * share
-        bad = [d for d in ahead if d <= acceptance and wrong - d > budget]
-        failed += sum(ahead.pop(d) for d in bad)
-        found, drawn = ahead, int(size)
-    return failed
+    found, drawn, risk = np.ones(1), 0, 0.0
+    for size, acceptance in zip(looks.schedule.tolist(), looks.acceptance, strict=True):
+        ahead = np.zeros(size + 1)
+        for before in np.flatnonzero(found > 1e-18).tolist():
+            new = chances(n_items - drawn, wrong - before, size - drawn)
+            ahead[before : before + len(new)] += found[before] * new
+        errors = np.arange(size + 1)
+        misled = (errors <= acceptance) & (wrong - errors > budget)
+        risk += ahead[misled].sum()
+        ahead[misled] = 0.0
+        found, drawn = ahead, size
+    return risk
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARES[:-1])
 @pytest.mark.parametrize("n_candidates", [1, 3])
 def test_corrected_looks_together_keep_their_level(
     share: float, n_candidates: int
 ) -> None:
-    some_risk = 0.0
-    for confidence, n_items in product(CONFIDENCES, [1, 2, 5, 9, 10, 11, 14, 23, 40]):
+    worst = 0.0
+    for confidence, n_items in product(CONFIDENCES, [1, 9, 31, 33, 40, 64, 97, 150]):
         guarantee = Guarantee(share, confidence)
         looks = CorrectedLooks(guarantee, n_items, n_candidates)
         budget = guarantee.budget(n_items)
-        for wrong in range(n_items + 1):
-            risk = chance_of_admitting_wrongly(looks, budget, wrong)
+        for wrong in range(budget + 1, n_items + 1, 1 + n_items // 50):
+            risk = risk_of_any_look(looks, budget, wrong)
             assert risk <= guarantee.alpha / n_candidates + 1e-12
-            some_risk = max(some_risk, risk)
-    assert share < 0.1 or some_risk > 0  # else nothing was tested
+            worst = max(worst, risk)
+    assert worst > 0  # it does admit wrongly now and then: something was tested
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -115,7 +115,6 @@ def test_schedules_rise_to_the_last_item(n_items, share, confidence, name) -> No
     assert looks.name == name
     assert looks.schedule[-1] == n_items
     assert np.all(np.diff(looks.schedule) > 0)
-    assert np.all(looks.acceptance < np.maximum(looks.rejection, 1))
     for look in {0, len(looks.schedule) // 2, len(looks.schedule) - 1}:
         ahead = looks.horizons(look)
         assert np.all((ahead > look) & (ahead < len(looks.schedule)))
@@ -191,7 +190,7 @@ def rates_at(one: Seen, exponents: np.ndarray, confidence: float) -> np.ndarray:
     return 1 - clopper_pearson_lower(one.draws - errors, errors, confidence**exponents)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=40)
 @given(st.data(), st.sampled_from([0.02, 0.05, 0.1, 0.2]), st.sampled_from([2, 3]))
 def test_paper_mix_is_the_linear_programs_optimum(data, share, count) -> None:
     seen = seen_by(data.draw, count)

@@ -1,0 +1,150 @@
+"""Measured violation rates at the worst case: fixed errors at random positions."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
+
+STRATEGIES = ["exhaustive", "efficient", "mix"]
+ALPHA = 0.05
+
+
+def populations(n_items: int, wrong: int, candidates: int, seed: int) -> list:
+    """Make candidates that are each wrong on the same number of random items."""
+    rng = np.random.default_rng([seed, wrong, n_items])
+    table = np.zeros((candidates, n_items), np.uint8)
+    for row in table:
+        row[rng.choice(n_items, wrong, replace=False)] = 1
+    return list(table)
+
+
+def violations(quick, guarantee, n_items, wrong, trials, *, start=0, **how) -> int:
+    """Count trials in which more answers differ than the budget allows.
+
+    A mix is priced so that it has something to weigh: candidates cost 1 to 4 % of the
+    reference.
+    """
+    candidates = how.pop("candidates", 1)
+    costs = [1.0, *(0.01 * 2**k for k in range(candidates))]
+    budget = guarantee.budget(n_items)
+    count = 0
+    for seed in range(start, start + trials):
+        table = populations(n_items, wrong, candidates, seed)
+        count += quick(table, costs, guarantee, seed=seed, **how).differing > budget
+    return count
+
+
+def surely_above(count: int, trials: int, rate: float) -> bool:
+    """Whether a count refutes that the rate is kept, with p < 1e-4."""
+    return binomtest(count, trials, rate, alternative="greater").pvalue < 1e-4
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("candidates", [1, 3])
+@pytest.mark.parametrize(
+    ("n_items", "share", "extra"),
+    [
+        (100, 0.1, 1),
+        (100, 0.2, 4),
+        (300, 0.2, 3),
+        (1000, 0.05, 4),
+        (1000, 0.1, 1),
+        (1000, 0.1, 8),
+    ],
+)
+def test_corrected_looks_keep_the_promise(
+    quick, strategy, candidates, n_items, share, extra
+) -> None:
+    guarantee = Guarantee(share, 1 - ALPHA)
+    wrong = guarantee.budget(n_items) + extra
+    how = {"strategy": strategy, "candidates": candidates}
+    count = violations(quick, guarantee, n_items, wrong, 150, **how)
+    assert not surely_above(count, 150, ALPHA)
+
+
+def test_paper_looks_break_it_where_documented(quick) -> None:
+    how = {"strategy": "exhaustive", "looks": "paper"}
+    count = violations(quick, Guarantee(0.2, 0.95), 1000, 203, 150, **how)
+    assert surely_above(count, 150, ALPHA)
+
+
+@pytest.mark.parametrize("strategy", ["reference", *STRATEGIES])
+@pytest.mark.parametrize("looks", ["corrected", "paper"])
+def test_the_quick_driver_does_what_a_session_does(
+    quick, drive, strategy, looks
+) -> None:
+    guarantee, costs = Guarantee(0.1, 0.9), [1.0, 0.01, 0.02]
+    tiers = [Tier("0", role="reference"), Tier("1"), Tier("2")]
+    for seed, wrong in product(range(3), (0, 35, 120)):
+        table = populations(400, wrong, 2, seed)
+        fast = quick(table, costs, guarantee, strategy=strategy, looks=looks, seed=seed)
+        outcomes: dict[str, list[Outcome | Failure]] = {"0": [Outcome(0, 1.0)] * 400}
+        for tier in (1, 2):
+            answers = table[tier - 1].tolist()
+            outcomes[str(tier)] = [Outcome(answer, costs[tier]) for answer in answers]
+        session = BatchSession(
+            400, tiers, guarantee, strategy=strategy, looks=looks, seed=seed
+        )
+        drive(session, outcomes)
+        assert fast.differing == sum(one.answer for one in session.answers)
+        assert fast.cost == pytest.approx(session.certificate.cost)
+
+
+# Items, δ, candidates: enough of each to see the worst, few enough to wait for.
+CELLS = [
+    (100, 0.05, 1),
+    (100, 0.1, 1),
+    (100, 0.2, 1),
+    (1000, 0.02, 1),
+    (1000, 0.05, 1),
+    (1000, 0.1, 1),
+    (1000, 0.2, 1),
+    (1000, 0.1, 3),
+    (5000, 0.02, 1),
+    (5000, 0.05, 1),
+    (5000, 0.2, 1),
+]
+PILOT, TRIALS = 150, 2000
+
+
+def grid(n_items: int, budget: int) -> list[int]:
+    """Numbers of errors just above what may stay hidden."""
+    extras = {1, 2, 4, 8, 16, 32, *(int(budget * f) + 1 for f in (0.05, 0.1, 0.2, 0.4))}
+    return sorted(budget + extra for extra in extras if budget + extra < n_items)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_violation_rates_at_the_worst_case(quick) -> None:
+    head = (
+        "|     N |    δ | candidates | agreement | looks     | strategy   | violated |"
+    )
+    print(f"\n{head}\n|{'|'.join('-' * len(part) for part in head.split('|')[1:-1])}|")
+    refuted: dict[str, list[str]] = {"corrected": [], "paper": []}
+    for looks, (n_items, share, candidates) in product(refuted, CELLS):
+        guarantee = Guarantee(share, 1 - ALPHA)
+        budget = guarantee.budget(n_items)
+        for strategy in STRATEGIES:
+            how = {"strategy": strategy, "looks": looks, "candidates": candidates}
+
+            def tried(wrong: int) -> int:
+                cell = (quick, guarantee, n_items, wrong, PILOT)
+                return violations(*cell, start=10**6, **how)  # noqa: B023
+
+            worst = max(grid(n_items, budget), key=tried)
+            count = violations(quick, guarantee, n_items, worst, TRIALS, **how)
+            line = (
+                f"| {n_items:>5} | {share:.2f} | {candidates:>10} "
+                f"| {1 - worst / n_items:>9.4f} | {looks:<9} | {strategy:<10} "
+                f"| {count / TRIALS:>8.2%} |"
+            )
+            print(line, flush=True)
+            if surely_above(count, TRIALS, ALPHA):
+                refuted[looks].append(line)
+    assert not refuted["corrected"]
+    assert refuted["paper"]

@@ -1,0 +1,87 @@
+"""A chat model whose every answer a test decides, with a gauge of its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import PrivateAttr
+
+
+class Scripted(BaseChatModel):
+    """Answers with `script(text, kwargs)`; an exception it returns is raised."""
+
+    name: str | None = "scripted"
+    script: Callable[[str, dict[str, Any]], Any]
+    latency: float = 0.0
+    usage: bool = True
+
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+    _seen: list[tuple[str, dict[str, Any]]] = PrivateAttr(default_factory=list)
+    _now: int = PrivateAttr(default=0)
+    _most: int = PrivateAttr(default=0)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    @property
+    def calls(self) -> list[tuple[str, dict[str, Any]]]:
+        return self._seen
+
+    @property
+    def most_in_flight(self) -> int:
+        return self._most
+
+    def _enter(self, text: str, kwargs: dict[str, Any]) -> None:
+        with self._lock:
+            self._seen.append((text, kwargs))
+            self._now += 1
+            self._most = max(self._most, self._now)
+
+    def _answer(self, text: str, kwargs: dict[str, Any]) -> ChatResult:
+        with self._lock:
+            self._now -= 1
+        answer = self.script(text, kwargs)
+        if isinstance(answer, BaseException):
+            raise answer
+        if not isinstance(answer, AIMessage):
+            answer = AIMessage(content=answer)
+        if self.usage:
+            tokens = {"input_tokens": len(text), "output_tokens": 1}
+            answer.usage_metadata = {**tokens, "total_tokens": len(text) + 1}
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        text = str(messages[-1].text)
+        given = {**kwargs, "stop": stop}
+        self._enter(text, given)
+        if self.latency:
+            time.sleep(self.latency)
+        return self._answer(text, given)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        text = str(messages[-1].text)
+        given = {**kwargs, "stop": stop}
+        self._enter(text, given)
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        return self._answer(text, given)

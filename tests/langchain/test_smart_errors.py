@@ -1,0 +1,194 @@
+"""Bad input costs nothing; bad models lose nothing; no secret gets out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes import Scripted
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+from langchain_smart import Label, Price, SmartChatModel
+from smart_engine import InvalidInputError
+
+FREE = Price.free()
+KEY = "sk-this-must-stay-secret"
+
+
+def model(name="big", answer="spam", **settings):
+    script = answer if callable(answer) else lambda *_: answer
+    return Scripted(name=name, script=script, **settings)
+
+
+def smart_of(big=None, small=None, **settings):
+    big, small = big or model("big"), small or model("small")
+    settings.setdefault("prices", {"big": FREE, "small": FREE})
+    return SmartChatModel(reference=big, candidates=[small], **settings)
+
+
+same = model("same")
+BAD = {
+    "no candidates": ({"candidates": []}, "candidates"),
+    "a string for the list": ({"candidates": "openai:gpt-5"}, "candidates"),
+    "reference among them": ({"reference": same, "candidates": [same]}, "candidates"),
+    "same name": ({"candidates": [model("big")]}, "candidates"),
+    "named twice": ({"candidates": [model("small"), model("small")]}, "candidates"),
+    "zero": ({"max_disagreement": 0}, "max_disagreement"),
+    "one": ({"max_disagreement": 1}, "max_disagreement"),
+    "percent": ({"confidence": 95}, "confidence"),
+    "not a number": ({"confidence": "high"}, "confidence"),
+    "no price": ({"prices": {"big": FREE}}, "prices"),
+    "no Price": ({"prices": {"big": FREE, "small": 3}}, "prices.small"),
+    "unknown model": ({"reference": "no-such-model"}, "reference"),
+    "no credentials": ({"candidates": ["openai:gpt-5"]}, "candidates"),
+    "strategy": ({"strategy": "best"}, "strategy"),
+    "looks": ({"looks": "often"}, "looks"),
+    "equivalence": ({"equivalence": 3}, "equivalence"),
+    "concurrency": ({"max_concurrency": 0}, "max_concurrency"),
+    "no chat model": ({"candidates": [RunnableLambda(str)]}, "candidates"),
+    "typo": ({"max_disagrement": KEY}, "max_disagrement"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_at_construction(case, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    change, field = BAD[case]
+    big, small = model("big"), model("small")
+    good = {"reference": big, "candidates": [small]}
+    good["prices"] = {"big": FREE, "small": FREE, "same": FREE}
+    with pytest.raises(InvalidInputError) as caught:
+        SmartChatModel(**{**good, **change})
+    assert caught.value.field == field
+    assert len(caught.value.hint) > 10
+    assert KEY not in str(caught.value)
+    assert big.calls == small.calls == []
+
+
+async def test_an_unusable_item_is_found_before_anything_is_asked():
+    big, small = model("big"), model("small")
+    smart = smart_of(big, small)
+    with pytest.raises(ValueError, match="Invalid input type"):
+        smart.batch(["a", 3])
+    with pytest.raises(ValueError, match="Invalid input type"):
+        await smart.abatch(["a", 3])
+    assert big.calls == small.calls == []
+    results = smart.batch(["a", 3, "b"], return_exceptions=True)
+    assert [isinstance(r, AIMessage) for r in results] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ConnectionError("down"),
+        "I cannot say",
+        "",
+        AIMessage(content="spam", additional_kwargs={"refusal": "no"}),
+    ],
+    ids=["fails", "unparseable", "empty", "refused"],
+)
+async def test_a_candidate_that_never_answers_costs_no_answer(bad):
+    small = model("small", lambda *_: bad)
+    for mode in ("sync", "async"):
+        smart = smart_of(small=small, equivalence=Label(["spam", "ham"]))
+        items = [str(n) for n in range(200)]
+        outputs = smart.batch(items) if mode == "sync" else await smart.abatch(items)
+        assert [o.content for o in outputs] == ["spam"] * 200
+        report = smart.report()
+        assert report.served == {"big": 200, "small": 0}
+        spend = report.spend["small"]
+        assert spend.failures == spend.calls > 0
+        assert spend.calls < 200
+
+
+def test_a_candidates_failures_while_applied_escalate():
+    def sometimes(text, _):
+        return ConnectionError("down") if int(text) % 10 == 0 else "spam"
+
+    prices = {"big": Price(10, 10), "small": Price(0.1, 0.1)}
+    smart = smart_of(small=model("small", sometimes), prices=prices)
+    outputs = smart.batch([str(n) for n in range(500)])
+    roles = [o.response_metadata["smart"]["role"] for o in outputs]
+    assert all(roles[n] in {"profiled", "escalated"} for n in range(0, 500, 10))
+    assert roles.count("escalated") == smart.report().certificates[0].escalated > 10
+    assert roles.count("applied") > 300
+
+
+async def test_a_reference_that_fails_on_one_item_loses_only_that_item():
+    def once(text, _):
+        return TimeoutError("late") if text == "7" else "spam"
+
+    items = [str(n) for n in range(40)]
+    for mode in ("sync", "async"):
+        smart = smart_of(model("big", once), strategy="reference")
+        with pytest.raises(TimeoutError, match="late") as caught:
+            smart.batch(items) if mode == "sync" else await smart.abatch(items)
+        kept = caught.value.smart_results
+        assert isinstance(kept[7], TimeoutError)
+        assert sum(isinstance(r, AIMessage) for r in kept) == 39
+        assert "39 of 40" in caught.value.__notes__[0]
+        given = (
+            smart.batch(items, return_exceptions=True)
+            if mode == "sync"
+            else await smart.abatch(items, return_exceptions=True)
+        )
+        assert [n for n, r in enumerate(given) if not isinstance(r, AIMessage)] == [7]
+        assert smart.report().spend["big"].failures == 2
+        assert smart.report().certificates[0].unanswered == 1
+
+
+def test_retry_asks_again_only_for_what_failed():
+    seen = []
+
+    def flaky(text, _):
+        seen.append(text)
+        return TimeoutError("late") if seen.count("7") == 1 and text == "7" else "spam"
+
+    smart = smart_of(model("big", flaky), strategy="reference")
+    outputs = smart.with_retry(wait_exponential_jitter=False).batch(
+        [str(n) for n in range(20)]
+    )
+    assert [o.content for o in outputs] == ["spam"] * 20
+    assert len(seen) == 21
+
+
+def test_unknown_cost_is_an_error_and_a_free_model_needs_no_usage():
+    silent = model("big", usage=False)
+    priced = smart_of(silent, prices={"big": Price(1, 1), "small": FREE})
+    (result,) = priced.batch(["a"], return_exceptions=True)
+    assert "big reported no usage" in str(result)
+    with pytest.raises(Exception, match="big reported no usage"):
+        priced.invoke("a")
+    assert smart_of(silent).batch(["a"])[0].content == "spam"
+
+
+def test_single_calls_that_fail_are_in_the_books():
+    smart = smart_of(model("big", lambda *_: TimeoutError("late")))
+    with pytest.raises(TimeoutError):
+        smart.invoke("a")
+    assert smart.report().spend["big"].failures == 1
+
+
+def test_an_equivalence_that_raises_loses_nothing():
+    def broken(left, right):
+        raise RuntimeError("bug")
+
+    smart = smart_of(equivalence=broken)
+    assert [o.content for o in smart.batch(["a"] * 50)] == ["spam"] * 50
+    assert smart.report().served["small"] == 0
+
+
+def test_no_key_gets_out():
+    secret = ChatOpenAI(model="gpt-x", api_key=KEY, base_url="http://127.0.0.1:9/v1")
+    prices = {"gpt-x": Price(1, 1), "small": FREE}
+    smart = SmartChatModel(reference=secret, candidates=[model("small")], prices=prices)
+    shown = [
+        repr(smart),
+        str(smart),
+        json.dumps(smart._identifying_params, default=str),
+        json.dumps(smart._serialized, default=str),
+        smart.report().model_dump_json(),
+    ]
+    assert all(KEY not in text for text in shown)

@@ -1,0 +1,165 @@
+"""Real HTTP: the ledger is the server's bill, and faults lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from langchain_openai import ChatOpenAI
+from loopback import Fault, Server, serve
+
+from langchain_smart import Price, SmartChatModel
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+ITEMS = [f"item {n}" for n in range(300)]
+
+
+def smart_at(server: Server, **settings) -> SmartChatModel:
+    def member(name):
+        return ChatOpenAI(
+            model=name, api_key="none", base_url=server.url, max_retries=2, timeout=20
+        )
+
+    return SmartChatModel(
+        reference=member("big"),
+        candidates=[member("small")],
+        prices=PRICES,
+        max_concurrency=16,
+        **settings,
+    )
+
+
+def assert_ledger_is_the_bill(smart: SmartChatModel, server: Server) -> None:
+    for name, spend in smart.report().spend.items():
+        assert spend.input_tokens == server.input_tokens[name]
+        assert spend.output_tokens == server.output_tokens[name]
+        bill = spend.input_tokens * PRICES[name].input
+        bill += spend.output_tokens * PRICES[name].output
+        assert spend.cost == pytest.approx(bill / 1e6)
+
+
+def agreeing(model, text, attempt):
+    number = int(text.split()[1])
+    return "no" if model == "small" and number % 50 == 0 else "yes"
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_the_ledger_is_the_servers_bill(mode):
+    with serve(agreeing) as server:
+        smart = smart_at(server)
+        if mode == "sync":
+            outputs = await asyncio.to_thread(smart.batch, ITEMS)
+        else:
+            outputs = await smart.abatch(ITEMS)
+        assert_ledger_is_the_bill(smart, server)
+        assert sum(o.content != "yes" for o in outputs) <= 15
+        assert server.requests["big"] < 200
+        assert server.requests["small"] == 300
+
+
+FAULTS = {
+    "500": Fault("boom", 500),
+    "malformed": Fault("malformed"),
+    "reset": Fault("reset"),
+    "400": Fault("context too long", 400),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_candidates_faults_escalate(fault, mode):
+    def script(model, text, attempt):
+        if model == "small" and text in {"item 3", "item 4", "item 30"}:
+            return FAULTS[fault]
+        return "yes"
+
+    with serve(script) as server:
+        smart = smart_at(server, max_disagreement=0.2)
+        items = ITEMS[:60]
+        if mode == "sync":
+            outputs = await asyncio.to_thread(smart.batch, items)
+        else:
+            outputs = await smart.abatch(items)
+        assert [o.content for o in outputs] == ["yes"] * 60
+        by = [outputs[n].response_metadata["smart"]["model"] for n in (3, 4, 30)]
+        assert by == ["big"] * 3
+        assert smart.report().spend["small"].failures == 3
+        assert_ledger_is_the_bill(smart, server)
+
+
+async def test_a_reference_that_is_busy_once_is_asked_again_by_its_own_client():
+    def script(model, text, attempt):
+        if model == "big" and attempt == 1:
+            return Fault("busy", 429, {"Retry-After": "0"})
+        return "yes"
+
+    with serve(script) as server:
+        smart = smart_at(server, strategy="reference")
+        outputs = await smart.abatch(ITEMS[:20])
+        assert [o.content for o in outputs] == ["yes"] * 20
+        assert server.requests["big"] == 40
+        assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_reference_fault_is_delivered_in_its_place(mode):
+    def script(model, text, attempt):
+        return Fault("boom") if (model, text) == ("big", "item 5") else "yes"
+
+    with serve(script) as server:
+        smart = smart_at(server, strategy="reference")
+        if mode == "sync":
+            run = asyncio.to_thread(smart.batch, ITEMS[:20], return_exceptions=True)
+        else:
+            run = smart.abatch(ITEMS[:20], return_exceptions=True)
+        outputs = await run
+        failed = [n for n, o in enumerate(outputs) if isinstance(o, Exception)]
+        assert failed == [5]
+        assert smart.report().spend["big"].failures == 1
+        assert_ledger_is_the_bill(smart, server)
+
+
+async def test_a_cancelled_batch_keeps_its_books_and_leaves_nothing_running():
+    release = threading.Event()
+
+    def script(model, text, attempt):
+        if int(text.split()[1]) >= 150:
+            release.wait(10)
+        return "yes"
+
+    with serve(script) as server:
+        smart = smart_at(server, strategy="reference")
+        tasks = len(asyncio.all_tasks())
+        running = asyncio.create_task(smart.abatch(ITEMS))
+        while server.requests["big"] < 160:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        release.set()
+        spend = smart.report().spend["big"]
+        assert 150 - 16 <= spend.calls - spend.failures <= 150
+        assert 0 < spend.failures <= 16
+        assert smart.report().certificates == ()
+        assert len(asyncio.all_tasks()) == tasks
+
+
+def test_an_interrupted_batch_keeps_its_books_and_leaves_no_thread():
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    class Stop(BaseCallbackHandler):
+        raise_error = True
+
+        def on_chat_model_start(self, serialized, messages, **_):
+            if messages[0][0].content == "item 200":
+                raise KeyboardInterrupt
+
+    with serve(lambda *_: "yes") as server:
+        smart = smart_at(server, strategy="reference")
+        with pytest.raises(KeyboardInterrupt):
+            smart.batch(ITEMS, {"callbacks": [Stop()]})
+        assert smart.report().spend["big"].calls == server.requests["big"]
+        assert 100 < smart.report().spend["big"].calls <= 200
+        assert_ledger_is_the_bill(smart, server)
+    assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
