@@ -33,8 +33,8 @@ __all__ = ["CorrectedLooks"]
 _FIRST = _STEP = 32
 """Sizes are multiples of this, so that concurrent calls come in full rounds."""
 
-_GROWTH = 4 / 3
-"""Next look at 4/3 of the items. Later looks overshoot, more looks cost level; the
+_GROWTH = 3 / 2
+"""Next look at 3/2 of the items. Later looks overshoot, more looks cost level; the
 sum of both hardly changes between 1.2 and 1.5."""
 
 

@@ -100,4 +100,4 @@ def test_overhead_on_models_that_take_20_ms(mode):
     print(
         f"\n{mode}: {ratio:.2f} of calls × latency ÷ {LIMIT}; a member's own {own:.2f}"
     )
-    assert ratio <= (1.2 if mode == "batch" else 1.2 * max(1, own))
+    assert ratio <= 1.2 * max(1, own)

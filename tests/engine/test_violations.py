@@ -24,11 +24,7 @@ def populations(n_items: int, wrong: int, candidates: int, seed: int) -> list:
 
 
 def violations(quick, guarantee, n_items, wrong, trials, *, start=0, **how) -> int:
-    """Count trials in which more answers differ than the budget allows.
-
-    A mix is priced so that it has something to weigh: candidates cost 1 to 4 % of the
-    reference.
-    """
+    """Count trials in which more answers differ than the budget allows."""
     candidates = how.pop("candidates", 1)
     costs = [1.0, *(0.01 * 2**k for k in range(candidates))]
     budget = guarantee.budget(n_items)
@@ -48,14 +44,7 @@ def surely_above(count: int, trials: int, rate: float) -> bool:
 @pytest.mark.parametrize("candidates", [1, 3])
 @pytest.mark.parametrize(
     ("n_items", "share", "extra"),
-    [
-        (100, 0.1, 1),
-        (100, 0.2, 4),
-        (300, 0.2, 3),
-        (1000, 0.05, 4),
-        (1000, 0.1, 1),
-        (1000, 0.1, 8),
-    ],
+    [(100, 0.1, 8), (300, 0.2, 10), (1000, 0.05, 3), (1000, 0.1, 4), (1000, 0.2, 32)],
 )
 def test_corrected_looks_keep_the_promise(
     quick, strategy, candidates, n_items, share, extra
@@ -65,12 +54,6 @@ def test_corrected_looks_keep_the_promise(
     how = {"strategy": strategy, "candidates": candidates}
     count = violations(quick, guarantee, n_items, wrong, 150, **how)
     assert not surely_above(count, 150, ALPHA)
-
-
-def test_paper_looks_break_it_where_documented(quick) -> None:
-    how = {"strategy": "exhaustive", "looks": "paper"}
-    count = violations(quick, Guarantee(0.2, 0.95), 1000, 203, 150, **how)
-    assert surely_above(count, 150, ALPHA)
 
 
 @pytest.mark.parametrize("strategy", ["reference", *STRATEGIES])
@@ -97,7 +80,6 @@ def test_the_quick_driver_does_what_a_session_does(
 
 # Items, δ, candidates: enough of each to see the worst, few enough to wait for.
 CELLS = [
-    (100, 0.05, 1),
     (100, 0.1, 1),
     (100, 0.2, 1),
     (1000, 0.02, 1),
@@ -105,16 +87,15 @@ CELLS = [
     (1000, 0.1, 1),
     (1000, 0.2, 1),
     (1000, 0.1, 3),
-    (5000, 0.02, 1),
     (5000, 0.05, 1),
-    (5000, 0.2, 1),
+    (5000, 0.05, 3),
 ]
-PILOT, TRIALS = 150, 2000
+PILOT, TRIALS = 100, 2000
 
 
 def grid(n_items: int, budget: int) -> list[int]:
     """Numbers of errors just above what may stay hidden."""
-    extras = {1, 2, 4, 8, 16, 32, *(int(budget * f) + 1 for f in (0.05, 0.1, 0.2, 0.4))}
+    extras = {1, 2, 4, 8, 16, 32, 64, *(int(budget * f) + 1 for f in (0.05, 0.2, 0.4))}
     return sorted(budget + extra for extra in extras if budget + extra < n_items)
 
 

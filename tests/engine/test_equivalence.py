@@ -1,0 +1,205 @@
+"""When two answers mean the same."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smart_engine import (
+    Exact,
+    InvalidInputError,
+    Judged,
+    Label,
+    Normalized,
+    Number,
+    UnparseableAnswerError,
+)
+from smart_engine.equivalence import as_equivalence
+
+SPAM = Label(["spam", "not spam", "Unsure"])
+
+
+def equal(rule, left, right) -> bool:
+    """Parse both answers and compare them, as a session does."""
+    return rule.same(rule.parse(left), rule.parse(right))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [("a", "a", True), ("a", "A", False), (1, 1.0, True), (None, None, True)],
+)
+def test_exact_is_python_equality(left, right, same) -> None:
+    assert equal(Exact(), left, right) is same
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("  Spam!", "spam"),
+        ("**Yes.**", "yes"),
+        ("a\n\t b", "A B"),
+        ("ﬁne", "fine"),
+        ("STRASSE", "straße"),
+        ("“no”"[1:-1], "No"),
+        (42, "42"),
+    ],
+)
+def test_normalized_ignores_case_form_space_and_outer_marks(left, right) -> None:
+    assert equal(Normalized(), left, right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("1.5", "15"), ("a b", "ab"), ("don't", "dont"), ("", "x")]
+)
+def test_normalized_keeps_what_lies_inside(left, right) -> None:
+    assert not equal(Normalized(), left, right)
+
+
+@given(st.text())
+def test_normalized_is_stable(text: str) -> None:
+    assert equal(Normalized(), text, text)
+    assert equal(Normalized(), f" \n{text}. ", text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("spam", "spam"),
+        ("SPAM.", "spam"),
+        ("This is **Spam**.", "spam"),
+        ("Answer: `not spam`", "not spam"),
+        ("It is not spam, I think", "not spam"),
+        ("Not  Spam", "not spam"),
+        ("I am unsure about it", "unsure"),
+        ("spam spam spam", "spam"),
+        ("ＳＰＡＭ", "spam"),
+        ("[spam]", "spam"),
+        ("Label:\n\nspam\n", "spam"),
+    ],
+)
+def test_label_finds_the_one_label_in_a_sentence(answer: str, label: str) -> None:
+    assert SPAM.parse(answer) == label
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("", "no label"),
+        ("ham", "no label"),
+        ("spammer", "no label"),
+        ("antispam", "no label"),
+        (None, "no label"),
+        ("spam or not spam", "several labels"),
+        ("unsure, maybe spam", "several labels"),
+    ],
+)
+def test_label_refuses_none_and_several(answer, problem) -> None:
+    with pytest.raises(UnparseableAnswerError, match=problem):
+        SPAM.parse(answer)
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "label"),
+    [
+        (["C", "C#x"], "It is C#x code", "C#x"),
+        (["да", "нет"], "Мой ответ: Да", "да"),
+        (["大", "小"], "大", "大"),
+        ([1, 2], "the answer is 2", "2"),
+        (["ünsicher", "sicher"], "ÜNSICHER", "ünsicher"),
+    ],
+)
+def test_labels_of_any_script(labels, answer, label) -> None:
+    rule = Label(labels)
+    assert rule.parse(answer) == rule.parse(label)
+
+
+def test_label_tells_labels_apart_and_names_them() -> None:
+    assert equal(SPAM, "Spam!", "it's spam")
+    assert not equal(SPAM, "spam", "not spam")
+    assert SPAM.name == "label of spam, not spam, unsure"
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ("42", 42),
+        ("so the answer is 42.", 42),
+        ("1,234.5", 1234.5),
+        ("12,345,678", 12345678),
+        ("$1,000", 1000),
+        ("1, 2, 3", 3),
+        ("-7", -7),
+        ("x = -7.25", -7.25),
+        ("3-5", 5),
+        ("between 10 and 20", 20),
+        ("6.02e23", 6.02e23),
+        ("1E-3", 0.001),
+        (".5", 0.5),
+        ("**12**%", 12),
+        ("4 items: 8", 8),
+        (3, 3),
+        (2.5, 2.5),
+    ],
+)
+def test_number_reads_the_last_number(answer, number: float) -> None:
+    assert Number().parse(answer) == number
+
+
+@pytest.mark.parametrize("answer", ["", "none", "-", ".", None, "NaN"])
+def test_number_refuses_answers_without_one(answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="no number"):
+        Number().parse(answer)
+
+
+@pytest.mark.parametrize(
+    ("rule", "left", "right", "same"),
+    [
+        (Number(), "2", "2.0", True),
+        (Number(), "2", "2.0001", False),
+        (Number(absolute=0.5), 1, 1.5, True),
+        (Number(absolute=0.5), 1, 1.6, False),
+        (Number(relative=0.1), 100, 90, True),
+        (Number(relative=0.1), 100, 89, False),
+        (Number(relative=0.1), -100, -90, True),
+        (Number(relative=0.1), 100, -100, False),
+        (Number(absolute=1, relative=0.1), 0, 1, True),
+        (Number(absolute=9), float("nan"), float("nan"), False),
+    ],
+)
+def test_number_tolerances(rule, left, right, same) -> None:
+    assert equal(rule, left, right) is same
+    assert equal(rule, right, left) is same
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_number_reads_integers_with_and_without_commas(value: int) -> None:
+    assert Number().parse(f"It is {value:,}.") == value
+    assert Number().parse(f"It is {value}.") == value
+
+
+def test_plain_functions_will_do() -> None:
+    def first_letter(left: str, right: str) -> bool:
+        return left[:1] == right[:1]
+
+    rule = as_equivalence(first_letter)
+    assert isinstance(rule, Judged)
+    assert rule.same("yes", "yep") is True
+    assert rule.name.endswith("first_letter")
+    assert "lambda" in as_equivalence(lambda left, right: left == right).name
+    assert as_equivalence(functools.partial(first_letter)).same("a", "b") is False
+    assert as_equivalence(lambda left, right: [left == right]).same(1, 2) is True
+
+
+def test_equivalences_are_taken_as_they_are() -> None:
+    for rule in (Exact(), Normalized(), SPAM, Number(), Judged(max)):
+        assert as_equivalence(rule) is rule
+
+
+@pytest.mark.parametrize("given_rule", ["exact", None, 0.9, ["spam", "ham"]])
+def test_anything_else_is_refused(given_rule) -> None:
+    with pytest.raises(InvalidInputError, match=r"Normalized\(\)") as error:
+        as_equivalence(given_rule)
+    assert error.value.field == "equivalence"
