@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smart_engine.calls import Call, Failure, Outcome, Served
     from smart_engine.certificate import Certificate, Evidence, Spend
+    from smart_engine.dry_run import replay
     from smart_engine.equivalence import (
         Equivalence,
         Exact,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     )
     from smart_engine.guarantee import Guarantee
     from smart_engine.pricing import Price, Usage
-    from smart_engine.replay import replay
     from smart_engine.report import Ledger, Report
     from smart_engine.session import BatchSession
     from smart_engine.tiers import Tier
@@ -61,7 +61,7 @@ _HOME = {
     "Trace": "traces",
     "UnparseableAnswerError": "errors",
     "Usage": "pricing",
-    "replay": "replay",
+    "replay": "dry_run",
 }
 
 __all__ = [

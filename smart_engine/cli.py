@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from smart_engine.dry_run import Recording, ReplayResult, replay
 from smart_engine.errors import SmartError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import LOOKS
-from smart_engine.replay import Recording, ReplayResult, replay
 from smart_engine.strategies import STRATEGIES
 from smart_engine.traces import Trace, read_simulation
 

@@ -75,7 +75,7 @@ def test_normalized_is_stable(text: str) -> None:
         ("Not  Spam", "not spam"),
         ("I am unsure about it", "unsure"),
         ("spam spam spam", "spam"),
-        ("ＳＰＡＭ", "spam"),
+        ("\uff33\uff30\uff21\uff2d", "spam"),
         ("[spam]", "spam"),
         ("Label:\n\nspam\n", "spam"),
     ],

@@ -69,7 +69,7 @@ def test_corrected_looks_together_keep_their_level(
 
 
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("n_items", [12, 25, 40])
+@pytest.mark.parametrize("n_items", [12, 25, 34])
 def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
     share: float, n_items: int
 ) -> None:

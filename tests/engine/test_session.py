@@ -1,4 +1,4 @@
-"""The contract of `BatchSession`: every item answered, every cent counted, any order."""
+"""The contract of `BatchSession`: each item answered, each cent counted."""
 
 from __future__ import annotations
 

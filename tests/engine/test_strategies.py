@@ -12,7 +12,9 @@ from smart_engine import Guarantee
 
 LOOKS = ["corrected", "paper"]
 COSTS = [1.0, 0.02, 0.1]
-SETTINGS = list(product([500, 3000], [0.02, 0.1], [(0.0, 0.0), (0.08, 0.0), (0.3, 0.05)]))
+SETTINGS = list(
+    product([500, 3000], [0.02, 0.1], [(0.0, 0.0), (0.08, 0.0), (0.3, 0.05)])
+)
 
 
 def candidates(n_items: int, rates: tuple[float, ...], seed: int) -> list[np.ndarray]:

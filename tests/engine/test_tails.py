@@ -45,9 +45,7 @@ def test_hypergeometric_cdf_agrees_with_scipy_on_large_populations() -> None:
         assert ours == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
-def test_hypergeometric_cdf_rises_with_what_is_found_and_falls_with_what_is_hidden() -> (
-    None
-):
+def test_hypergeometric_cdf_rises_with_found_and_falls_with_marked() -> None:
     by_found = [hypergeometric_cdf(k, 1000, 80, 300) for k in range(81)]
     by_marked = [hypergeometric_cdf(5, 1000, m, 300) for m in range(5, 200)]
     assert by_found == sorted(by_found)

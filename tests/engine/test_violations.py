@@ -113,11 +113,13 @@ def test_violation_rates_at_the_worst_case(quick) -> None:
         for strategy in STRATEGIES:
             how = {"strategy": strategy, "looks": looks, "candidates": candidates}
 
-            def tried(wrong: int) -> int:
-                cell = (quick, guarantee, n_items, wrong, PILOT)
-                return violations(*cell, start=10**6, **how)  # noqa: B023
-
-            worst = max(grid(n_items, budget), key=tried)
+            pilot = {
+                wrong: violations(
+                    quick, guarantee, n_items, wrong, PILOT, start=10**6, **how
+                )
+                for wrong in grid(n_items, budget)
+            }
+            worst = max(pilot, key=pilot.__getitem__)
             count = violations(quick, guarantee, n_items, worst, TRIALS, **how)
             line = (
                 f"| {n_items:>5} | {share:.2f} | {candidates:>10} "

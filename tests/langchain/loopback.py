@@ -1,13 +1,15 @@
 """An OpenAI-compatible server of our own on 127.0.0.1, which keeps a bill.
 
-`script(model, text, attempt)` decides each answer: a text, or a `Fault`. Everything the
-server answered with a usage is on the bill, by model.
+`script(model, text, attempt)` decides each answer: a text, a `Refusal`, or a `Fault`.
+Everything the server answered with a usage is on the bill, by model. It streams to who
+asks for a stream, and a gauge says how many requests it worked on at once.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +27,14 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Script = Callable[[str, str, int], "str | Fault"]
+@dataclass(frozen=True)
+class Refusal:
+    """What the model says where it will not answer; billed like an answer."""
+
+    text: str
+
+
+Script = Callable[[str, str, int], "str | Refusal | Fault"]
 
 
 class Server(ThreadingHTTPServer):
@@ -34,14 +43,16 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, latency: float = 0.0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
+        self.latency = latency
         self.lock = threading.Lock()
         self.requests: Counter[str] = Counter()
         self.input_tokens: Counter[str] = Counter()
         self.output_tokens: Counter[str] = Counter()
         self.attempts: Counter[tuple[str, str]] = Counter()
+        self.in_flight = self.most_in_flight = 0
 
     @property
     def url(self) -> str:
@@ -61,6 +72,23 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         size = int(self.headers["Content-Length"])
         body = json.loads(self.rfile.read(size))
+        with self._gauged():
+            time.sleep(self.server.latency)
+            self._complete(body)
+
+    @contextmanager
+    def _gauged(self) -> Iterator[None]:
+        server = self.server
+        with server.lock:
+            server.in_flight += 1
+            server.most_in_flight = max(server.most_in_flight, server.in_flight)
+        try:
+            yield
+        finally:
+            with server.lock:
+                server.in_flight -= 1
+
+    def _complete(self, body: dict[str, Any]) -> None:
         model, text = body["model"], body["messages"][-1]["content"]
         with self.server.lock:
             self.server.requests[model] += 1
@@ -69,21 +97,47 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.script(model, text, attempt)
         if isinstance(answer, Fault):
             return self._fail(answer)
-        used = {"prompt_tokens": len(text), "completion_tokens": len(answer)}
+        said = answer.text if isinstance(answer, Refusal) else answer
+        used = {"prompt_tokens": len(text), "completion_tokens": len(said)}
         with self.server.lock:
             self.server.input_tokens[model] += used["prompt_tokens"]
             self.server.output_tokens[model] += used["completion_tokens"]
-        message = {"role": "assistant", "content": answer}
+        usage = {**used, "total_tokens": sum(used.values())}
+        message: dict[str, Any] = {"role": "assistant", "content": said}
+        if isinstance(answer, Refusal):
+            message |= {"content": None, "refusal": said}
+        head = {"id": "chatcmpl-1", "created": 0, "model": model}
+        if body.get("stream"):
+            wanted = (body.get("stream_options") or {}).get("include_usage")
+            return self._stream(head, message, usage if wanted else None)
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         payload = {
-            "id": "chatcmpl-1",
+            **head,
             "object": "chat.completion",
-            "created": 0,
-            "model": model,
             "choices": [choice],
-            "usage": {**used, "total_tokens": sum(used.values())},
+            "usage": usage,
         }
         return self._send(200, json.dumps(payload).encode())
+
+    def _stream(
+        self,
+        head: dict[str, Any],
+        message: dict[str, Any],
+        usage: dict[str, int] | None,
+    ) -> None:
+        """Send a message as events: its role, each character, the end, the usage."""
+        kind = "refusal" if "refusal" in message else "content"
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        deltas += [{kind: character} for character in message[kind]]
+        choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        head = {**head, "object": "chat.completion.chunk"}
+        chunks = [{**head, "choices": [choice]} for choice in choices]
+        if usage is not None:
+            chunks.append({**head, "choices": [], "usage": usage})
+        lines = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
+        body = "".join(f"data: {line}\n\n" for line in lines).encode()
+        self._send(200, body, {"Content-Type": "text/event-stream"})
 
     def _fail(self, fault: Fault) -> None:
         if fault.kind == "reset":
@@ -98,18 +152,17 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str] | None = None
     ) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
+        given = {"Content-Type": "application/json", **(headers or {})}
+        for name, value in {**given, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
 
 @contextmanager
-def serve(script: Script) -> Iterator[Server]:
-    """Run a server for as long as the block lasts."""
-    server = Server(script)
+def serve(script: Script, latency: float = 0.0) -> Iterator[Server]:
+    """Run a server for as long as the block lasts; every answer takes `latency`."""
+    server = Server(script, latency)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server

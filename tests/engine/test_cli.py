@@ -1,0 +1,220 @@
+"""The command line: tables, JSON lines, and one clear line where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smart_engine.dry_run import ReplayResult
+
+typer_testing = pytest.importorskip("typer.testing")
+pytest.importorskip("rich")
+
+KEYS = list(ReplayResult.model_fields)
+STRATEGIES = ["reference", "exhaustive", "efficient", "mix"]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 60 recorded items of three models."""
+    folder = tmp_path_factory.mktemp("cli")
+    names = ("big", "small", "tiny")
+    rows = [
+        {
+            "item_id": str(item),
+            "input": f"question {item}",
+            "answers": {"big": 1, "small": 1, "tiny": item % 2},
+            "tokens": {name: [10, 1] for name in names},
+        }
+        for item in range(60)
+    ]
+    models = {
+        "reference": "big",
+        "candidates": ["small", "tiny"],
+        "prices_usd_per_million_tokens": {
+            name: {"input": price, "output": price}
+            for name, price in zip(names, (10, 1, 0.1), strict=True)
+        },
+    }
+    (folder / "t.models.json").write_text(json.dumps(models))
+    path = folder / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the inputs of a small simulation."""
+    tokens = {"prompt_tokens": 100, "completion_tokens": 1}
+    content = {
+        "usd_per_1k_tokens": {
+            "big": {"prompt": 0.03, "completion": 0.06},
+            "small": {"prompt": 0.001, "completion": 0.002},
+        },
+        "datasets": {
+            "news": {
+                "items": 300,
+                "models": {
+                    "big": {"agreement": 1.0} | tokens,
+                    "small": {"agreement": 0.97} | tokens,
+                },
+            }
+        },
+    }
+    path = tmp_path_factory.mktemp("cli") / "s.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def smart(*arguments: object):
+    """Run the command in this process."""
+    from smart_engine.cli import app
+
+    runner = typer_testing.CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"})
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def json_lines(result) -> list[dict]:
+    """Parse a successful run's output."""
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_replay_prints_a_table_of_every_strategy(trace) -> None:
+    result = smart("replay", trace, "--trials", 2)
+    assert result.exit_code == 0
+    assert "60 items, at most 0.05 may differ from big's answers" in result.stdout
+    for word in (*STRATEGIES, "cost ratio", "violated", "small", "tiny"):
+        assert word in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("looks", ["corrected", "paper"])
+def test_replay_prints_json_one_line_a_strategy(trace, looks) -> None:
+    lines = json_lines(
+        smart("replay", trace, "--json", "--trials", 1, "--looks", looks)
+    )
+    assert [line["strategy"] for line in lines] == STRATEGIES
+    for line in lines:
+        assert list(line) == KEYS
+        assert (line["items"], line["trials"]) == (60, 1)
+        assert set(line["calls"]) == {"big", "small", "tiny"}
+        assert line["planning_seconds"] > 0
+    assert lines[0]["cost_ratio"] == pytest.approx(1)
+
+
+def test_options_repeat(trace) -> None:
+    result = smart(
+        *("replay", trace, "--json", "--trials", 1),
+        *("--strategy", "mix", "--strategy", "reference", "--strategy", "mix"),
+        *("--candidate", "tiny", "--candidate", "small"),
+        *("--max-disagreement", 0.3, "--confidence", 0.8, "--reference", "big"),
+    )
+    lines = json_lines(result)
+    assert [line["strategy"] for line in lines] == ["mix", "reference"]
+    assert list(lines[0]["calls"]) == ["big", "tiny", "small"]
+    assert (lines[0]["max_disagreement"], lines[0]["confidence"]) == (0.3, 0.8)
+
+
+def test_one_candidate_of_several(trace) -> None:
+    (line,) = json_lines(
+        smart("replay", trace, "--json", "--strategy", "mix", "--candidate", "small")
+    )
+    assert set(line["calls"]) == {"big", "small"}
+    assert line["trials"] == 20
+
+
+def test_seeds_repeat_results(trace) -> None:
+    def run(seed: int) -> dict:
+        arguments = ("--json", "--strategy", "mix", "--trials", 2, "--seed", seed)
+        (line,) = json_lines(smart("replay", trace, *arguments))
+        del line["planning_seconds"]
+        return line
+
+    assert run(3) == run(3)
+
+
+def test_models_file_can_be_given(trace, tmp_path) -> None:
+    other = tmp_path / "other.json"
+    content = json.loads(trace.with_name("t.models.json").read_text())
+    other.write_text(json.dumps(content | {"candidates": ["tiny"]}))
+    result = smart("replay", trace, "--models", other, "--json", "--trials", 1)
+    assert set(json_lines(result)[0]["calls"]) == {"big", "tiny"}
+
+
+def test_simulate_prints_the_same(simulation) -> None:
+    arguments = ("simulate", simulation, "--dataset", "news", "--trials", 2)
+    lines = json_lines(smart(*arguments, "--json"))
+    assert [line["strategy"] for line in lines] == STRATEGIES
+    assert all(list(line) == KEYS and line["items"] == 300 for line in lines)
+    assert lines[1]["cost_ratio"] < 1.1
+    table = smart(*arguments)
+    assert table.exit_code == 0
+    assert "300 items" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--strategy", "best"], "strategy='best'"),
+        (["--looks", "often"], "looks='often'"),
+        (["--max-disagreement", "5"], "max_disagreement=5.0"),
+        (["--confidence", "95"], "confidence=95.0"),
+        (["--trials", "0"], "trials=0"),
+        (["--candidate", "huge"], "model='huge'"),
+        (["--reference", "huge"], "model='huge'"),
+        (["--models", "gone.json"], "gone.json"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_on_stderr(trace, arguments, word) -> None:
+    result = smart("replay", trace, *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert word in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay"],
+        ["replay", "gone.jsonl"],
+        ["replay", "{trace}", "--trials", "many"],
+        ["replay", "{trace}", "--unknown"],
+        ["simulate", "{simulation}"],
+        ["simulate", "{simulation}", "--dataset", "olds"],
+        ["simulate", "gone.json", "--dataset", "news"],
+        ["simulate", "{trace}", "--dataset", "news"],
+        ["dance"],
+    ],
+)
+def test_misuse_leaves_with_code_2(trace, simulation, arguments) -> None:
+    result = smart(*(a.format(trace=trace, simulation=simulation) for a in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_python_dash_m_runs_the_command(trace) -> None:
+    command = [sys.executable, "-m", "smart_engine", "replay", str(trace)]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False
+        )
+
+    good = run("--json", "--strategy", "mix", "--trials", "1")
+    assert good.returncode == 0
+    assert list(json.loads(good.stdout)) == KEYS
+    assert good.stderr == ""
+    bad = run("--confidence", "95")
+    assert bad.returncode == 2
+    assert bad.stdout == ""
+    assert bad.stderr.startswith("error: confidence=95.0")
+    assert "Traceback" not in bad.stderr

@@ -1,0 +1,184 @@
+"""The engine stays pure, light to import, documented; its examples run."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import smart_engine
+
+ROOT = Path(smart_engine.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+PURE = [path for path in FILES if path.name not in {"cli.py", "__main__.py"}]
+MODULES = sorted(
+    module.name for module in pkgutil.walk_packages([str(ROOT)], "smart_engine.")
+)
+IMPURE = {
+    "aiohttp",
+    "asyncio",
+    "concurrent",
+    "datetime",
+    "http",
+    "httpx",
+    "multiprocessing",
+    "openai",
+    "os",
+    "random",
+    "requests",
+    "select",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+    "urllib",
+}
+FRAMEWORKS = ("langchain", "llama_index", "openai")
+
+
+def name_of(path: Path) -> str:
+    """Name a file as tests should be listed."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return the top-level packages a module imports, wherever it does."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def dotted(node: ast.AST) -> str:
+    """Return `a.b.c` of an attribute chain, or what there is of it."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("path", PURE, ids=name_of)
+def test_no_clock_thread_network_or_framework(path: Path) -> None:
+    packages = imported(ast.parse(path.read_text(encoding="utf-8")))
+    assert not packages & IMPURE
+    assert not {name for name in packages if name.startswith(FRAMEWORKS)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_traces_reads_files_and_no_randomness_is_global(path: Path) -> None:
+    used = {dotted(node) for node in ast.walk(ast.parse(path.read_text("utf-8")))}
+    reading = {
+        name
+        for name in used
+        if name == "open"
+        or name.endswith(
+            (".open", ".read_text", ".read_bytes", ".write_text", ".write_bytes")
+        )
+    }
+    assert not reading or path.name == "traces.py"
+    numpys = {name for name in used if re.fullmatch(r"(np|numpy)\.random\.\w+", name)}
+    assert numpys <= {"np.random.default_rng", "np.random.Generator"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_module_is_documented_and_says_what_is_public(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert any(
+        isinstance(node, ast.Assign) and dotted(node.targets[0]) == "__all__"
+        for node in tree.body
+    )
+
+
+@pytest.mark.parametrize("module", ["smart_engine", *MODULES])
+def test_what_a_module_calls_public_exists(module: str) -> None:
+    if module.endswith(".cli"):
+        pytest.importorskip("typer")
+    loaded = importlib.import_module(module)
+    assert all(hasattr(loaded, name) for name in loaded.__all__)
+
+
+def in_a_fresh_interpreter(code: str) -> str:
+    """Run code where nothing is imported yet; return what it prints."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+HEAVY = "langchain llama_index openai scipy.stats typer rich pandas matplotlib"
+
+
+@pytest.mark.parametrize("names", ["", "[getattr(smart_engine, n) for n in dir()]"])
+def test_importing_the_engine_is_light(names: str) -> None:
+    printed = in_a_fresh_interpreter(
+        f"""
+        import sys, smart_engine
+        {names.replace("dir()", "dir(smart_engine)")}
+        heavy = {HEAVY.split()!r}
+        print([m for m in sys.modules if m.startswith(tuple(heavy))])
+        """
+    )
+    assert printed.strip() == "[]"
+
+
+def test_dir_lists_the_public_names_and_each_loads_when_asked_for() -> None:
+    printed = in_a_fresh_interpreter(
+        """
+        import smart_engine
+        assert dir(smart_engine) == sorted(smart_engine.__all__)
+        for name in dir(smart_engine):
+            assert getattr(smart_engine, name).__module__.startswith("smart_engine.")
+            print(name)
+        """
+    )
+    assert set(printed.split()) >= {
+        "BatchSession",
+        "Guarantee",
+        "Price",
+        "Tier",
+        "replay",
+    }
+    with pytest.raises(AttributeError, match="nothing_of_that_name"):
+        _ = smart_engine.nothing_of_that_name
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return every python block in the engine's docstrings, with its module's name."""
+    found = []
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    for path in FILES:
+        relative = path.relative_to(ROOT.parent).with_suffix("")
+        module = ".".join(relative.parts).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, documented):
+                text = ast.get_docstring(node) or ""
+                blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+                found += [(module, textwrap.dedent(block)) for block in blocks]
+    return found
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) >= 12
+
+
+@pytest.mark.parametrize(
+    ("module", "code"), [pair for pair in examples() if "[72, 73]" not in pair[1]]
+)
+def test_examples_in_docstrings_run(module: str, code: str) -> None:
+    names = {name: getattr(smart_engine, name) for name in smart_engine.__all__}
+    names |= vars(importlib.import_module(module))
+    exec(compile(code, f"example in {module}", "exec"), names)  # noqa: S102

@@ -1,0 +1,121 @@
+"""A batch that is broken off: its runs are closed and its books are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+
+import pytest
+from fakes import Scripted
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tracers.base import BaseTracer
+
+from langchain_smart import Price, SmartChatModel
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+ITEMS = [f"item {n:03d}" for n in range(200)]
+TOKENS = len(ITEMS[0])
+
+
+class Breaks(BaseCallbackHandler):
+    """Raises when a certain item starts; counts events."""
+
+    raise_error = True
+
+    def __init__(self):
+        self.events = Counter()
+
+    def on_chat_model_start(self, serialized, messages, **_):
+        self.events["start"] += 1
+        if self.events["start"] == 60:
+            raise RuntimeError("the handler's own")
+
+    def on_llm_end(self, *_, **__):
+        self.events["end"] += 1
+
+    def on_llm_error(self, *_, **__):
+        self.events["error"] += 1
+
+
+class Roots(BaseTracer):
+    """Keeps every root run that was closed, and counts those that were begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.roots, self.begun = [], 0
+
+    def _start_trace(self, run):
+        super()._start_trace(run)
+        self.begun += run.parent_run_id is None
+
+    def _persist_run(self, run):
+        self.roots.append(run)
+
+
+def smart_over(**settings):
+    big, small = (
+        Scripted(name=name, script=lambda *_: "yes", **settings) for name in PRICES
+    )
+    smart = SmartChatModel(
+        reference=big, candidates=[small], prices=PRICES, max_concurrency=8
+    )
+    return smart, big, small
+
+
+def assert_books_hold(smart, *models):
+    """Every call that reached a model is booked, and every answer is paid for."""
+    report = smart.report()
+    assert report.certificates == ()
+    assert sum(report.served.values()) == 0
+    for model in models:
+        spend, price = report.spend[model.name], PRICES[model.name]
+        answered = spend.calls - spend.failures
+        assert answered <= len(model.calls) <= spend.calls
+        assert spend.input_tokens == answered * TOKENS
+        each = (TOKENS * price.input + price.output) / 1e6
+        assert spend.cost == pytest.approx(answered * each)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_handler_that_raises_breaks_the_batch_and_closes_its_runs(mode):
+    smart, big, small = smart_over()
+    handler = Breaks()
+    config = {"callbacks": [handler]}
+    tasks = asyncio.all_tasks()
+    with pytest.raises(RuntimeError, match="the handler's own"):
+        smart.batch(ITEMS, config) if mode == "sync" else await smart.abatch(
+            ITEMS, config
+        )
+    assert handler.events == {"start": 60, "error": 59}
+    assert_books_hold(smart, big, small)
+    assert smart.report().cost > 0
+    assert asyncio.all_tasks() == tasks
+    assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
+
+
+async def test_a_cancelled_batch_closes_every_run_it_began():
+    smart, big, small = smart_over(latency=60)
+    tracer = Roots()
+    running = asyncio.create_task(smart.abatch(ITEMS[:20], {"callbacks": [tracer]}))
+    while tracer.begun < 20 or not big.calls:
+        await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(tracer.roots) == tracer.begun == 20
+    assert all("CancelledError" in root.error for root in tracer.roots)
+    assert tracer.run_map == {}
+    assert_books_hold(smart, big, small)
+
+
+async def test_a_model_that_was_broken_off_works_on():
+    smart, *_ = smart_over()
+    with pytest.raises(RuntimeError):
+        smart.batch(ITEMS, {"callbacks": [Breaks()]})
+    spent = smart.report().cost
+    assert len(smart.batch(ITEMS)) == len(await smart.abatch(ITEMS)) == len(ITEMS)
+    report = smart.report()
+    batches = sum(certificate.cost for certificate in report.certificates)
+    assert len(report.certificates) == 2
+    assert report.cost == pytest.approx(spent + batches)
