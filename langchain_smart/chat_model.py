@@ -34,7 +34,7 @@ from smart_engine.certificate import Spend
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
-from smart_engine.looks import LOOKS
+from smart_engine.looks import find_looks
 from smart_engine.pricing import Price, Usage
 from smart_engine.report import Ledger, Report
 from smart_engine.session import BatchSession
@@ -118,9 +118,7 @@ class SmartChatModel(ClearErrorsChatModel):
         self._guarantee = Guarantee(self.max_disagreement, self.confidence)
         self.equivalence = as_equivalence(self.equivalence)
         find_strategy(self.strategy)
-        if self.looks not in LOOKS:
-            hint = f"choose one of {', '.join(sorted(LOOKS))}"
-            raise InvalidInputError("looks", self.looks, hint)
+        find_looks(self.looks)
         if self.max_concurrency < 1:
             hint = "at least one call must be allowed"
             raise InvalidInputError("max_concurrency", self.max_concurrency, hint)

@@ -18,7 +18,7 @@ from smart_engine.certificate import Certificate, Spend
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import InvalidInputError, ProtocolError
 from smart_engine.guarantee import Guarantee
-from smart_engine.looks import LOOKS
+from smart_engine.looks import find_looks
 from smart_engine.strategies import Decision, Wave, find_strategy
 from smart_engine.tiers import Tier, check_tiers
 
@@ -72,9 +72,7 @@ class BatchSession:
         """Check everything before anything is spent."""
         if not isinstance(n_items, int) or n_items < 0:
             raise InvalidInputError("n_items", n_items, "a count, zero or more")
-        if looks not in LOOKS:
-            hint = f"choose one of {', '.join(sorted(LOOKS))}"
-            raise InvalidInputError("looks", looks, hint)
+        find_looks(looks)
         checked = check_tiers(tiers)
         self._batch = Batch(n_items, checked, guarantee or Guarantee(), seed)
         self._index = {tier.name: index for index, tier in enumerate(checked)}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from smart_engine.errors import InvalidInputError
-from smart_engine.guarantee import Guarantee
 from smart_engine.looks._base import Looks, Seen
 from smart_engine.looks.corrected import CorrectedLooks
 from smart_engine.looks.paper import PaperLooks
 
-__all__ = ["LOOKS", "CorrectedLooks", "Looks", "PaperLooks", "Seen", "make_looks"]
+__all__ = ["LOOKS", "CorrectedLooks", "Looks", "PaperLooks", "Seen", "find_looks"]
 
 LOOKS: dict[str, type[PaperLooks | CorrectedLooks]] = {
     "corrected": CorrectedLooks,
@@ -16,9 +15,7 @@ LOOKS: dict[str, type[PaperLooks | CorrectedLooks]] = {
 }
 
 
-def make_looks(
-    name: str, guarantee: Guarantee, n_items: int, n_candidates: int
-) -> Looks:
+def find_looks(name: str) -> type[PaperLooks | CorrectedLooks]:
     """Return the looks of that name.
 
     Raises:
@@ -27,4 +24,4 @@ def make_looks(
     if name not in LOOKS:
         hint = f"choose one of {', '.join(sorted(LOOKS))}"
         raise InvalidInputError("looks", name, hint)
-    return LOOKS[name](guarantee, n_items, n_candidates)
+    return LOOKS[name]

@@ -9,7 +9,7 @@ import numpy as np
 
 from smart_engine.batch import REFERENCE, Batch
 from smart_engine.certificate import Evidence, Verdict
-from smart_engine.looks import Looks, Seen, make_looks
+from smart_engine.looks import Looks, Seen, find_looks
 from smart_engine.strategies._base import Decision, Wave
 from smart_engine.tails import IntArray
 
@@ -87,8 +87,8 @@ def profile(
 
     Source: Jo & Trummer 2024, profiling phase.
     """
-    looks = make_looks(
-        looks_name, batch.guarantee, batch.n_items, len(batch.candidates)
+    looks = find_looks(looks_name)(
+        batch.guarantee, batch.n_items, len(batch.candidates)
     )
     order = batch.rng.permutation(batch.n_items)
     worth_it = goes_on(looks)

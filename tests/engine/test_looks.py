@@ -14,20 +14,29 @@ from scipy.optimize import linprog
 from scipy.stats import binomtest
 
 from smart_engine import Guarantee, InvalidInputError
-from smart_engine.looks import CorrectedLooks, PaperLooks, Seen, make_looks
+from smart_engine.looks import CorrectedLooks, PaperLooks, Seen, find_looks
 from smart_engine.tails import clopper_pearson_lower
 
 SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
 CONFIDENCES = [0.5, 0.8, 0.95]
 
 
+LOG_FACTORIALS = np.r_[0.0, np.cumsum(np.log(np.arange(1, 2001)))]
+
+
+def log_choose(n: int, k: np.ndarray) -> np.ndarray:
+    """Return the logarithm of n over k."""
+    return LOG_FACTORIALS[n] - LOG_FACTORIALS[k] - LOG_FACTORIALS[n - k]
+
+
 @cache
 def chances(population: int, marked: int, draws: int) -> np.ndarray:
     """P(k marked items among the draws), for k = 0 … draws."""
-    ways = [
-        comb(marked, k) * comb(population - marked, draws - k) for k in range(draws + 1)
-    ]
-    return np.array([way / comb(population, draws) for way in ways])
+    k = np.arange(max(0, draws - population + marked), min(marked, draws) + 1)
+    ways = log_choose(marked, k) + log_choose(population - marked, draws - k)
+    table = np.zeros(draws + 1)
+    table[k] = np.exp(ways - log_choose(population, np.array(draws)))
+    return table
 
 
 def risk_of_any_look(looks: CorrectedLooks, budget: int, wrong: int) -> float:
@@ -40,7 +49,7 @@ def risk_of_any_look(looks: CorrectedLooks, budget: int, wrong: int) -> float:
     found, drawn, risk = np.ones(1), 0, 0.0
     for size, acceptance in zip(looks.schedule.tolist(), looks.acceptance, strict=True):
         ahead = np.zeros(size + 1)
-        for before in np.flatnonzero(found > 1e-18).tolist():
+        for before in np.flatnonzero(found > 1e-15).tolist():
             new = chances(n_items - drawn, wrong - before, size - drawn)
             ahead[before : before + len(new)] += found[before] * new
         errors = np.arange(size + 1)
@@ -63,9 +72,24 @@ def test_corrected_looks_together_keep_their_level(
         budget = guarantee.budget(n_items)
         for wrong in range(budget + 1, n_items + 1, 1 + n_items // 50):
             risk = risk_of_any_look(looks, budget, wrong)
-            assert risk <= guarantee.alpha / n_candidates + 1e-12
+            assert risk <= guarantee.alpha / n_candidates + 1e-9
             worst = max(worst, risk)
     assert worst > 0  # it does admit wrongly now and then: something was tested
+
+
+@pytest.mark.parametrize(
+    ("n_items", "share"), [(400, 0.1), (1000, 0.05), (1000, 0.2), (2000, 0.02)]
+)
+def test_many_looks_keep_their_level_too(n_items: int, share: float) -> None:
+    guarantee = Guarantee(share, 0.9)
+    looks = CorrectedLooks(guarantee, n_items, 1)
+    budget = guarantee.budget(n_items)
+    risks = [
+        risk_of_any_look(looks, budget, budget + extra)
+        for extra in (1, 2, 3, 5, 8, 13, 21, 34, 55)
+    ]
+    assert max(risks) <= guarantee.alpha + 1e-9
+    assert max(risks) > looks.level / 2  # the worst case is among those tried
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -79,12 +103,12 @@ def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
         budget = guarantee.budget(n_items)
         for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
             risk = 0.0
-            for found, chance in enumerate(chances(n_items, wrong, draws)):
+            for found, chance in enumerate(chances(n_items, wrong, draws).tolist()):
                 if chance:
                     ahead = looks._reach(draws, found) - draws
                     hidden = chances(n_items - draws, wrong - found, ahead)
                     risk += chance * hidden[budget + 1 :].sum()
-            assert risk <= looks.level + 1e-12
+            assert risk <= looks.level + 1e-9
 
 
 @pytest.mark.parametrize("n_items", [6, 9, 11])
@@ -111,7 +135,7 @@ def test_the_same_by_listing_every_order(n_items: int, share: float) -> None:
     st.sampled_from(["corrected", "paper"]),
 )
 def test_schedules_rise_to_the_last_item(n_items, share, confidence, name) -> None:
-    looks = make_looks(name, Guarantee(share, confidence), n_items, 2)
+    looks = find_looks(name)(Guarantee(share, confidence), n_items, 2)
     assert looks.name == name
     assert looks.schedule[-1] == n_items
     assert np.all(np.diff(looks.schedule) > 0)
@@ -131,7 +155,7 @@ def test_more_candidates_cost_level() -> None:
 
 def test_unknown_looks_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="corrected, paper"):
-        make_looks("often", Guarantee(), 10, 1)
+        find_looks("often")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
@@ -175,7 +199,7 @@ def test_mixes_stay_within_the_batch_and_below_the_reference(data, name, share) 
     seen = seen_by(data.draw, data.draw(st.integers(1, 4)))
     profiled = max(one.draws for one in seen)
     n_items = profiled + data.draw(st.integers(0, 3000))
-    looks = make_looks(name, Guarantee(share), n_items, len(seen))
+    looks = find_looks(name)(Guarantee(share), n_items, len(seen))
     split = looks.mix(seen, profiled, 1.0)
     remaining = n_items - profiled
     assert set(split) <= {one.tier for one in seen}

@@ -56,6 +56,19 @@ def test_corrected_looks_keep_the_promise(
     assert not surely_above(count, 150, ALPHA)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("n_items", "share"), [(33, 0.2), (100, 0.1), (1000, 0.05)])
+def test_a_candidate_that_is_always_wrong_gets_the_budget_at_most(
+    quick, strategy, n_items, share
+) -> None:
+    guarantee = Guarantee(share, 1 - ALPHA)
+    always = [np.ones(n_items, np.uint8)]
+    done = quick(always, [1.0, 0.01], guarantee, strategy=strategy)
+    assert done.differing <= guarantee.budget(n_items)
+    # What the budget allows without any evidence, a mix may hand to anyone.
+    assert strategy != "mix" or done.differing > 0
+
+
 @pytest.mark.parametrize("strategy", ["reference", *STRATEGIES])
 @pytest.mark.parametrize("looks", ["corrected", "paper"])
 def test_the_quick_driver_does_what_a_session_does(

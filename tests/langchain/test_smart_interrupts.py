@@ -53,13 +53,11 @@ class Roots(BaseTracer):
         self.roots.append(run)
 
 
-def smart_over(**settings):
+def smart_over(latency=0.0, **settings):
     big, small = (
-        Scripted(name=name, script=lambda *_: "yes", **settings) for name in PRICES
+        Scripted(name=name, script=lambda *_: "yes", latency=latency) for name in PRICES
     )
-    smart = SmartChatModel(
-        reference=big, candidates=[small], prices=PRICES, max_concurrency=8
-    )
+    smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES, **settings)
     return smart, big, small
 
 
@@ -95,17 +93,16 @@ async def test_a_handler_that_raises_breaks_the_batch_and_closes_its_runs(mode):
 
 
 async def test_a_cancelled_batch_closes_every_run_it_began():
-    smart, big, small = smart_over(latency=60)
+    smart, big, small = smart_over(60, strategy="reference", max_concurrency=20)
     tracer = Roots()
     running = asyncio.create_task(smart.abatch(ITEMS[:20], {"callbacks": [tracer]}))
-    while tracer.begun < 20 or not big.calls:
+    while len(big.calls) < 20:
         await asyncio.sleep(0.001)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert len(tracer.roots) == tracer.begun == 20
     assert all("CancelledError" in root.error for root in tracer.roots)
-    assert tracer.run_map == {}
     assert_books_hold(smart, big, small)
 
 
