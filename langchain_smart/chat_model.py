@@ -34,11 +34,9 @@ from smart_engine.certificate import Spend
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
-from smart_engine.looks import find_looks
 from smart_engine.pricing import Price, Usage
 from smart_engine.report import Ledger, Report
 from smart_engine.session import BatchSession
-from smart_engine.strategies import find_strategy
 from smart_engine.tiers import Tier
 
 __all__ = ["SmartChatModel"]
@@ -117,12 +115,11 @@ class SmartChatModel(ClearErrorsChatModel):
         self.candidates = [member.model for member in self._members[1:]]
         self._guarantee = Guarantee(self.max_disagreement, self.confidence)
         self.equivalence = as_equivalence(self.equivalence)
-        find_strategy(self.strategy)
-        find_looks(self.looks)
         if self.max_concurrency < 1:
             hint = "at least one call must be allowed"
             raise InvalidInputError("max_concurrency", self.max_concurrency, hint)
         self._ledger = Ledger([member.name for member in self._members])
+        self._session(0)  # checks the strategy, the looks and the seed
 
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""
@@ -236,18 +233,7 @@ class SmartChatModel(ClearErrorsChatModel):
             else:
                 kept.append(its_config)
                 unusable.append(None)
-        session = BatchSession(
-            len(messages),
-            [
-                Tier(member.name, "candidate" if index else "reference")
-                for index, member in enumerate(self._members)
-            ],
-            self._guarantee,
-            strategy=self.strategy,
-            looks=self.looks,
-            seed=self.seed,
-            equivalence=MessageText(as_equivalence(self.equivalence)),
-        )
+        session = self._session(len(messages))
         kwargs = {k: v for k, v in kwargs.items() if k != "stop" or v is not None}
         kwargs.pop("ls_structured_output_format", None)
         members = {member.name: member for member in self._members}
@@ -259,6 +245,19 @@ class SmartChatModel(ClearErrorsChatModel):
         one_config = not isinstance(config, Sequence)
         job = BatchJob(session, members, messages, kept, kwargs, tracing, one_config)
         return job, unusable
+
+    def _session(self, n_items: int) -> BatchSession:
+        """Return a fresh session over that many items."""
+        reference, *candidates = (member.name for member in self._members)
+        return BatchSession(
+            n_items,
+            [Tier(reference, role="reference"), *map(Tier, candidates)],
+            self._guarantee,
+            strategy=self.strategy,
+            looks=self.looks,
+            seed=self.seed,
+            equivalence=MessageText(as_equivalence(self.equivalence)),
+        )
 
     def _configuration(self, job: BatchJob, item: int) -> dict[str, Any]:
         """Return the arguments that configure the callbacks of an item's run."""

@@ -22,8 +22,7 @@ REFERENCE = 0
 class Batch:
     """Answers, costs and comparisons of one batch, per tier and item.
 
-    Memory is linear: per tier and item, one pointer, two floats' worth of numbers and
-    two bytes.
+    Memory is linear: per tier and item, one pointer, three numbers and two bytes.
 
     Args:
         n_items: Number of items.
@@ -43,7 +42,10 @@ class Batch:
         count = len(self.tiers)
         self.status = [bytearray(n_items) for _ in range(count)]
         self.wrong = [bytearray(n_items) for _ in range(count)]
-        self.costs = [array("d", bytes(8 * n_items)) for _ in range(count)]
+        zeros = bytes(8 * n_items)
+        self.costs = [array("d", zeros) for _ in range(count)]
+        self.input_tokens = [array("d", zeros) for _ in range(count)]
+        self.output_tokens = [array("d", zeros) for _ in range(count)]
         self.answers: list[list[Any]] = [[None] * n_items for _ in range(count)]
 
     @property

@@ -19,7 +19,7 @@ from smart_engine.dry_run import Recording, ReplayResult, replay
 from smart_engine.errors import SmartError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import LOOKS
-from smart_engine.strategies import STRATEGIES
+from smart_engine.strategies import STRATEGIES, find_strategy
 from smart_engine.traces import Trace, read_simulation
 
 __all__ = ["app"]
@@ -122,8 +122,11 @@ def _report(
     as_json: bool,
 ) -> None:
     """Run every strategy; print each line as it is known, or one table."""
+    names = list(dict.fromkeys(strategies or STRATEGIES))
+    for name in names:
+        find_strategy(name)
     results = []
-    for name in dict.fromkeys(strategies or STRATEGIES):
+    for name in names:
         result = replay(
             recording,
             guarantee,
@@ -187,5 +190,5 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except SmartError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(2) from error

@@ -11,7 +11,13 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.calls import Failure, Outcome
-from smart_engine.equivalence import Equivalence, EquivalenceLike, Exact, as_equivalence
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Exact,
+    agree,
+    as_equivalence,
+)
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.session import BatchSession
@@ -180,6 +186,5 @@ def _differing(
         if served.error is not None or isinstance(truth, Failure):
             count += 1
         elif served.answer is not truth.answer:
-            same = rule.same(rule.parse(served.answer), rule.parse(truth.answer))
-            count += not same
+            count += not agree(rule, served.answer, truth.answer)
     return count

@@ -8,9 +8,8 @@ function of two answers is accepted wherever an equivalence is.
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +23,7 @@ __all__ = [
     "Label",
     "Normalized",
     "Number",
+    "agree",
     "as_equivalence",
 ]
 
@@ -49,6 +49,9 @@ class Equivalence(Protocol):
         """Whether two parsed answers mean the same."""
         ...
 
+
+_MARKS = " .,;:!?\"'`*_()[]{}<>…«»“”‘’"
+"""What may stand around an answer without changing it."""
 
 EquivalenceLike = Equivalence | Callable[[Any, Any], bool]
 
@@ -78,8 +81,8 @@ class Exact:
 class Normalized:
     """Texts are the same but for case, Unicode form, white space and outer marks.
 
-    Punctuation at both ends goes, inner punctuation stays: `"Yes."` is `"yes"`,
-    `"1.5"` is not `"15"`.
+    Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
+    `"yes"`, but `"-5"` is not `"5"` and `"C++"` is not `"C"`.
 
     Example:
         ```python
@@ -93,7 +96,7 @@ class Normalized:
     def parse(self, answer: Any) -> str:
         """Return the text folded."""
         text = unicodedata.normalize("NFKC", str(answer)).casefold()
-        return " ".join(text.split()).strip(string.punctuation + string.whitespace)
+        return " ".join(text.split()).strip(_MARKS)
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether both folded texts are equal."""
@@ -126,7 +129,8 @@ class Label:
     def __post_init__(self) -> None:
         """Check the labels and keep them folded."""
         fold = Normalized().parse
-        given = [] if isinstance(self.labels, str) else list(self.labels)
+        listed = isinstance(self.labels, Iterable) and not isinstance(self.labels, str)
+        given = list(self.labels) if listed else []
         folded = tuple(fold(label) for label in given)
         if len(set(folded)) < 2 or len(set(folded)) < len(folded) or "" in folded:
             hint = "give at least two distinct labels, such as ['spam', 'ham']"
@@ -186,8 +190,8 @@ class Number:
         """Check the tolerances."""
         for field in ("absolute", "relative"):
             value = getattr(self, field)
-            if not value >= 0:
-                hint = "a tolerance is zero or more"
+            if not (isinstance(value, int | float) and value >= 0):
+                hint = "a tolerance is a number, zero or more"
                 raise InvalidInputError(f"Number.{field}", value, hint)
 
     @property
@@ -200,7 +204,7 @@ class Number:
         if isinstance(answer, int | float):
             return float(answer)
         # "1,234.5" is one number: commas between groups of three digits go.
-        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(answer))
+        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(answer).replace("−", "-"))
         found = re.findall(
             r"(?:(?<![\w.])[-+])?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", text
         )
@@ -260,3 +264,11 @@ def as_equivalence(given: EquivalenceLike) -> Equivalence:
         "answers that returns whether they mean the same"
     )
     raise InvalidInputError("equivalence", given, hint)
+
+
+def agree(rule: Equivalence, left: Any, right: Any) -> bool:
+    """Whether two answers mean the same; what cannot be read or compared does not."""
+    try:
+        return rule.same(rule.parse(left), rule.parse(right))
+    except Exception:  # noqa: BLE001 - a user's rule may raise anything
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from smart_engine.errors import InvalidInputError
 
@@ -57,7 +58,5 @@ class Guarantee:
 
     def budget(self, n_items: int) -> int:
         """Number of differing answers allowed among `n_items` answers."""
-        # A product such as 0.07 * 100 lands just above 7: floor what is meant.
-        product = self.max_disagreement * n_items
-        nearest = round(product)
-        return nearest if math.isclose(product, nearest) else math.floor(product)
+        # In floats 0.29 * 100 lies just below 29: take the share as it is written.
+        return math.floor(Fraction(repr(float(self.max_disagreement))) * n_items)

@@ -15,7 +15,7 @@ import numpy as np
 from smart_engine.batch import ANSWERED, ASKED, FAILED, REFERENCE, UNASKED, Batch
 from smart_engine.calls import Call, Failure, Outcome, Role, Served
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
+from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
 from smart_engine.errors import InvalidInputError, ProtocolError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import find_looks
@@ -70,11 +70,17 @@ class BatchSession:
         equivalence: EquivalenceLike = Exact(),
     ) -> None:
         """Check everything before anything is spent."""
-        if not isinstance(n_items, int) or n_items < 0:
-            raise InvalidInputError("n_items", n_items, "a count, zero or more")
+        for field, value in (("n_items", n_items), ("seed", seed)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                hint = "must be a whole number, zero or more"
+                raise InvalidInputError(field, value, hint)
+        guarantee = Guarantee() if guarantee is None else guarantee
+        if not isinstance(guarantee, Guarantee):
+            hint = "give Guarantee(max_disagreement=0.05, confidence=0.95)"
+            raise InvalidInputError("guarantee", guarantee, hint)
         find_looks(looks)
         checked = check_tiers(tiers)
-        self._batch = Batch(n_items, checked, guarantee or Guarantee(), seed)
+        self._batch = Batch(n_items, checked, guarantee, seed)
         self._index = {tier.name: index for index, tier in enumerate(checked)}
         self._names = [tier.name for tier in checked]
         self._equivalence = as_equivalence(equivalence)
@@ -84,7 +90,6 @@ class BatchSession:
         self._profiled = bytearray(n_items)
         self._in_flight = 0
         self._escalations: list[int] = []
-        self._tokens = [[0.0, 0.0] for _ in checked]
         self._errors: dict[tuple[int, int], BaseException] = {}
         self._certificate: Certificate | None = None
 
@@ -122,16 +127,14 @@ class BatchSession:
         item, name = call
         tier = self._index.get(name, -1)
         batch = self._batch
-        if tier < 0 or batch.status[tier][item] != ASKED:
+        known = tier >= 0 and 0 <= item < batch.n_items
+        if not known or batch.status[tier][item] != ASKED:
             raise ProtocolError(f"{call} is not in flight: record each call once")
-        if not 0 <= outcome.cost < float("inf"):
-            hint = "the cost of a call in USD is zero or more"
-            raise InvalidInputError("cost", outcome.cost, hint)
+        _check_cost(outcome.cost)
         batch.costs[tier][item] = outcome.cost
         if outcome.usage is not None:
-            tokens = self._tokens[tier]
-            tokens[0] += outcome.usage.input_tokens
-            tokens[1] += outcome.usage.output_tokens
+            batch.input_tokens[tier][item] = outcome.usage.input_tokens
+            batch.output_tokens[tier][item] = outcome.usage.output_tokens
         error = self._keep(tier, item, outcome)
         batch.status[tier][item] = ANSWERED if error is None else FAILED
         if error is not None:
@@ -181,8 +184,10 @@ class BatchSession:
                 calls=int((status >= ANSWERED).sum()),
                 failures=int((status == FAILED).sum()),
                 cost=float(np.frombuffer(self._batch.costs[tier]).sum()),
-                input_tokens=self._tokens[tier][0],
-                output_tokens=self._tokens[tier][1],
+                input_tokens=float(np.frombuffer(self._batch.input_tokens[tier]).sum()),
+                output_tokens=float(
+                    np.frombuffer(self._batch.output_tokens[tier]).sum()
+                ),
             )
         return table
 
@@ -260,13 +265,9 @@ class BatchSession:
         right = batch.answers[REFERENCE][item]
         for tier in candidates:
             if batch.status[tier][item] == ANSWERED:
-                try:
-                    same = rule.same(
-                        rule.parse(batch.answers[tier][item]), rule.parse(right)
-                    )
-                except Exception:  # noqa: BLE001 - what cannot be compared is not the same
-                    same = False
-                batch.wrong[tier][item] = not same
+                batch.wrong[tier][item] = not agree(
+                    rule, batch.answers[tier][item], right
+                )
 
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""
@@ -331,3 +332,11 @@ class BatchSession:
             reference_only_cost=None if mean is None else mean * batch.n_items,
             valid=self._looks != "paper" or decision.level is None,
         )
+
+
+def _check_cost(cost: object) -> None:
+    """Raise unless the cost is a finite number of zero or more."""
+    number = isinstance(cost, int | float | np.number) and not isinstance(cost, bool)
+    if not (number and 0 <= cost < float("inf")):  # type: ignore[operator]
+        hint = "the cost of a call in USD is zero or more"
+        raise InvalidInputError("cost", cost, hint)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from smart_engine.errors import InvalidInputError
 
 __all__ = ["Tier", "check_tiers"]
+
+TierRole = Literal["reference", "candidate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Tier:
     """
 
     name: str
-    role: Literal["reference", "candidate"] = "candidate"
+    role: TierRole = "candidate"
 
 
 def check_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
@@ -39,6 +41,10 @@ def check_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
     Raises:
         InvalidInputError: If a name repeats, or a reference or candidate is missing.
     """
+    for tier in tiers:
+        if not isinstance(tier, Tier) or tier.role not in get_args(TierRole):
+            hint = "each is a Tier(name), with role='reference' for one of them"
+            raise InvalidInputError("tiers", tier, hint)
     names = [tier.name for tier in tiers]
     for name in names:
         if names.count(name) > 1:

@@ -9,21 +9,26 @@ suggested `candidates` and `prices_usd_per_million_tokens`.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.pricing import Price, Usage
 
 __all__ = ["Models", "Row", "Simulation", "Trace", "read_simulation"]
+
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number of zero or more."""
 
 
 class Row(BaseModel):
@@ -43,14 +48,14 @@ class Row(BaseModel):
     item_id: str = ""
     input: str | None = None
     answers: dict[str, Any]
-    tokens: dict[str, tuple[float, float]]
+    tokens: dict[str, tuple[Amount, Amount]]
     gold: Any = None
     confidence: dict[str, float | None] = {}
 
 
 class _Price(BaseModel):
-    input: float
-    output: float
+    input: Amount
+    output: Amount
 
 
 class Models(BaseModel):
@@ -223,6 +228,10 @@ class Simulation:
     def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
         """Fresh answers for one trial: 1 where a candidate agrees, else 0."""
         rng = np.random.default_rng([seed, self.items])
+        for name in (self.reference, *self.agreement):
+            if name not in self.costs:
+                hint = "say what it costs on one item, in USD"
+                raise InvalidInputError("costs", name, hint)
         yes = {name: Outcome(1, cost) for name, cost in self.costs.items()}
         no = {name: Outcome(0, cost) for name, cost in self.costs.items()}
         table: dict[str, list[Outcome | Failure]] = {
@@ -235,19 +244,19 @@ class Simulation:
 
 
 class _SimulatedModel(BaseModel):
-    agreement: float
-    prompt_tokens: float
-    completion_tokens: float
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    prompt_tokens: Amount
+    completion_tokens: Amount
 
 
 class _Dataset(BaseModel):
-    items: int
+    items: Annotated[int, Field(ge=1)]
     models: dict[str, _SimulatedModel]
 
 
 class _Rates(BaseModel):
-    prompt: float
-    completion: float
+    prompt: Amount
+    completion: Amount
 
 
 class _SimulationFile(BaseModel):
@@ -290,8 +299,8 @@ def read_simulation(
             hint = f"choose among {', '.join(chosen.models)}"
             raise InvalidInputError("model", name, hint)
     costs = {}
-    for name, model in chosen.models.items():
-        rate = content.usd_per_1k_tokens[name]
+    for name in (str(reference), *others):
+        model, rate = chosen.models[name], content.usd_per_1k_tokens[name]
         per_1k = model.prompt_tokens * rate.prompt
         costs[name] = (per_1k + model.completion_tokens * rate.completion) / 1000
     return Simulation(
@@ -313,14 +322,19 @@ def _read_models(path: Path, given: Path | None) -> Models:
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """Read the items; an error names the line."""
+    """Read the items; blank lines are skipped, an error names the line."""
     rows: list[Row] = []
+    number = 1
     opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            rows.extend(Row.model_validate_json(line) for line in lines)
-    except (OSError, EOFError, ValueError) as error:
-        where = f"{path}, line {len(rows) + 1}"
+        with opened(path, "rb") as lines:
+            for line in lines:
+                content = line.removeprefix(b"\xef\xbb\xbf").strip()
+                if content:
+                    rows.append(Row.model_validate_json(content))
+                number += 1
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        where = f"{path}, line {number}"
         raise InvalidInputError("items", where, _why(error)) from error
     return rows
 

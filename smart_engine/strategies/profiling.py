@@ -98,7 +98,7 @@ def profile(
     undecided = list(batch.candidates)
     result = Profile(batch, looks, order, 0, 0.0, {}, {})
 
-    for look, size in enumerate(looks.schedule):
+    for look, size in enumerate(looks.schedule if batch.n_items else ()):
         wave = order[result.draws : size]
         yield Wave(wave, (REFERENCE, *undecided))
         result.draws = int(size)

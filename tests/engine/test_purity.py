@@ -175,9 +175,7 @@ def test_there_are_examples() -> None:
     assert len(examples()) >= 12
 
 
-@pytest.mark.parametrize(
-    ("module", "code"), [pair for pair in examples() if "[72, 73]" not in pair[1]]
-)
+@pytest.mark.parametrize(("module", "code"), examples())
 def test_examples_in_docstrings_run(module: str, code: str) -> None:
     names = {name: getattr(smart_engine, name) for name in smart_engine.__all__}
     names |= vars(importlib.import_module(module))

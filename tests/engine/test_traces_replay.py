@@ -107,7 +107,6 @@ def test_what_was_not_recorded_is_optional(files) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "",
         "{",
         "[]",
         "null",

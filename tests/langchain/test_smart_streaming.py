@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -81,7 +82,8 @@ async def test_max_concurrency_bounds_all_members_together(mode, where):
     limit, full = 6, threading.Event()
 
     def script(model, text, attempt):
-        if server.in_flight >= limit:
+        if server.in_flight >= limit and not full.is_set():
+            time.sleep(0.3)  # one call too many would come in now
             full.set()
         full.wait(10)  # nobody is answered before the limit is reached
         return "yes"
