@@ -1,1 +1,1 @@
-"""LlamaIndex models that answer as the reference would, for less."""
+"""The LlamaIndex adapter's room. It is empty so far: use `smart_engine` meanwhile."""
