@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableConfig
 
 from langchain_smart.members import Member
@@ -32,7 +34,7 @@ class BatchJob:
     Attributes:
         session: A fresh session over the items.
         members: The models by name.
-        messages: Per item, the messages to send.
+        prompts: Per item, what to send.
         configs: Per item, the config it came with.
         kwargs: What `.bind()` or the caller hands to every member.
         tracing: What callbacks are told of every item's run.
@@ -43,7 +45,7 @@ class BatchJob:
 
     session: BatchSession
     members: dict[str, Member]
-    messages: Sequence[list[BaseMessage]]
+    prompts: Sequence[ChatPromptValue]
     configs: Sequence[RunnableConfig]
     kwargs: dict[str, Any]
     tracing: dict[str, Any]
@@ -53,14 +55,14 @@ class BatchJob:
 
     def __post_init__(self) -> None:
         """No run has begun."""
-        self.runs = [None] * len(self.messages)
+        self.runs = [None] * len(self.prompts)
 
     def start(self, item: int) -> dict[str, Any]:
         """Return the arguments that start an item's run."""
         config = self.configs[item]
         return {
             "serialized": self.tracing["serialized"],
-            "messages": [self.messages[item]],
+            "messages": [self.prompts[item].messages],
             "invocation_params": self.tracing["params"],
             "options": {"stop": self.kwargs.get("stop")},
             "name": config.get("run_name"),
@@ -73,14 +75,14 @@ class BatchJob:
     def ask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
         member, config = self._member(call)
-        messages = self.messages[call.item]
-        return member.outcome(member.model.invoke(messages, config, **self.kwargs))
+        prompt = self.prompts[call.item]
+        return member.outcome(member.model.invoke(prompt, config, **self.kwargs))
 
     async def aask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
         member, config = self._member(call)
-        messages = self.messages[call.item]
-        message = await member.model.ainvoke(messages, config, **self.kwargs)
+        prompt = self.prompts[call.item]
+        message = await member.model.ainvoke(prompt, config, **self.kwargs)
         return member.outcome(message)
 
     def _member(self, call: Call) -> tuple[Member, RunnableConfig]:
@@ -112,9 +114,9 @@ class BatchJob:
             else reference_only / certificate.items - served.cost
         )
         usage = message.usage_metadata
-        for name, brought in self.session.bought(served.item):
-            if name != served.tier and isinstance(brought, Outcome):
-                usage = add_usage(usage, brought.answer.usage_metadata)
+        for name, answer in self.session.bought(served.item):
+            if name != served.tier:
+                usage = add_usage(usage, answer.usage_metadata)
         return marked(
             message,
             run,
@@ -153,6 +155,10 @@ def llm_result(message: AIMessage) -> LLMResult:
     return LLMResult(generations=[[ChatGeneration(message=message)]])
 
 
-def to_messages(model: Any, given: LanguageModelInput) -> list[BaseMessage]:
-    """Return the messages of an input, as the model's own `invoke` would."""
-    return list(model._convert_input(given).to_messages())  # noqa: SLF001 - core's own
+def to_prompt(model: BaseChatModel, given: LanguageModelInput) -> ChatPromptValue:
+    """Return an input's messages, as the model's own `invoke` would read them.
+
+    Members take a prompt value as it is: it is converted once, not once a call.
+    """
+    messages = model._convert_input(given).to_messages()  # noqa: SLF001 - core's own
+    return ChatPromptValue(messages=messages)

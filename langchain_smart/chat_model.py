@@ -24,7 +24,7 @@ from pydantic import Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.answers import MessageText
-from langchain_smart.batch import BatchJob, llm_result, marked, to_messages
+from langchain_smart.batch import BatchJob, llm_result, marked, to_prompt
 from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.driver import adrive, drive
 from langchain_smart.members import Member, find_members
@@ -89,8 +89,10 @@ class SmartChatModel(ClearErrorsChatModel):
         ```
     """
 
-    reference: Annotated[BaseChatModel | str, SkipValidation]
-    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation]
+    reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
+    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
+        frozen=True
+    )
     max_disagreement: float = 0.05
     confidence: float = 0.95
     strategy: str = "mix"
@@ -98,12 +100,11 @@ class SmartChatModel(ClearErrorsChatModel):
     equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
         default_factory=Normalized
     )
-    prices: dict[str, Price] = Field(default_factory=dict)
+    prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
     seed: int = 0
     max_concurrency: int = 32
 
     _members: tuple[Member, ...] = PrivateAttr()
-    _guarantee: Guarantee = PrivateAttr()
     _ledger: Ledger = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -111,15 +112,12 @@ class SmartChatModel(ClearErrorsChatModel):
     def model_post_init(self, context: Any, /) -> None:
         """Check everything before anything is spent."""
         self._members = find_members(self.reference, self.candidates, self.prices)
-        self.reference = self._members[0].model
-        self.candidates = [member.model for member in self._members[1:]]
-        self._guarantee = Guarantee(self.max_disagreement, self.confidence)
+        reference, *candidates = (member.model for member in self._members)
+        self.__dict__.update(reference=reference, candidates=candidates)
         self.equivalence = as_equivalence(self.equivalence)
-        if self.max_concurrency < 1:
-            hint = "at least one call must be allowed"
-            raise InvalidInputError("max_concurrency", self.max_concurrency, hint)
+        _check_concurrency(self.max_concurrency)
         self._ledger = Ledger([member.name for member in self._members])
-        self._session(0)  # checks the strategy, the looks and the seed
+        self._session(0)  # checks the guarantee, the strategy, the looks and the seed
 
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""
@@ -170,7 +168,7 @@ class SmartChatModel(ClearErrorsChatModel):
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 run.on_llm_error(output)
-            else:
+            elif run.handlers:
                 run.on_llm_end(llm_result(output))
         return _deliver(unusable, outputs, return_exceptions)
 
@@ -208,7 +206,7 @@ class SmartChatModel(ClearErrorsChatModel):
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 await run.on_llm_error(output)
-            else:
+            elif run.handlers:
                 await run.on_llm_end(llm_result(output))
         return _deliver(unusable, outputs, return_exceptions)
 
@@ -221,11 +219,13 @@ class SmartChatModel(ClearErrorsChatModel):
     ) -> tuple[BatchJob, list[BaseException | None]]:
         """Return the job over all usable inputs, and per input why it is not one."""
         configs = get_config_list(config, len(inputs))
-        messages, kept = [], []
+        for its_config in configs:
+            _check_concurrency(its_config.get("max_concurrency"))
+        prompts, kept = [], []
         unusable: list[BaseException | None] = []
         for given, its_config in zip(inputs, configs, strict=True):
             try:
-                messages.append(to_messages(self, given))
+                prompts.append(to_prompt(self, given))
             except Exception as error:
                 if not return_exceptions:
                     raise
@@ -233,7 +233,7 @@ class SmartChatModel(ClearErrorsChatModel):
             else:
                 kept.append(its_config)
                 unusable.append(None)
-        session = self._session(len(messages))
+        session = self._session(len(prompts))
         kwargs = {k: v for k, v in kwargs.items() if k != "stop" or v is not None}
         kwargs.pop("ls_structured_output_format", None)
         members = {member.name: member for member in self._members}
@@ -243,7 +243,7 @@ class SmartChatModel(ClearErrorsChatModel):
             "metadata": self._get_ls_params_with_defaults(**{"stop": None, **kwargs}),
         }
         one_config = not isinstance(config, Sequence)
-        job = BatchJob(session, members, messages, kept, kwargs, tracing, one_config)
+        job = BatchJob(session, members, prompts, kept, kwargs, tracing, one_config)
         return job, unusable
 
     def _session(self, n_items: int) -> BatchSession:
@@ -252,7 +252,7 @@ class SmartChatModel(ClearErrorsChatModel):
         return BatchSession(
             n_items,
             [Tier(reference, role="reference"), *map(Tier, candidates)],
-            self._guarantee,
+            Guarantee(self.max_disagreement, self.confidence),
             strategy=self.strategy,
             looks=self.looks,
             seed=self.seed,
@@ -389,6 +389,13 @@ class SmartChatModel(ClearErrorsChatModel):
         return params
 
 
+def _check_concurrency(limit: int | None) -> None:
+    """Raise unless at least one call is allowed, or no limit is set."""
+    if limit is not None and limit < 1:
+        hint = "at least one call must be allowed"
+        raise InvalidInputError("max_concurrency", limit, hint)
+
+
 def _member_arguments(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return what a member is called with."""
     return {**kwargs, "stop": stop} if stop is not None else kwargs
@@ -408,10 +415,11 @@ def _deliver(
     results: list[Any] = [error or next(answered) for error in unusable]
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors and not return_exceptions:
-        errors[0].add_note(
-            f"{len(results) - len(errors)} of {len(results)} items were answered: see "
-            "this exception's smart_results, or call batch(..., return_exceptions=True)"
-        )
+        if not hasattr(errors[0], "smart_results"):
+            errors[0].add_note(
+                f"{len(results) - len(errors)} of {len(results)} items were answered: "
+                "see smart_results, or call batch(..., return_exceptions=True)"
+            )
         errors[0].smart_results = results  # type: ignore[attr-defined]
         raise errors[0]
     return results

@@ -135,9 +135,9 @@ async def _work(
         call = await todo.get()
         try:
             results.put_nowait((call, await ask(call)))
-        except asyncio.CancelledError as error:
+        except BaseException as error:  # the item's, unless the job itself is ending
             results.put_nowait((call, Failure(error)))
-            if (task := asyncio.current_task()) and task.cancelling():
+            task = asyncio.current_task()
+            ending = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+            if ending or (task and task.cancelling()):
                 raise
-        except Exception as error:  # noqa: BLE001 - the item's, not the job's
-            results.put_nowait((call, Failure(error)))

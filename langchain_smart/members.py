@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ __all__ = ["Member", "MissingUsageError", "find_members"]
 
 
 class MissingUsageError(SmartError):
-    """A model reported no token usage, so what its answer cost is unknown."""
+    """A model reported no usable token usage: what its answer cost is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +36,26 @@ class Member:
     price: Price
 
     def outcome(self, message: AIMessage) -> Outcome | Failure:
-        """What a message brought, priced by the usage it reports."""
+        """What a message brought, priced by the usage it reports.
+
+        A reply from LangChain's cache costs nothing and uses nothing.
+        """
         reported = message.usage_metadata
+        if reported is not None and reported.get("total_cost") == 0:
+            return Outcome(message, 0.0, Usage())  # how core marks a cached reply
         if reported is not None:
             usage = Usage(reported["input_tokens"], reported["output_tokens"])
+            if min(usage.input_tokens, usage.output_tokens) >= 0:
+                return Outcome(message, self.price.cost(usage), usage)
         elif self.price == Price.free():
-            usage = Usage()
-        else:
-            return Failure(
-                MissingUsageError(
-                    f"{self.name} reported no usage_metadata, so its cost is unknown: "
-                    "turn usage reporting on (ChatOpenAI: stream_usage=True), or give "
-                    "it Price.free() if it costs nothing"
-                )
-            )
-        return Outcome(message, self.price.cost(usage), usage)
+            return Outcome(message, 0.0, Usage())
+        error = MissingUsageError(
+            f"{self.name} reported no usage_metadata that can be priced ({reported}), "
+            "so its cost is unknown: turn usage reporting on (ChatOpenAI: "
+            "stream_usage=True), or give it Price.free() if it costs nothing"
+        )
+        warnings.warn(str(error), stacklevel=2)
+        return Failure(error)
 
 
 def find_members(
@@ -68,9 +74,11 @@ def find_members(
         InvalidInputError: If there is no candidate, a model is named twice, a string
             names no known model, or a price is missing.
     """
-    if isinstance(candidates, str | BaseChatModel) or not candidates:
+    listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
+    if not listed or not candidates:
+        shown = candidates if isinstance(candidates, str | Sequence) else ...
         hint = "name at least one cheaper model, in a list"
-        raise InvalidInputError("candidates", candidates, hint)
+        raise InvalidInputError("candidates", shown, hint)
     members = [_member("reference", reference, prices)]
     for candidate in candidates:
         member = _member("candidates", candidate, prices)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -14,6 +14,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
 from typing_extensions import override
 
 from langchain_smart.clear_errors import ClearErrorsChatModel
@@ -52,7 +53,7 @@ class RecordedChatModel(ClearErrorsChatModel):
 
     trace: Any
     model: str
-    latency: float = 0.0
+    latency: Annotated[float, Field(ge=0)] = 0.0
 
     @classmethod
     def read(
@@ -79,6 +80,11 @@ class RecordedChatModel(ClearErrorsChatModel):
             raise InvalidInputError("trace", type(self.trace).__name__, hint)
         if not any(self.model in row.answers for row in self.trace.rows):
             hint = "the trace has no answers of this model"
+            raise InvalidInputError("model", self.model, hint)
+        if self.model not in self.trace.prices:
+            hint = (
+                f"the trace has no price for it; priced: {', '.join(self.trace.prices)}"
+            )
             raise InvalidInputError("model", self.model, hint)
 
     @override

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -164,15 +165,14 @@ class BatchSession:
         self._require_done("answers")
         return [self._serve(item) for item in range(self._batch.n_items)]
 
-    def bought(self, item: int) -> Iterator[tuple[str, Outcome | Failure]]:
-        """Yield what every model asked about an item brought, by model name."""
-        for tier, name in enumerate(self._names):
-            status = self._batch.status[tier][item]
-            cost = self._batch.costs[tier][item]
-            if status == ANSWERED:
-                yield name, Outcome(self._batch.answers[tier][item], cost)
-            elif status == FAILED:
-                yield name, Failure(self._errors[tier, item], cost)
+    def bought(self, item: int) -> Iterator[tuple[str, Any]]:
+        """Yield every answer bought for an item, with the name of its model.
+
+        Answers that could not be read are among them: they were paid for, too.
+        """
+        for name, answers in zip(self._names, self._batch.answers, strict=True):
+            if answers[item] is not None:
+                yield name, answers[item]
 
     @property
     def spend(self) -> dict[str, Spend]:

@@ -52,6 +52,10 @@ def test_an_unknown_prompt_or_model_is_an_error():
         model.invoke("dog")
     with pytest.raises(InvalidInputError, match="no answers of this model"):
         RecordedChatModel(trace=trace("cat"), model="huge")
+    with pytest.raises(InvalidInputError, match="no price"):
+        RecordedChatModel(trace=Trace(trace("cat").rows, "big", [], {}), model="big")
+    with pytest.raises(InvalidInputError, match="latency"):
+        RecordedChatModel(trace=trace("cat"), model="big", latency=-1)
     with pytest.raises(InvalidInputError, match=r"Trace\.read"):
         RecordedChatModel(trace="items.jsonl", model="big")
 

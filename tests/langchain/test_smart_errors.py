@@ -47,6 +47,7 @@ BAD = {
     "looks": ({"looks": "often"}, "looks"),
     "equivalence": ({"equivalence": 3}, "equivalence"),
     "concurrency": ({"max_concurrency": 0}, "max_concurrency"),
+    "a number for the list": ({"candidates": 5}, "candidates"),
     "no chat model": ({"candidates": [RunnableLambda(str)]}, "candidates"),
     "typo": ({"max_disagrement": KEY}, "max_disagrement"),
 }
@@ -154,6 +155,7 @@ def test_retry_asks_again_only_for_what_failed():
     assert len(seen) == 21
 
 
+@pytest.mark.filterwarnings("ignore:big reported no usage")
 def test_unknown_cost_is_an_error_and_a_free_model_needs_no_usage():
     silent = model("big", usage=False)
     priced = smart_of(silent, prices={"big": Price(1, 1), "small": FREE})
@@ -162,6 +164,96 @@ def test_unknown_cost_is_an_error_and_a_free_model_needs_no_usage():
     with pytest.raises(Exception, match="big reported no usage"):
         priced.invoke("a")
     assert smart_of(silent).batch(["a"])[0].content == "spam"
+
+
+def test_a_candidate_whose_cost_is_unknown_is_named():
+    prices = {"big": FREE, "small": Price(1, 1)}
+    smart = smart_of(small=model("small", usage=False), prices=prices)
+    with pytest.warns(UserWarning, match="small reported no usage"):
+        outputs = smart.batch(["a"] * 40)
+    assert [o.content for o in outputs] == ["spam"] * 40
+
+
+def test_an_absurd_usage_fails_its_call_and_no_other():
+    usage = {"input_tokens": -5, "output_tokens": 1, "total_tokens": -4}
+
+    def script(text, _):
+        return AIMessage("spam", usage_metadata=usage) if text == "7" else "spam"
+
+    absurd = model("big", script, usage=False)
+    smart = smart_of(absurd, strategy="reference")
+    with pytest.warns(UserWarning, match="-5"):
+        outputs = smart.batch([str(n) for n in range(20)], return_exceptions=True)
+    assert [isinstance(o, AIMessage) for o in outputs].count(False) == 1
+
+
+async def test_a_limit_that_allows_nothing_is_refused():
+    smart = smart_of()
+    for limit in (0, -1):
+        with pytest.raises(InvalidInputError, match="max_concurrency"):
+            smart.batch(["a"], {"max_concurrency": limit})
+        with pytest.raises(InvalidInputError, match="max_concurrency"):
+            await smart.abatch(["a"], {"max_concurrency": limit})
+
+
+async def test_whatever_a_member_raises_fails_its_item_and_nothing_hangs():
+    class Panic(BaseException):
+        pass
+
+    class Panicking(Scripted):
+        async def ainvoke(self, *_, **__):
+            raise Panic
+
+        def invoke(self, *_, **__):
+            raise Panic
+
+    big = Panicking(name="big", script=lambda *_: "")
+    smart = smart_of(big, strategy="reference")
+    for outputs in (
+        smart.batch(["a", "b"], return_exceptions=True),
+        await smart.abatch(["a", "b"], return_exceptions=True),
+    ):
+        assert [type(o) for o in outputs] == [Panic, Panic]
+
+
+def test_answers_nobody_can_read_are_counted_all_the_same():
+    small = model("small", "dunno")
+    smart = smart_of(small=small, equivalence=Label(["spam", "ham"]))
+    outputs = smart.batch([f"{n:03d}" for n in range(200)])
+    told = sum(o.usage_metadata["input_tokens"] for o in outputs)
+    assert told == sum(s.input_tokens for s in smart.report().spend.values())
+
+
+def test_a_reply_from_the_cache_costs_nothing():
+    from langchain_core.caches import InMemoryCache
+
+    big, small = (
+        Scripted(name=name, script=lambda *_: "spam", cache=InMemoryCache())
+        for name in ("big", "small")
+    )
+    prices = {"big": Price(10, 10), "small": Price(1, 1)}
+    smart = smart_of(big, small, prices=prices)
+    items = [str(n) for n in range(50)]
+    smart.batch(items)
+    paid, asked = smart.report().cost, len(big.calls) + len(small.calls)
+    assert paid > 0
+    smart.batch(items)
+    new = len(big.calls) + len(small.calls) - asked
+    assert smart.report().cost - paid <= new * 1e-3
+    assert smart.invoke("new").response_metadata["smart"]["cost"] > 0
+    assert smart.invoke("new").response_metadata["smart"]["cost"] == 0
+
+
+def test_settings_count_as_they_stand_and_members_stay():
+    smart = smart_of()
+    smart.max_disagreement = 0.5
+    smart.batch(["a"] * 10)
+    assert smart.report().certificates[0].max_disagreement == 0.5
+    other = smart.model_copy(update={"max_disagreement": 0.25})
+    other.batch(["a"] * 10)
+    assert other.report().certificates[-1].max_disagreement == 0.25
+    with pytest.raises(Exception, match="frozen"):
+        smart.reference = model("other")
 
 
 def test_single_calls_that_fail_are_in_the_books():

@@ -48,6 +48,7 @@ async def test_members_that_stream_are_billed_to_the_token(mode):
         assert_ledger_is_the_bill(smart, server)
 
 
+@pytest.mark.filterwarnings("ignore:.* reported no usage")
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_a_stream_without_usage_is_an_error_that_says_what_to_set(mode):
     with serve(lambda *_: "yes") as server:
