@@ -29,7 +29,7 @@ from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.driver import adrive, drive
 from langchain_smart.members import Member, find_members
 from langchain_smart.runs import member_config, quiet_context
-from smart_engine.calls import Failure
+from smart_engine.calls import Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
@@ -333,10 +333,12 @@ class SmartChatModel(ClearErrorsChatModel):
         member = self._members[0]
         outcome = member.outcome(message)
         usage = outcome.usage or Usage()
+        cached = isinstance(outcome, Outcome) and outcome.cached
+        cost = 0.0 if cached else outcome.cost
         spend = Spend(
             calls=1,
             failures=isinstance(outcome, Failure),
-            cost=outcome.cost,
+            cost=cost,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
         )
@@ -350,7 +352,7 @@ class SmartChatModel(ClearErrorsChatModel):
             message.usage_metadata,
             model=member.name,
             role="reference",
-            cost=outcome.cost,
+            cost=cost,
             saved=0.0,
             certificate=None,
         )

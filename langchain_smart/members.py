@@ -38,15 +38,16 @@ class Member:
     def outcome(self, message: AIMessage) -> Outcome | Failure:
         """What a message brought, priced by the usage it reports.
 
-        A reply from LangChain's cache costs nothing and uses nothing.
+        A reply from LangChain's cache is paid and counted once, when it is made.
         """
         reported = message.usage_metadata
-        if reported is not None and reported.get("total_cost") == 0:
-            return Outcome(message, 0.0, Usage())  # how core marks a cached reply
         if reported is not None:
+            cached = reported.get("total_cost") == 0  # how core marks such a reply
             usage = Usage(reported["input_tokens"], reported["output_tokens"])
             if min(usage.input_tokens, usage.output_tokens) >= 0:
-                return Outcome(message, self.price.cost(usage), usage)
+                cost = self.price.cost(usage)
+                billed = Usage() if cached else usage
+                return Outcome(message, cost, billed, cached=cached)
         elif self.price == Price.free():
             return Outcome(message, 0.0, Usage())
         error = MissingUsageError(

@@ -22,7 +22,7 @@ REFERENCE = 0
 class Batch:
     """Answers, costs and comparisons of one batch, per tier and item.
 
-    Memory is linear: per tier and item, one pointer, three numbers and two bytes.
+    Memory is linear: per tier and item, one pointer, three numbers and three bytes.
 
     Args:
         n_items: Number of items.
@@ -42,6 +42,7 @@ class Batch:
         count = len(self.tiers)
         self.status = [bytearray(n_items) for _ in range(count)]
         self.wrong = [bytearray(n_items) for _ in range(count)]
+        self.cached = [bytearray(n_items) for _ in range(count)]
         zeros = bytes(8 * n_items)
         self.costs = [array("d", zeros) for _ in range(count)]
         self.input_tokens = [array("d", zeros) for _ in range(count)]
@@ -67,5 +68,10 @@ class Batch:
         return int(np.frombuffer(self.wrong[tier], np.uint8)[items].sum())
 
     def cost(self, tier: int, items: IntArray) -> float:
-        """What that tier cost on these items, in USD."""
+        """What that tier costs on these items, in USD, as if nothing were cached."""
         return float(np.frombuffer(self.costs[tier], np.float64)[items].sum())
+
+    def paid(self, tier: int) -> float:
+        """What was paid for that tier's calls, in USD."""
+        cached = np.frombuffer(self.cached[tier], np.bool_)
+        return float(np.frombuffer(self.costs[tier], np.float64)[~cached].sum())

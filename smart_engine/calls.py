@@ -36,12 +36,15 @@ class Outcome(NamedTuple):
         cost: What the call cost, in USD.
         usage: Tokens it used, for the ledger.
         confidence: The model's own score of this answer, 0 to 1, where known.
+        cached: The answer came from a cache: nothing is paid, and `cost` is what it
+            would have cost, for a plan must not take a model for free.
     """
 
     answer: Any
     cost: float
     usage: Usage | None = None
     confidence: float | None = None
+    cached: bool = False
 
 
 class Failure(NamedTuple):

@@ -183,7 +183,7 @@ class BatchSession:
             table[name] = Spend(
                 calls=int((status >= ANSWERED).sum()),
                 failures=int((status == FAILED).sum()),
-                cost=float(np.frombuffer(self._batch.costs[tier]).sum()),
+                cost=self._batch.paid(tier),
                 input_tokens=float(np.frombuffer(self._batch.input_tokens[tier]).sum()),
                 output_tokens=float(
                     np.frombuffer(self._batch.output_tokens[tier]).sum()
@@ -248,6 +248,7 @@ class BatchSession:
         if isinstance(outcome, Failure):
             return outcome.error
         self._batch.answers[tier][item] = outcome.answer
+        self._batch.cached[tier][item] = outcome.cached
         if tier != REFERENCE:
             try:
                 self._equivalence.parse(outcome.answer)
@@ -272,7 +273,11 @@ class BatchSession:
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""
         batch = self._batch
-        cost = sum(costs[item] for costs in batch.costs)
+        cost = sum(
+            costs[item]
+            for costs, cached in zip(batch.costs, batch.cached, strict=True)
+            if not cached[item]
+        )
         asked = batch.status[REFERENCE][item]
         if asked == UNASKED:
             tier = int(self._require_done("answers").route[item])
@@ -309,8 +314,8 @@ class BatchSession:
         by_reference = asked != UNASKED
         tiers = np.where(by_reference, REFERENCE, decision.route)
         counts = np.bincount(tiers, minlength=len(self._names)).tolist()
-        paid = spend[reference].calls
-        mean = spend[reference].cost / paid if paid else None
+        paid = np.flatnonzero(asked != UNASKED)
+        mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         escalated = by_reference & ~profiled & (decision.route != REFERENCE)
         return Certificate(
             strategy=self._strategy,

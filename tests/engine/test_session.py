@@ -422,3 +422,16 @@ def test_claims_say_whether_the_confidence_is_kept(drive, tiers, models) -> None
         assert "'exact'" in sentence
     assert "not kept at the worst case" in claim("mix", "paper")
     assert "looks='paper'" in claim("mix", "paper")
+
+
+def test_cached_answers_are_not_paid_for_but_planned_with(drive, tiers, models) -> None:
+    table = models(600, 0.02)
+    cached = {
+        name: [o._replace(cached=True) for o in row] for name, row in table.items()
+    }
+    paid = drive(BatchSession(600, tiers(1)), table)
+    free = drive(BatchSession(600, tiers(1)), cached)
+    assert [a.tier for a in free.answers] == [a.tier for a in paid.answers]
+    assert free.certificate.cost == sum(a.cost for a in free.answers) == 0
+    assert free.certificate.reference_only_cost == pytest.approx(600)
+    assert free.certificate.saved == pytest.approx(600)
