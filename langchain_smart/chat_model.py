@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -209,6 +209,48 @@ class SmartChatModel(ClearErrorsChatModel):
             elif run.handlers:
                 await run.on_llm_end(llm_result(output))
         return _deliver(unusable, outputs, return_exceptions)
+
+    @override
+    def batch_as_completed(  # type: ignore[override]
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """Answer a batch in one session, then yield each answer with its index.
+
+        Which model may serve an item is known only when the batch has been profiled,
+        and what it saved only at the end: all answers complete together.
+        """
+        yield from enumerate(
+            self.batch(
+                list(inputs),
+                config,  # type: ignore[arg-type]
+                return_exceptions=return_exceptions,
+                **kwargs,
+            )
+        )
+
+    @override
+    async def abatch_as_completed(  # type: ignore[override]
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncIterator[tuple[int, AIMessage | Exception]]:
+        """Answer a batch in one session, as `batch_as_completed` does."""
+        answers = await self.abatch(
+            list(inputs),
+            config,  # type: ignore[arg-type]
+            return_exceptions=return_exceptions,
+            **kwargs,
+        )
+        for indexed in enumerate(answers):
+            yield indexed
 
     def _prepare(
         self,

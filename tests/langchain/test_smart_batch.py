@@ -186,6 +186,17 @@ async def test_single_calls_go_to_the_reference_and_say_so(make, inputs, job):
     assert smart.report().cost == pytest.approx(3 * (20 * 10 + 30) / 1e6)
 
 
+async def test_as_completed_is_one_session_too(make, inputs):
+    smart = make()
+    whole = by_item(smart.batch(inputs))
+    some = dict(smart.batch_as_completed(inputs))
+    assert by_item(some[n] for n in range(len(inputs))) == whole
+    bound = smart.bind(stop=["END"])
+    some = {n: answer async for n, answer in bound.abatch_as_completed(inputs)}
+    assert by_item(some[n] for n in range(len(inputs))) == whole
+    assert [c.items for c in smart.report().certificates] == [600] * 3
+
+
 def test_two_batches_at_once_keep_their_books_apart(make, inputs):
     from concurrent.futures import ThreadPoolExecutor
 
