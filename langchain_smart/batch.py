@@ -24,7 +24,7 @@ from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 from smart_engine.session import BatchSession
 
-__all__ = ["BatchJob"]
+__all__ = ["BatchJob", "llm_result", "marked", "to_prompt"]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.driver import adrive, drive
 from langchain_smart.members import Member, find_members
 from langchain_smart.runs import member_config, quiet_context
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Failure
 from smart_engine.certificate import Spend
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
@@ -160,11 +160,12 @@ class SmartChatModel(ClearErrorsChatModel):
             drive(job.session, begin, job.ask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._settle(job, finished=False)
+            self._enter(job.session.spend)
             for run in filter(None, job.runs):
                 run.on_llm_error(error)
             raise
-        self._settle(job, finished=True)
+        with self._lock:
+            self._ledger.add_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 run.on_llm_error(output)
@@ -198,11 +199,12 @@ class SmartChatModel(ClearErrorsChatModel):
             await adrive(job.session, begin, job.aask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._settle(job, finished=False)
+            self._enter(job.session.spend)
             for run in filter(None, job.runs):
                 await run.on_llm_error(error)
             raise
-        self._settle(job, finished=True)
+        with self._lock:
+            self._ledger.add_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 await run.on_llm_error(output)
@@ -276,8 +278,8 @@ class SmartChatModel(ClearErrorsChatModel):
                 kept.append(its_config)
                 unusable.append(None)
         session = self._session(len(prompts))
-        kwargs = {k: v for k, v in kwargs.items() if k != "stop" or v is not None}
         kwargs.pop("ls_structured_output_format", None)
+        kwargs = _member_arguments(kwargs.pop("stop", None), kwargs)
         members = {member.name: member for member in self._members}
         tracing = {
             "serialized": self._serialized,
@@ -320,13 +322,10 @@ class SmartChatModel(ClearErrorsChatModel):
         wanted = [config.get("max_concurrency") for config in job.configs]
         return next((limit for limit in wanted if limit), None) or self.max_concurrency
 
-    def _settle(self, job: BatchJob, *, finished: bool) -> None:
-        """Enter what the batch has spent, whatever became of it."""
+    def _enter(self, spend: Mapping[str, Spend]) -> None:
+        """Enter in the ledger what was spent outside a finished batch."""
         with self._lock:
-            if finished:
-                self._ledger.add_batch(job.session.certificate)
-            else:
-                self._ledger.add_unfinished(job.session.spend)
+            self._ledger.add(spend)
 
     # -- one item at a time: the reference -------------------------------------
 
@@ -366,8 +365,7 @@ class SmartChatModel(ClearErrorsChatModel):
         try:
             yield
         except BaseException:
-            with self._lock:
-                self._ledger.add(self._members[0].name, Spend(calls=1, failures=1))
+            self._enter({self._members[0].name: Spend(calls=1, failures=1)})
             raise
 
     def _single(self, message: AIMessage) -> ChatResult:
@@ -375,17 +373,14 @@ class SmartChatModel(ClearErrorsChatModel):
         member = self._members[0]
         outcome = member.outcome(message)
         usage = outcome.usage or Usage()
-        cached = isinstance(outcome, Outcome) and outcome.cached
-        cost = 0.0 if cached else outcome.cost
         spend = Spend(
             calls=1,
             failures=isinstance(outcome, Failure),
-            cost=cost,
+            cost=outcome.paid,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
         )
-        with self._lock:
-            self._ledger.add(member.name, spend)
+        self._enter({member.name: spend})
         if isinstance(outcome, Failure):
             raise outcome.error
         answer = marked(
@@ -394,7 +389,7 @@ class SmartChatModel(ClearErrorsChatModel):
             message.usage_metadata,
             model=member.name,
             role="reference",
-            cost=cost,
+            cost=outcome.paid,
             saved=0.0,
             certificate=None,
         )

@@ -19,7 +19,7 @@ from langchain_core.callbacks import (
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-__all__ = ["Run", "member_config", "quiet_context"]
+__all__ = ["Run", "member_config", "quiet_context", "silence_ambient_handlers"]
 
 Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 """Callback manager of one item's run."""

@@ -46,6 +46,11 @@ class Outcome(NamedTuple):
     confidence: float | None = None
     cached: bool = False
 
+    @property
+    def paid(self) -> float:
+        """What was paid for it, in USD."""
+        return 0.0 if self.cached else self.cost
+
 
 class Failure(NamedTuple):
     """A call that brought no usable answer.
@@ -59,6 +64,11 @@ class Failure(NamedTuple):
     error: BaseException
     cost: float = 0.0
     usage: Usage | None = None
+
+    @property
+    def paid(self) -> float:
+        """What was paid for it, in USD."""
+        return self.cost
 
 
 class Served(NamedTuple):

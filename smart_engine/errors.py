@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 __all__ = [
     "InvalidInputError",
     "MissingExtraError",
     "ProtocolError",
     "SmartError",
     "UnparseableAnswerError",
+    "choose",
 ]
+
+T = TypeVar("T")
 
 
 class SmartError(Exception):
@@ -67,3 +73,14 @@ class MissingExtraError(SmartError, ImportError):
             f"Run: pip install 'smart-llm[{extra}]'"
         )
         self.extra = extra
+
+
+def choose(field: str, name: str, among: Mapping[str, T]) -> T:
+    """Return what a name stands for.
+
+    Raises:
+        InvalidInputError: If it stands for nothing; the error lists the names.
+    """
+    if name not in among:
+        raise InvalidInputError(field, name, f"choose one of {', '.join(among)}")
+    return among[name]

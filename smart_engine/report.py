@@ -60,7 +60,7 @@ class Ledger:
     Example:
         ```python
         ledger = Ledger(["big", "small"])
-        ledger.add("small", Spend(calls=1, cost=0.25))
+        ledger.add({"small": Spend(calls=1, cost=0.25)})
         assert ledger.report().cost == 0.25
         ```
     """
@@ -71,18 +71,14 @@ class Ledger:
         self._served = dict.fromkeys(models, 0)
         self._certificates: list[Certificate] = []
 
-    def add(self, model: str, spend: Spend) -> None:
-        """Add what one model was asked outside a finished batch."""
-        self._spend[model] += spend
-
-    def add_unfinished(self, spend: Mapping[str, Spend]) -> None:
-        """Add what a batch spent that did not come to its end."""
+    def add(self, spend: Mapping[str, Spend]) -> None:
+        """Add what was spent outside a finished batch, by model."""
         for name, part in spend.items():
             self._spend[name] += part
 
     def add_batch(self, certificate: Certificate) -> None:
         """Add a finished batch."""
-        self.add_unfinished(certificate.spend)
+        self.add(certificate.spend)
         for name, count in certificate.served.items():
             self._served[name] += count
         self._certificates.append(certificate)

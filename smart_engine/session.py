@@ -314,7 +314,7 @@ class BatchSession:
         by_reference = asked != UNASKED
         tiers = np.where(by_reference, REFERENCE, decision.route)
         counts = np.bincount(tiers, minlength=len(self._names)).tolist()
-        paid = np.flatnonzero(asked != UNASKED)
+        paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         escalated = by_reference & ~profiled & (decision.route != REFERENCE)
         return Certificate(
@@ -335,7 +335,7 @@ class BatchSession:
             unanswered=int((asked == FAILED).sum()),
             spend=spend,
             reference_only_cost=None if mean is None else mean * batch.n_items,
-            valid=self._looks != "paper" or decision.level is None,
+            valid=decision.level is None or find_looks(self._looks).keeps_level,
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smart_engine.calls import Failure, Outcome
-from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.errors import InvalidInputError, SmartError, choose
 from smart_engine.pricing import Price, Usage
 
 __all__ = ["Models", "Row", "Simulation", "Trace", "read_simulation"]
@@ -287,10 +287,7 @@ def read_simulation(
         content = _SimulationFile.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InvalidInputError("file", str(path), _why(error)) from error
-    if dataset not in content.datasets:
-        hint = f"choose one of {', '.join(content.datasets)}"
-        raise InvalidInputError("dataset", dataset, hint)
-    chosen = content.datasets[dataset]
+    chosen = choose("dataset", dataset, content.datasets)
     certain = [name for name, m in chosen.models.items() if m.agreement == 1]
     reference = reference or (certain[0] if certain else None)
     others = list(candidates) or [m for m in chosen.models if m != reference]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import choose
 from smart_engine.looks._base import Looks, Seen
 from smart_engine.looks.corrected import CorrectedLooks
 from smart_engine.looks.paper import PaperLooks
@@ -10,8 +10,7 @@ from smart_engine.looks.paper import PaperLooks
 __all__ = ["LOOKS", "CorrectedLooks", "Looks", "PaperLooks", "Seen", "find_looks"]
 
 LOOKS: dict[str, type[PaperLooks | CorrectedLooks]] = {
-    "corrected": CorrectedLooks,
-    "paper": PaperLooks,
+    looks.name: looks for looks in (CorrectedLooks, PaperLooks)
 }
 
 
@@ -21,7 +20,4 @@ def find_looks(name: str) -> type[PaperLooks | CorrectedLooks]:
     Raises:
         InvalidInputError: If there are none.
     """
-    if name not in LOOKS:
-        hint = f"choose one of {', '.join(sorted(LOOKS))}"
-        raise InvalidInputError("looks", name, hint)
-    return LOOKS[name]
+    return choose("looks", name, LOOKS)

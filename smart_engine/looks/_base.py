@@ -36,6 +36,7 @@ class Looks(Protocol):
 
     Attributes:
         name: Name of these looks, as the user chooses them.
+        keeps_level: Whether the promise holds at the worst case.
         schedule: Sample sizes at which the evidence is looked at, rising to n_items.
         acceptance: Per look, the most errors that admit; −1 where none can.
         rejection: Per look, the fewest errors that rule out.
@@ -43,6 +44,7 @@ class Looks(Protocol):
     """
 
     name: str
+    keeps_level: bool
     schedule: IntArray
     acceptance: IntArray
     rejection: IntArray

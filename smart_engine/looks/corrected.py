@@ -51,6 +51,7 @@ class CorrectedLooks:
     """
 
     name = "corrected"
+    keeps_level = True
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
         """Fix the schedule, then tabulate both thresholds."""

@@ -44,6 +44,7 @@ class PaperLooks:
     """
 
     name = "paper"
+    keeps_level = False
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
         """Tabulate both thresholds for every look."""

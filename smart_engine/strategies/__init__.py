@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import choose
 from smart_engine.strategies._base import Decision, Strategy, Wave
 from smart_engine.strategies.efficient import efficient
 from smart_engine.strategies.exhaustive import exhaustive
@@ -25,7 +25,4 @@ def find_strategy(name: str) -> Strategy:
     Raises:
         InvalidInputError: If there is none.
     """
-    if name not in STRATEGIES:
-        hint = f"choose one of {', '.join(STRATEGIES)}"
-        raise InvalidInputError("strategy", name, hint)
-    return STRATEGIES[name]
+    return choose("strategy", name, STRATEGIES)

@@ -16,8 +16,8 @@ def test_a_ledger_adds_batches_and_single_calls(drive, tiers, models) -> None:
     for certificate in certificates:
         ledger.add_batch(certificate)
     before = ledger.report()
-    ledger.add("c1", Spend(calls=1, failures=1, cost=0.5))
-    ledger.add_unfinished({"big": Spend(calls=2, cost=4.0)})
+    ledger.add({"c1": Spend(calls=1, failures=1, cost=0.5)})
+    ledger.add({"big": Spend(calls=2, cost=4.0)})
     report = ledger.report()
 
     assert report.certificates == tuple(certificates)
@@ -43,4 +43,4 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
 
 def test_a_ledger_knows_only_its_models() -> None:
     with pytest.raises(KeyError):
-        Ledger(["big"]).add("nobody", Spend())
+        Ledger(["big"]).add({"nobody": Spend()})
