@@ -1,0 +1,219 @@
+"""The acceptance numbers against exact enumeration, and the traps they must avoid."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smart_engine import InvalidInputError
+from smart_engine.audit.acceptance import Acceptance, Test
+from smart_engine.tails import hypergeometric_cdf
+
+ALPHA = 0.05
+
+
+def wrongly_accepted(design: Acceptance, marked: int, *, budget: int) -> float:
+    """Probability, over all orders of drawing, of more than `budget` hidden errors.
+
+    Dynamic programming over (draws, errors found); stops at the first look that
+    accepts.
+    """
+    items = design.items
+    at = {0: 1.0}
+    wrong = 0.0
+    for draws in range(items + 1):
+        going_on: dict[int, float] = {}
+        for found, chance in at.items():
+            if draws >= design.draws(found):
+                wrong += chance * (marked - found > budget)
+            else:
+                going_on[found] = chance
+        at = {}
+        for found, chance in going_on.items():
+            hit = (marked - found) / (items - draws) if draws < items else 0.0
+            if hit > 0:
+                at[found + 1] = at.get(found + 1, 0.0) + chance * hit
+            if hit < 1:
+                at[found] = at.get(found, 0.0) + chance * (1 - hit)
+    return wrong
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 5, 8, 13, 20, 27, 33, 40])
+@pytest.mark.parametrize("expected", [0.0, 0.3, 1.0, 5.0])
+def test_no_population_is_accepted_wrongly_more_often_than_the_level(
+    items: int, expected: float
+) -> None:
+    worst = 0.0
+    for budget in range(items):
+        design = Acceptance(items, budget, ALPHA, expected)
+        for marked in range(items + 1):
+            worst = max(worst, wrongly_accepted(design, marked, budget=budget))
+    assert worst <= ALPHA
+    if items >= 20 and expected <= 1:
+        assert worst > 0.8 * ALPHA  # and next to nothing of the level is lost
+
+
+def test_enumeration_agrees_with_all_orders_of_drawing() -> None:
+    design = Acceptance(8, 2, 0.4, 1.0)
+    for marked in range(9):
+        population = [1] * marked + [0] * (8 - marked)
+        bad = orders = 0
+        for order in set(permutations(population)):
+            found = draws = 0
+            while draws < design.draws(found):
+                found += order[draws]
+                draws += 1
+            bad += marked - found > 2
+            orders += 1
+        assert wrongly_accepted(design, marked, budget=2) == pytest.approx(bad / orders)
+
+
+@pytest.mark.parametrize(
+    ("items", "budget"), [(300, 6), (300, 60), (2000, 100), (2000, 20)]
+)
+def test_larger_populations_keep_the_level_and_use_it(items: int, budget: int) -> None:
+    design = Acceptance(items, budget, ALPHA, 2.0)
+    rates = [
+        wrongly_accepted(design, marked, budget=budget)
+        for marked in (budget + 1 + k for k in (0, 1, 2, 4, 8, 16, 32, 64, 127, 200))
+        if marked <= items
+    ]
+    assert max(rates) <= ALPHA
+    assert max(rates) > 0.9 * ALPHA
+
+
+# -- traps: each has a wrong version that breaks the level ------------------------
+
+
+class Wrong:
+    """A design over 200 items of which 10 may stay wrong, made wrongly."""
+
+    items = 200
+
+    def __init__(self) -> None:
+        self._sizes = [self.size(found) for found in range(40)]
+
+    def draws(self, found: int) -> int:
+        return self._sizes[min(found, 39)]
+
+
+class LooksAgain(Wrong):
+    """The classic fixed-sample test, looked at as if each look were the only one."""
+
+    def size(self, found: int) -> int:
+        levels = (
+            size
+            for size in range(1, 191)
+            if hypergeometric_cdf(found, 200, 11 + found, size) <= ALPHA
+        )
+        return next(levels, 190)
+
+
+class OneTooMany(Wrong):
+    """B + 1 errors may hide, not B: the null hypothesis starts one too late."""
+
+    def __init__(self) -> None:
+        self._design = Acceptance(200, 11, ALPHA, 1.0)
+        super().__init__()
+
+    def size(self, found: int) -> int:
+        return self._design.draws(found)
+
+
+class ForgetsErrors(Wrong):
+    """Errors found are repaired, so they are taken to be no evidence."""
+
+    def size(self, found: int) -> int:
+        return Acceptance(200, 10, ALPHA, 1.0).draws(0)
+
+
+@pytest.mark.parametrize("wrong", [LooksAgain, OneTooMany, ForgetsErrors])
+def test_wrong_designs_are_found_out(wrong: type[Wrong]) -> None:
+    worst = max(
+        wrongly_accepted(wrong(), marked, budget=10) for marked in range(11, 60)
+    )
+    assert worst > 1.05 * ALPHA
+
+
+def test_a_wave_is_read_in_the_order_of_its_draws() -> None:
+    design = Acceptance(1000, 50, ALPHA, 0.0)
+    enough = design.draws(0)
+    wrong = np.zeros(enough + 20, bool)
+    wrong[enough + 3] = True  # in flight when the evidence was complete already
+    test = Test("small", design)
+    test.see(wrong)
+    assert test.accepted == enough
+    assert test.found == [enough + 4]
+    # One place earlier than the look, and nothing is accepted yet.
+    wrong[enough - 1] = True
+    early = Test("small", design)
+    early.see(wrong[:enough])
+    assert early.accepted is None
+
+
+@given(
+    st.integers(1, 400),
+    st.floats(0, 0.5),
+    st.floats(0.001, 0.5),
+    st.floats(0, 20),
+    st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_sizes_rise_with_errors_up_to_where_nothing_is_to_prove(
+    items, share, level, expected, data
+) -> None:
+    budget = int(share * items)
+    design = Acceptance(items, budget, level, expected)
+    sizes = [design.draws(errors) for errors in range(data.draw(st.integers(1, 40)))]
+    assert sizes == sorted(sizes)
+    assert all(0 <= size <= items - budget for size in sizes)
+    wrong = np.array(data.draw(st.lists(st.booleans(), max_size=items)), bool)
+    whole, pieces = Test("a", design), Test("a", design)
+    whole.see(wrong)
+    cut = data.draw(st.integers(0, len(wrong)))
+    pieces.see(wrong[:cut])
+    pieces.see(wrong[cut:])
+    assert (whole.accepted, whole.found) == (pieces.accepted, pieces.found)
+
+
+def test_looks_beyond_128_errors_keep_the_level() -> None:
+    rng = np.random.default_rng(3)
+    items, budget, marked = 3000, 600, 760
+    design = Acceptance(items, budget, 0.2, 200.0)
+    assert design.draws(140) < items - budget
+    bad, trials = 0, 400
+    population = np.arange(items) < marked
+    for _ in range(trials):
+        test = Test("small", design)
+        test.see(rng.permutation(population)[: items - budget])
+        accepted = test.accepted or items
+        found = sum(number <= accepted for number in test.found)
+        bad += marked - found > budget
+    assert 0 < bad <= 0.2 * trials + 3 * (0.16 * trials) ** 0.5
+
+
+def test_a_million_items_take_a_moment() -> None:
+    design = Acceptance(10**6, 50_000, 0.01, 4.0)
+    sizes = [design.draws(errors) for errors in range(0, 1000, 50)]
+    assert sizes == sorted(sizes)
+    # Around 5 % of the draws, and a little more, have to be free of excess errors.
+    assert 50 / 0.05 < sizes[1] < 3 * 50 / 0.05
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("items", (-1, 0, 0.05, 1.0)),
+        ("budget", (10, -1, 0.05, 1.0)),
+        ("level", (10, 1, 0.0, 1.0)),
+        ("level", (10, 1, 1.0, 1.0)),
+        ("expected_errors", (10, 1, 0.05, -1.0)),
+    ],
+)
+def test_bad_designs_are_refused(field: str, arguments: tuple) -> None:
+    with pytest.raises(InvalidInputError, match=field):
+        Acceptance(*arguments)
