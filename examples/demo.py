@@ -139,8 +139,15 @@ def _explain(console: Console, certificate: Certificate) -> None:
     console.print(certificate.claim)
     for seen in certificate.evidence:
         console.print(
-            f"  {seen.model}: {seen.errors} of {seen.draws} profiled answers differed, "
+            f"  {seen.model}: {seen.errors} of {seen.draws} drawn answers differed, "
             f"{seen.mean_cost:.6f} USD an item: {seen.verdict}"
+        )
+    for test in certificate.tests:
+        ending = f"accepted after {test.accepted}" if test.accepted else "not accepted"
+        console.print(
+            f"  audit of {test.policy} on {test.items:,} items, level "
+            f"{test.level:.4f}: {len(test.errors)} errors in {test.draws} draws, "
+            f"{ending}"
         )
     console.print(
         f"  {certificate.profiled:,} items were profiled; the reference alone would "

@@ -31,6 +31,11 @@ class MessageText:
         """Name of the inner equivalence."""
         return self.inner.name
 
+    @property
+    def keyed(self) -> bool:
+        """Whether equal readings mean equal answers."""
+        return bool(getattr(self.inner, "keyed", False))
+
     def parse(self, answer: AIMessage) -> Any:
         """Return what the inner equivalence reads in the message's text."""
         if answer.additional_kwargs.get("refusal"):

@@ -63,7 +63,7 @@ class SmartChatModel(ClearErrorsChatModel):
         candidates: Cheaper models that may stand in for it, the same way.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
-        strategy: `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
+        strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, or a function of two texts.
@@ -95,7 +95,7 @@ class SmartChatModel(ClearErrorsChatModel):
     )
     max_disagreement: float = 0.05
     confidence: float = 0.95
-    strategy: str = "mix"
+    strategy: str = "audit"
     looks: str = "corrected"
     equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
         default_factory=Normalized

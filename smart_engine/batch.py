@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from smart_engine.equivalence import Equivalence, Exact, agree
 from smart_engine.guarantee import Guarantee
-from smart_engine.tails import IntArray
+from smart_engine.tails import FloatArray, IntArray
 from smart_engine.tiers import Tier
 
 __all__ = ["ANSWERED", "ASKED", "FAILED", "REFERENCE", "UNASKED", "Batch"]
@@ -22,23 +24,35 @@ REFERENCE = 0
 class Batch:
     """Answers, costs and comparisons of one batch, per tier and item.
 
-    Memory is linear: per tier and item, one pointer, three numbers and three bytes.
+    Memory is linear: per tier and item, one pointer, five numbers and three bytes.
 
     Args:
         n_items: Number of items.
         tiers: The tiers, reference first.
         guarantee: What is promised.
         seed: Seed of all randomness of the session.
+        rule: When two answers mean the same.
+        max_in_flight: Draws of an audit come in waves of a multiple of this.
     """
 
     def __init__(
-        self, n_items: int, tiers: Sequence[Tier], guarantee: Guarantee, seed: int
+        self,
+        n_items: int,
+        tiers: Sequence[Tier],
+        guarantee: Guarantee,
+        seed: int,
+        rule: Equivalence = Exact(),
+        max_in_flight: int = 1,
     ) -> None:
         """Start with nothing asked."""
         self.n_items = n_items
         self.tiers = tuple(tiers)
         self.guarantee = guarantee
         self.rng = np.random.default_rng(seed)
+        self.max_in_flight = max_in_flight
+        self.rule = rule
+        self._same: dict[tuple[int, int, int], bool] = {}
+        self.keyed = bool(getattr(rule, "keyed", False))
         count = len(self.tiers)
         self.status = [bytearray(n_items) for _ in range(count)]
         self.wrong = [bytearray(n_items) for _ in range(count)]
@@ -47,12 +61,42 @@ class Batch:
         self.costs = [array("d", zeros) for _ in range(count)]
         self.input_tokens = [array("d", zeros) for _ in range(count)]
         self.output_tokens = [array("d", zeros) for _ in range(count)]
+        self.codes = [array("q", bytes(8 * n_items)) for _ in range(count)]
+        nothing = array("d", [float("nan")])
+        self.scores = [nothing * n_items for _ in range(count)]
         self.answers: list[list[Any]] = [[None] * n_items for _ in range(count)]
 
     @property
     def candidates(self) -> range:
         """Indices of the candidates among the tiers."""
         return range(1, len(self.tiers))
+
+    def usable(self, tier: int, items: IntArray) -> NDArray[np.bool_]:
+        """Per item, whether that tier gave an answer that can be read."""
+        return np.asarray(np.frombuffer(self.status[tier], np.uint8)[items] == ANSWERED)
+
+    def code(self, tier: int, items: IntArray) -> IntArray:
+        """Per item, a number for that tier's answer; equal answers share theirs."""
+        return np.frombuffer(self.codes[tier], np.int64)[items]
+
+    def confidence(self, tier: int, items: IntArray) -> FloatArray:
+        """Per item, that tier's score of its own answer, nan where there is none."""
+        return np.frombuffer(self.scores[tier], np.float64)[items]
+
+    def same(self, left: int, right: int, items: IntArray) -> NDArray[np.bool_]:
+        """Per item, whether two tiers gave usable answers that mean the same."""
+        usable = self.usable(left, items) & self.usable(right, items)
+        first, second = self.code(left, items), self.code(right, items)
+        same = usable & (first == second) & (first > 0)
+        if not self.keyed:
+            here, there = self.answers[left], self.answers[right]
+            for place in np.flatnonzero(usable & ~same).tolist():
+                key = (left, right, int(items[place]))
+                if key not in self._same:
+                    item = key[2]
+                    self._same[key] = agree(self.rule, here[item], there[item])
+                same[place] = self._same[key]
+        return np.asarray(same)
 
     def failures(self, tier: int, items: IntArray) -> int:
         """How many of that tier's calls on these items brought no usable answer."""
@@ -66,6 +110,18 @@ class Batch:
         failed, the worst case.
         """
         return int(np.frombuffer(self.wrong[tier], np.uint8)[items].sum())
+
+    def asked(self, tier: int, items: IntArray) -> NDArray[np.bool_]:
+        """Per item, whether that tier was asked about it."""
+        return np.asarray(np.frombuffer(self.status[tier], np.uint8)[items] != UNASKED)
+
+    def errors_of(self, tier: int, items: IntArray) -> NDArray[np.bool_]:
+        """Per drawn item, whether that candidate's answer was wrong."""
+        return np.asarray(np.frombuffer(self.wrong[tier], np.uint8)[items] > 0)
+
+    def wrong_of(self, items: IntArray) -> NDArray[np.bool_]:
+        """Per tier and drawn item, whether that tier's answer was wrong."""
+        return np.array([self.errors_of(t, items) for t in range(len(self.tiers))])
 
     def cost(self, tier: int, items: IntArray) -> float:
         """What that tier costs on these items, in USD, as if nothing were cached."""

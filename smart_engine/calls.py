@@ -12,7 +12,8 @@ Role = Literal["profiled", "applied", "escalated"]
 """Why a model answered an item.
 
 `profiled`: the reference was paid in order to learn; `applied`: the chosen model
-answered; `escalated`: the chosen model failed, so the reference answered.
+answered; `escalated`: a candidate was asked, but failed or was not trusted here, so the
+reference answered.
 """
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Certificate", "Evidence", "Spend", "Verdict"]
+__all__ = ["AuditTest", "Certificate", "Evidence", "Spend", "Verdict"]
 
 Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
 """What profiling concluded of a candidate. `too dear`: serving by it would cost no
@@ -34,6 +34,32 @@ class Evidence(_Record):
     errors: int
     mean_cost: float
     verdict: Verdict
+
+
+class AuditTest(_Record):
+    """One audit: its design, fixed in advance, and what its draws have shown.
+
+    Attributes:
+        policy: What was audited: a candidate, `a = b` (served where both agree),
+            `a → b → c` (asked in turn until two agree).
+        items: Number of items it could serve, M.
+        budget: Number of wrong answers that may stay hidden, B.
+        level: Probability with which it may accept wrongly; those of all tests of a
+            certificate sum to at most 1 − confidence.
+        expected_errors: Shape of its acceptance numbers.
+        draws: Items drawn uniformly and compared with the reference.
+        errors: Numbers of the draws, from 1, that showed an error.
+        accepted: Number of draws after which it accepted, None if it did not.
+    """
+
+    policy: str
+    items: int
+    budget: int
+    level: float
+    expected_errors: float
+    draws: int
+    errors: tuple[int, ...]
+    accepted: int | None
 
 
 class Spend(_Record):
@@ -70,8 +96,9 @@ class Certificate(_Record):
     Attributes:
         format: Version of this record.
         strategy: Strategy that decided.
-        looks: How repeated looks at the evidence were treated.
-        level: One-sided error probability of one look at one candidate.
+        looks: How repeated looks at the evidence were treated; None where a strategy
+            takes none.
+        level: One-sided error probability of one look at one candidate, or None.
         seed: Seed of all randomness.
         items: Number of items, N.
         max_disagreement: Largest tolerated share of differing answers, δ.
@@ -80,9 +107,12 @@ class Certificate(_Record):
         equivalence: When two answers count as the same.
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
+        tests: The audits, for strategy "audit".
+        wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
-        escalated: Items passed to the reference because the chosen model failed.
+        escalated: Items passed to the reference because candidates failed, disagreed
+            or gave an answer that was too risky.
         unanswered: Items for which the reference itself failed.
         spend: Model → what it was asked and what it cost.
         reference_only_cost: What the reference alone would have cost, in USD,
@@ -92,9 +122,9 @@ class Certificate(_Record):
             with the paper's repeated looks.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     strategy: str
-    looks: str
+    looks: str | None
     level: float | None
     seed: int
     items: int
@@ -104,6 +134,8 @@ class Certificate(_Record):
     equivalence: str
     reference: str
     evidence: tuple[Evidence, ...]
+    tests: tuple[AuditTest, ...] = ()
+    wasted: int = 0
     profiled: int
     served: dict[str, int]
     escalated: int

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
@@ -30,7 +30,11 @@ __all__ = [
 
 @runtime_checkable
 class Equivalence(Protocol):
-    """When two answers mean the same."""
+    """When two answers mean the same.
+
+    An equivalence whose `same` is `==` may say so by an attribute `keyed = True`: then
+    answers fall into classes, which audits use as a signal.
+    """
 
     @property
     def name(self) -> str:
@@ -67,6 +71,7 @@ class Exact:
     """
 
     name: str = "exact"
+    keyed: ClassVar[bool] = True
 
     def parse(self, answer: Any) -> Any:
         """Return the answer as it is."""
@@ -92,6 +97,7 @@ class Normalized:
     """
 
     name: str = "normalized text"
+    keyed: ClassVar[bool] = True
 
     def parse(self, answer: Any) -> str:
         """Return the text folded."""
@@ -125,6 +131,7 @@ class Label:
     """
 
     labels: Sequence[str]
+    keyed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the labels and keep them folded."""

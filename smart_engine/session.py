@@ -33,11 +33,16 @@ class BatchSession:
         n_items: Number of items, zero or more.
         tiers: One reference and at least one candidate.
         guarantee: What is promised.
-        strategy: `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
-        looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
+        strategy: `"audit"`, or the paper's `"mix"`, `"efficient"`, `"exhaustive"`; or
+            `"reference"`.
+        looks: For the paper's strategies: `"corrected"` keeps the promise, `"paper"`
+            is the paper's way.
         seed: Seed of all randomness. The same seed and outcomes give the same result,
             in whatever order the outcomes are recorded.
-        equivalence: When two answers mean the same; a plain function will do.
+        equivalence: When two answers mean the same; a plain function will do. The
+            audit also compares candidates with each other.
+        max_in_flight: The audit's draws come in waves of a multiple of this: more
+            calls at once, and up to this many draws more than needed.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -65,15 +70,20 @@ class BatchSession:
         tiers: Sequence[Tier],
         guarantee: Guarantee | None = None,
         *,
-        strategy: str = "mix",
+        strategy: str = "audit",
         looks: str = "corrected",
         seed: int = 0,
         equivalence: EquivalenceLike = Exact(),
+        max_in_flight: int = 1,
     ) -> None:
         """Check everything before anything is spent."""
-        for field, value in (("n_items", n_items), ("seed", seed)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                hint = "must be a whole number, zero or more"
+        for field, value, least in (
+            ("n_items", n_items, 0),
+            ("seed", seed, 0),
+            ("max_in_flight", max_in_flight, 1),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                hint = f"must be a whole number, {('zero', 'one')[least]} or more"
                 raise InvalidInputError(field, value, hint)
         guarantee = Guarantee() if guarantee is None else guarantee
         if not isinstance(guarantee, Guarantee):
@@ -81,10 +91,13 @@ class BatchSession:
             raise InvalidInputError("guarantee", guarantee, hint)
         find_looks(looks)
         checked = check_tiers(tiers)
-        self._batch = Batch(n_items, checked, guarantee, seed)
+        self._equivalence = as_equivalence(equivalence)
+        self._batch = Batch(
+            n_items, checked, guarantee, seed, self._equivalence, max_in_flight
+        )
+        self._codes: dict[Any, int] = {}
         self._index = {tier.name: index for index, tier in enumerate(checked)}
         self._names = [tier.name for tier in checked]
-        self._equivalence = as_equivalence(equivalence)
         self._strategy, self._looks, self._seed = strategy, looks, seed
         self._deciding = find_strategy(strategy)(self._batch, looks)
         self._decision: Decision | None = None
@@ -123,7 +136,8 @@ class BatchSession:
 
         Raises:
             ProtocolError: If that call is not in flight.
-            InvalidInputError: If the cost is not a number of zero or more.
+            InvalidInputError: If the cost is not a number of zero or more, or the
+                confidence no number.
         """
         item, name = call
         tier = self._index.get(name, -1)
@@ -132,6 +146,8 @@ class BatchSession:
         if not known or batch.status[tier][item] != ASKED:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         _check_cost(outcome.cost)
+        if isinstance(outcome, Outcome):
+            _check_confidence(outcome.confidence)
         batch.costs[tier][item] = outcome.cost
         if outcome.usage is not None:
             batch.input_tokens[tier][item] = outcome.usage.input_tokens
@@ -249,11 +265,19 @@ class BatchSession:
             return outcome.error
         self._batch.answers[tier][item] = outcome.answer
         self._batch.cached[tier][item] = outcome.cached
-        if tier != REFERENCE:
-            try:
-                self._equivalence.parse(outcome.answer)
-            except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
-                return error
+        if tier == REFERENCE:
+            return None
+        try:
+            parsed = self._equivalence.parse(outcome.answer)
+        except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
+            return error
+        if outcome.confidence is not None:
+            self._batch.scores[tier][item] = outcome.confidence
+        try:
+            code = self._codes.setdefault(parsed, len(self._codes) + 1)
+        except TypeError:  # not hashable: compared one by one
+            return None
+        self._batch.codes[tier][item] = code
         return None
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
@@ -293,9 +317,9 @@ class BatchSession:
         return Served(item, name, role, batch.answers[REFERENCE][item], cost, error)
 
     def _escalated(self, item: int) -> bool:
-        """Whether the chosen model failed on this item."""
-        route = self._require_done("answers").route[item]
-        return bool(route != REFERENCE and self._batch.status[route][item] == FAILED)
+        """Whether a candidate was asked about this item."""
+        status = self._batch.status
+        return any(status[tier][item] != UNASKED for tier in self._batch.candidates)
 
     def _require_done(self, what: str) -> Decision:
         """Return the decision of a finished session."""
@@ -316,10 +340,14 @@ class BatchSession:
         counts = np.bincount(tiers, minlength=len(self._names)).tolist()
         paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
-        escalated = by_reference & ~profiled & (decision.route != REFERENCE)
+        asked_others = np.zeros(batch.n_items, bool)
+        for tier in batch.candidates:
+            asked_others |= batch.asked(tier, np.arange(batch.n_items))
+        escalated = by_reference & ~profiled & asked_others
+        accepted = [test for test in decision.tests if test.accepted is not None]
         return Certificate(
             strategy=self._strategy,
-            looks=self._looks,
+            looks=None if decision.level is None else self._looks,
             level=decision.level,
             seed=self._seed,
             items=batch.n_items,
@@ -329,6 +357,10 @@ class BatchSession:
             equivalence=self._equivalence.name,
             reference=reference,
             evidence=tuple(decision.evidence),
+            tests=tuple(decision.tests),
+            wasted=min(
+                (test.draws - (test.accepted or 0) for test in accepted), default=0
+            ),
             profiled=int(profiled.sum()),
             served=dict(zip(self._names, counts, strict=True)),
             escalated=int(escalated.sum()),
@@ -345,3 +377,11 @@ def _check_cost(cost: object) -> None:
     if not (number and 0 <= cost < float("inf")):  # type: ignore[operator]
         hint = "the cost of a call in USD is zero or more"
         raise InvalidInputError("cost", cost, hint)
+
+
+def _check_confidence(confidence: object) -> None:
+    """Raise unless the confidence is a number, or None; nan counts as None."""
+    number = isinstance(confidence, int | float | np.number)
+    if confidence is not None and not number:
+        hint = "a model's score of its answer is a number; leave it out if unknown"
+        raise InvalidInputError("confidence", confidence, hint)

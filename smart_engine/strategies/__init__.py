@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from smart_engine.errors import choose
 from smart_engine.strategies._base import Decision, Strategy, Wave
+from smart_engine.strategies.audit import audit
 from smart_engine.strategies.efficient import efficient
 from smart_engine.strategies.exhaustive import exhaustive
 from smart_engine.strategies.mix import mix
@@ -16,6 +17,7 @@ STRATEGIES: dict[str, Strategy] = {
     "exhaustive": exhaustive,
     "efficient": efficient,
     "mix": mix,
+    "audit": audit,
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smart_engine.batch import Batch
-from smart_engine.certificate import Evidence
+from smart_engine.certificate import AuditTest, Evidence
 from smart_engine.tails import IntArray
 
 __all__ = ["Decision", "Strategy", "Wave"]
@@ -41,11 +41,13 @@ class Decision(NamedTuple):
             reference's answer was bought is served by the reference in any case.
         evidence: What was seen of each candidate, for the certificate.
         level: One-sided error probability of each look, or None without looks.
+        tests: The audits that were run, for the certificate.
     """
 
     route: NDArray[np.int16]
     evidence: Sequence[Evidence] = ()
     level: float | None = None
+    tests: Sequence[AuditTest] = ()
 
 
 Strategy = Callable[[Batch, str], Generator[Wave, None, Decision]]

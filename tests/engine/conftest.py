@@ -48,11 +48,13 @@ def models() -> Callable[..., Table]:
     ) -> Table:
         rng = np.random.default_rng(seed)
         costs = costs or (1.0, *(0.01 * 2**k for k in range(len(error_rates))))
-        table: Table = {"big": [Outcome("yes", costs[0]) for _ in range(n_items)]}
+        right = np.random.default_rng(99).integers(0, 2, n_items) == 1
+        said = np.where(right, "yes", "no").tolist()
+        table: Table = {"big": [Outcome(answer, costs[0]) for answer in said]}
         for index, rate in enumerate(error_rates, 1):
-            answers = np.where(rng.random(n_items) < rate, "no", "yes").tolist()
+            answers = np.where(right ^ (rng.random(n_items) < rate), "yes", "no")
             cost = costs[index]
-            table[f"c{index}"] = [Outcome(answer, cost) for answer in answers]
+            table[f"c{index}"] = [Outcome(answer, cost) for answer in answers.tolist()]
         return table
 
     return make
@@ -79,12 +81,24 @@ def quick() -> Callable[..., Result]:
         strategy: str,
         looks: str = "corrected",
         seed: int = 0,
+        confidence: np.ndarray | None = None,
+        kinds: np.ndarray | None = None,
     ) -> Result:
         tiers = [
             Tier("0", role="reference"),
             *(Tier(str(k + 1)) for k in range(len(wrong))),
         ]
         batch = Batch(len(wrong[0]), tiers, guarantee, seed)
+        # The right answer is the item's kind, a wrong one the next kind.
+        batch.keyed = True
+        if kinds is None:
+            kinds = np.random.default_rng(99).integers(0, 2, batch.n_items)
+        size = max(2, int(kinds.max(initial=0)) + 1)
+        for tier, errors in enumerate(wrong, 1):
+            codes = np.frombuffer(batch.codes[tier], np.int64)
+            codes[:] = 1 + (kinds + errors) % size
+            if confidence is not None:
+                np.frombuffer(batch.scores[tier])[:] = confidence
         status = [np.frombuffer(part, np.uint8) for part in batch.status]
         deciding = find_strategy(strategy)(batch, looks)
         while True:
@@ -96,9 +110,10 @@ def quick() -> Callable[..., Result]:
             for tier in wave.tiers:
                 status[tier][wave.items] = ANSWERED
                 np.frombuffer(batch.costs[tier])[wave.items] = costs[tier]
-                if tier != REFERENCE:
-                    found = wrong[tier - 1][wave.items]
-                    np.frombuffer(batch.wrong[tier], np.uint8)[wave.items] = found
+            known = wave.items[status[REFERENCE][wave.items] == ANSWERED]
+            for tier, errors in enumerate(wrong, 1):
+                compared = known[status[tier][known] == ANSWERED]
+                np.frombuffer(batch.wrong[tier], np.uint8)[compared] = errors[compared]
         route = np.where(status[REFERENCE] == ANSWERED, REFERENCE, route)
         for tier in range(len(tiers)):
             status[tier][route == tier] = ANSWERED

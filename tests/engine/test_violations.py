@@ -69,7 +69,7 @@ def test_a_candidate_that_is_always_wrong_gets_the_budget_at_most(
     assert strategy != "mix" or done.differing > 0
 
 
-@pytest.mark.parametrize("strategy", ["reference", *STRATEGIES])
+@pytest.mark.parametrize("strategy", ["reference", "audit", *STRATEGIES])
 @pytest.mark.parametrize("looks", ["corrected", "paper"])
 def test_the_quick_driver_does_what_a_session_does(
     quick, drive, strategy, looks
@@ -79,15 +79,19 @@ def test_the_quick_driver_does_what_a_session_does(
     for seed, wrong in product(range(3), (0, 35, 120)):
         table = populations(400, wrong, 2, seed)
         fast = quick(table, costs, guarantee, strategy=strategy, looks=looks, seed=seed)
-        outcomes: dict[str, list[Outcome | Failure]] = {"0": [Outcome(0, 1.0)] * 400}
-        for tier in (1, 2):
-            answers = table[tier - 1].tolist()
-            outcomes[str(tier)] = [Outcome(answer, costs[tier]) for answer in answers]
+        kinds = np.random.default_rng(99).integers(0, 2, 400)
+        right = np.zeros_like(table[0])
+        outcomes: dict[str, list[Outcome | Failure]] = {
+            str(tier): [Outcome(kind, costs[tier]) for kind in (kinds ^ errs).tolist()]
+            for tier, errs in enumerate((right, *table))
+        }
         session = BatchSession(
             400, tiers, guarantee, strategy=strategy, looks=looks, seed=seed
         )
         drive(session, outcomes)
-        assert fast.differing == sum(one.answer for one in session.answers)
+        truth = outcomes["0"]
+        differing = sum(one.answer != truth[one.item].answer for one in session.answers)
+        assert fast.differing == differing
         assert fast.cost == pytest.approx(session.certificate.cost)
 
 
