@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smart_engine.calls import Call, Failure, Outcome, Served
-    from smart_engine.certificate import Certificate, Evidence, Spend
+    from smart_engine.certificate import AuditTest, Certificate, Evidence, Spend
     from smart_engine.dry_run import replay
     from smart_engine.equivalence import (
         Equivalence,
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from smart_engine.session import BatchSession
     from smart_engine.tiers import Tier
     from smart_engine.traces import Trace
+    from smart_engine.verification import verify
 
 _HOME = {
+    "AuditTest": "certificate",
     "BatchSession": "session",
     "Call": "calls",
     "Certificate": "certificate",
@@ -62,9 +64,11 @@ _HOME = {
     "UnparseableAnswerError": "errors",
     "Usage": "pricing",
     "replay": "dry_run",
+    "verify": "verification",
 }
 
 __all__ = [
+    "AuditTest",
     "BatchSession",
     "Call",
     "Certificate",
@@ -92,6 +96,7 @@ __all__ = [
     "UnparseableAnswerError",
     "Usage",
     "replay",
+    "verify",
 ]
 
 

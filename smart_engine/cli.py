@@ -1,6 +1,6 @@
 """The command line: the only file of the engine with a clock and a terminal.
 
-Exit codes: 0 done, 2 an option or a file cannot be used.
+Exit codes: 0 done, 1 a claim does not follow, 2 an option or a file cannot be used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from smart_engine.errors import SmartError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import LOOKS
 from smart_engine.strategies import STRATEGIES, find_strategy
-from smart_engine.traces import Trace, read_simulation
+from smart_engine.traces import Trace, read_certificate, read_simulation
+from smart_engine.verification import verify
 
 __all__ = ["app"]
 
@@ -112,6 +113,22 @@ def simulate_command(
         _report(simulation, guarantee, strategy, looks, trials, seed, as_json)
 
 
+@app.command("verify")
+def verify_command(
+    certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")],
+) -> None:
+    """Does the claim follow? Recomputes a certificate from its recorded draws."""
+    with _clear_errors():
+        record = read_certificate(certificate)
+        checks = verify(record)
+    for check in checks:
+        print("holds" if check.holds else "FAILS", "-", check.statement)
+    if not all(check.holds for check in checks):
+        print("The claim does not follow from the record.")
+        raise typer.Exit(1)
+    print(record.claim)
+
+
 def _report(
     recording: Recording,
     guarantee: Guarantee,
@@ -158,6 +175,7 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     for heading in (
         "cost ratio",
         "(max)",
+        "floor",
         "agreement",
         "(min)",
         "violated",
@@ -169,6 +187,7 @@ def _show(results: list[ReplayResult], reference: str) -> None:
             result.strategy,
             f"{result.cost_ratio:.4f}",
             f"{result.cost_ratio_max:.4f}",
+            f"{result.cost_floor:.4f}",
             f"{result.agreement_mean:.4f}",
             f"{result.agreement_min:.4f}",
             f"{result.violations:.1%}",

@@ -55,6 +55,8 @@ class ReplayResult(BaseModel):
         confidence: γ of the guarantee.
         cost_ratio: Mean spend ÷ what the reference alone would have cost.
         cost_ratio_max: The dearest trial's.
+        cost_floor: Least possible cost ratio if all answers were known beforehand,
+            mean over trials: no strategy can go below it.
         agreement_mean: Mean share of answers that are equivalent to the reference's.
         agreement_min: The worst trial's.
         violations: Share of trials whose agreement is below 1 − δ.
@@ -72,6 +74,7 @@ class ReplayResult(BaseModel):
     confidence: float
     cost_ratio: float
     cost_ratio_max: float
+    cost_floor: float
     agreement_mean: float
     agreement_min: float
     violations: float
@@ -84,7 +87,7 @@ def replay(
     recording: Recording,
     guarantee: Guarantee,
     *,
-    strategy: str = "mix",
+    strategy: str = "audit",
     looks: str = "corrected",
     trials: int = 20,
     seed: int = 0,
@@ -126,10 +129,14 @@ def replay(
     rule = as_equivalence(equivalence)
     names = (recording.reference, *recording.candidates)
     tiers = [Tier(names[0], role="reference"), *(Tier(name) for name in names[1:])]
-    costs, agreements, shares, violations, seconds = [], [], [], 0, 0.0
+    costs, floors, agreements, shares = [], [], [], []
+    violations, seconds = 0, 0.0
+    floor, known = 0.0, None
     calls = dict.fromkeys(names, 0)
     for trial in range(seed, seed + trials):
         outcomes = recording.outcomes(trial)
+        if outcomes is not known:
+            floor, known = _floor(outcomes, guarantee, rule), outcomes
         n_items = len(outcomes[names[0]])
         if not n_items:
             raise InvalidInputError("items", 0, "there is nothing to replay")
@@ -151,6 +158,7 @@ def replay(
         reference_only = sum(outcome.cost for outcome in outcomes[names[0]])
         differing = _differing(session, outcomes, rule)
         costs.append(certificate.cost / reference_only if reference_only else 1.0)
+        floors.append(floor / reference_only if reference_only else 1.0)
         agreements.append(1 - differing / n_items)
         violations += differing > guarantee.budget(n_items)
         shares.append(certificate.spend[names[0]].calls / n_items)
@@ -164,6 +172,7 @@ def replay(
         confidence=guarantee.confidence,
         cost_ratio=sum(costs) / trials,
         cost_ratio_max=max(costs),
+        cost_floor=sum(floors) / trials,
         agreement_mean=sum(agreements) / trials,
         agreement_min=min(agreements),
         violations=violations / trials,
@@ -171,6 +180,34 @@ def replay(
         calls={name: count / trials for name, count in calls.items()},
         planning_seconds=seconds / trials,
     )
+
+
+def _floor(
+    outcomes: dict[str, list[Outcome | Failure]],
+    guarantee: Guarantee,
+    rule: Equivalence,
+) -> float:
+    """Cost, in USD, of the cheapest answers that keep the guarantee.
+
+    Each item goes to the cheapest model that is right; then the budget is spent where
+    a wrong answer saves most.
+    """
+    right, *others = outcomes.values()
+    cheapest_right, savings = 0.0, []
+    for item, truth in enumerate(right):
+        best = least = truth.cost
+        for answers in others:
+            outcome = answers[item]
+            if isinstance(outcome, Failure):
+                continue
+            least = min(least, outcome.cost)
+            if outcome.cost < best and not isinstance(truth, Failure):
+                same = agree(rule, outcome.answer, truth.answer)
+                best = outcome.cost if same else best
+        cheapest_right += best
+        savings.append(best - least)
+    savings.sort(reverse=True)
+    return cheapest_right - sum(savings[: guarantee.budget(len(right))])
 
 
 def _differing(

@@ -1,4 +1,4 @@
-"""Recorded answers: the only file of the engine that reads files.
+"""Recorded answers and certificates: the only file of the engine that reads files.
 
 `NAME.jsonl` or `NAME.jsonl.gz` holds one row per item: `item_id`, `input`,
 `answers` {model: answer}, `tokens` {model: [input, output]} and, where known,
@@ -21,10 +21,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smart_engine.calls import Failure, Outcome
+from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, SmartError, choose
 from smart_engine.pricing import Price, Usage
 
-__all__ = ["Models", "Row", "Simulation", "Trace", "read_simulation"]
+__all__ = [
+    "Models",
+    "Row",
+    "Simulation",
+    "Trace",
+    "read_certificate",
+    "read_simulation",
+]
 
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -168,6 +176,10 @@ class Trace:
     def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
         """All outcomes by model; recorded ones are the same for every seed."""
         del seed
+        return self._outcomes
+
+    @cached_property
+    def _outcomes(self) -> dict[str, list[Outcome | Failure]]:
         return {
             model: [self.outcome(item, model) for item in range(len(self.rows))]
             for model in (self.reference, *self.candidates)
@@ -226,20 +238,23 @@ class Simulation:
         return list(self.agreement)
 
     def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
-        """Fresh answers for one trial: 1 where a candidate agrees, else 0."""
+        """Fresh answers for one trial: 0 or 1 at random, the other where one errs."""
         rng = np.random.default_rng([seed, self.items])
         for name in (self.reference, *self.agreement):
             if name not in self.costs:
                 hint = "say what it costs on one item, in USD"
                 raise InvalidInputError("costs", name, hint)
-        yes = {name: Outcome(1, cost) for name, cost in self.costs.items()}
-        no = {name: Outcome(0, cost) for name, cost in self.costs.items()}
+        said = {
+            name: (Outcome(0, cost), Outcome(1, cost))
+            for name, cost in self.costs.items()
+        }
+        right = rng.integers(0, 2, self.items)
         table: dict[str, list[Outcome | Failure]] = {
-            self.reference: [yes[self.reference]] * self.items
+            self.reference: [said[self.reference][answer] for answer in right.tolist()]
         }
         for name, share in self.agreement.items():
-            agrees = (rng.random(self.items) < share).tolist()
-            table[name] = [yes[name] if hit else no[name] for hit in agrees]
+            errs = rng.random(self.items) >= share
+            table[name] = [said[name][answer] for answer in (right ^ errs).tolist()]
         return table
 
 
@@ -306,6 +321,22 @@ def read_simulation(
         {name: chosen.models[name].agreement for name in others},
         costs,
     )
+
+
+def read_certificate(path: str | Path) -> Certificate:
+    """Read a certificate, as `model_dump_json` writes it.
+
+    Args:
+        path: A JSON file.
+
+    Raises:
+        InvalidInputError: If the file is missing or is no certificate.
+    """
+    path = Path(path)
+    try:
+        return Certificate.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InvalidInputError("certificate", str(path), _why(error)) from error
 
 
 def _read_models(path: Path, given: Path | None) -> Models:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from smart_engine import BatchSession, Guarantee, Outcome, Tier
 from smart_engine.dry_run import ReplayResult
 
 typer_testing = pytest.importorskip("typer.testing")
 pytest.importorskip("rich")
 
 KEYS = list(ReplayResult.model_fields)
-STRATEGIES = ["reference", "exhaustive", "efficient", "mix"]
+STRATEGIES = ["reference", "exhaustive", "efficient", "mix", "audit"]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_simulate_prints_the_same(simulation) -> None:
     lines = json_lines(smart(*arguments, "--json"))
     assert [line["strategy"] for line in lines] == STRATEGIES
     assert all(list(line) == KEYS and line["items"] == 300 for line in lines)
-    assert lines[1]["cost_ratio"] < 1.1
+    assert lines[0]["cost_ratio"] < 1.1
     table = smart(*arguments)
     assert table.exit_code == 0
     assert "300 items" in table.stdout
@@ -218,3 +219,47 @@ def test_python_dash_m_runs_the_command(trace) -> None:
     assert bad.stdout == ""
     assert bad.stderr.startswith("error: confidence=95.0")
     assert "Traceback" not in bad.stderr
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate as a file."""
+    session = BatchSession(
+        800, [Tier("big", role="reference"), Tier("small")], Guarantee(0.1, 0.95)
+    )
+    while calls := session.next_calls():
+        for call in calls:
+            session.record(call, Outcome("yes", 1.0 if call.tier == "big" else 0.01))
+    path = tmp_path_factory.mktemp("verify") / "certificate.json"
+    path.write_text(session.certificate.model_dump_json())
+    return path
+
+
+def test_verify_says_what_follows(certificate) -> None:
+    result = smart("verify", certificate)
+    assert result.exit_code == 0, result.output
+    assert "FAILS" not in result.stdout
+    assert "draws suffice at level" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("With probability at least 0.95, at most 80 of 800 answers")
+
+
+def test_verify_finds_out_a_forged_record(certificate, tmp_path) -> None:
+    record = json.loads(certificate.read_text())
+    record["tests"][0]["errors"] = list(range(1, 10))
+    path = tmp_path / "forged.json"
+    path.write_text(json.dumps(record))
+    result = smart("verify", path)
+    assert result.exit_code == 1
+    assert "FAILS - 'small': with 9 errors found" in result.stdout
+    assert "does not follow" in result.stdout
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"format": 1}'])
+def test_verify_refuses_what_is_no_certificate(tmp_path, content) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_text(content)
+    result = smart("verify", path)
+    assert result.exit_code == 2
+    assert "certificate=" in result.stderr

@@ -35,7 +35,8 @@ MODELS = {
 }
 KEYS = (
     "strategy items trials max_disagreement confidence cost_ratio cost_ratio_max "
-    "agreement_mean agreement_min violations reference_share calls planning_seconds"
+    "cost_floor agreement_mean agreement_min violations reference_share calls "
+    "planning_seconds"
 )
 
 
@@ -237,6 +238,7 @@ def test_a_replays_numbers_on_a_tiny_trace(files) -> None:
         "confidence": 0.9,
         "cost_ratio": pytest.approx(1.1),
         "cost_ratio_max": pytest.approx(1.1),
+        "cost_floor": pytest.approx((1 + 0.1 + 0.1) / 3),
         "agreement_mean": 1,
         "agreement_min": 1,
         "violations": 0,
@@ -359,12 +361,13 @@ def test_simulated_answers_have_the_asked_agreement() -> None:
     table = models.outcomes(1)
     assert list(table) == ["big", "a", "b", "c", "d"]
     for name, share in shares.items():
-        agreeing = sum(o.answer == 1 for o in table[name]) / 20_000
+        rows = zip(table[name], table["big"], strict=True)
+        agreeing = sum(o.answer == truth.answer for o, truth in rows) / 20_000
         assert agreeing == pytest.approx(share, abs=0.015)
-    both = sum(
-        x.answer == y.answer == 1 for x, y in zip(table["a"], table["b"], strict=True)
-    )
+    rows = zip(table["a"], table["b"], table["big"], strict=True)
+    both = sum(x.answer == y.answer == truth.answer for x, y, truth in rows)
     assert both / 20_000 == pytest.approx(0.45, abs=0.02)  # independent
+    assert {outcome.answer for outcome in table["big"]} == {0, 1}
     assert models.outcomes(1) == table
     assert models.outcomes(2) != table
 
