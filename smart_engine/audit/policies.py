@@ -3,7 +3,7 @@
 A policy asks candidates in a fixed order. Who of them says the same is the item's
 pattern; the largest group that agrees serves the item. Whether an item with a certain
 pattern is served at all or escalates is the plan's matter, not the policy's. Adding a
-policy is adding one entry to `family`.
+policy is adding one entry to `family` or `pairs`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smart_engine.batch import Batch
 from smart_engine.tails import FloatArray, IntArray
 
-__all__ = ["Answers", "BoolArray", "Policy", "Sorted", "family"]
+__all__ = ["Answers", "BoolArray", "Policy", "Sorted", "family", "pairs"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -146,8 +146,9 @@ class Policy(NamedTuple):
 def family(candidates: Sequence[int]) -> list[Policy]:
     """Return each candidate alone, all of them, and a cascade through all of them.
 
-    A longer list pays for itself less than it misleads: the more policies compete on
-    few draws, the luckier the one that looks best.
+    They share a level from the start. A longer list pays for itself less than it
+    misleads: the more policies compete on few draws, the luckier the one that looks
+    best.
 
     Args:
         candidates: Indices of the candidates, cheapest first.
@@ -158,3 +159,14 @@ def family(candidates: Sequence[int]) -> list[Policy]:
     if len(candidates) >= 3:
         policies.append(Policy(tuple(candidates), stops=True))
     return policies
+
+
+def pairs(candidates: Sequence[int]) -> list[Policy]:
+    """Return the agreements of two that `family` lacks; plans may follow them, too.
+
+    Args:
+        candidates: Indices of the candidates, cheapest first.
+    """
+    if len(candidates) < 3:
+        return []
+    return [Policy(pair) for pair in combinations(candidates, 2)]

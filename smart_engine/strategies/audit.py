@@ -29,7 +29,7 @@ import numpy as np
 from smart_engine.audit.acceptance import Acceptance, Test
 from smart_engine.audit.beliefs import DRAWS, Beliefs
 from smart_engine.audit.plans import Cut, best_cuts, draws_needed, portfolio
-from smart_engine.audit.policies import Answers, BoolArray, Policy, family
+from smart_engine.audit.policies import Answers, BoolArray, Policy, family, pairs
 from smart_engine.audit.risk import RiskModel
 from smart_engine.batch import REFERENCE, Batch
 from smart_engine.certificate import AuditTest, Evidence, Verdict
@@ -310,7 +310,7 @@ def _ways(state: _State) -> list[_Way]:
     beliefs = Beliefs(batch, state.alive, state.scouted, drawn, batch.rng)
     ways = [_Way(Policy(()), None, np.full(DRAWS, rest * reference))]
     tested: list[_Way] = []
-    for policy in family(state.alive):
+    for policy in (*family(state.alive), *pairs(state.alive)):
         risk = RiskModel(policy, answers, wrong, beliefs, classes=batch.keyed)
         calls = _calls(batch, policy, drawn, risk.sort.asked)
         rates = risk.rates(batch.rng, risk.patterns)
@@ -332,9 +332,11 @@ def _ways(state: _State) -> list[_Way]:
     # A test that drags on would be given up for a plan at about its next look.
     fallback = np.min([way.price for way in ways], axis=0)
     for way in tested:
-        until = max(way.test.target - state.draws, 0) if way.test else 0
-        given_up = fallback + until * (reference + asked)
-        ways.append(way._replace(price=np.minimum(way.price, given_up)))
+        price = way.price
+        if way.test is not None and way.test.accepted is None:
+            until = max(way.test.target - state.draws, 0)
+            price = np.minimum(price, fallback + until * (reference + asked))
+        ways.append(way._replace(price=price))
     return ways
 
 

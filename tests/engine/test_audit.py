@@ -21,7 +21,7 @@ from smart_engine import (
     Tier,
     verify,
 )
-from smart_engine.audit.policies import Answers, Policy, family
+from smart_engine.audit.policies import Answers, Policy, family, pairs
 from smart_engine.batch import ANSWERED, Batch
 
 BROKEN = RuntimeError("no answer")
@@ -350,6 +350,20 @@ def test_the_family_holds_singles_unanimity_and_a_cascade() -> None:
     assert family([2]) == [Policy((2,))]
     assert family([2, 1]) == [Policy((2,)), Policy((1,)), Policy((2, 1))]
     assert family([1, 2, 3])[3:] == [Policy((1, 2, 3)), Policy((1, 2, 3), stops=True)]
+    assert pairs([2, 1]) == []  # unanimity of two is in the family
+    assert pairs([3, 1, 2]) == [Policy((3, 1)), Policy((3, 2)), Policy((1, 2))]
+
+
+def test_a_pair_that_agrees_is_not_held_up_by_candidates_that_know_nothing(
+    quick,
+) -> None:
+    # Whatever is asked of three useless ones, two good ones agree on most items.
+    good = [errors(4000, 0.08, seed) for seed in (1, 2)]
+    useless = [errors(4000, 0.5, seed) for seed in (3, 4, 5)]
+    costs = [1.0, 0.01, 0.01, 0.011, 0.012, 0.013]
+    spent = mean(cost(quick, [*good, *useless], costs, 0.03, seed=s) for s in range(4))
+    alone = mean(cost(quick, good, costs[:3], 0.03, seed=s) for s in range(4))
+    assert spent < alone + 0.12
 
 
 def test_a_label_batch_and_its_certificate_as_a_file(drive, tiers, tmp_path) -> None:
