@@ -42,19 +42,35 @@ def wrongly_accepted(design: Acceptance, marked: int, *, budget: int) -> float:
     return wrong
 
 
+def worst_case(items: int, level: float, expected: float) -> float:
+    """Largest probability of accepting wrongly, over all budgets and populations."""
+    designs = [Acceptance(items, b, level, expected) for b in range(items)]
+    return max(
+        wrongly_accepted(design, marked, budget=design.budget)
+        for design in designs
+        for marked in range(items + 1)
+    )
+
+
 @pytest.mark.parametrize("items", [1, 2, 3, 5, 8, 13, 20, 27, 33, 40])
 @pytest.mark.parametrize("expected", [0.0, 0.3, 1.0, 5.0])
 def test_no_population_is_accepted_wrongly_more_often_than_the_level(
     items: int, expected: float
 ) -> None:
-    worst = 0.0
-    for budget in range(items):
-        design = Acceptance(items, budget, ALPHA, expected)
-        for marked in range(items + 1):
-            worst = max(worst, wrongly_accepted(design, marked, budget=budget))
+    worst = worst_case(items, ALPHA, expected)
     assert worst <= ALPHA
     if items >= 20 and expected <= 1:
         assert worst > 0.8 * ALPHA  # and next to nothing of the level is lost
+
+
+@pytest.mark.guarantee
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
+def test_no_population_of_up_to_40_items_breaks_the_level(level: float) -> None:
+    for expected in (0.3, 2.0):
+        worst = [worst_case(items, level, expected) for items in range(1, 41)]
+        print(f"\nlevel {level}, expected {expected}: worst {max(worst):.6f}", end="")
+        assert max(worst) <= level
 
 
 def test_enumeration_agrees_with_all_orders_of_drawing() -> None:

@@ -122,11 +122,24 @@ CASES = [
             [(1, "apart"), (1, "sure"), (3, "apart"), (3, "alike"), (5, "class")],
         )
     ),
+    # Far more errors than may hide: the part that is served decides.
+    *(
+        Case(1000, 0.1, candidates, errors, 3.0)
+        for candidates, errors in [
+            (1, "apart"),
+            (1, "sure"),
+            (3, "alike"),
+            (4, "class"),
+        ]
+    ),
     Case(1000, 0.01, 2, "alike", 0.0),
     Case(1000, 0.02, 3, "alike", 0.5),
     Case(5000, 0.05, 3, "alike", 0.1),
     Case(5000, 0.05, 1, "sure", 0.1),
+    Case(5000, 0.01, 5, "class", 0.1),
+    Case(20_000, 0.2, 4, "sure", 0.05),
     Case(50_000, 0.02, 1, "apart", 0.05),
+    Case(50_000, 0.01, 3, "alike", 0.05),
 ]
 TRIALS = 2000
 
