@@ -40,8 +40,9 @@ class AuditTest(_Record):
     """One audit: its design, fixed in advance, and what its draws have shown.
 
     Attributes:
-        policy: What was audited: a candidate, `a = b` (served where both agree),
-            `a → b → c` (asked in turn until two agree).
+        policy: Whom it asks: one candidate, `a = b` (both), or `a → b → c` (in turn,
+            until two agree). On the whole batch it serves where all that were asked
+            agree, or two of a cascade; on fewer items, those that a plan picked.
         items: Number of items it could serve, M.
         budget: Number of wrong answers that may stay hidden, B.
         level: Probability with which it may accept wrongly; those of all tests of a

@@ -171,14 +171,14 @@ def _show(results: list[ReplayResult], reference: str) -> None:
         highlight=False,
     )
     table = Table()
-    table.add_column("strategy")
+    table.add_column("strategy", no_wrap=True)
     for heading in (
-        "cost ratio",
-        "(max)",
+        "cost\nratio",
+        "max",
         "floor",
-        "agreement",
-        "(min)",
-        "violated",
+        "agree-\nment",
+        "min",
+        "broken",
         "planning",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
