@@ -1,4 +1,4 @@
-"""How an equivalence reads a message: its text, and nothing it was refused."""
+"""How an equivalence reads a message: what it says, does, or was asked to fill in."""
 
 from __future__ import annotations
 
@@ -7,44 +7,90 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
-from smart_engine.equivalence import Equivalence
+from langchain_smart.structured import Schema
+from smart_engine.equivalence import (
+    Equivalence,
+    Exact,
+    Json,
+    Label,
+    Normalized,
+    Number,
+)
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["MessageText"]
+__all__ = ["MessageReading"]
+
+_OF_TEXTS = Exact | Label | Normalized | Number
+"""Rules that read texts; an object is compared as JSON where one of them is set."""
 
 
 @dataclass(frozen=True, slots=True)
-class MessageText:
-    """Applies an equivalence of texts to messages.
+class MessageReading:
+    """Applies an equivalence to messages.
 
-    A refusal cannot be read, and neither can an empty message: a candidate's item
-    then escalates to the reference.
+    Where a message calls tools, its calls are compared, by name and arguments. Where
+    an object was asked for, the object is: by a rule of your own if you set one, as
+    JSON otherwise. All other messages are compared by their texts.
+
+    What was refused, is empty, or does not fit the schema cannot be read: a
+    candidate's item then escalates to the reference.
 
     Args:
-        inner: The equivalence of texts.
+        inner: The user's equivalence.
+        schema: The object that was asked for.
+        calls_tools: Whether tools were offered.
     """
 
     inner: Equivalence
+    schema: Schema | None = None
+    calls_tools: bool = False
 
     @property
     def name(self) -> str:
-        """Name of the inner equivalence."""
-        return self.inner.name
+        """Name of what is compared."""
+        rule = self._of_objects if self.schema is not None else self.inner
+        if self.schema is not None:
+            return f"{rule.name} of {self.schema.name or 'the object'}"
+        if self.calls_tools:
+            return f"same tool calls as JSON, else {rule.name}"
+        return rule.name
 
     @property
     def keyed(self) -> bool:
         """Whether equal readings mean equal answers."""
-        return bool(getattr(self.inner, "keyed", False))
+        rules = (self.inner, self._of_objects)
+        return all(bool(getattr(rule, "keyed", False)) for rule in rules)
 
-    def parse(self, answer: AIMessage) -> Any:
-        """Return what the inner equivalence reads in the message's text."""
+    @property
+    def _of_objects(self) -> Equivalence:
+        """How objects are compared."""
+        return Json() if isinstance(self.inner, _OF_TEXTS) else self.inner
+
+    def parse(self, answer: AIMessage) -> tuple[str, Any]:
+        """Return which kind of answer it is, and what is compared."""
         if answer.additional_kwargs.get("refusal"):
             raise UnparseableAnswerError("the model refused to answer")
+        if answer.invalid_tool_calls:
+            raise UnparseableAnswerError("a tool call's arguments are no JSON")
+        calls = [{"name": c["name"], "args": c["args"]} for c in answer.tool_calls]
+        if calls and self.schema is not None and calls[0]["name"] == self.schema.name:
+            value = self.schema.read(calls[0]["args"])
+            return "object", self._of_objects.parse(value)
+        if calls:
+            return "tool calls", Json().parse(calls)
         text = str(answer.text)
         if not text.strip():
             raise UnparseableAnswerError("the message has no text")
-        return self.inner.parse(text)
+        if self.schema is not None:
+            return "object", self._of_objects.parse(self.schema.read_text(text))
+        return "text", self.inner.parse(text)
 
-    def same(self, left: Any, right: Any) -> bool:
-        """Whether the inner equivalence takes both for the same."""
-        return self.inner.same(left, right)
+    def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
+        """Whether both are of one kind and mean the same."""
+        kind = left[0]
+        if kind != right[0]:
+            return False
+        if kind == "tool calls":
+            return bool(left[1] == right[1])
+        rule = self._of_objects if kind == "object" else self.inner
+        return rule.same(left[1], right[1])

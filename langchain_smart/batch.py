@@ -1,4 +1,4 @@
-"""One batch through a smart model: inputs in, one session, messages out.
+"""One batch through a smart model: inputs in, one session a task, messages out.
 
 Everything that sync and async share is here; what differs by `await` is in the chat
 model.
@@ -16,8 +16,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue
+from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
 
+from langchain_smart.bound import Bound
 from langchain_smart.members import Member
 from langchain_smart.runs import Run, member_config
 from smart_engine.calls import Call, Failure, Outcome, Served
@@ -29,27 +31,33 @@ __all__ = ["BatchJob", "llm_result", "marked", "to_prompt"]
 
 @dataclass
 class BatchJob:
-    """The items of one batch and their session.
+    """The items of one task in a batch, and their session.
 
     Attributes:
         session: A fresh session over the items.
-        members: The models by name.
+        members: The models by name, each ready to be asked.
+        places: Per item, its place in the whole batch.
         prompts: Per item, what to send.
         configs: Per item, the config it came with.
-        kwargs: What `.bind()` or the caller hands to every member.
+        task: Name of the task.
         tracing: What callbacks are told of every item's run.
         one_config: Whether all items came with the same config.
+        rate_limiter: What every call waits for, if anything.
+        output_version: The form of the answers' contents.
         runs: Per item, its run, once it has begun.
         manager: Callback manager of the last run begun.
     """
 
     session: BatchSession
-    members: dict[str, Member]
+    members: dict[str, tuple[Member, Bound]]
+    places: Sequence[int]
     prompts: Sequence[ChatPromptValue]
     configs: Sequence[RunnableConfig]
-    kwargs: dict[str, Any]
+    task: str
     tracing: dict[str, Any]
     one_config: bool
+    rate_limiter: BaseRateLimiter | None = None
+    output_version: str | None = None
     runs: list[Any] = field(init=False)
     manager: Any = None
 
@@ -64,7 +72,7 @@ class BatchJob:
             "serialized": self.tracing["serialized"],
             "messages": [self.prompts[item].messages],
             "invocation_params": self.tracing["params"],
-            "options": {"stop": self.kwargs.get("stop")},
+            "options": self.tracing["options"],
             "name": config.get("run_name"),
             "run_id": config.get("run_id"),
             "batch_size": 1,
@@ -74,19 +82,19 @@ class BatchJob:
 
     def ask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
-        member, config = self._member(call)
-        prompt = self.prompts[call.item]
-        return member.outcome(member.model.invoke(prompt, config, **self.kwargs))
+        if self.rate_limiter:
+            self.rate_limiter.acquire(blocking=True)
+        member, bound = self.members[call.tier]
+        config = member_config(self.runs[call.item])
+        return member.outcome(bound.invoke(self.prompts[call.item], config))
 
     async def aask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
-        member, config = self._member(call)
-        prompt = self.prompts[call.item]
-        message = await member.model.ainvoke(prompt, config, **self.kwargs)
-        return member.outcome(message)
-
-    def _member(self, call: Call) -> tuple[Member, RunnableConfig]:
-        return self.members[call.tier], member_config(self.runs[call.item])
+        if self.rate_limiter:
+            await self.rate_limiter.aacquire(blocking=True)
+        member, bound = self.members[call.tier]
+        config = member_config(self.runs[call.item])
+        return member.outcome(await bound.ainvoke(self.prompts[call.item], config))
 
     # -- results ---------------------------------------------------------------
 
@@ -117,16 +125,22 @@ class BatchJob:
         for name, answer in self.session.bought(served.item):
             if name != served.tier:
                 usage = add_usage(usage, answer.usage_metadata)
-        return marked(
+        answer = marked(
             message,
             run,
             usage,
             model=served.tier,
             role=served.role,
+            task=self.task,
             cost=served.cost,
             saved=saved,
             certificate=certificate_id,
         )
+        if self.output_version != "v1":
+            return answer
+        metadata = {**answer.response_metadata, "output_version": "v1"}
+        blocks = {"content": answer.content_blocks, "response_metadata": metadata}
+        return answer.model_copy(update=blocks)
 
 
 def marked(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -14,35 +12,31 @@ from langchain_core.callbacks import (
     CallbackManager,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models import LangSmithParams, LanguageModelInput
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import ChatPromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import get_config_list
-from pydantic import Field, PrivateAttr, SkipValidation
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel
 from typing_extensions import override
 
-from langchain_smart.answers import MessageText
-from langchain_smart.batch import BatchJob, llm_result, marked, to_prompt
-from langchain_smart.clear_errors import ClearErrorsChatModel
+from langchain_smart.batch import BatchJob, llm_result, to_prompt
 from langchain_smart.driver import adrive, drive
-from langchain_smart.members import Member, find_members
-from langchain_smart.runs import member_config, quiet_context
-from smart_engine.calls import Failure
-from smart_engine.certificate import Spend
-from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
+from langchain_smart.requests import SCHEMA, TASK, Request
+from langchain_smart.runs import Run
+from langchain_smart.settings import SmartSettings, check_concurrency
+from langchain_smart.singles import Single
+from langchain_smart.structured import Parsed, Schema
+from langchain_smart.tasks import fingerprint, named_task
+from langchain_smart.tools import Tools, refuse_without_tools
 from smart_engine.errors import InvalidInputError
-from smart_engine.guarantee import Guarantee
-from smart_engine.pricing import Price, Usage
-from smart_engine.report import Ledger, Report
-from smart_engine.session import BatchSession
-from smart_engine.tiers import Tier
 
 __all__ = ["SmartChatModel"]
 
 
-class SmartChatModel(ClearErrorsChatModel):
+class SmartChatModel(SmartSettings):
     """A chat model that answers as its reference would, for less.
 
     `batch` and `abatch` hand the whole batch to one session: some items are answered
@@ -89,40 +83,72 @@ class SmartChatModel(ClearErrorsChatModel):
         ```
     """
 
-    reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
-    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
-        frozen=True
-    )
-    max_disagreement: float = 0.05
-    confidence: float = 0.95
-    strategy: str = "audit"
-    looks: str = "corrected"
-    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
-        default_factory=Normalized
-    )
-    prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
-    seed: int = 0
-    max_concurrency: int = 32
-
-    _members: tuple[Member, ...] = PrivateAttr()
-    _ledger: Ledger = PrivateAttr()
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    # -- tools and structured output -------------------------------------------
 
     @override
-    def model_post_init(self, context: Any, /) -> None:
-        """Check everything before anything is spent."""
-        self._members = find_members(self.reference, self.candidates, self.prices)
-        reference, *candidates = (member.model for member in self._members)
-        self.__dict__.update(reference=reference, candidates=candidates)
-        self.equivalence = as_equivalence(self.equivalence)
-        _check_concurrency(self.max_concurrency)
-        self._ledger = Ledger([member.name for member in self._members])
-        self._session(0)  # checks the guarantee, the strategy, the looks and the seed
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offer tools to whichever member answers.
 
-    def report(self) -> Report:
-        """Return what was asked, paid and saved so far, with all certificates."""
-        with self._lock:
-            return self._ledger.report()
+        The tools are kept as given; each member binds them in its own form when it is
+        first asked, so that members may come from different providers.
+
+        Args:
+            tools: Tools in any form that the members know.
+            tool_choice: Which tool must be called, as the members know it.
+            **kwargs: Handed to each member's `bind_tools`.
+
+        Raises:
+            ToolsUnsupportedError: If a member cannot call tools; it is named.
+        """
+        refuse_without_tools(self._members)
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        hoisted = ("ls_structured_output_format", "model", TASK)
+        own = {name: kwargs.pop(name) for name in hoisted if name in kwargs}
+        return self.bind(tools=Tools(tools, kwargs), **own)
+
+    @override
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: str | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return objects of a schema, whichever member answers.
+
+        Answers are compared by their objects. The whole batch stays in one session,
+        also with `include_raw`.
+
+        Args:
+            schema: The schema, in any form that the members know.
+            method: How every member is asked for it; each member's own way if not
+                given.
+            include_raw: Return a dict with the message (`raw`), the object (`parsed`)
+                and the `parsing_error`, instead of raising it.
+            strict: Whether the schema is enforced, where the members know that.
+            **kwargs: Handed to each member's `with_structured_output`.
+
+        Raises:
+            StructuredOutputError: If a member cannot do that; it is named.
+            ToolsUnsupportedError: If a member would need tools for it and has none.
+        """
+        chosen = {"method": method, "strict": strict}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        form = Schema(schema, {**chosen, **kwargs})
+        for member in self._members:
+            form.bound_to(member)
+        told = {"ls_structured_output_format": {"kwargs": chosen, "schema": schema}}
+        bound = self.bind(**{SCHEMA: form}, **(told if schema is not None else {}))
+        return bound | Parsed(form, include_raw=include_raw)
 
     # -- whole batches ---------------------------------------------------------
 
@@ -137,6 +163,8 @@ class SmartChatModel(ClearErrorsChatModel):
     ) -> list[AIMessage]:
         """Answer a batch in one session; see the class for what is promised.
 
+        Items that name different tasks are answered in one session a task.
+
         Args:
             inputs: The items.
             config: One config for all, or one per item; `max_concurrency` is honoured.
@@ -144,9 +172,38 @@ class SmartChatModel(ClearErrorsChatModel):
                 raising the first one after all items are done.
             **kwargs: Handed to every member, such as `stop`.
         """
-        if not inputs:
-            return []
-        job, unusable = self._prepare(inputs, config, return_exceptions, kwargs)
+        if kwargs.get("model"):  # one member was named: nothing is left to decide
+            options: dict[str, Any] = {"return_exceptions": return_exceptions}
+            return super().batch(inputs, config, **options, **kwargs)
+        results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)
+        for job in jobs:
+            outputs = self._run(job)
+            for place, output in zip(job.places, outputs, strict=True):
+                results[place] = output
+        return _deliver(results, return_exceptions)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer a batch in one session, as `batch` does."""
+        if kwargs.get("model"):
+            options: dict[str, Any] = {"return_exceptions": return_exceptions}
+            return await super().abatch(inputs, config, **options, **kwargs)
+        results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)
+        for job in jobs:
+            outputs = await self._arun(job)
+            for place, output in zip(job.places, outputs, strict=True):
+                results[place] = output
+        return _deliver(results, return_exceptions)
+
+    def _run(self, job: BatchJob) -> list[AIMessage | BaseException]:
+        """Answer the items of one task."""
 
         def begin(item: int) -> None:
             if job.runs[item] is None:
@@ -160,32 +217,20 @@ class SmartChatModel(ClearErrorsChatModel):
             drive(job.session, begin, job.ask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._enter(job.session.spend)
+            self._books.enter(job.session.spend)
             for run in filter(None, job.runs):
                 run.on_llm_error(error)
             raise
-        with self._lock:
-            self._ledger.add_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 run.on_llm_error(output)
             elif run.handlers:
                 run.on_llm_end(llm_result(output))
-        return _deliver(unusable, outputs, return_exceptions)
+        return outputs
 
-    @override
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer a batch in one session, as `batch` does."""
-        if not inputs:
-            return []
-        job, unusable = self._prepare(inputs, config, return_exceptions, kwargs)
+    async def _arun(self, job: BatchJob) -> list[AIMessage | BaseException]:
+        """Answer the items of one task."""
 
         async def begin(item: int) -> None:
             if job.runs[item] is None:
@@ -199,18 +244,17 @@ class SmartChatModel(ClearErrorsChatModel):
             await adrive(job.session, begin, job.aask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._enter(job.session.spend)
+            self._books.enter(job.session.spend)
             for run in filter(None, job.runs):
                 await run.on_llm_error(error)
             raise
-        with self._lock:
-            self._ledger.add_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if isinstance(output, BaseException):
                 await run.on_llm_error(output)
             elif run.handlers:
                 await run.on_llm_end(llm_result(output))
-        return _deliver(unusable, outputs, return_exceptions)
+        return outputs
 
     @override
     def batch_as_completed(  # type: ignore[override]
@@ -260,48 +304,57 @@ class SmartChatModel(ClearErrorsChatModel):
         config: RunnableConfig | list[RunnableConfig] | None,
         return_exceptions: bool,
         kwargs: dict[str, Any],
-    ) -> tuple[BatchJob, list[BaseException | None]]:
-        """Return the job over all usable inputs, and per input why it is not one."""
-        configs = get_config_list(config, len(inputs))
+    ) -> tuple[list[Any], list[BatchJob]]:
+        """Return per input why it cannot be used, and a job per task over the rest."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
         for its_config in configs:
-            _check_concurrency(its_config.get("max_concurrency"))
-        prompts, kept = [], []
-        unusable: list[BaseException | None] = []
-        for given, its_config in zip(inputs, configs, strict=True):
+            check_concurrency(its_config.get("max_concurrency"))
+        prompts: dict[int, ChatPromptValue] = {}
+        results: list[Any] = [None] * len(inputs)
+        for place, given in enumerate(inputs):
             try:
-                prompts.append(to_prompt(self, given))
+                prompts[place] = to_prompt(self, given)
             except Exception as error:
                 if not return_exceptions:
                     raise
-                unusable.append(error)
-            else:
-                kept.append(its_config)
-                unusable.append(None)
-        session = self._session(len(prompts))
-        kwargs.pop("ls_structured_output_format", None)
-        kwargs = _member_arguments(kwargs.pop("stop", None), kwargs)
-        members = {member.name: member for member in self._members}
-        tracing = {
-            "serialized": self._serialized,
-            "params": self._get_invocation_params(**{"stop": None, **kwargs}),
-            "metadata": self._get_ls_params_with_defaults(**{"stop": None, **kwargs}),
-        }
-        one_config = not isinstance(config, Sequence)
-        job = BatchJob(session, members, prompts, kept, kwargs, tracing, one_config)
-        return job, unusable
+                results[place] = error
+        request = self._request(kwargs.pop("stop", None), kwargs)
+        tracing = self._tracing(request, kwargs)
+        members = {m.name: (m, request.put_to(m)) for m in self._members}
+        by_task: dict[str | None, list[int]] = defaultdict(list)
+        for place in prompts:
+            by_task[named_task(kwargs, configs[place]) or self.task].append(place)
+        jobs = []
+        for task, places in by_task.items():
+            asked = [prompts[place] for place in places]
+            job = BatchJob(
+                session=self._session(len(places), request.reading(self._rule)),
+                members=members,
+                places=places,
+                prompts=asked,
+                configs=[configs[place] for place in places],
+                task=task or fingerprint((p.messages for p in asked), request),
+                tracing=tracing,
+                one_config=not isinstance(config, Sequence),
+                rate_limiter=self.rate_limiter,
+                output_version=self.output_version,
+            )
+            jobs.append(job)
+        return results, jobs
 
-    def _session(self, n_items: int) -> BatchSession:
-        """Return a fresh session over that many items."""
-        reference, *candidates = (member.name for member in self._members)
-        return BatchSession(
-            n_items,
-            [Tier(reference, role="reference"), *map(Tier, candidates)],
-            Guarantee(self.max_disagreement, self.confidence),
-            strategy=self.strategy,
-            looks=self.looks,
-            seed=self.seed,
-            equivalence=MessageText(as_equivalence(self.equivalence)),
-        )
+    def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what callbacks are told of every item's run."""
+        told = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
+        told["stop"] = stop = request.arguments.get("stop")
+        options: dict[str, Any] = {"stop": stop}
+        if request.schema is not None and request.schema.json_schema is not None:
+            options["ls_structured_output_format"] = request.schema.told
+        return {
+            "serialized": self._serialized,
+            "params": self._get_invocation_params(**told),
+            "metadata": self._get_ls_params_with_defaults(**told),
+            "options": options,
+        }
 
     def _configuration(self, job: BatchJob, item: int) -> dict[str, Any]:
         """Return the arguments that configure the callbacks of an item's run."""
@@ -322,12 +375,52 @@ class SmartChatModel(ClearErrorsChatModel):
         wanted = [config.get("max_concurrency") for config in job.configs]
         return next((limit for limit in wanted if limit), None) or self.max_concurrency
 
-    def _enter(self, spend: Mapping[str, Spend]) -> None:
-        """Enter in the ledger what was spent outside a finished batch."""
-        with self._lock:
-            self._ledger.add(spend)
+    # -- one item at a time ----------------------------------------------------
 
-    # -- one item at a time: the reference -------------------------------------
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        return super().invoke(input, config, stop=stop, **_tasked(config, kwargs))
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        tasked = _tasked(config, kwargs)
+        return await super().ainvoke(input, config, stop=stop, **tasked)
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        return super().stream(input, config, stop=stop, **_tasked(config, kwargs))
+
+    @override
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        return super().astream(input, config, stop=stop, **_tasked(config, kwargs))
 
     @override
     def _generate(
@@ -337,12 +430,7 @@ class SmartChatModel(ClearErrorsChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        config = member_config(run_manager)
-        arguments = _member_arguments(stop, kwargs)
-        invoke = self._members[0].model.invoke
-        with self._counting_failure():
-            message = quiet_context().run(invoke, messages, config, **arguments)
-        return self._single(message)
+        return self._single(messages, stop, run_manager, kwargs).ask(messages)
 
     @override
     async def _agenerate(
@@ -352,106 +440,62 @@ class SmartChatModel(ClearErrorsChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        config = member_config(run_manager)
-        arguments = _member_arguments(stop, kwargs)
-        answering = self._members[0].model.ainvoke(messages, config, **arguments)
-        with self._counting_failure():
-            message = await asyncio.create_task(answering, context=quiet_context())
-        return self._single(message)
-
-    @contextmanager
-    def _counting_failure(self) -> Iterator[None]:
-        """Enter a failed call of the reference in the ledger."""
-        try:
-            yield
-        except BaseException:
-            self._enter({self._members[0].name: Spend(calls=1, failures=1)})
-            raise
-
-    def _single(self, message: AIMessage) -> ChatResult:
-        """Enter a call of the reference in the ledger and return its answer."""
-        member = self._members[0]
-        outcome = member.outcome(message)
-        usage = outcome.usage or Usage()
-        spend = Spend(
-            calls=1,
-            failures=isinstance(outcome, Failure),
-            cost=outcome.paid,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        self._enter({member.name: spend})
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        answer = marked(
-            message,
-            None,
-            message.usage_metadata,
-            model=member.name,
-            role="reference",
-            cost=outcome.paid,
-            saved=0.0,
-            certificate=None,
-        )
-        return ChatResult(generations=[ChatGeneration(message=answer)])
-
-    # -- what LangChain asks of a chat model -----------------------------------
-
-    @property
-    @override
-    def _llm_type(self) -> str:
-        return "smart"
-
-    @property
-    @override
-    def _identifying_params(self) -> dict[str, Any]:
-        return {
-            "models": [
-                {"name": member.name, **member.model._identifying_params}  # noqa: SLF001
-                for member in self._members
-            ],
-            "max_disagreement": self.max_disagreement,
-            "confidence": self.confidence,
-            "strategy": self.strategy,
-            "looks": self.looks,
-            "equivalence": as_equivalence(self.equivalence).name,
-            "seed": self.seed,
-        }
+        return await self._single(messages, stop, run_manager, kwargs).aask(messages)
 
     @override
-    def _get_ls_params(
-        self, stop: list[str] | None = None, **kwargs: Any
-    ) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = "smart"
-        params["ls_model_name"] = self.get_name()
-        return params
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        yield from self._single(messages, stop, run_manager, kwargs).stream(messages)
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        single = self._single(messages, stop, run_manager, kwargs)
+        async for chunk in single.astream(messages):
+            yield chunk
+
+    def _single(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run: Run | None,
+        kwargs: dict[str, Any],
+    ) -> Single:
+        """Decide which member answers one item; the only place that does."""
+        request = self._request(stop, kwargs)
+        task = request.task or self.task or fingerprint([messages], request)
+        member, role = self._members[0], "reference"
+        if request.model is not None:
+            named = {other.name: other for other in self._members}
+            if request.model not in named:
+                hint = f"name one of the members: {', '.join(named)}"
+                raise InvalidInputError("model", request.model, hint)
+            member, role = named[request.model], "named"
+        return Single(member, request.put_to(member), role, task, self._books, run)
 
 
-def _check_concurrency(limit: int | None) -> None:
-    """Raise unless at least one call is allowed, or no limit is set."""
-    if limit is not None and limit < 1:
-        hint = "at least one call must be allowed"
-        raise InvalidInputError("max_concurrency", limit, hint)
+def _tasked(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments with the task that it or its config names."""
+    task = named_task(kwargs, ensure_config(config))
+    return kwargs if task is None else {**kwargs, TASK: task}
 
 
-def _member_arguments(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return what a member is called with."""
-    return {**kwargs, "stop": stop} if stop is not None else kwargs
-
-
-def _deliver(
-    unusable: list[BaseException | None],
-    outputs: list[AIMessage | BaseException],
-    return_exceptions: bool,
-) -> list[AIMessage]:
+def _deliver(results: list[Any], return_exceptions: bool) -> list[AIMessage]:
     """Return one result per input, or raise the first exception.
 
     A raised exception carries all results in its attribute `smart_results`: answers
     that were paid for are not lost with it.
     """
-    answered = iter(outputs)
-    results: list[Any] = [error or next(answered) for error in unusable]
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors and not return_exceptions:
         if not hasattr(errors[0], "smart_results"):

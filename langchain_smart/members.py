@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from langchain_core.language_models import ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
@@ -14,7 +16,7 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.pricing import Price, Usage
 
-__all__ = ["Member", "MissingUsageError", "find_members"]
+__all__ = ["Member", "MissingUsageError", "find_members", "shared_profile"]
 
 
 class MissingUsageError(SmartError):
@@ -47,9 +49,10 @@ class Member:
             if min(usage.input_tokens, usage.output_tokens) >= 0:
                 cost = self.price.cost(usage)
                 billed = Usage() if cached else usage
-                return Outcome(message, cost, billed, cached=cached)
+                sure = _confidence(message)
+                return Outcome(message, cost, billed, sure, cached=cached)
         elif self.price == Price.free():
-            return Outcome(message, 0.0, Usage())
+            return Outcome(message, 0.0, Usage(), _confidence(message))
         error = MissingUsageError(
             f"{self.name} reported no usage_metadata that can be priced ({reported}), "
             "so its cost is unknown: turn usage reporting on (ChatOpenAI: "
@@ -57,6 +60,43 @@ class Member:
         )
         warnings.warn(str(error), stacklevel=2)
         return Failure(error)
+
+
+def _confidence(message: AIMessage) -> float | None:
+    """Return a model's own score of its answer, 0 to 1, if its message carries one.
+
+    `response_metadata["confidence"]` wins. Otherwise it is the geometric mean of the
+    probabilities of the answer's tokens: unlike their product it does not sink with
+    the answer's length, so that scores of long and short answers can be compared; on
+    an answer of one token, such as a label, both are the same.
+    """
+    metadata = message.response_metadata
+    stated = metadata.get("confidence")
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        return float(stated)
+    try:
+        logs = [float(token["logprob"]) for token in metadata["logprobs"]["content"]]
+        return math.exp(min(0.0, sum(logs) / len(logs)))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None  # none asked for, or none of the form that OpenAI has set
+
+
+def shared_profile(members: Sequence[Member]) -> ModelProfile | None:
+    """Return what all members can do, None where that is unknown of one of them."""
+    profiles = [member.model.profile for member in members]
+    if any(profile is None for profile in profiles):
+        return None
+    tables: list[dict[str, Any]] = [dict(profile or {}) for profile in profiles]
+    shared = {}
+    for key, value in tables[0].items():
+        values = [table.get(key) for table in tables]
+        if isinstance(value, bool):
+            shared[key] = all(values)
+        elif isinstance(value, int) and all(isinstance(v, int) for v in values):
+            shared[key] = min(v for v in values if v is not None)
+        elif all(other == value for other in values):
+            shared[key] = value
+    return cast("ModelProfile", shared)
 
 
 def find_members(

@@ -6,9 +6,16 @@ see the item once, so token counters count once and streams show one answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -19,7 +26,17 @@ from langchain_core.callbacks import (
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-__all__ = ["Run", "member_config", "quiet_context", "silence_ambient_handlers"]
+__all__ = [
+    "Run",
+    "aeach_in",
+    "each_in",
+    "member_config",
+    "quiet_context",
+    "silence_ambient_handlers",
+]
+
+T = TypeVar("T")
+_END = object()
 
 Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 """Callback manager of one item's run."""
@@ -58,6 +75,30 @@ def quiet_context() -> Context:
     context = copy_context()
     context.run(silence_ambient_handlers)
     return context
+
+
+def each_in(context: Context, iterator: Iterator[T]) -> Iterator[T]:
+    """Yield from an iterator that runs in a context."""
+    try:
+        while (item := context.run(next, iterator, _END)) is not _END:
+            yield item  # type: ignore[misc]
+    finally:
+        if isinstance(iterator, Generator):
+            context.run(iterator.close)
+
+
+async def aeach_in(context: Context, iterator: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield from an iterator that runs in a context."""
+
+    async def step() -> Any:
+        return await anext(iterator, _END)
+
+    try:
+        while (item := await asyncio.create_task(step(), context=context)) is not _END:
+            yield item
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await asyncio.create_task(iterator.aclose(), context=context)
 
 
 def silence_ambient_handlers() -> None:

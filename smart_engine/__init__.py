@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smart_engine.equivalence import (
         Equivalence,
         Exact,
+        Json,
         Judged,
         Label,
         Normalized,
@@ -46,6 +47,7 @@ _HOME = {
     "Failure": "calls",
     "Guarantee": "guarantee",
     "InvalidInputError": "errors",
+    "Json": "equivalence",
     "Judged": "equivalence",
     "Label": "equivalence",
     "Ledger": "report",
@@ -78,6 +80,7 @@ __all__ = [
     "Failure",
     "Guarantee",
     "InvalidInputError",
+    "Json",
     "Judged",
     "Label",
     "Ledger",

@@ -7,11 +7,14 @@ function of two answers is accepted wherever an equivalence is.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic_core import to_jsonable_python
 
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
@@ -19,6 +22,7 @@ __all__ = [
     "Equivalence",
     "EquivalenceLike",
     "Exact",
+    "Json",
     "Judged",
     "Label",
     "Normalized",
@@ -226,6 +230,56 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Json:
+    """Answers are the same when they are the same JSON.
+
+    Order does not matter within an object, and does within a list; `1` is `1.0`, but
+    not `true` and not `"1"`. The answer may be JSON text, in a code fence or not, or a
+    value: what JSON knows, a pydantic model, a dataclass, a date.
+
+    Example:
+        ```python
+        rule = Json()
+        assert rule.same(rule.parse('{"a": 1, "b": 2}'), rule.parse({"b": 2.0, "a": 1}))
+        ```
+    """
+
+    name: str = "same JSON"
+    keyed: ClassVar[bool] = True
+
+    def parse(self, answer: Any) -> str:
+        """Return the answer as JSON text in one fixed form."""
+        try:
+            value = (
+                json.loads(_FENCE.sub("", answer))
+                if isinstance(answer, str)
+                else (to_jsonable_python(answer))
+            )
+        except ValueError as error:
+            raise UnparseableAnswerError(f"no JSON in {str(answer)[:80]!r}") from error
+        return json.dumps(_one_form(value), sort_keys=True, separators=(",", ":"))
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both are the same text."""
+        return bool(left == right)
+
+
+_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
+"""What opens and what closes a code fence around JSON."""
+
+
+def _one_form(value: Any) -> Any:
+    """Return a JSON value in which whole numbers are integers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_one_form(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _one_form(part) for key, part in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A plain function of two answers decides.
 
@@ -267,8 +321,8 @@ def as_equivalence(given: EquivalenceLike) -> Equivalence:
     if callable(given):
         return Judged(given)
     hint = (
-        "use Normalized(), Exact(), Label([...]), Number(...), or a function of two "
-        "answers that returns whether they mean the same"
+        "use Normalized(), Exact(), Label([...]), Number(...), Json(), or a function "
+        "of two answers that returns whether they mean the same"
     )
     raise InvalidInputError("equivalence", given, hint)
 

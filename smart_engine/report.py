@@ -74,13 +74,13 @@ class Ledger:
     def add(self, spend: Mapping[str, Spend]) -> None:
         """Add what was spent outside a finished batch, by model."""
         for name, part in spend.items():
-            self._spend[name] += part
+            self._spend[name] = self._spend.get(name, Spend()) + part
 
     def add_batch(self, certificate: Certificate) -> None:
         """Add a finished batch."""
         self.add(certificate.spend)
         for name, count in certificate.served.items():
-            self._served[name] += count
+            self._served[name] = self._served.get(name, 0) + count
         self._certificates.append(certificate)
 
     def report(self) -> Report:

@@ -129,7 +129,14 @@ def test_answers_say_who_answered_and_what_it_cost(make, inputs, job):
     certificate = smart.report().certificates[0]
     smarts = [output.response_metadata["smart"] for output in outputs]
     for smart_says in smarts:
-        assert set(smart_says) == {"model", "role", "cost", "saved", "certificate"}
+        assert set(smart_says) == {
+            "model",
+            "role",
+            "task",
+            "cost",
+            "saved",
+            "certificate",
+        }
     assert {s["role"] for s in smarts} == {"profiled", "applied"}
     assert {s["certificate"] for s in smarts} == {certificate.id}
     assert sum(s["cost"] for s in smarts) == pytest.approx(certificate.cost)

@@ -1,0 +1,89 @@
+"""A request: what comes with the messages, in no member's own form.
+
+Any member can be asked the same request; how it is put to each is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_smart.answers import MessageReading
+from langchain_smart.bound import Bound
+from langchain_smart.members import Member
+from langchain_smart.structured import Schema
+from langchain_smart.tools import Tools
+from smart_engine.equivalence import Equivalence
+
+__all__ = ["SCHEMA", "TASK", "Request"]
+
+SCHEMA = "smart_schema"
+"""Argument that carries a `Schema` from `with_structured_output` to the call."""
+
+TASK = "smart_task"
+"""Argument, or key in a config, that names the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked beside the messages.
+
+    Attributes:
+        arguments: What every member is called with as it is.
+        tools: Tools that it may call.
+        schema: The object that is asked for.
+        model: The member that must answer, if one was named.
+        task: The task's name, if one was given.
+        retries: How often a member's failed call is made again.
+    """
+
+    arguments: dict[str, Any]
+    tools: Tools | None = None
+    schema: Schema | None = None
+    model: str | None = None
+    task: str | None = None
+    retries: int = 0
+
+    @classmethod
+    def read(
+        cls, stop: list[str] | None, kwargs: dict[str, Any], defaults: dict[str, Any]
+    ) -> Request:
+        """Return the request that a call's keyword arguments make.
+
+        Args:
+            stop: Where the answer is cut off.
+            kwargs: What the caller, `bind`, `bind_tools` and `with_structured_output`
+                hand over.
+            defaults: What the model's own fields set; the caller takes precedence.
+        """
+        arguments = {**defaults, **kwargs}
+        retries = arguments.pop("max_retries", 0)
+        arguments.pop("ls_structured_output_format", None)
+        tools = arguments.pop("tools", None)
+        if tools is not None and not isinstance(tools, Tools):
+            chosen = {k: arguments.pop(k) for k in ("tool_choice",) if k in arguments}
+            tools = Tools(tools, chosen)
+        if stop is not None:
+            arguments["stop"] = stop
+        return cls(
+            tools=tools,
+            schema=arguments.pop(SCHEMA, None),
+            model=arguments.pop("model", None),
+            task=arguments.pop(TASK, None),
+            retries=retries,
+            arguments=arguments,
+        )
+
+    def put_to(self, member: Member) -> Bound:
+        """Return the member, ready to be asked."""
+        if self.schema is not None:
+            bound = self.schema.bound_to(member)
+        elif self.tools is not None:
+            bound = self.tools.bound_to(member)
+        else:
+            bound = Bound(member.model)
+        return bound.called_with(self.arguments, self.retries)
+
+    def reading(self, rule: Equivalence) -> Equivalence:
+        """Return how answers to this request are compared."""
+        return MessageReading(rule, self.schema, calls_tools=self.tools is not None)

@@ -1,0 +1,200 @@
+"""What a smart model is: its members, what it promises, what it tells of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from langchain_core.language_models import LangSmithParams, ModelProfile
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from pydantic import Field, PrivateAttr, SkipValidation
+from typing_extensions import override
+
+from langchain_smart.books import Books
+from langchain_smart.clear_errors import ClearErrorsChatModel
+from langchain_smart.members import Member, find_members, shared_profile
+from langchain_smart.requests import SCHEMA, Request
+from langchain_smart.tools import Tools
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Normalized,
+    as_equivalence,
+)
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.pricing import Price
+from smart_engine.report import Report
+from smart_engine.session import BatchSession
+from smart_engine.tiers import Tier
+
+__all__ = ["SmartSettings", "check_concurrency"]
+
+
+class SmartSettings(ClearErrorsChatModel):
+    """The fields of a smart model, checked before anything is spent.
+
+    See `SmartChatModel` for what they mean.
+    """
+
+    reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
+    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
+        frozen=True
+    )
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+    strategy: str = "audit"
+    looks: str = "corrected"
+    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
+        default_factory=Normalized
+    )
+    prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
+    seed: int = 0
+    max_concurrency: int = 32
+    task: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
+    stop: list[str] | None = None
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    streaming: bool = False
+    books: Annotated[Books | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+
+    _members: tuple[Member, ...] = PrivateAttr()
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check everything before anything is spent."""
+        self._members = find_members(self.reference, self.candidates, self.prices)
+        reference, *candidates = (member.model for member in self._members)
+        self.__dict__.update(reference=reference, candidates=candidates)
+        self.equivalence = as_equivalence(self.equivalence)
+        check_concurrency(self.max_concurrency)
+        if self.books is None:
+            self.books = Books([member.name for member in self._members])
+        self._session(0, self._rule)  # checks guarantee, strategy, looks and seed
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far, with all certificates."""
+        return self._books.report()
+
+    @property
+    def _books(self) -> Books:
+        """The books, which are there once the model is made."""
+        if self.books is None:
+            raise InvalidInputError("books", None, "leave it out to start new ones")
+        return self.books
+
+    @property
+    def _rule(self) -> Equivalence:
+        """When two answers mean the same."""
+        return as_equivalence(self.equivalence)
+
+    def _session(self, n_items: int, rule: Equivalence) -> BatchSession:
+        """Return a fresh session over that many items."""
+        reference, *candidates = (member.name for member in self._members)
+        return BatchSession(
+            n_items,
+            [Tier(reference, role="reference"), *map(Tier, candidates)],
+            Guarantee(self.max_disagreement, self.confidence),
+            strategy=self.strategy,
+            looks=self.looks,
+            seed=self.seed,
+            equivalence=rule,
+        )
+
+    def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
+        """Return what a call's keyword arguments ask for."""
+        return Request.read(stop, kwargs, self._defaults)
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """What the fields set for calls that set nothing else."""
+        names = ("temperature", "max_tokens", "timeout", "stop", "max_retries")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value not in (None, [])}
+
+    # -- what LangChain asks of a chat model -----------------------------------
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "smart"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "models": [
+                {"name": member.name, **member.model._identifying_params}  # noqa: SLF001
+                for member in self._members
+            ],
+            "max_disagreement": self.max_disagreement,
+            "confidence": self.confidence,
+            "strategy": self.strategy,
+            "looks": self.looks,
+            "equivalence": self._rule.name,
+            "seed": self.seed,
+            **({} if self.task is None else {"task": self.task}),
+            **self._defaults,
+        }
+
+    @override
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        params = super()._get_invocation_params(stop=stop, **kwargs)
+        tools, schema = params.get("tools"), params.pop(SCHEMA, None)
+        if isinstance(tools, Tools):
+            params.update({**tools.options, "tools": list(tools)})
+        if schema is not None:
+            params["response_format"] = schema.told
+        return params
+
+    @override
+    def _get_ls_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = "smart"
+        params.setdefault("ls_model_name", self.get_name())
+        return params
+
+    @override
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return shared_profile(self._members)
+
+    @override
+    def get_token_ids(self, text: str) -> list[int]:
+        return self._members[0].model.get_token_ids(text)
+
+    @override
+    def get_num_tokens(self, text: str) -> int:
+        """Count tokens as the reference does, or roughly where that fails offline."""
+        try:
+            return self._members[0].model.get_num_tokens(text)
+        except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
+            return math.ceil(len(text) / 4)
+
+    @override
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count tokens as the reference does, or roughly where that fails offline."""
+        model = self._members[0].model
+        try:
+            return model.get_num_tokens_from_messages(messages, tools)
+        except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
+            return count_tokens_approximately(messages)
+
+
+def check_concurrency(limit: int | None) -> None:
+    """Raise unless at least one call is allowed, or no limit is set."""
+    if limit is not None and limit < 1:
+        hint = "at least one call must be allowed"
+        raise InvalidInputError("max_concurrency", limit, hint)
