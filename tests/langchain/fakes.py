@@ -1,4 +1,4 @@
-"""A chat model whose every answer a test decides, with a gauge of its calls."""
+"""Chat models whose every answer a test decides, with a gauge of their calls."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableBinding
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 
@@ -85,3 +87,22 @@ class Scripted(BaseChatModel):
         if self.latency:
             await asyncio.sleep(self.latency)
         return self._answer(text, given)
+
+
+class Foreign(Scripted):
+    """A model of another provider: its tools have a form of their own."""
+
+    bindings: list[Any] = []  # noqa: RUF012 - pydantic copies it
+
+    def bind_tools(
+        self, tools: Any, *, tool_choice: Any = None, **kwargs: Any
+    ) -> RunnableBinding:
+        self.bindings.append(tools)
+        functions = [convert_to_openai_tool(tool)["function"] for tool in tools]
+        offered = [
+            {"name": f["name"], "input_schema": f["parameters"]} for f in functions
+        ]
+        if tool_choice is not None:
+            forced = {"type": "any"} if tool_choice == "any" else {"name": tool_choice}
+            kwargs["tool_choice"] = forced
+        return self.bind(tools=offered, **kwargs)

@@ -1,8 +1,10 @@
 """An OpenAI-compatible server of our own on 127.0.0.1, which keeps a bill.
 
-`script(model, text, attempt)` decides each answer: a text, a `Refusal`, or a `Fault`.
-Everything the server answered with a usage is on the bill, by model. It streams to who
-asks for a stream, and a gauge says how many requests it worked on at once.
+`script(model, text, attempt)` decides each answer: a text, a `Said` with logprobs,
+`Calls` of tools, a `Refusal`, or a `Fault`; `text` is the last message's, and carries
+the whole request in `text.body`. Everything the server answered with a usage is on the
+bill, by model. It streams to who asks for a stream, stops where it is told to, and a
+gauge says how many requests it worked on at once.
 """
 
 from __future__ import annotations
@@ -34,7 +36,37 @@ class Refusal:
     text: str
 
 
-Script = Callable[[str, str, int], "str | Refusal | Fault"]
+@dataclass(frozen=True)
+class Calls:
+    """Tools that the model calls, each with its arguments."""
+
+    calls: list[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text, and the logprob of each of its tokens, for who asks for logprobs."""
+
+    text: str
+    logprobs: tuple[float, ...]
+
+
+class Asked(str):  # noqa: SLOT000 - it carries more than a text
+    """The text of a request's last message."""
+
+    body: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Asked:
+        content = body["messages"][-1].get("content") or ""
+        if not isinstance(content, str):
+            content = " ".join(part.get("text", "") for part in content)
+        asked = cls(content)
+        asked.body = body
+        return asked
+
+
+Script = Callable[[str, Any, int], "str | Said | Calls | Refusal | Fault"]
 
 
 class Server(ThreadingHTTPServer):
@@ -53,6 +85,7 @@ class Server(ThreadingHTTPServer):
         self.output_tokens: Counter[str] = Counter()
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.in_flight = self.most_in_flight = 0
+        self.bodies: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
@@ -89,28 +122,31 @@ class _Handler(BaseHTTPRequestHandler):
                 server.in_flight -= 1
 
     def _complete(self, body: dict[str, Any]) -> None:
-        model, text = body["model"], body["messages"][-1]["content"]
+        model, text = body["model"], Asked.of(body)
         with self.server.lock:
+            self.server.bodies.append(body)
             self.server.requests[model] += 1
             self.server.attempts[model, text] += 1
             attempt = self.server.attempts[model, text]
         answer = self.server.script(model, text, attempt)
         if isinstance(answer, Fault):
             return self._fail(answer)
-        said = answer.text if isinstance(answer, Refusal) else answer
+        message, finish = _message(answer, body, attempt)
+        said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
+        said += message.get("refusal") or message["content"] or ""
         used = {"prompt_tokens": len(text), "completion_tokens": len(said)}
         with self.server.lock:
             self.server.input_tokens[model] += used["prompt_tokens"]
             self.server.output_tokens[model] += used["completion_tokens"]
         usage = {**used, "total_tokens": sum(used.values())}
-        message: dict[str, Any] = {"role": "assistant", "content": said}
-        if isinstance(answer, Refusal):
-            message |= {"content": None, "refusal": said}
         head = {"id": "chatcmpl-1", "created": 0, "model": model}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        if isinstance(answer, Said) and body.get("logprobs"):
+            logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]
+            choice["logprobs"] = {"content": logs, "refusal": None}
         if body.get("stream"):
             wanted = (body.get("stream_options") or {}).get("include_usage")
-            return self._stream(head, message, usage if wanted else None)
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            return self._stream(head, choice, usage if wanted else None)
         payload = {
             **head,
             "object": "chat.completion",
@@ -122,15 +158,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(
         self,
         head: dict[str, Any],
-        message: dict[str, Any],
+        choice: dict[str, Any],
         usage: dict[str, int] | None,
     ) -> None:
-        """Send a message as events: its role, each character, the end, the usage."""
-        kind = "refusal" if "refusal" in message else "content"
+        """Send a message as events: its role, piece by piece, the end, the usage."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += [{kind: character} for character in message[kind]]
+        deltas += _deltas(choice["message"])
         choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
-        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        choices[-1]["logprobs"] = choice.get("logprobs")
+        end = choice["finish_reason"]
+        choices.append({"index": 0, "delta": {}, "finish_reason": end})
         head = {**head, "object": "chat.completion.chunk"}
         chunks = [{**head, "choices": [choice]} for choice in choices]
         if usage is not None:
@@ -159,13 +196,57 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _message(
+    answer: str | Said | Calls | Refusal, body: dict[str, Any], attempt: int
+) -> tuple[dict[str, Any], str]:
+    """Return an answer as a message, and why it ends."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    if isinstance(answer, Refusal):
+        return {**message, "refusal": answer.text}, "stop"
+    if isinstance(answer, Calls):
+        message["tool_calls"] = [
+            {
+                "id": f"call_{attempt}_{place}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)},
+            }
+            for place, (name, arguments) in enumerate(answer.calls)
+        ]
+        return message, "tool_calls"
+    text = answer.text if isinstance(answer, Said) else answer
+    for stop in body.get("stop") or []:
+        text = text.split(stop)[0]
+    return {**message, "content": text}, "stop"
+
+
+def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the pieces of a message: each character, each call in two halves."""
+    deltas: list[dict[str, Any]] = []
+    for place, call in enumerate(message.get("tool_calls", [])):
+        arguments = call["function"]["arguments"]
+        opening = {**call["function"], "arguments": ""}
+        half = len(arguments) // 2
+        parts = [{**call, "function": opening}]
+        parts += [{"function": {"arguments": arguments[:half]}}]
+        parts += [{"function": {"arguments": arguments[half:]}}]
+        deltas += [{"tool_calls": [{**part, "index": place}]} for part in parts]
+    kind = "refusal" if "refusal" in message else "content"
+    return [*deltas, *({kind: character} for character in message[kind] or "")]
+
+
 @contextmanager
 def serve(script: Script, latency: float = 0.0) -> Iterator[Server]:
     """Run a server for as long as the block lasts; every answer takes `latency`."""
-    server = Server(script, latency)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    server = start(script, latency)
     try:
         yield server
     finally:
         server.shutdown()
         server.server_close()
+
+
+def start(script: Script, latency: float = 0.0) -> Server:
+    """Start a server that lasts until it is shut down, or the process ends."""
+    server = Server(script, latency)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
