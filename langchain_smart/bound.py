@@ -88,7 +88,9 @@ class Bound:
             chunks = aiter(self.model.astream(given, config, **self._streamed))
             return [chunk for chunk in [await anext(chunks, None)] if chunk], chunks
 
-        first, rest = await AsyncRetrying(**_policy(self.retries))(begin)
+        begun: tuple[list[AIMessage], AsyncIterator[AIMessage]]
+        begun = await AsyncRetrying(**_policy(self.retries))(begin)
+        first, rest = begun
         for chunk in first:
             yield chunk
         async for chunk in rest:
