@@ -5,7 +5,7 @@ Every call of a member is made here, whichever verb it serves.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,7 +81,7 @@ class Bound:
 
     async def astream(
         self, given: LanguageModelInput, config: RunnableConfig
-    ) -> AsyncIterator[AIMessage]:
+    ) -> AsyncGenerator[AIMessage]:
         """Yield the answer piece by piece; only its beginning can be tried again."""
 
         async def begin() -> tuple[list[AIMessage], AsyncIterator[AIMessage]]:
@@ -91,10 +91,14 @@ class Bound:
         begun: tuple[list[AIMessage], AsyncIterator[AIMessage]]
         begun = await AsyncRetrying(**_policy(self.retries))(begin)
         first, rest = begun
-        for chunk in first:
-            yield chunk
-        async for chunk in rest:
-            yield chunk
+        try:
+            for chunk in first:
+                yield chunk
+            async for chunk in rest:
+                yield chunk
+        finally:
+            if isinstance(rest, AsyncGenerator):
+                await rest.aclose()
 
     @property
     def _streamed(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -461,8 +462,9 @@ class SmartChatModel(SmartSettings):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         single = self._single(messages, stop, run_manager, kwargs)
-        async for chunk in single.astream(messages):
-            yield chunk
+        async with aclosing(single.astream(messages)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _single(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Generator,
     Iterable,
     Iterator,
@@ -87,7 +86,7 @@ def each_in(context: Context, iterator: Iterator[T]) -> Iterator[T]:
             context.run(iterator.close)
 
 
-async def aeach_in(context: Context, iterator: AsyncIterator[T]) -> AsyncIterator[T]:
+async def aeach_in(context: Context, iterator: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Yield from an iterator that runs in a context."""
 
     async def step() -> Any:
@@ -97,8 +96,12 @@ async def aeach_in(context: Context, iterator: AsyncIterator[T]) -> AsyncIterato
         while (item := await asyncio.create_task(step(), context=context)) is not _END:
             yield item
     finally:
-        if isinstance(iterator, AsyncGenerator):
-            await asyncio.create_task(iterator.aclose(), context=context)
+        await asyncio.create_task(_aclose(iterator), context=context)
+
+
+async def _aclose(iterator: AsyncGenerator[Any]) -> None:
+    """Close an iterator."""
+    await iterator.aclose()
 
 
 def silence_ambient_handlers() -> None:

@@ -6,8 +6,8 @@ Which member answers is decided elsewhere; sync and async share all that is not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,12 +88,13 @@ class Single:
 
     async def astream(
         self, messages: list[BaseMessage]
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         """Yield the answer piece by piece, as it comes."""
-        pieces = self.bound.astream(messages, member_config(self.run))
+        asked = self.bound.astream(messages, member_config(self.run))
         with self._counting_failure():
-            async for message in aeach_in(quiet_context(), pieces):
-                yield self._piece(message)
+            async with aclosing(aeach_in(quiet_context(), asked)) as pieces:
+                async for message in pieces:
+                    yield self._piece(message)
         yield self._closing()
 
     def _piece(self, message: AIMessage) -> ChatGenerationChunk:

@@ -1,0 +1,149 @@
+"""One answer, piece by piece: the user sees it as it comes, and the books hold."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from fakes import Scripted
+from langchain_core.messages import AIMessageChunk
+from langchain_openai import ChatOpenAI
+from loopback import Fault, serve
+
+from langchain_smart import Price, SmartChatModel
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+SYNC_AND_ASYNC = pytest.mark.parametrize("mode", ["sync", "async"])
+
+
+def smart_at(server, **member) -> SmartChatModel:
+    member = {"timeout": 20, "max_retries": 0, "api_key": "none", **member}
+    big, small = (
+        ChatOpenAI(model=name, base_url=server.url, **member) for name in PRICES
+    )
+    return SmartChatModel(reference=big, candidates=[small], prices=PRICES)
+
+
+async def chunks_of(mode, smart, given="why?", most=None):
+    seen = []
+    if mode == "sync":
+        stream = smart.stream(given)
+        for chunk in stream:
+            seen.append(chunk)
+            if len(seen) == most:
+                stream.close()
+                break
+    else:
+        stream = smart.astream(given)
+        async for chunk in stream:
+            seen.append(chunk)
+            if len(seen) == most:
+                await stream.aclose()
+                break
+    return seen
+
+
+def whole(chunks) -> AIMessageChunk:
+    message = chunks[0]
+    for chunk in chunks[1:]:
+        message += chunk
+    return message
+
+
+@SYNC_AND_ASYNC
+async def test_the_pieces_make_the_answer_that_invoke_gives(mode):
+    with serve(lambda *_: "forty-two") as server:
+        smart = smart_at(server)
+        chunks = await chunks_of(mode, smart)
+        message, plain = whole(chunks), smart.invoke("why?")
+    assert len(chunks) > len("forty-two")
+    assert message.content == plain.content == "forty-two"
+    same = ("input_tokens", "output_tokens", "total_tokens")
+    for key in same:
+        assert message.usage_metadata[key] == plain.usage_metadata[key]
+    for key in ("smart", "model_name", "finish_reason"):
+        assert message.response_metadata[key] == plain.response_metadata[key]
+    assert chunks[0].response_metadata["smart"]["model"] == "big"
+    assert [c.chunk_position for c in chunks if c.chunk_position] == ["last"]
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+@SYNC_AND_ASYNC
+async def test_a_stream_is_in_the_books_to_the_token(mode):
+    with serve(lambda *_: "forty-two") as server:
+        smart = smart_at(server)
+        for _ in range(3):
+            await chunks_of(mode, smart)
+        spend = smart.report().spend["big"]
+        assert spend.calls == server.requests["big"] == 3
+        assert spend.input_tokens == server.input_tokens["big"]
+        assert spend.output_tokens == server.output_tokens["big"]
+
+
+@SYNC_AND_ASYNC
+async def test_a_stream_that_is_broken_off_is_a_failed_call(mode):
+    with serve(lambda *_: "forty-two") as server:
+        smart = smart_at(server)
+        assert len(await chunks_of(mode, smart, most=3)) == 3
+        await asyncio.sleep(0.05)  # core leaves closing to the event loop
+        spend = smart.report().spend["big"]
+        assert (spend.calls, spend.failures) == (1, 1)
+
+
+@SYNC_AND_ASYNC
+async def test_a_stream_that_fails_is_a_failed_call(mode):
+    with serve(lambda *_: Fault("busy", 503)) as server:
+        smart = smart_at(server)
+        with pytest.raises(Exception, match="busy"):
+            await chunks_of(mode, smart)
+        spend = smart.report().spend["big"]
+        assert (spend.calls, spend.failures) == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:big reported no usage")
+@SYNC_AND_ASYNC
+async def test_usage_is_asked_for_unless_you_have_said_no(mode):
+    with serve(lambda *_: "forty-two") as server:
+        await chunks_of(mode, smart_at(server))
+        assert server.bodies[-1]["stream_options"] == {"include_usage": True}
+        refusing = smart_at(server, stream_usage=False)
+        with pytest.raises(Exception, match="stream_usage=True"):
+            await chunks_of(mode, refusing)
+        assert "stream_options" not in server.bodies[-1]
+        assert refusing.report().spend["big"].failures == 1
+
+
+@SYNC_AND_ASYNC
+async def test_a_member_that_cannot_stream_answers_in_one_piece(mode):
+    big, small = (Scripted(name=name, script=lambda *_: "yes") for name in PRICES)
+    smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES)
+    chunks = await chunks_of(mode, smart)
+    assert all(isinstance(chunk, AIMessageChunk) for chunk in chunks)
+    assert [chunk.content for chunk in chunks if chunk.content] == ["yes"]
+    assert whole(chunks).usage_metadata["input_tokens"] == len("why?")
+    assert smart.report().spend["big"].output_tokens == 1
+
+
+@SYNC_AND_ASYNC
+async def test_the_first_piece_does_not_wait_for_the_last(mode):
+    class Slow(Scripted):
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            from langchain_core.outputs import ChatGenerationChunk
+
+            usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+            for text in ("a", "b", "c"):
+                last = usage if text == "c" else None
+                message = AIMessageChunk(content=text, usage_metadata=last)
+                yield ChatGenerationChunk(message=message)
+                time.sleep(0.15)
+
+    big, small = (Slow(name=name, script=lambda *_: "yes") for name in PRICES)
+    smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES)
+    started = time.perf_counter()
+    if mode == "sync":
+        first = next(iter(smart.stream("?")))
+    else:
+        first = await anext(aiter(smart.astream("?")))
+    assert first.content == "a"
+    assert time.perf_counter() - started < 0.3

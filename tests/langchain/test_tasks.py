@@ -1,0 +1,122 @@
+"""Several tasks through one model: each batch keeps them apart, and names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from fakes import Foreign, Scripted
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.prompts import ChatPromptTemplate
+from pydantic import BaseModel
+
+from langchain_smart import Price, SmartChatModel
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+ITEMS = [f"item {n}" for n in range(120)]
+
+
+class Fact(BaseModel):
+    """A fact."""
+
+    number: int
+
+
+def smart_of(kind=Scripted, **settings) -> SmartChatModel:
+    big, small = (kind(name=name, script=lambda *_: "yes") for name in PRICES)
+    return SmartChatModel(reference=big, candidates=[small], prices=PRICES, **settings)
+
+
+def task_of(message) -> str:
+    return message.response_metadata["smart"]["task"]
+
+
+BY_PRECEDENCE = [
+    ({"smart_task": "bound"}, {"smart_task": "configured"}, {"smart_task": "noted"}),
+    ({}, {"smart_task": "configured"}, {"smart_task": "noted"}),
+    ({}, {}, {"smart_task": "noted"}),
+    ({}, {}, {}),
+]
+
+
+@pytest.mark.parametrize("verb", ["invoke", "ainvoke", "stream", "batch", "abatch"])
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [*zip(BY_PRECEDENCE, ["bound", "configured", "noted", "own"], strict=True)],
+)
+async def test_the_nearest_name_counts(verb, places, expected):
+    bound, configurable, metadata = places
+    smart = smart_of(task="own")
+    config = {"configurable": configurable, "metadata": metadata}
+    runnable = smart.bind(**bound) if bound else smart
+    if verb == "invoke":
+        message = runnable.invoke("?", config)
+    elif verb == "ainvoke":
+        message = await runnable.ainvoke("?", config)
+    elif verb == "stream":
+        message = next(iter(runnable.stream("?", config)))
+    elif verb == "batch":
+        (message,) = runnable.batch(["?"], config)
+    else:
+        (message,) = await runnable.abatch(["?"], config)
+    assert task_of(message) == expected
+    for member in (smart.reference, *smart.candidates):
+        assert all("smart_task" not in kwargs for _, kwargs in member.calls)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_batch_of_two_tasks_is_two_sessions(mode):
+    smart = smart_of()
+    names = ["odd" if n % 3 else "even" for n in range(120)]
+    configs = [{"metadata": {"smart_task": name}} for name in names]
+    if mode == "sync":
+        outputs = smart.batch(ITEMS, configs)
+    else:
+        outputs = await smart.abatch(ITEMS, configs)
+    assert [task_of(output) for output in outputs] == names
+    report = smart.report()
+    assert sorted(c.items for c in report.certificates) == [40, 80]
+    ids = {c.id: c.items for c in report.certificates}
+    for name, items in Counter(names).items():
+        mine = [o for o in outputs if task_of(o) == name]
+        told = {o.response_metadata["smart"]["certificate"] for o in mine}
+        assert [ids[certificate] for certificate in told] == [items]
+    assert report.cost == pytest.approx(
+        sum(o.response_metadata["smart"]["cost"] for o in outputs)
+    )
+
+
+def test_results_keep_their_places_when_some_items_fail():
+    smart = smart_of()
+    configs = [{"metadata": {"smart_task": str(n % 2)}} for n in range(7)]
+    given = ["a", "b", 3, "c", "d", 4.5, "e"]
+    results = smart.batch(given, configs, return_exceptions=True)
+    assert [isinstance(r, Exception) for r in results] == [
+        not isinstance(item, str) for item in given
+    ]
+
+
+def test_an_unnamed_task_is_known_by_its_system_message_tools_and_schema():
+    smart = smart_of(Foreign)
+    for_sorting = [SystemMessage("Sort."), HumanMessage("a")]
+    sorting = task_of(smart.invoke(for_sorting))
+    assert sorting == task_of(smart.invoke([SystemMessage("Sort."), HumanMessage("b")]))
+    others = {
+        sorting,
+        task_of(smart.invoke("a")),
+        task_of(smart.invoke([SystemMessage("Count."), HumanMessage("a")])),
+        task_of(smart.bind_tools([Fact]).invoke(for_sorting)),
+    }
+    assert len(others) == 4
+    prompt = ChatPromptTemplate.from_messages([("system", "Sort."), ("human", "{t}")])
+    outputs = (prompt | smart).batch([{"t": item} for item in ITEMS])
+    assert {task_of(output) for output in outputs} == {sorting}
+    assert len(smart.report().certificates) == 1
+
+
+def test_unnamed_items_stay_together_even_if_their_system_messages_differ():
+    smart = smart_of()
+    outputs = smart.batch([[SystemMessage(f"For user {n}."), "?"] for n in range(100)])
+    assert len({task_of(output) for output in outputs}) == 1
+    (certificate,) = smart.report().certificates
+    assert certificate.items == 100
