@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from smart_engine import (
     Exact,
     InvalidInputError,
+    Json,
     Judged,
     Label,
     Normalized,
@@ -18,6 +21,14 @@ from smart_engine import (
     UnparseableAnswerError,
 )
 from smart_engine.equivalence import as_equivalence
+
+
+class Point(BaseModel):
+    """A place."""
+
+    x: int
+    y: int = 0
+
 
 SPAM = Label(["spam", "not spam", "Unsure"])
 
@@ -203,3 +214,57 @@ def test_anything_else_is_refused(given_rule) -> None:
     with pytest.raises(InvalidInputError, match=r"Normalized\(\)") as error:
         as_equivalence(given_rule)
     assert error.value.field == "equivalence"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ('{"a": 1, "b": [1, 2]}', '{ "b": [1.0, 2], "a": 1 }', True),
+        ('```json\n{"a": 1}\n```', '{"a": 1}', True),
+        ("```\n[1]\n```\n", " [1]", True),
+        ('{"a": {"b": null, "c": "é"}}', '{"a": {"c": "\\u00e9", "b": null}}', True),
+        ({"x": 1, "y": 0}, Point(x=1), True),
+        ("[1, 2]", "[2, 1]", False),
+        ('{"a": 1}', '{"a": true}', False),
+        ('{"a": 1}', '{"a": "1"}', False),
+        ('{"a": null}', "{}", False),
+        ('{"a": "x"}', '{"a": "X"}', False),
+    ],
+)
+def test_json_is_compared_as_json(left, right, same) -> None:
+    assert equal(Json(), left, right) is same
+
+
+@pytest.mark.parametrize("answer", ["", "spam", "{'a': 1}", '{"a": 1', object()])
+def test_what_is_no_json_cannot_be_read(answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="no JSON"):
+        Json().parse(answer)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def shuffled(value, rng):
+    """Return the same value with the keys of its objects in another order."""
+    if isinstance(value, list):
+        return [shuffled(part, rng) for part in value]
+    if isinstance(value, dict):
+        keys = list(value)
+        rng.shuffle(keys)
+        return {key: shuffled(value[key], rng) for key in keys}
+    return value
+
+
+@given(VALUES, VALUES, st.randoms())
+def test_json_does_not_see_the_order_of_keys_and_nothing_else(left, right, rng) -> None:
+    again = json.dumps(shuffled(left, rng), indent=rng.choice([None, 2]))
+    assert equal(Json(), json.dumps(left), again)
+    expected = json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+    assert equal(Json(), json.dumps(left), json.dumps(right)) is expected

@@ -1,0 +1,139 @@
+"""Whole programs over real HTTP: an agent with tools, and maps in LangGraph."""
+
+from __future__ import annotations
+
+import operator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.graph import START, StateGraph
+from langgraph.types import Send
+from loopback import Calls, serve
+
+from langchain_smart import Label, Price, SmartChatModel
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+QUESTIONS = [f"{('add', 'double', 'spell')[n % 3]} {n}" for n in range(50)]
+ITEMS = [f"ticket {n}" for n in range(300)]
+
+
+@tool
+def add(number: int) -> str:
+    """Add a hundred to a number."""
+    return str(number + 100)
+
+
+@tool
+def double(number: int) -> str:
+    """Double a number."""
+    return str(2 * number)
+
+
+@tool
+def spell(number: int) -> str:
+    """Spell a number."""
+    return "-".join(str(number))
+
+
+def by_tool(model, text, attempt):
+    """Call the tool that the question names, then say what it returned."""
+    last = text.body["messages"][-1]
+    if last["role"] == "tool":
+        return f"It is {text}."
+    name, number = text.split()
+    return Calls([(name, {"number": int(number)})])
+
+
+def label(model, text, attempt):
+    """Sort by number; `small` errs on one in fifty."""
+    number = int(text.split()[-1])
+    right = ["billing", "bug"][number % 2]
+    return "other" if model == "small" and number % 50 == 7 else right
+
+
+def smart_at(server, **settings) -> SmartChatModel:
+    big, small = (
+        ChatOpenAI(model=name, base_url=server.url, api_key="none", timeout=20)
+        for name in PRICES
+    )
+    return SmartChatModel(reference=big, candidates=[small], prices=PRICES, **settings)
+
+
+def assert_ledger_is_the_bill(smart, server) -> None:
+    for name, spend in smart.report().spend.items():
+        assert spend.calls == server.requests[name]
+        assert spend.input_tokens == server.input_tokens[name]
+        assert spend.output_tokens == server.output_tokens[name]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_an_agent_answers_fifty_questions_with_three_tools(mode):
+    with serve(by_tool) as server:
+        smart = smart_at(server)
+        agent = create_agent(smart, [add, double, spell])
+        given = [{"messages": [("human", question)]} for question in QUESTIONS]
+        config = {"max_concurrency": 8}
+        if mode == "sync":
+            states = agent.batch(given, config)
+        else:
+            states = await agent.abatch(given, config)
+        tools = {"add": add, "double": double, "spell": spell}
+        for question, state in zip(QUESTIONS, states, strict=True):
+            name, number = question.split()
+            expected = tools[name].invoke({"number": int(number)})
+            assert state["messages"][-1].content == f"It is {expected}."
+            assert [m.type for m in state["messages"]] == ["human", "ai", "tool", "ai"]
+        assert_ledger_is_the_bill(smart, server)
+        assert smart.report().cost > 0
+        assert "saved" in str(smart.report())
+
+
+class Batch(TypedDict):
+    """A batch of tickets, and their labels."""
+
+    tickets: list[str]
+    labels: Annotated[list[tuple[str, str]], operator.add]
+
+
+def test_a_graph_that_maps_in_one_node_saves():
+    with serve(label) as server:
+        smart = smart_at(server, equivalence=Label(["billing", "bug", "other"]))
+
+        def sort_all(state: Batch) -> dict[str, Any]:
+            answers = smart.batch(state["tickets"])
+            said = [answer.content for answer in answers]
+            return {"labels": list(zip(state["tickets"], said, strict=True))}
+
+        graph = StateGraph(Batch)
+        graph.add_node("sort", sort_all)
+        graph.add_edge(START, "sort")
+        labels = dict(graph.compile().invoke({"tickets": ITEMS})["labels"])
+        assert_ledger_is_the_bill(smart, server)
+    report = smart.report()
+    differ = sum(labels[item] != label("big", item, 1) for item in ITEMS)
+    assert differ <= report.certificates[0].budget
+    assert report.saved > 0.5 * report.certificates[0].reference_only_cost
+    assert report.saved == pytest.approx(report.certificates[0].saved)
+
+
+async def test_a_graph_that_sends_each_item_gets_every_answer():
+    with serve(label) as server:
+        smart = smart_at(server)
+
+        async def sort_one(ticket: str) -> dict[str, Any]:
+            return {"labels": [(ticket, (await smart.ainvoke(ticket)).content)]}
+
+        graph = StateGraph(Batch)
+        graph.add_node("sort", sort_one)
+        graph.add_conditional_edges(
+            START, lambda state: [Send("sort", ticket) for ticket in state["tickets"]]
+        )
+        state = await graph.compile().ainvoke(
+            {"tickets": ITEMS}, {"max_concurrency": 16}
+        )
+        assert_ledger_is_the_bill(smart, server)
+    assert dict(state["labels"]) == {item: label("big", item, 1) for item in ITEMS}
+    assert smart.report().cost > 0
