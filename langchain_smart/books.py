@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.report import Ledger, Report
@@ -12,16 +12,17 @@ __all__ = ["Books"]
 
 
 class Books:
-    """A ledger behind a lock.
+    """A ledger behind a lock."""
 
-    Args:
-        models: Names of the models, reference first.
-    """
-
-    def __init__(self, models: list[str]) -> None:
+    def __init__(self) -> None:
         """Start with nothing spent."""
-        self._ledger = Ledger(models)
+        self._ledger = Ledger([])
         self._lock = threading.Lock()
+
+    def admit(self, models: Iterable[str]) -> None:
+        """Keep books on these models, too."""
+        with self._lock:
+            self._ledger.admit(models)
 
     def enter(self, spend: Mapping[str, Spend]) -> None:
         """Enter what was spent outside a finished batch."""

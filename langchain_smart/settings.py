@@ -75,8 +75,8 @@ class SmartSettings(ClearErrorsChatModel):
         self.__dict__.update(reference=reference, candidates=candidates)
         self.equivalence = as_equivalence(self.equivalence)
         check_concurrency(self.max_concurrency)
-        if self.books is None:
-            self.books = Books([member.name for member in self._members])
+        self.books = self.books or Books()
+        self.books.admit(member.name for member in self._members)
         self._session(0, self._rule)  # checks guarantee, strategy, looks and seed
 
     def report(self) -> Report:

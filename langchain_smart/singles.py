@@ -100,11 +100,11 @@ class Single:
     def _piece(self, message: AIMessage) -> ChatGenerationChunk:
         """Keep a piece and return it; the first one says who answers."""
         chunk = message if isinstance(message, AIMessageChunk) else _as_chunk(message)
-        update: dict[str, Any] = {"id": None, "chunk_position": None}
+        metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
         if not self._chunks:
-            metadata = {**chunk.response_metadata, "smart": self._who}
-            update["response_metadata"] = metadata
+            metadata["smart"] = self._who
         self._chunks.append(chunk)
+        update = {"id": None, "chunk_position": None, "response_metadata": metadata}
         return ChatGenerationChunk(message=chunk.model_copy(update=update))
 
     def _closing(self) -> ChatGenerationChunk:

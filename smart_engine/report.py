@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -67,20 +67,27 @@ class Ledger:
 
     def __init__(self, models: list[str]) -> None:
         """Start with nothing spent."""
-        self._spend = {name: Spend() for name in models}
-        self._served = dict.fromkeys(models, 0)
+        self._spend: dict[str, Spend] = {}
+        self._served: dict[str, int] = {}
         self._certificates: list[Certificate] = []
+        self.admit(models)
+
+    def admit(self, models: Iterable[str]) -> None:
+        """Keep books on these models, too; nothing is lost of those known already."""
+        for name in models:
+            self._spend.setdefault(name, Spend())
+            self._served.setdefault(name, 0)
 
     def add(self, spend: Mapping[str, Spend]) -> None:
         """Add what was spent outside a finished batch, by model."""
         for name, part in spend.items():
-            self._spend[name] = self._spend.get(name, Spend()) + part
+            self._spend[name] += part
 
     def add_batch(self, certificate: Certificate) -> None:
         """Add a finished batch."""
         self.add(certificate.spend)
         for name, count in certificate.served.items():
-            self._served[name] = self._served.get(name, 0) + count
+            self._served[name] += count
         self._certificates.append(certificate)
 
     def report(self) -> Report:
