@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from langchain_smart.batches import SmartBatches
 from langchain_smart.requests import SCHEMA, TASK
-from langchain_smart.runs import Run
+from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
@@ -171,7 +171,8 @@ class SmartChatModel(SmartBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        return super().invoke(input, config, stop=stop, **_tasked(config, kwargs))
+        config, kwargs = _told(config, kwargs)
+        return super().invoke(input, config, stop=stop, **kwargs)
 
     @override
     async def ainvoke(
@@ -182,8 +183,8 @@ class SmartChatModel(SmartBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        tasked = _tasked(config, kwargs)
-        return await super().ainvoke(input, config, stop=stop, **tasked)
+        config, kwargs = _told(config, kwargs)
+        return await super().ainvoke(input, config, stop=stop, **kwargs)
 
     @override
     def stream(
@@ -194,7 +195,8 @@ class SmartChatModel(SmartBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        return super().stream(input, config, stop=stop, **_tasked(config, kwargs))
+        config, kwargs = _told(config, kwargs)
+        return super().stream(input, config, stop=stop, **kwargs)
 
     @override
     def astream(
@@ -205,7 +207,8 @@ class SmartChatModel(SmartBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        return super().astream(input, config, stop=stop, **_tasked(config, kwargs))
+        config, kwargs = _told(config, kwargs)
+        return super().astream(input, config, stop=stop, **kwargs)
 
     @override
     def _generate(
@@ -258,6 +261,7 @@ class SmartChatModel(SmartBatches):
         kwargs: dict[str, Any],
     ) -> Single:
         """Decide which member answers one item; the only place that does."""
+        run = run or kwargs.pop(RUN, None)
         request = self._request(stop, kwargs)
         task = request.task or self.task or fingerprint([messages], request)
         member, role = self._members[0], "reference"
@@ -270,7 +274,10 @@ class SmartChatModel(SmartBatches):
         return Single(member, request.put_to(member), role, task, self._books, run)
 
 
-def _tasked(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments with the task that it or its config names."""
-    task = named_task(kwargs, ensure_config(config))
-    return kwargs if task is None else {**kwargs, TASK: task}
+def _told(
+    config: RunnableConfig | None, kwargs: dict[str, Any]
+) -> tuple[RunnableConfig, dict[str, Any]]:
+    """Return config and arguments of a call that tell its task and its run."""
+    config, run = begun(ensure_config(config))
+    task = named_task(kwargs, config)
+    return config, {**kwargs, **run, **({} if task is None else {TASK: task})}

@@ -11,6 +11,7 @@ from typing import Any
 from langchain_smart.answers import MessageReading
 from langchain_smart.bound import Bound
 from langchain_smart.members import Member
+from langchain_smart.runs import RUN
 from langchain_smart.structured import Schema
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import Equivalence
@@ -58,7 +59,8 @@ class Request:
         """
         arguments = {**defaults, **kwargs}
         retries = arguments.pop("max_retries", 0)
-        arguments.pop("ls_structured_output_format", None)
+        for told in ("ls_structured_output_format", RUN):
+            arguments.pop(told, None)
         tools = arguments.pop("tools", None)
         if tools is not None and not isinstance(tools, Tools):
             chosen = {k: arguments.pop(k) for k in ("tool_choice",) if k in arguments}

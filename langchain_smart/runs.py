@@ -14,20 +14,26 @@ from collections.abc import (
     Iterator,
 )
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from langchain_core.callbacks import (
-    AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
+    BaseCallbackHandler,
     CallbackManager,
     CallbackManagerForLLMRun,
 )
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
+from langchain_core.utils.uuid import uuid7
 
 __all__ = [
+    "RUN",
+    "BegunRun",
     "Run",
     "aeach_in",
+    "begun",
     "each_in",
     "member_config",
     "quiet_context",
@@ -37,23 +43,55 @@ __all__ = [
 T = TypeVar("T")
 _END = object()
 
-Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
-"""Callback manager of one item's run."""
+RUN = "smart_run"
+"""Argument that carries a `BegunRun` to the call: core passes streams no manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """A run that core will begin, with what its members' runs inherit.
+
+    Attributes:
+        run_id: Its id.
+        inheritable_handlers: Who watches.
+        inheritable_tags: Tags of the caller.
+        inheritable_metadata: Metadata of the caller.
+    """
+
+    run_id: UUID
+    inheritable_handlers: list[BaseCallbackHandler]
+    inheritable_tags: list[str]
+    inheritable_metadata: dict[str, Any]
+
+
+Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | BegunRun
+"""One item's run."""
+
+
+def begun(config: RunnableConfig) -> tuple[RunnableConfig, dict[str, Any]]:
+    """Return a config with a run's id, and the argument that tells the call of it.
+
+    Nothing is added where no tracer watches.
+    """
+    callbacks = config.get("callbacks") or []
+    tags, metadata = config.get("tags") or [], config.get("metadata") or {}
+    if not isinstance(callbacks, list):
+        tags = [*callbacks.inheritable_tags, *tags]
+        metadata = {**callbacks.inheritable_metadata, **metadata}
+        callbacks = callbacks.inheritable_handlers
+    if not _tracers(callbacks):
+        return config, {}
+    run_id = config.get("run_id") or uuid7()
+    run = BegunRun(run_id, callbacks, tags, metadata)
+    return {**config, "run_id": run_id}, {RUN: run}
 
 
 def member_config(run: Run | None) -> RunnableConfig:
     """Return the config for calling a member on behalf of a run."""
-    if run is None:
+    tracers = [] if run is None else _tracers(run.inheritable_handlers)
+    if run is None or not tracers:
         return {"callbacks": [], "tags": ["nostream"]}
-    tracers = [
-        handler
-        for handler in run.inheritable_handlers
-        if isinstance(handler, BaseTracer | AsyncBaseTracer)
-    ]
-    if not tracers:
-        return {"callbacks": [], "tags": ["nostream"]}
-    is_async = isinstance(run, AsyncCallbackManagerForLLMRun)
-    manager = (AsyncCallbackManager if is_async else CallbackManager)(
+    manager = CallbackManager(
         handlers=list(tracers),
         inheritable_handlers=list(tracers),
         parent_run_id=run.run_id,
@@ -63,6 +101,16 @@ def member_config(run: Run | None) -> RunnableConfig:
         inheritable_metadata=dict(run.inheritable_metadata),
     )
     return {"callbacks": manager, "tags": ["nostream"]}
+
+
+def _tracers(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+    """Return the tracers that keep runs; some only show tokens, as users see them."""
+    return [
+        handler
+        for handler in handlers
+        if isinstance(handler, BaseTracer | AsyncBaseTracer)
+        and not hasattr(handler, "tap_output_iter")
+    ]
 
 
 def quiet_context() -> Context:

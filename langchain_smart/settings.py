@@ -17,6 +17,7 @@ from langchain_smart.books import Books
 from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.members import Member, find_members, shared_profile
 from langchain_smart.requests import SCHEMA, Request
+from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import (
     Equivalence,
@@ -149,12 +150,18 @@ class SmartSettings(ClearErrorsChatModel):
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         params = super()._get_invocation_params(stop=stop, **kwargs)
+        params.pop(RUN, None)
         tools, schema = params.get("tools"), params.pop(SCHEMA, None)
         if isinstance(tools, Tools):
             params.update({**tools.options, "tools": list(tools)})
         if schema is not None:
             params["response_format"] = schema.told
         return params
+
+    @override
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        kwargs.pop(RUN, None)  # whoever watches, the answer is the same
+        return super()._get_llm_string(stop=stop, **kwargs)
 
     @override
     def _get_ls_params(

@@ -7,8 +7,13 @@ import time
 
 import pytest
 from fakes import Scripted
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import AIMessageChunk
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers.base import BaseTracer
 from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
 from loopback import Fault, serve
 
 from langchain_smart import Price, SmartChatModel
@@ -147,3 +152,68 @@ async def test_the_first_piece_does_not_wait_for_the_last(mode):
         first = await anext(aiter(smart.astream("?")))
     assert first.content == "a"
     assert time.perf_counter() - started < 0.3
+
+
+class Roots(BaseTracer):
+    """Keeps every finished root run."""
+
+    def __init__(self):
+        super().__init__()
+        self.roots = []
+
+    def _persist_run(self, run):
+        self.roots.append(run)
+
+
+@pytest.mark.parametrize("road", ["stream", "astream", "events", "log", "graph"])
+async def test_members_are_traced_below_a_stream_and_shown_once(road):
+    with serve(lambda *_: "forty-two") as server:
+        smart, tracer = smart_at(server), Roots()
+        counter = UsageMetadataCallbackHandler()
+        config = {"callbacks": [tracer, counter], "tags": ["mine"]}
+        step = RunnableLambda(smart.invoke, smart.ainvoke)
+        if road == "stream":
+            said = "".join(chunk.content for chunk in smart.stream("why?", config))
+        elif road == "astream":
+            said = whole([c async for c in smart.astream("why?", config)]).content
+        elif road == "events":
+            said = ""
+            async for event in step.astream_events("why?", config, version="v2"):
+                if event["event"] == "on_chat_model_stream":
+                    said += event["data"]["chunk"].content
+        elif road == "log":
+            said = ""
+            async for patch in step.astream_log("why?", config):
+                for change in patch.ops:
+                    if change["path"].endswith("/streamed_output_str/-"):
+                        said += change["value"]
+        else:
+            graph = StateGraph(MessagesState)
+            graph.add_node("ask", lambda s: {"messages": [smart.invoke(s["messages"])]})
+            graph.add_edge(START, "ask")
+            given = {"messages": [("human", "why?")]}
+            compiled = graph.compile()
+            pieces = compiled.stream(given, config, stream_mode="messages")
+            said = "".join(chunk.content for chunk, _ in pieces)
+        billed = server.input_tokens["big"] + server.output_tokens["big"]
+    assert said == "forty-two"
+    assert sum(u["total_tokens"] for u in counter.usage_metadata.values()) == billed
+    (run,) = tracer.roots
+    while run.run_type != "llm":
+        (run,) = run.child_runs
+    assert run.name == "SmartChatModel"
+    (member,) = run.child_runs
+    assert member.name == "ChatOpenAI"
+    assert "mine" in member.tags
+    assert member.error is run.error is None
+
+
+def test_the_cache_does_not_see_who_watches():
+    cache = InMemoryCache()
+    big, small = (Scripted(name=name, script=lambda *_: "yes") for name in PRICES)
+    smart = SmartChatModel(
+        reference=big, candidates=[small], prices=PRICES, cache=cache
+    )
+    for config in ({}, {"callbacks": [Roots()]}, {"callbacks": [Roots()]}):
+        smart.invoke("?", config)
+    assert len(big.calls) == 1
