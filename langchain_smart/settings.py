@@ -10,6 +10,7 @@ from langchain_core.language_models import LangSmithParams, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
@@ -162,6 +163,21 @@ class SmartSettings(ClearErrorsChatModel):
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         kwargs.pop(RUN, None)  # whoever watches, the answer is the same
         return super()._get_llm_string(stop=stop, **kwargs)
+
+    @override
+    def _convert_cached_generations(
+        self, cache_val: list[Generation]
+    ) -> list[ChatGeneration]:
+        generations = super()._convert_cached_generations(cache_val)
+        for generation in generations:
+            message = generation.message
+            told = message.response_metadata.get("smart")
+            if told is not None:  # what is in the cache was paid for before
+                smart = {**told, "cost": 0.0}
+                metadata = {**message.response_metadata, "smart": smart}
+                update = {"response_metadata": metadata}
+                generation.message = message.model_copy(update=update)
+        return generations
 
     @override
     def _get_ls_params(

@@ -26,7 +26,7 @@ from langchain_smart.runs import (
     member_config,
     quiet_context,
 )
-from smart_engine.calls import Failure
+from smart_engine.calls import Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.pricing import Usage
 
@@ -131,26 +131,34 @@ class Single:
     def _settle(self, message: AIMessage) -> dict[str, Any]:
         """Enter the call that brought a message; return what it cost."""
         outcome = self.member.outcome(message)
+        self._enter(outcome, failed=isinstance(outcome, Failure))
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return {"cost": outcome.paid, "saved": 0.0, "certificate": None}
+
+    def _enter(self, outcome: Outcome | Failure, *, failed: bool) -> None:
+        """Enter one call in the books."""
         usage = outcome.usage or Usage()
         spend = Spend(
             calls=1,
-            failures=isinstance(outcome, Failure),
+            failures=failed,
             cost=outcome.paid,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
         )
         self.books.enter({self.member.name: spend})
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        return {"cost": outcome.paid, "saved": 0.0, "certificate": None}
 
     @contextmanager
     def _counting_failure(self) -> Iterator[None]:
-        """Enter a call that fails, or whose stream is broken off."""
+        """Enter a call that fails, or is broken off, with the usage told so far."""
         try:
             yield
-        except BaseException:
-            self.books.enter({self.member.name: Spend(calls=1, failures=1)})
+        except BaseException as error:
+            told = [chunk for chunk in self._chunks if chunk.usage_metadata]
+            outcome: Outcome | Failure = Failure(error)
+            if told:
+                outcome = self.member.outcome(add_ai_message_chunks(*told))
+            self._enter(outcome, failed=True)
             raise
 
 

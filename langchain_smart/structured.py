@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -47,9 +48,14 @@ class Schema:
         self._bound: dict[str, tuple[object, Bound]] = {}
         self.name: str | None = None
         self.json_schema: dict[str, Any] | None = None
-        if schema is not None:
+        with suppress(Exception):  # whether it will do is for the members to say
             self.name = convert_to_openai_tool(schema)["function"]["name"]
             self.json_schema = convert_to_json_schema(schema)
+
+    @property
+    def object_type(self) -> Any:
+        """Type of the objects."""
+        return self._schema if isinstance(self._schema, type) else dict[str, Any]
 
     def bound_to(self, member: Member) -> Bound:
         """Return the member as it answers with such an object.
@@ -146,6 +152,11 @@ class Parsed(Runnable[AIMessage, Any]):
         """Keep both."""
         self._schema = schema
         self._include_raw = include_raw
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        return dict[str, Any] if self._include_raw else self._schema.object_type
 
     @override
     def invoke(

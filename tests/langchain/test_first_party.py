@@ -198,6 +198,15 @@ def test_the_cache_knows_one_model_from_another():
         assert server.requests == {"gpt-a": 1, "gpt-b": 1}
 
 
+async def test_an_answer_from_the_cache_says_that_it_cost_nothing():
+    smart = scripted(cache=InMemoryCache())
+    first, again = smart.invoke("?"), await smart.ainvoke("?")
+    costs = [m.response_metadata["smart"]["cost"] for m in (first, again)]
+    assert costs == [smart.report().cost, 0.0]
+    assert again.usage_metadata["total_cost"] == 0
+    assert smart.report().cost > 0
+
+
 def test_configured_copies_share_the_books():
     smart = scripted(strategy="reference")
     setting = ConfigurableField(id="delta")

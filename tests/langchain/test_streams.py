@@ -97,6 +97,19 @@ async def test_a_stream_that_is_broken_off_is_a_failed_call(mode):
 
 
 @SYNC_AND_ASYNC
+async def test_what_a_broken_stream_has_told_of_its_usage_is_in_the_books(mode):
+    with serve(lambda *_: "forty-two") as server:
+        smart = smart_at(server)
+        chunks = await chunks_of(mode, smart)
+        told = [n for n, chunk in enumerate(chunks, 1) if chunk.usage_metadata]
+        await chunks_of(mode, smart, most=told[0])
+        await asyncio.sleep(0.05)
+        spend = smart.report().spend["big"]
+        assert (spend.calls, spend.failures) == (2, 1)
+        assert spend.output_tokens == server.output_tokens["big"]
+
+
+@SYNC_AND_ASYNC
 async def test_a_stream_that_fails_is_a_failed_call(mode):
     with serve(lambda *_: Fault("busy", 503)) as server:
         smart = smart_at(server)

@@ -82,6 +82,17 @@ async def test_every_verb_returns_the_object(verb, include_raw):
         assert result == expected
 
 
+def test_a_chain_knows_the_type_of_its_objects():
+    with serve(dutiful) as server:
+        smart = smart_at(server)
+        one = smart.with_structured_output(Sorted)
+        assert one.get_output_jsonschema()["title"] == "Sorted"
+        assert set(one.get_output_jsonschema()["properties"]) == {"number", "place"}
+        both = smart.with_structured_output(Sorted, include_raw=True)
+        assert both.get_output_jsonschema()["type"] == "object"
+        assert "Parsed" in one.get_graph().draw_mermaid()
+
+
 def test_a_schema_that_is_a_dict_streams_as_it_grows():
     with serve(dutiful) as server:
         model = smart_at(server).with_structured_output(SortedDict)
