@@ -13,12 +13,19 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableSerializable,
+    ensure_config,
+)
+from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 from typing_extensions import override
 
 from langchain_smart.batches import SmartBatches
+from langchain_smart.configured import ConfiguredFields
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
@@ -159,6 +166,14 @@ class SmartChatModel(SmartBatches):
         told = {"ls_structured_output_format": {"kwargs": chosen, "schema": schema}}
         bound = self.bind(**{SCHEMA: form}, **(told if schema is not None else {}))
         return bound | Parsed(form, include_raw=include_raw)
+
+    @override
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
+        """Let a config set fields; copies share these books, and batches stay whole."""
+        core = super().configurable_fields(**kwargs)  # checks the names
+        return ConfiguredFields(**core.__dict__)
 
     # -- one item at a time ----------------------------------------------------
 

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from dutiful import dutiful
 from fakes import Scripted
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -13,9 +14,17 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from langchain_openai import ChatOpenAI
 from loopback import Fault, Said, serve
+from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
 from smart_engine import InvalidInputError
+
+
+class Fact(BaseModel):
+    """A fact."""
+
+    number: int
+
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {n}" for n in range(40)]
@@ -207,17 +216,42 @@ async def test_an_answer_from_the_cache_says_that_it_cost_nothing():
     assert smart.report().cost > 0
 
 
-def test_configured_copies_share_the_books():
-    smart = scripted(strategy="reference")
-    setting = ConfigurableField(id="delta")
-    flexible = smart.configurable_fields(max_disagreement=setting)
-    flexible.batch(ITEMS, {"configurable": {"delta": 0.2}})
-    flexible.invoke("?", {"configurable": {"delta": 0.3}})
-    smart.model_copy(update={"max_disagreement": 0.4}).batch(ITEMS)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_configured_copies_share_the_books_and_keep_batches_whole(mode):
+    smart = scripted()
+    flexible = smart.configurable_fields(max_disagreement=ConfigurableField(id="delta"))
+    configs = [{"configurable": {"delta": (0.2, 0.3)[n % 2]}} for n in range(40)]
+    for runnable, config in (
+        (flexible, None),
+        (flexible.with_config(configurable={"delta": 0.1}), None),
+        (flexible, configs),
+    ):
+        if mode == "sync":
+            outputs = runnable.batch(ITEMS, config)
+        else:
+            outputs = await runnable.abatch(ITEMS, config)
+        assert [output.content for output in outputs] == ["yes"] * 40
+    flexible.invoke("?", {"configurable": {"delta": 0.4}})
+    smart.model_copy(update={"max_disagreement": 0.5}).batch(ITEMS)
     report = smart.report()
-    assert [c.max_disagreement for c in report.certificates] == [0.4]
-    assert report.spend["big"].calls == 2 * len(ITEMS) + 1
+    seen = [(c.items, c.max_disagreement) for c in report.certificates]
+    assert seen == [(40, 0.05), (40, 0.1), (20, 0.2), (20, 0.3), (40, 0.5)]
+    asked = len(smart.reference.calls)
+    assert report.spend["big"].calls == asked
+    assert flexible.batch([]) == []
     assert scripted().report().spend["big"].calls == 0
+
+
+def test_a_configured_model_is_still_a_chat_model():
+    with serve(dutiful) as server:
+        smart = smart_at(server, max_tokens=5)
+        flexible = smart.configurable_fields(temperature=ConfigurableField(id="t"))
+        warm = flexible.with_config(configurable={"t": 0.75})
+        assert warm.bind_tools([Fact]).invoke("fact 3").tool_calls
+        assert warm.with_structured_output(Fact).invoke("fact 3") == Fact(number=3)
+        assert {body["temperature"] for body in server.bodies} == {0.75}
+        with pytest.raises(ValueError, match="nothing"):
+            smart.configurable_fields(nothing=ConfigurableField(id="n"))
 
 
 def test_copies_with_other_members_share_the_books_too():
