@@ -77,18 +77,21 @@ def draws_needed(
     need = np.log(1 / level)
     low = np.full(population.shape, float(drawn))
     high = np.maximum(population - budget, low)
-    for _ in range(int(np.log2(population.max(initial=2)) + 3)):
+    most = float((high - low).max(initial=1.0))
+    for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
         n = (low + high) / 2
-        errors = np.minimum(found + p * (n - drawn), n)
-        limit = np.minimum((budget + 1 + errors) / np.maximum(population, 1), 1 - 1e-12)
-        share = errors / np.maximum(n, 1e-9)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bad = np.where(share > 0, share * np.log(share / limit), 0.0)
-            good = (1 - share) * np.log((1 - share) / (1 - limit))
-        evidence = n * (bad + np.where(share < 1, good, 0.0))
-        enough = (share < limit) & (evidence >= need)
+        errors = found + p * (n - drawn) + _TRACE
+        limit = np.minimum((budget + 1 + errors) / (population + _TRACE), 1 - _TRACE)
+        share = np.minimum(errors / (n + _TRACE), 1 - _TRACE)
+        evidence = share * np.log(share / limit)
+        evidence += (1 - share) * np.log((1 - share) / (1 - limit))
+        enough = (share < limit) & (n * evidence >= need)
         high, low = np.where(enough, n, high), np.where(enough, low, n)
     return np.asarray(high, float)
+
+
+_TRACE = 1e-9
+"""Keeps shares off 0 and 1."""
 
 
 def best_cuts(
@@ -126,15 +129,18 @@ def best_cuts(
     errors = up_to(wrong.mean(axis=0), at, part)
     draws = draws_needed(served, errors / served, budget, level)
     best = np.argsort(draws - served, kind="stable")[:keep]
-    cuts = []
-    for one in best.tolist():
-        where, share = at[one : one + 1], part[one : one + 1]
-        served_k = np.maximum(up_to(sizes, where, share)[:, 0], 1e-9)
-        rate = up_to(wrong, where, share)[:, 0] / served_k
-        draws_k = draws_needed(served_k, rate, budget, level)
-        calls = total - served_k + draws_k
-        found = float(np.median(draws_k * rate))
-        cuts.append(Cut(order, int(at[one]), float(part[one]), calls, found))
+    where, share = at[best], part[best]
+    served = np.maximum(up_to(sizes, where, share), 1e-9)
+    rate = up_to(wrong, where, share) / served
+    draws = draws_needed(served, rate, budget, level)
+    calls = total[:, None] - served + draws
+    found = np.median(draws * rate, axis=0)
+    cuts = [
+        Cut(order, leaf, share, calls[:, k], errors)
+        for k, (leaf, share, errors) in enumerate(
+            zip(where.tolist(), share.tolist(), found.tolist(), strict=True)
+        )
+    ]
     return sorted(cuts, key=lambda cut: float(cut.calls.mean()))
 
 
