@@ -32,7 +32,7 @@ class Batch:
         guarantee: What is promised.
         seed: Seed of all randomness of the session.
         rule: When two answers mean the same.
-        max_in_flight: Draws of an audit come in waves of a multiple of this.
+        max_in_flight: Calls that an audit's waves should fill.
     """
 
     def __init__(

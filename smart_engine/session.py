@@ -41,8 +41,8 @@ class BatchSession:
             in whatever order the outcomes are recorded.
         equivalence: When two answers mean the same; a plain function will do. The
             audit also compares candidates with each other.
-        max_in_flight: The audit's draws come in waves of a multiple of this: more
-            calls at once, and up to this many draws more than needed.
+        max_in_flight: Most calls that will be made at once. The audit's waves are
+            sized to fill it, but never buy a draw beyond those that may suffice.
 
     Raises:
         InvalidInputError: If an argument cannot be used.

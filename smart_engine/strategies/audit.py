@@ -119,9 +119,16 @@ class _State:
         self.tests.append(Test(policy, acceptance))
         return self.tests[-1]
 
-    def full(self, drawn: int, want: int, most: int) -> int:
-        """Round a wave up to what may be in flight at once."""
-        flight = self.batch.max_in_flight
+    def fill(self, drawn: int, want: int, most: int, tiers: int) -> int:
+        """End of a wave: a draw more is bought only where it fills what may fly.
+
+        Args:
+            drawn: Draws made so far.
+            want: Draws wanted in all.
+            most: Draws that suffice, or all there are; never more than these.
+            tiers: Calls that a draw makes.
+        """
+        flight = max(1, self.batch.max_in_flight // tiers)
         return min(most, drawn + -(-(want - drawn) // flight) * flight)
 
     def decision(self) -> Decision:
@@ -259,9 +266,10 @@ def _register(state: _State) -> None:
 def _draw(state: _State) -> Generator[Wave, None, _Way | None]:
     """Draw until going elsewhere is cheapest; return where, None: the reference."""
     batch = state.batch
-    rest = state.full(0, _FIRST, batch.n_items)
+    want, most = _FIRST, batch.n_items
     while True:
-        yield from _take(state, rest)
+        asked = 1 + len(state.alive)
+        yield from _take(state, state.fill(state.draws, want, most, asked))
         if state.draws == batch.n_items:
             return None
         ways = _ways(state)
@@ -273,15 +281,15 @@ def _draw(state: _State) -> Generator[Wave, None, _Way | None]:
                 return best
             if set(best.policy.tiers) <= set(alive):
                 state.alive = alive
-            grown = int(state.draws * (1 + _GROWTH)) + 8
-            want = max(min(best.test.target, grown), state.draws + 4)
+            most = best.test.target
+            want = min(most, int(state.draws * (1 + _GROWTH)) + 8)
         else:
             regret = float((best.price - prices.min(axis=0)).mean())
             if regret <= (1 + _GROWTH) * state.draws * _price_of_a_draw(state, best):
                 return best if best.risk else None
             state.alive = alive or state.alive
-            want = int(state.draws * (1 + _GROWTH)) + 1
-        rest = state.full(state.draws, want, batch.n_items)
+            most = batch.n_items
+            want = min(most, int(state.draws * (1 + _GROWTH)) + 1)
 
 
 def _take(state: _State, until: int) -> Generator[Wave, None, None]:
@@ -431,7 +439,8 @@ def _follow(
         test.see(np.zeros(0, bool))
         while test.accepted is None:
             grown = max(test.draws + 32, int(test.draws * (1 + _GROWTH)))
-            until = state.full(test.draws, min(test.target, grown), len(served))
+            want = min(test.target, grown)
+            until = state.fill(test.draws, want, test.target, 1)
             drawn = served[test.draws : until]
             yield Wave(items[drawn], (REFERENCE,))
             wrong = batch.wrong_of(items[drawn])[server[drawn], np.arange(len(drawn))]
