@@ -69,7 +69,8 @@ class SmartChatModel(SmartBatches):
             are compared as JSON, or by a function of yours.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all randomness.
-        max_concurrency: Most calls in flight at once, where the config sets none.
+        max_concurrency: Most calls in flight at once, where the config sets none; the
+            audit sizes its waves by it.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one. A batch whose items name
             different tasks is answered in one session a task.

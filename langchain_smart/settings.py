@@ -108,6 +108,7 @@ class SmartSettings(ClearErrorsChatModel):
             looks=self.looks,
             seed=self.seed,
             equivalence=rule,
+            max_in_flight=self.max_concurrency,
         )
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:

@@ -90,9 +90,8 @@ async def test_max_concurrency_bounds_all_members_together(mode, where):
         return "yes"
 
     with serve(script) as server:
-        smart = smart_at(
-            server, **({"max_concurrency": limit} if where == "field" else {})
-        )
+        field = {"max_concurrency": limit} if where == "field" else {}
+        smart = smart_at(server, strategy="exhaustive", **field)
         config = {"max_concurrency": limit} if where == "config" else None
         await batch(mode, smart, ITEMS, config)
         assert full.is_set()
