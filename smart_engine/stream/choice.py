@@ -35,11 +35,14 @@ _PARTLY = 0.7
 """A policy that errs more than is tolerated can serve about this share of tolerated to
 actual errors of the items; as measured, the rest goes to the reference."""
 
-_HORIZON = 1000
+_HORIZON = 2000
 """Fewest answers to plan for."""
 
 _GAIN = 0.95
 """A policy must cost less than this share of the present one's to replace it."""
+
+_WORTHWHILE = 0.9
+"""A policy must cost less than this share of the reference to be used at all."""
 
 
 class Step(NamedTuple):
@@ -177,11 +180,13 @@ class Choice:
         Args:
             answered: Number of answers handed out so far.
         """
-        best, least = None, self._cost[0]
+        best, least = None, math.inf
         for standing in self._standings:
             if not standing.seen:
                 continue
             expected = self._expected(standing, answered)
+            if expected >= _WORTHWHILE * self._cost[0]:
+                continue
             if standing.policy == self.policy:
                 expected *= _GAIN
             if expected < least:
@@ -192,14 +197,11 @@ class Choice:
         """Expected cost of an item over the next stretch, in USD."""
         seen = standing.seen
         prior = _DOUBT / (_OUTLOOK * self._tolerated)
-        error = (standing.wrong + _DOUBT) / (seen + prior)
-        errs = error / self._tolerated
+        errs = (standing.wrong + _DOUBT) / (seen + prior) / self._tolerated
         share = min(errs, 1.0)
-        # Mean over the next stretch of ln(1/α) / (r·t·(δ − e·g(r))), r = 1 − e/δ.
+        # Audit rate after t answers: ln(1/α) / (r·t·(δ − e·g(r))) with r = 1 − e/δ.
         room = 1 - share + (share * math.log(share) if share else 0.0)
-        horizon = max(answered, _HORIZON)
-        audits = _WEALTH / max(self._tolerated * room, 1e-12)
-        rate = min(1.0, audits * math.log1p(horizon / max(answered, 1)) / horizon)
+        rate = _mean_rate(_WEALTH / max(self._tolerated * room, 1e-12), answered)
         if errs > _PARTLY:
             rate = min(rate, 1 - _PARTLY / errs)
         asked = sum(
@@ -208,3 +210,11 @@ class Choice:
         )
         escalated = standing.escalated / seen
         return asked / seen + (escalated + (1 - escalated) * rate) * self._cost[0]
+
+
+def _mean_rate(audits: float, answered: int) -> float:
+    """Mean of min(1, audits/t) over the next stretch of answers t."""
+    end = answered + max(answered, _HORIZON)
+    full = min(max(audits, answered), end)
+    falling = audits * math.log(end / max(full, 1.0))
+    return float((full - answered + falling) / (end - answered))
