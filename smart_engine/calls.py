@@ -24,7 +24,7 @@ class Call(NamedTuple):
     """One call the adapter has to make.
 
     Attributes:
-        item: Index of the item in the batch, from 0.
+        item: Index of the item in the batch or stream, from 0.
         tier: Name of the model to ask.
     """
 
@@ -79,7 +79,7 @@ class Served(NamedTuple):
     """The answer handed out for one item.
 
     Attributes:
-        item: Index of the item in the batch.
+        item: Index of the item in the batch or stream.
         tier: Name of the model whose answer it is.
         role: Why that model answered.
         answer: The recorded answer, or None where `error` is set.

@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 from smart_engine.audit.policies import Policy, family
 
-__all__ = ["Choice", "Step", "advance"]
+__all__ = ["NOBODY", "Choice", "Step", "advance"]
+
+NOBODY = Policy(())
+"""The policy that asks no candidate: every item escalates to the reference."""
 
 _MEMORY = 400
 """Items after which older ones count half."""
@@ -129,7 +132,7 @@ class Choice:
         tolerated: Share of wrong answers tolerated, δ.
 
     Attributes:
-        policy: The policy to serve with; None: the reference alone.
+        policy: The policy to serve with.
 
     Example:
         ```python
@@ -149,7 +152,7 @@ class Choice:
         self._standings = [_Standing(policy) for policy in family(candidates)]
         self._cost = [0.0] * (len(candidates) + 1)
         self._calls = [0] * (len(candidates) + 1)
-        self.policy: Policy | None = self._standings[0].policy
+        self.policy = self._standings[0].policy
 
     def paid(self, tier: int, cost: float) -> None:
         """Take note of what a call of a tier costs."""
@@ -180,7 +183,7 @@ class Choice:
         Args:
             answered: Number of answers handed out so far.
         """
-        best, least = None, math.inf
+        best, least = NOBODY, math.inf
         for standing in self._standings:
             if not standing.seen:
                 continue

@@ -12,7 +12,7 @@ What it does with an item is settled when the item arrives:
 | served    | the policy's candidates                | the policy's       | applied    |
 |           | and the reference if they fail         | the reference's    | escalated  |
 | forced    | the reference                          | the reference's    | reference  |
-| forced to | reference and candidates, to learn     | the reference's    | profiled   |
+|           | or with it candidates, to learn        | the reference's    | profiled   |
 
 An item is tossed for (audited or served) only while the bound on misses, with all that
 is in flight taken at its worst, is at most δ·(answers handed out + 1). So whenever a
@@ -34,7 +34,7 @@ from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalen
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.stream.bound import MissBound, charges
-from smart_engine.stream.choice import Choice, advance
+from smart_engine.stream.choice import NOBODY, Choice, advance
 from smart_engine.stream.ledger import StreamLedger
 from smart_engine.stream.rate import Plan, plan
 from smart_engine.stream.state import StreamState
@@ -65,7 +65,6 @@ class _Item:
     __slots__ = (
         "answers",
         "asked",
-        "audit",
         "cost",
         "errors",
         "learners",
@@ -75,10 +74,9 @@ class _Item:
         "taken",
     )
 
-    def __init__(self, role: Role, policy: Policy | None) -> None:
+    def __init__(self, role: Role, policy: Policy) -> None:
         self.role: Role = role
         self.policy = policy
-        self.audit = False
         self.learners: tuple[int, ...] = ()
         self.asked: set[int] = set()
         self.answers: dict[int, Any] = {}
@@ -105,8 +103,8 @@ class StreamSession:
     Args:
         tiers: One reference and at least one candidate, the cheapest first.
         guarantee: What is promised.
-        seed: Seed of all coins. The same seed and the same sequence of calls to the
-            session give the same result.
+        seed: Seed of all coins, one per item. The same seed and the same sequence of
+            calls to the session give the same result.
         equivalence: When two answers mean the same; a plain function will do.
 
     Raises:
@@ -176,7 +174,7 @@ class StreamSession:
         if self._ledger.answered >= self._due:
             self._replan()
         policy = self._choice.policy
-        if policy is None or self._plan is None or not self._within_budget():
+        if self._plan is None or not self._within_budget():
             self._items[number] = self._forced()
         elif coin < self._plan.rate:
             self._items[number] = self._audited(number, policy)
@@ -189,7 +187,8 @@ class StreamSession:
         """Name of the model whose answer is handed out if its call succeeds.
 
         None if that depends on what several candidates say. It lets an adapter hand
-        out an answer while it is still being written.
+        out an answer while it is still being written; it counts as an answer only
+        when `answer` is called.
 
         Raises:
             ProtocolError: If that item is not open.
@@ -197,7 +196,7 @@ class StreamSession:
         entry = self._open(item)
         if entry.role != "applied":
             return self._names[REFERENCE]
-        tiers = entry.policy.tiers if entry.policy else ()
+        tiers = entry.policy.tiers
         return self._names[tiers[0]] if len(tiers) == 1 else None
 
     def next_calls(self, item: int) -> list[Call]:
@@ -322,7 +321,7 @@ class StreamSession:
             equivalence=self._rule.name,
             reference=self._names[REFERENCE],
             arrived=self._next,
-            open=len(self._items),
+            in_flight=len(self._items),
             answered=ledger.answered,
             allowed=self._allowed(ledger.answered),
             possible_misses=min(self._misses(), self._unaudited),
@@ -344,14 +343,13 @@ class StreamSession:
         """Answer an item by the reference; now and then, learn from it."""
         self._by_reference += 1
         learners = self._learners(self._by_reference)
-        entry = _Item("profiled" if learners else "reference", None)
+        entry = _Item("profiled" if learners else "reference", NOBODY)
         entry.learners = learners
         return entry
 
     def _audited(self, number: int, policy: Policy) -> _Item:
         """Answer an item by the reference, and see what the policy would have done."""
         entry = _Item("profiled", policy)
-        entry.audit = True
         others = self._learners(self._ledger.audits)
         entry.learners = tuple(dict.fromkeys((*policy.tiers, *others)))
         self._ledger.audits += 1
@@ -372,8 +370,6 @@ class StreamSession:
             if REFERENCE in entry.answers or REFERENCE in entry.errors:
                 entry.server = REFERENCE
             return ()
-        if entry.policy is None:  # pragma: no cover - a served item has its policy
-            return (REFERENCE,)
         step = advance(entry.policy, _usable(entry), self._alike(entry))
         entry.server = step.server
         if step.server is None and not step.ask:
@@ -420,7 +416,7 @@ class StreamSession:
             for tier in entry.learners:
                 self._compared[tier] += 1
             self._choice.learn(usable, alike, wrong)
-        if number in self._unresolved and entry.policy is not None:
+        if number in self._unresolved:
             server = advance(entry.policy, usable, alike).server
             self._settle(number, found=server is not None and wrong(server))
 
@@ -477,7 +473,7 @@ class StreamSession:
         self._due = answered + 1 + int(_PATIENCE * answered)
         self._choice.choose(answered)
         self._plan = None
-        if self._choice.policy is None:
+        if self._choice.policy == NOBODY:
             return
         allowed = self._allowed(answered + 1)
         room = max(0, allowed - int(self._crowd))
@@ -489,7 +485,7 @@ class StreamSession:
 
     def _current_rate(self) -> float:
         """Probability with which the next item would be audited or forced."""
-        if self._plan is None or self._choice.policy is None:
+        if self._plan is None:
             return 1.0
         within = self._misses(more=1) <= self._allowed(self._ledger.answered + 1)
         return self._plan.rate if within else 1.0
@@ -497,7 +493,7 @@ class StreamSession:
     def _policy_name(self) -> str:
         """Name of the policy that serves."""
         policy = self._choice.policy
-        return self._names[REFERENCE] if policy is None else policy.call(self._names)
+        return self._names[REFERENCE] if policy == NOBODY else policy.call(self._names)
 
 
 def _usable(entry: _Item) -> dict[int, bool]:

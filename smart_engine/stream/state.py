@@ -23,7 +23,7 @@ class StreamState(BaseModel):
         equivalence: When two answers count as the same.
         reference: Name of the reference.
         arrived: Items that have arrived.
-        open: Items in flight, those included whose audit is not finished.
+        in_flight: Items not closed, those included whose audit is not finished.
         answered: Answers handed out, t.
         allowed: Differing answers allowed among them, ⌊δ·t⌋.
         possible_misses: With the stated confidence, at most so many of the items that
@@ -52,7 +52,7 @@ class StreamState(BaseModel):
     equivalence: str
     reference: str
     arrived: int
-    open: int
+    in_flight: int
     answered: int
     allowed: int
     possible_misses: int

@@ -195,7 +195,7 @@ def test_every_call_is_counted_and_every_item_answered(candidates, window) -> No
         role: sum(one.role == role for one in right) for role in state.roles
     }
     assert state.unanswered == len(served) - len(right) > 0
-    assert (state.answered, state.open, state.unresolved) == (len(right), 0, 0)
+    assert (state.answered, state.in_flight, state.unresolved) == (len(right), 0, 0)
     for one in served:
         recorded = brought[Call(one.item, one.tier)]
         assert (one.tier == "big") == (one.role != "applied")
@@ -304,9 +304,9 @@ def test_an_answer_may_be_handed_out_before_its_audit_is_over() -> None:
     big, small = stream.next_calls(item)
     stream.record(big, agreeing(big))
     assert stream.answer(item).cost == 1.0
-    assert stream.state().open == 1
+    assert stream.state().in_flight == 1
     stream.record(small, agreeing(small))
-    assert stream.state().open == 0
+    assert stream.state().in_flight == 0
     assert stream.state().cost == 1.01
 
 
@@ -332,7 +332,7 @@ def test_an_abandoned_audit_counts_as_a_find(asked) -> None:
     after = stream.state()
     assert after.found == before.found + 1
     assert after.possible_misses > 0
-    assert (after.abandoned, after.unresolved, after.open) == (1, 0, 0)
+    assert (after.abandoned, after.unresolved, after.in_flight) == (1, 0, 0)
     assert after.answered == before.answered
     lost = sum(spend.failures for spend in after.spend.values())
     assert lost == len(calls)
