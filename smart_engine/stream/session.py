@@ -219,8 +219,9 @@ class StreamSession:
     def record(self, call: Call, outcome: Outcome | Failure) -> None:
         """Record what a call brought.
 
-        An answer to an item that was handed out already may still be recorded: audits
-        learn from it.
+        Outcomes may still be recorded when the item's answer was handed out already:
+        audits learn from them. Let those calls go on: an audit whose candidate fails
+        after that counts as a find, for the call may have been cancelled.
 
         Args:
             call: A call that `next_calls` returned.
@@ -418,7 +419,11 @@ class StreamSession:
             self._choice.learn(usable, alike, wrong)
         if number in self._unresolved:
             server = advance(entry.policy, usable, alike).server
-            self._settle(number, found=server is not None and wrong(server))
+            # Nobody waits for a candidate once the answer is out: a call that failed
+            # then may have been cancelled, which shows nothing.
+            hidden = entry.taken and not all(usable[t] for t in entry.policy.tiers)
+            found = hidden if server is None else wrong(server)
+            self._settle(number, found=found)
 
     def _alike(self, entry: _Item) -> Any:
         """Return whether two tiers' answers to an item mean the same, as a function."""

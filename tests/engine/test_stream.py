@@ -354,6 +354,20 @@ def test_an_abandoned_audit_whose_answer_was_taken_is_no_abandoned_item() -> Non
     assert (stream.state().found, stream.state().abandoned) == (1, 0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_candidate_that_fails_when_the_answer_is_out_counts_as_a_find(late) -> None:
+    stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
+    run(stream, agreeing, 1000)
+    item = until_audited(stream)
+    big, small = stream.next_calls(item)
+    stream.record(big, agreeing(big))
+    if late:
+        stream.answer(item)
+    stream.record(small, Failure(BROKEN))
+    assert stream.state().found == late
+    assert stream.state().unresolved == 0
+
+
 def test_abandoning_served_items_shows_nothing_and_allows_nothing() -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
     run(stream, agreeing, 1000)
