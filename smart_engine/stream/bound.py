@@ -12,7 +12,9 @@ For a slope λ ≥ 0 with (1 − π)e^λ < 1, a find is charged
 On an error, exp(λ·m − Σ u) is multiplied by e^λ with probability 1 − π and by e^(−u)
 with probability π: by (1 − π)e^λ + π·e^(−u) = 1 in the mean. On a right answer, and
 where π = 1, it stays as it is. So it is a martingale started at 1, whatever the errors
-do, as long as an answer does not depend on its own coin. So is any mixture
+do, if no answer depends on the coin of its own item or of a later one: items may be
+chosen in view of all coins tossed before, and models do not see coins at all. So is any
+mixture
 
     W = Σ_k w_k exp(λ_k·m − U_k),   Σ w_k = 1,   U_k = charges of all finds.
 

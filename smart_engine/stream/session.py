@@ -96,9 +96,9 @@ class StreamSession:
 
     With probability at least `confidence`, after every answer handed out, at most the
     share `max_disagreement` of the answers so far is not equivalent to what the
-    reference would have said. The items may drift or be chosen by an adversary who
-    sees everything but coins not yet tossed; keep the seed from such a one. A model's
-    answer must not depend on whether its item is audited.
+    reference would have said. The items may drift, or be chosen by an adversary who
+    sees all that happened before; keep the seed from such a one. What a model answers
+    must not depend on whether its item, or a later one, is audited.
 
     Args:
         tiers: One reference and at least one candidate, the cheapest first.
