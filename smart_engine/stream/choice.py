@@ -111,6 +111,10 @@ class _Standing:
         self.seen = self.wrong = self.escalated = 0.0
         self.asked = [0.0] * len(policy.tiers)
 
+    def error(self, tolerated: float) -> float:
+        """Expected share of items it answers wrongly."""
+        return (self.wrong + _DOUBT) / (self.seen + _DOUBT / (_OUTLOOK * tolerated))
+
     def learn(self, step: Step, wrong: bool) -> None:
         """Count one item."""
         if self.seen >= _MEMORY:
@@ -133,6 +137,7 @@ class Choice:
 
     Attributes:
         policy: The policy to serve with.
+        error: Share of items it is expected to answer wrongly.
 
     Example:
         ```python
@@ -153,6 +158,7 @@ class Choice:
         self._cost = [0.0] * (len(candidates) + 1)
         self._calls = [0] * (len(candidates) + 1)
         self.policy = self._standings[0].policy
+        self.error = self._standings[0].error(tolerated)
 
     def paid(self, tier: int, cost: float) -> None:
         """Take note of what a call of a tier costs."""
@@ -194,13 +200,13 @@ class Choice:
                 expected *= _GAIN
             if expected < least:
                 best, least = standing.policy, expected
+                self.error = standing.error(self._tolerated)
         self.policy = best
 
     def _expected(self, standing: _Standing, answered: int) -> float:
         """Expected cost of an item over the next stretch, in USD."""
         seen = standing.seen
-        prior = _DOUBT / (_OUTLOOK * self._tolerated)
-        errs = (standing.wrong + _DOUBT) / (seen + prior) / self._tolerated
+        errs = standing.error(self._tolerated) / self._tolerated
         share = min(errs, 1.0)
         # Audit rate after t answers: ln(1/α) / (r·t·(δ − e·g(r))) with r = 1 − e/δ.
         room = 1 - share + (share * math.log(share) if share else 0.0)

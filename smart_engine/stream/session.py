@@ -482,7 +482,7 @@ class StreamSession:
             return
         allowed = self._allowed(answered + 1)
         room = max(0, allowed - int(self._crowd))
-        self._plan = plan(self._bound, room)
+        self._plan = plan(self._bound, room, self._choice.error * answered)
         if self._plan is not None:
             self._bound.flatten(self._plan.steepest)
             self._charges = charges(self._bound.slopes, self._plan.rate)

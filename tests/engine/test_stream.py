@@ -87,7 +87,7 @@ def test_share_of_reference_calls_at_one_percent_disagreement() -> None:
     share = reference_share(0.01, [1000, 5000])
     print(f"\nreference calls: {share.round(4)} of the first 1,000 and 5,000")
     assert share[0] <= 0.45
-    assert share[1] <= 0.17
+    assert share[1] <= 0.16
 
 
 @pytest.mark.guarantee
@@ -95,7 +95,7 @@ def test_share_of_reference_calls_at_one_percent_disagreement() -> None:
 def test_share_of_reference_calls_of_long_streams() -> None:
     share = reference_share(0.01, [1000, 5000, 20_000, 100_000])
     print(f"\nreference calls: {share.round(4)} of 1,000, 5,000, 20,000 and 100,000")
-    assert share[2] <= 0.066
+    assert share[2] <= 0.065
     assert share[3] <= 0.022
 
 
