@@ -28,14 +28,11 @@ is lost, where dropping the slope would lose all of its weight.
 
 *Outcomes come late.* W is a supermartingale in the order of arrival, in which π_i and
 λ_k depend on what was known when i arrived. Of the items that have arrived, audited
-ones may still be unresolved. Both of these hold whatever they will show, so the lesser
-of both bounds does:
-
-- Take every unresolved audited item for a find. Charges only raise the bound.
-- Take W at the moment before the oldest of them arrived: the misses up to there are
-  within the bound without any of them, for charges of later finds only raise it, and
-  lower slopes do. Since then, no more misses can have been made than items went
-  unaudited.
+ones may still be unresolved. Cut the stream anywhere. Before the cut, take unresolved
+audited items for finds: charges only raise the bound, so do those of finds after the
+cut, and so do flatter slopes. After the cut, no more misses can have been made than
+items went unaudited. The bound at the cut and that number together bound the misses;
+this holds at every cut, so the least such sum does.
 
 Source: Ville (1939); mixtures as in Robbins (1970) and Howard, Ramdas et al. (2021).
 """
@@ -46,7 +43,7 @@ import math
 
 import numpy as np
 
-from smart_engine.tails import FloatArray
+from smart_engine.tails import FloatArray, IntArray
 
 __all__ = ["MissBound", "charges", "log_mixture"]
 
@@ -60,13 +57,15 @@ _ROUNDING = 1e-9
 """What the mixture must exceed its threshold by, in logarithms, against rounding."""
 
 
-def log_mixture(log_wealth: FloatArray, slopes: FloatArray, misses: int) -> FloatArray:
+def log_mixture(
+    log_wealth: FloatArray, slopes: FloatArray, misses: FloatArray | int
+) -> FloatArray:
     """Return ln W at a number of misses, the last axis being that of the slopes.
 
     Args:
         log_wealth: ln w_k − U_k, shape (…, slopes).
         slopes: λ_k, a shape that fits.
-        misses: Number of misses m.
+        misses: Number of misses m, or numbers of a shape that fits.
     """
     exponents = log_wealth + slopes * misses
     top = exponents.max(axis=-1, keepdims=True)
@@ -135,26 +134,33 @@ class MissBound:
         reached = log_mixture(self.log_wealth, self.slopes, misses)
         return float(reached) >= self.threshold + _ROUNDING
 
-    def bound(self, charged: FloatArray | float = 0.0) -> int:
-        """Return the bound were more finds charged.
+    def bound(self) -> int:
+        """Return the bound, all finds charged."""
+        return int(self.bounds(np.zeros((1, len(self.slopes))))[0])
+
+    def bounds(self, charged: FloatArray) -> IntArray:
+        """Return what the bound were if more finds were charged.
 
         Args:
-            charged: Sum of their charges per slope.
+            charged: Sums of their charges, shape (cases, slopes).
+
+        Returns:
+            Numbers of misses, shape (cases,).
         """
         wealth = self.log_wealth - charged
         goal = self.threshold + _ROUNDING
         # ln W is convex and rises with m: from above, Newton's steps never overshoot.
-        at = float(((goal - wealth) / self.slopes).min())
+        at = ((goal - wealth) / self.slopes).min(axis=1)
         for _ in range(50):
-            exponents = wealth + self.slopes * at
-            top = exponents.max()
-            terms = np.exp(exponents - top)
-            total = terms.sum()
-            step = (top + math.log(total) - goal) * total / (terms @ self.slopes)
-            at -= step
-            if step < 0.01:
+            exponents = wealth + self.slopes * at[:, None]
+            top = exponents.max(axis=1)
+            terms = np.exp(exponents - top[:, None])
+            total = terms.sum(axis=1)
+            step = (top + np.log(total) - goal) * total / (terms @ self.slopes)
+            at = at - step
+            if step.max() < 0.01:
                 break
-        least = max(0, math.ceil(at) - 1)
-        while log_mixture(wealth, self.slopes, least) < goal:
-            least += 1
-        return least - 1
+        least = np.maximum(np.ceil(at) - 1, 0.0)
+        while (short := log_mixture(wealth, self.slopes, least[:, None]) < goal).any():
+            least = least + short
+        return np.asarray(least, np.int64) - 1

@@ -55,6 +55,9 @@ _NOW_AND_THEN = 16
 _COINS = 1024
 """Coins tossed at once, for speed."""
 
+_CUTS = 16
+"""Cuts of the stream at which to bound the misses while audits are unresolved."""
+
 _FADING = 0.99
 """How fast past crowding in flight is forgotten, per item."""
 
@@ -154,6 +157,7 @@ class StreamSession:
         self._due = 0
         self._unresolved: dict[int, tuple[FloatArray, int]] = {}
         self._if_found = self._bound.misses
+        self._at_cuts = 0
         self._unaudited = 0
         self._crowd = 0.0
         self._compared = [0] * len(checked)
@@ -453,17 +457,25 @@ class StreamSession:
         return numerator * answered // denominator
 
     def _recount(self) -> None:
-        """Bound the misses with every unresolved audit taken for a find."""
-        charged = sum(charged for charged, _ in self._unresolved.values())
-        self._if_found = self._bound.bound(charged)
+        """Bound the misses anew, at several cuts before unresolved audits."""
+        waiting = list(self._unresolved.values())
+        self._if_found, self._at_cuts = self._bound.misses, 0
+        if not waiting:
+            return
+        count = len(waiting)
+        cuts = sorted({count * k // _CUTS for k in range(_CUTS + 1)})
+        charged = np.cumsum([charged for charged, _ in waiting], axis=0)
+        before = np.vstack([np.zeros_like(charged[:1]), charged])[cuts]
+        *bounds, self._if_found = self._bound.bounds(before).tolist()
+        self._at_cuts = min(
+            bound - waiting[cut][1] for bound, cut in zip(bounds, cuts, strict=False)
+        )
 
     def _misses(self, more: int = 0) -> int:
         """Bound on the misses among all that arrived, and so many served items more."""
         if not self._unresolved:
             return self._bound.misses
-        _, before = next(iter(self._unresolved.values()))
-        since = self._unaudited - before + more
-        return min(self._if_found, self._bound.misses + since)
+        return min(self._if_found, self._at_cuts + self._unaudited + more)
 
     def _within_budget(self) -> bool:
         """Whether one more item may be tossed for."""

@@ -64,8 +64,9 @@ def test_finds_and_flatter_slopes_never_lower_the_bound() -> None:
         bound.flatten(math.log((1 - 0.3 * rate) / (1 - rate)))
         assert bound.misses >= before
         more = charges(bound.slopes, rate)
-        assert bound.bound(more) >= bound.misses
-        assert bound.bound() == bound.misses
+        cases = bound.bounds(np.array([0 * more, more, 2 * more]))
+        assert bound.bound() == bound.misses == cases[0]
+        assert cases.tolist() == sorted(cases)
         bound.charge(more)
         before = bound.misses
 
