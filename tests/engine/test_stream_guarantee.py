@@ -243,7 +243,7 @@ def test_trap_finds_are_not_charged(monkeypatch) -> None:
     assert surely_above(broken_in(20), 20, 0.1)
 
 
-ROUNDS = 30
+ROUNDS = 26
 
 
 @pytest.mark.guarantee
