@@ -384,6 +384,23 @@ def test_abandoning_served_items_shows_nothing_and_allows_nothing() -> None:
     assert state.allowed == state.answered // 5 < 260
 
 
+def test_late_audits_are_bounded_by_the_best_of_many_cuts() -> None:
+    stream = StreamSession(TIERS, Guarantee(0.2, 0.9), seed=2)
+    run(stream, agreeing, 400)
+    for _ in range(80):
+        stream.arrive()
+    late = list(stream._unresolved.values())
+    assert len(late) > 3
+    naive, charged = [], np.zeros_like(late[0][0])
+    for charge, before in late:
+        clean = stream._bound.bounds(charged[None])[0]
+        naive.append(clean + stream._unaudited - before)
+        charged = charged + charge
+    naive.append(stream._bound.bounds(charged[None])[0])
+    assert stream._misses() == min(naive) < max(naive)
+    assert stream._misses() > stream._bound.misses
+
+
 def test_memory_does_not_grow_with_the_stream() -> None:
     stream = StreamSession(TIERS, Guarantee(0.1, 0.9))
 
