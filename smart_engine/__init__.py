@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from smart_engine.pricing import Price, Usage
     from smart_engine.report import Ledger, Report
     from smart_engine.session import BatchSession
+    from smart_engine.stream.session import StreamSession
+    from smart_engine.stream.state import StreamState
     from smart_engine.tiers import Tier
     from smart_engine.traces import Trace
     from smart_engine.verification import verify
@@ -61,6 +63,8 @@ _HOME = {
     "Served": "calls",
     "SmartError": "errors",
     "Spend": "certificate",
+    "StreamSession": "stream.session",
+    "StreamState": "stream.state",
     "Tier": "tiers",
     "Trace": "traces",
     "UnparseableAnswerError": "errors",
@@ -94,6 +98,8 @@ __all__ = [
     "Served",
     "SmartError",
     "Spend",
+    "StreamSession",
+    "StreamState",
     "Tier",
     "Trace",
     "UnparseableAnswerError",

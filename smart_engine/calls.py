@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 
-__all__ = ["Call", "Failure", "Outcome", "Role", "Served"]
+__all__ = ["Call", "Failure", "Outcome", "Role", "Served", "check_outcome"]
 
-Role = Literal["profiled", "applied", "escalated"]
+Role = Literal["profiled", "applied", "escalated", "reference"]
 """Why a model answered an item.
 
 `profiled`: the reference was paid in order to learn; `applied`: the chosen model
 answered; `escalated`: a candidate was asked, but failed or was not trusted here, so the
-reference answered.
+reference answered; `reference`: in a stream, no candidate was asked at all.
 """
 
 
@@ -21,7 +24,7 @@ class Call(NamedTuple):
     """One call the adapter has to make.
 
     Attributes:
-        item: Index of the item in the batch, from 0.
+        item: Index of the item in the batch or stream, from 0.
         tier: Name of the model to ask.
     """
 
@@ -76,7 +79,7 @@ class Served(NamedTuple):
     """The answer handed out for one item.
 
     Attributes:
-        item: Index of the item in the batch.
+        item: Index of the item in the batch or stream.
         tier: Name of the model whose answer it is.
         role: Why that model answered.
         answer: The recorded answer, or None where `error` is set.
@@ -90,3 +93,22 @@ class Served(NamedTuple):
     answer: Any
     cost: float
     error: BaseException | None = None
+
+
+def check_outcome(outcome: Outcome | Failure) -> None:
+    """Raise unless the figures that came with an outcome can be booked.
+
+    Raises:
+        InvalidInputError: If the cost is not a number of zero or more, or the
+            confidence no number; nan counts as an unknown confidence.
+    """
+    cost = outcome.cost
+    number = isinstance(cost, int | float | np.number) and not isinstance(cost, bool)
+    if not (number and 0 <= cost < float("inf")):
+        hint = "the cost of a call in USD is zero or more"
+        raise InvalidInputError("cost", cost, hint)
+    if isinstance(outcome, Outcome) and outcome.confidence is not None:
+        confidence = outcome.confidence
+        if not isinstance(confidence, int | float | np.number):
+            hint = "a model's score of its answer is a number; leave it out if unknown"
+            raise InvalidInputError("confidence", confidence, hint)

@@ -11,6 +11,7 @@ __all__ = [
     "ProtocolError",
     "SmartError",
     "UnparseableAnswerError",
+    "check_whole",
     "choose",
 ]
 
@@ -84,3 +85,19 @@ def choose(field: str, name: str, among: Mapping[str, T]) -> T:
     if name not in among:
         raise InvalidInputError(field, name, f"choose one of {', '.join(among)}")
     return among[name]
+
+
+def check_whole(field: str, value: object, least: int) -> None:
+    """Raise unless a value is a whole number that is large enough.
+
+    Args:
+        field: Name of the argument as the user wrote it.
+        value: The value that was given.
+        least: Smallest value allowed, 0 or 1.
+
+    Raises:
+        InvalidInputError: If it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        hint = f"must be a whole number, {('zero', 'one')[least]} or more"
+        raise InvalidInputError(field, value, hint)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["Guarantee"]
+__all__ = ["Guarantee", "as_guarantee"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,26 @@ class Guarantee:
         """Probability with which the promise may fail: 1 − `confidence`."""
         return 1.0 - self.confidence
 
+    @property
+    def share(self) -> Fraction:
+        """`max_disagreement` exactly as it is written, which floats are not."""
+        return Fraction(repr(float(self.max_disagreement)))
+
     def budget(self, n_items: int) -> int:
         """Number of differing answers allowed among `n_items` answers."""
         # In floats 0.29 * 100 lies just below 29: take the share as it is written.
-        return math.floor(Fraction(repr(float(self.max_disagreement))) * n_items)
+        return math.floor(self.share * n_items)
+
+
+def as_guarantee(given: Guarantee | None) -> Guarantee:
+    """Return a guarantee; None stands for the default one.
+
+    Raises:
+        InvalidInputError: If it is anything else.
+    """
+    if given is None:
+        return Guarantee()
+    if isinstance(given, Guarantee):
+        return given
+    hint = "give Guarantee(max_disagreement=0.05, confidence=0.95)"
+    raise InvalidInputError("guarantee", given, hint)

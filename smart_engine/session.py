@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from smart_engine.batch import ANSWERED, ASKED, FAILED, REFERENCE, UNASKED, Batch
-from smart_engine.calls import Call, Failure, Outcome, Role, Served
+from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
-from smart_engine.errors import InvalidInputError, ProtocolError
-from smart_engine.guarantee import Guarantee
+from smart_engine.errors import ProtocolError, check_whole
+from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.looks import find_looks
 from smart_engine.strategies import Decision, Wave, find_strategy
 from smart_engine.tiers import Tier, check_tiers
@@ -77,18 +77,10 @@ class BatchSession:
         max_in_flight: int = 1,
     ) -> None:
         """Check everything before anything is spent."""
-        for field, value, least in (
-            ("n_items", n_items, 0),
-            ("seed", seed, 0),
-            ("max_in_flight", max_in_flight, 1),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                hint = f"must be a whole number, {('zero', 'one')[least]} or more"
-                raise InvalidInputError(field, value, hint)
-        guarantee = Guarantee() if guarantee is None else guarantee
-        if not isinstance(guarantee, Guarantee):
-            hint = "give Guarantee(max_disagreement=0.05, confidence=0.95)"
-            raise InvalidInputError("guarantee", guarantee, hint)
+        check_whole("n_items", n_items, 0)
+        check_whole("seed", seed, 0)
+        check_whole("max_in_flight", max_in_flight, 1)
+        guarantee = as_guarantee(guarantee)
         find_looks(looks)
         checked = check_tiers(tiers)
         self._equivalence = as_equivalence(equivalence)
@@ -145,9 +137,7 @@ class BatchSession:
         known = tier >= 0 and 0 <= item < batch.n_items
         if not known or batch.status[tier][item] != ASKED:
             raise ProtocolError(f"{call} is not in flight: record each call once")
-        _check_cost(outcome.cost)
-        if isinstance(outcome, Outcome):
-            _check_confidence(outcome.confidence)
+        check_outcome(outcome)
         batch.costs[tier][item] = outcome.cost
         if outcome.usage is not None:
             batch.input_tokens[tier][item] = outcome.usage.input_tokens
@@ -369,19 +359,3 @@ class BatchSession:
             reference_only_cost=None if mean is None else mean * batch.n_items,
             valid=decision.level is None or find_looks(self._looks).keeps_level,
         )
-
-
-def _check_cost(cost: object) -> None:
-    """Raise unless the cost is a finite number of zero or more."""
-    number = isinstance(cost, int | float | np.number) and not isinstance(cost, bool)
-    if not (number and 0 <= cost < float("inf")):  # type: ignore[operator]
-        hint = "the cost of a call in USD is zero or more"
-        raise InvalidInputError("cost", cost, hint)
-
-
-def _check_confidence(confidence: object) -> None:
-    """Raise unless the confidence is a number, or None; nan counts as None."""
-    number = isinstance(confidence, int | float | np.number)
-    if confidence is not None and not number:
-        hint = "a model's score of its answer is a number; leave it out if unknown"
-        raise InvalidInputError("confidence", confidence, hint)

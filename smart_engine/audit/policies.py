@@ -104,10 +104,12 @@ class Policy(NamedTuple):
 
     def name(self, batch: Batch) -> str:
         """Name for certificates."""
-        names = [batch.tiers[tier].name for tier in self.tiers]
-        if len(names) == 1:
-            return names[0]
-        return " → ".join(names) if self.stops else " = ".join(names)
+        return self.call([tier.name for tier in batch.tiers])
+
+    def call(self, names: Sequence[str]) -> str:
+        """Name, made of the tiers' names."""
+        asked = [names[tier] for tier in self.tiers]
+        return (" → " if self.stops else " = ").join(asked)
 
     def sort(self, answers: Answers, trust: FloatArray | None = None) -> Sorted:
         """Find each item's pattern and server.

@@ -1,0 +1,520 @@
+"""`StreamSession`: items one by one, without a known end, under a guarantee.
+
+The session keeps the books and tosses the coins. It does no I/O: whoever drives it
+makes the calls, in any order and concurrently, and records each outcome. A session is
+not thread-safe: hold a lock.
+
+What it does with an item is settled when the item arrives:
+
+| way       | asked                                  | answer             | role       |
+|-----------|----------------------------------------|--------------------|------------|
+| audited   | reference, and the policy's candidates | the reference's    | profiled   |
+| served    | the policy's candidates                | the policy's       | applied    |
+|           | and the reference if they fail         | the reference's    | escalated  |
+| forced    | the reference                          | the reference's    | reference  |
+|           | or with it candidates, to learn        | the reference's    | profiled   |
+
+An item is tossed for (audited or served) only while the bound on misses, with all that
+is in flight taken at its worst, is at most δ·(answers handed out + 1). So whenever a
+missed answer is handed out, at least as many answers are out as the bound had asked
+for: with the stated confidence the promise holds after every single answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from smart_engine.audit.policies import Policy
+from smart_engine.batch import REFERENCE
+from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
+from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
+from smart_engine.errors import ProtocolError, check_whole
+from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.stream.bound import MissBound, charges
+from smart_engine.stream.choice import NOBODY, Choice, advance
+from smart_engine.stream.ledger import StreamLedger
+from smart_engine.stream.rate import Plan, plan
+from smart_engine.stream.state import StreamState
+from smart_engine.tails import FloatArray
+from smart_engine.tiers import Tier, check_tiers
+
+__all__ = ["StreamSession"]
+
+_PATIENCE = 0.01
+"""Growth of the number of answers after which to plan again."""
+
+_ACQUAINTED = 128
+"""Comparisons with the reference after which a candidate is no longer a stranger."""
+
+_NOW_AND_THEN = 16
+"""Later, one in so many items that the reference answers anyway is learned from."""
+
+_COINS = 1024
+"""Coins tossed at once, for speed."""
+
+_CUTS = 16
+"""Cuts of the stream at which to bound the misses while audits are unresolved."""
+
+_FADING = 0.99
+"""How fast past crowding in flight is forgotten, per item."""
+
+
+class _Item:
+    """One item in flight."""
+
+    __slots__ = (
+        "answers",
+        "asked",
+        "cost",
+        "errors",
+        "learners",
+        "policy",
+        "role",
+        "server",
+        "taken",
+    )
+
+    def __init__(self, role: Role, policy: Policy) -> None:
+        self.role: Role = role
+        self.policy = policy
+        self.learners: tuple[int, ...] = ()
+        self.asked: set[int] = set()
+        self.answers: dict[int, Any] = {}
+        self.errors: dict[int, BaseException] = {}
+        self.cost = 0.0
+        self.server: int | None = None
+        self.taken = False
+
+    @property
+    def waiting(self) -> int:
+        """Number of its calls in flight."""
+        return len(self.asked) - len(self.answers) - len(self.errors)
+
+
+class StreamSession:
+    """A stream of items, served by several models under a guarantee.
+
+    With probability at least `confidence`, after every answer handed out, at most the
+    share `max_disagreement` of the answers so far is not equivalent to what the
+    reference would have said. The items may drift, or be chosen by an adversary who
+    sees all that happened before; keep the seed from such a one. What a model answers
+    must not depend on whether its item, or a later one, is audited.
+
+    Args:
+        tiers: One reference and at least one candidate, the cheapest first.
+        guarantee: What is promised.
+        seed: Seed of all coins, one per item. The same seed and the same sequence of
+            calls to the session give the same result.
+        equivalence: When two answers mean the same; a plain function will do.
+
+    Raises:
+        InvalidInputError: If an argument cannot be used.
+
+    Example:
+        ```python
+        models = {"big": lambda item: item % 2, "small": lambda item: item % 2}
+        stream = StreamSession([Tier("big", role="reference"), Tier("small")])
+        for _ in range(2000):
+            item = stream.arrive()
+            while calls := stream.next_calls(item):
+                for call in calls:
+                    cost = 1.0 if call.tier == "big" else 0.01
+                    stream.record(call, Outcome(models[call.tier](item), cost))
+            assert stream.answer(item).answer == item % 2
+        assert stream.state().cost < 1000
+        ```
+    """
+
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        guarantee: Guarantee | None = None,
+        *,
+        seed: int = 0,
+        equivalence: EquivalenceLike = Exact(),
+    ) -> None:
+        """Check everything before anything is spent."""
+        check_whole("seed", seed, 0)
+        guarantee = as_guarantee(guarantee)
+        checked = check_tiers(tiers)
+        self._rule = as_equivalence(equivalence)
+        self._names = [tier.name for tier in checked]
+        self._index = {name: tier for tier, name in enumerate(self._names)}
+        self._guarantee, self._seed = guarantee, seed
+        self._share = guarantee.share.as_integer_ratio()
+        self._rng = np.random.default_rng(seed)
+        self._coins: list[float] = []
+        self._bound = MissBound(guarantee.alpha)
+        self._choice = Choice(range(1, len(checked)), guarantee.max_disagreement)
+        self._ledger = StreamLedger(self._names)
+        self._items: dict[int, _Item] = {}
+        self._next = 0
+        self._plan: Plan | None = None
+        self._charges: FloatArray = np.zeros_like(self._bound.slopes)
+        self._due = 0
+        self._unresolved: dict[int, tuple[FloatArray, int]] = {}
+        self._if_found = self._bound.misses
+        self._at_cuts = 0
+        self._unaudited = 0
+        self._crowd = 0.0
+        self._compared = [0] * len(checked)
+        self._by_reference = 0
+
+    # -- driving ---------------------------------------------------------------
+
+    def arrive(self) -> int:
+        """Let the next item in and settle how it is answered.
+
+        Returns:
+            The item's number, counted from 0 in the order of arrival.
+        """
+        number, self._next = self._next, self._next + 1
+        if not self._coins:
+            self._coins = self._rng.random(_COINS).tolist()
+        coin = self._coins.pop()
+        if self._ledger.answered >= self._due:
+            self._replan()
+        policy = self._choice.policy
+        if self._plan is None or not self._within_budget():
+            self._items[number] = self._forced()
+        elif coin < self._plan.rate:
+            self._items[number] = self._audited(number, policy)
+        else:
+            self._items[number] = _Item("applied", policy)
+            self._unaudited += 1
+        return number
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds.
+
+        None if that depends on what several candidates say. It lets an adapter hand
+        out an answer while it is still being written; it counts as an answer only
+        when `answer` is called.
+
+        Raises:
+            ProtocolError: If that item is not open.
+        """
+        entry = self._open(item)
+        if entry.role != "applied":
+            return self._names[REFERENCE]
+        tiers = entry.policy.tiers
+        return self._names[tiers[0]] if len(tiers) == 1 else None
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls of an item that may start now; never the same twice.
+
+        An empty list means: nothing to start before more outcomes are recorded, or
+        nothing at all.
+
+        Raises:
+            ProtocolError: If that item is not open.
+        """
+        entry = self._open(item)
+        wanted: tuple[int, ...] = (REFERENCE, *entry.learners)
+        if entry.role == "applied":
+            wanted = self._wanted(entry)
+        fresh = [tier for tier in wanted if tier not in entry.asked]
+        entry.asked.update(fresh)
+        return [Call(item, self._names[tier]) for tier in fresh]
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought.
+
+        Outcomes may still be recorded when the item's answer was handed out already:
+        audits learn from them. Let those calls go on: an audit whose candidate fails
+        after that counts as a find, for the call may have been cancelled.
+
+        Args:
+            call: A call that `next_calls` returned.
+            outcome: What it brought, or why it brought nothing.
+
+        Raises:
+            ProtocolError: If that call is not in flight.
+            InvalidInputError: If the cost is not a number of zero or more, or the
+                confidence no number.
+        """
+        number, name = call
+        entry = self._items.get(number)
+        tier = self._index.get(name, -1)
+        flying = entry is not None and tier in entry.asked
+        if entry is None or not flying or tier in entry.answers or tier in entry.errors:
+            raise ProtocolError(f"{call} is not in flight: record each call once")
+        check_outcome(outcome)
+        error = self._keep(entry, tier, outcome)
+        self._ledger.book(tier, outcome, failed=error is not None)
+        self._choice.paid(tier, outcome.cost)
+        entry.cost += outcome.paid
+        if entry.role == "applied" and entry.server is None:
+            self._wanted(entry)
+        elif tier == REFERENCE:
+            entry.server = REFERENCE
+        if not entry.waiting:
+            if entry.learners:
+                self._resolve(number, entry)
+            if entry.taken:
+                del self._items[number]
+
+    def ready(self, item: int) -> bool:
+        """Whether the answer to an item can be handed out.
+
+        Raises:
+            ProtocolError: If that item is not open.
+        """
+        return self._open(item).server is not None
+
+    def answer(self, item: int) -> Served:
+        """Hand out the answer to an item, once; the item is closed by it.
+
+        Its `cost` is what was spent on it so far: candidates asked in order to learn
+        may still be answering.
+
+        Raises:
+            ProtocolError: If the answer is not ready, or was handed out already.
+        """
+        entry = self._open(item)
+        server = entry.server
+        if server is None:
+            hint = "make the calls that next_calls() returns and record their outcomes"
+            raise ProtocolError(f"item {item} has no answer yet: {hint}")
+        error = entry.errors.get(REFERENCE) if server == REFERENCE else None
+        role: Role = entry.role
+        if role == "applied" and server == REFERENCE:
+            role = "escalated"
+        self._ledger.hand_out(server, role, failed=error is not None)
+        entry.taken = True
+        if not entry.waiting:
+            del self._items[item]
+        answer = entry.answers.get(server) if error is None else None
+        return Served(item, self._names[server], role, answer, entry.cost, error)
+
+    def abandon(self, item: int) -> None:
+        """Close an item whose answer, or whose audit, nobody waits for any longer.
+
+        The books stay sound: an audit that was not finished counts as a find, and a
+        served item may have been missed already by the bound. Calls still in flight
+        are booked as failures without a cost; record those that were billed first.
+
+        Args:
+            item: An item that arrived and is not closed; one whose answer was handed
+                out may be abandoned while candidates still answer.
+
+        Raises:
+            ProtocolError: If the item is closed.
+        """
+        entry = self._items.pop(item, None)
+        if entry is None:
+            raise ProtocolError(f"item {item} is not open: abandon each item once")
+        for tier in entry.asked - entry.answers.keys() - entry.errors.keys():
+            self._ledger.lost(tier)
+        if item in self._unresolved:
+            self._settle(item, found=True)
+        if not entry.taken:
+            self._ledger.abandoned += 1
+
+    # -- results ---------------------------------------------------------------
+
+    def state(self) -> StreamState:
+        """What is promised, what was seen and what was spent so far."""
+        ledger, guarantee = self._ledger, self._guarantee
+        return StreamState(
+            seed=self._seed,
+            max_disagreement=guarantee.max_disagreement,
+            confidence=guarantee.confidence,
+            equivalence=self._rule.name,
+            reference=self._names[REFERENCE],
+            arrived=self._next,
+            in_flight=len(self._items),
+            answered=ledger.answered,
+            allowed=self._allowed(ledger.answered),
+            possible_misses=min(self._misses(), self._unaudited),
+            audits=ledger.audits,
+            unresolved=len(self._unresolved),
+            found=ledger.found,
+            audit_rate=self._current_rate(),
+            policy=self._policy_name(),
+            served=dict(zip(self._names, ledger.served, strict=True)),
+            roles=dict(ledger.roles),
+            unanswered=ledger.unanswered,
+            abandoned=ledger.abandoned,
+            spend=ledger.spend(),
+        )
+
+    # -- how an item is answered -----------------------------------------------
+
+    def _forced(self) -> _Item:
+        """Answer an item by the reference; now and then, learn from it."""
+        self._by_reference += 1
+        learners = self._learners(self._by_reference)
+        entry = _Item("profiled" if learners else "reference", NOBODY)
+        entry.learners = learners
+        return entry
+
+    def _audited(self, number: int, policy: Policy) -> _Item:
+        """Answer an item by the reference, and see what the policy would have done."""
+        entry = _Item("profiled", policy)
+        others = self._learners(self._ledger.audits)
+        entry.learners = tuple(dict.fromkeys((*policy.tiers, *others)))
+        self._ledger.audits += 1
+        self._unresolved[number] = (self._charges, self._unaudited)
+        self._recount()
+        return entry
+
+    def _learners(self, turn: int) -> tuple[int, ...]:
+        """Candidates to compare with the reference, which answers anyway."""
+        candidates = range(1, len(self._names))
+        if turn % _NOW_AND_THEN == 0:
+            return tuple(candidates)
+        return tuple(t for t in candidates if self._compared[t] < _ACQUAINTED)
+
+    def _wanted(self, entry: _Item) -> tuple[int, ...]:
+        """Tiers a served item needs next; settles its server once that is known."""
+        if REFERENCE in entry.asked:
+            if REFERENCE in entry.answers or REFERENCE in entry.errors:
+                entry.server = REFERENCE
+            return ()
+        step = advance(entry.policy, _usable(entry), self._alike(entry))
+        entry.server = step.server
+        if step.server is None and not step.ask:
+            return (REFERENCE,)
+        return step.ask
+
+    def _keep(
+        self, entry: _Item, tier: int, outcome: Outcome | Failure
+    ) -> BaseException | None:
+        """Keep an answer; return why it cannot be used, if so."""
+        error: BaseException | None = None
+        if isinstance(outcome, Failure):
+            error = outcome.error
+        elif tier != REFERENCE:
+            try:
+                self._rule.parse(outcome.answer)
+            except Exception as unread:  # noqa: BLE001 - a user's rule may raise anything
+                error = unread
+        if error is not None:
+            entry.errors[tier] = error
+        elif isinstance(outcome, Outcome):
+            entry.answers[tier] = outcome.answer
+        return error
+
+    def _open(self, item: int) -> _Item:
+        """Return an item whose answer was not handed out."""
+        entry = self._items.get(item)
+        if entry is None or entry.taken:
+            hint = "use a number that arrive() returned, until its answer is taken"
+            raise ProtocolError(f"item {item!r} is not open: {hint}")
+        return entry
+
+    # -- what audits show --------------------------------------------------------
+
+    def _resolve(self, number: int, entry: _Item) -> None:
+        """See what an item shows, now that all of its outcomes are in."""
+        alike, usable = self._alike(entry), _usable(entry)
+        failed = REFERENCE in entry.errors
+
+        def wrong(tier: int) -> bool:
+            return failed or not alike(tier, REFERENCE)
+
+        if not failed:
+            for tier in entry.learners:
+                self._compared[tier] += 1
+            self._choice.learn(usable, alike, wrong)
+        if number in self._unresolved:
+            server = advance(entry.policy, usable, alike).server
+            # Nobody waits for a candidate once the answer is out: a call that failed
+            # then may have been cancelled, which shows nothing.
+            hidden = entry.taken and not all(usable[t] for t in entry.policy.tiers)
+            found = hidden if server is None else wrong(server)
+            self._settle(number, found=found)
+
+    def _alike(self, entry: _Item) -> Any:
+        """Return whether two tiers' answers to an item mean the same, as a function."""
+        answers, rule = entry.answers, self._rule
+
+        def same(left: int, right: int) -> bool:
+            if left not in answers or right not in answers:
+                return False
+            return agree(rule, answers[left], answers[right])
+
+        return same
+
+    def _settle(self, number: int, *, found: bool) -> None:
+        """Resolve an audit."""
+        charged, _ = self._unresolved.pop(number)
+        if found:
+            self._ledger.found += 1
+            self._bound.charge(charged)
+            self._due = 0
+        self._recount()
+
+    # -- the promise -------------------------------------------------------------
+
+    def _allowed(self, answered: int) -> int:
+        """Number of misses allowed among so many answers, ⌊δ·answered⌋."""
+        numerator, denominator = self._share
+        return numerator * answered // denominator
+
+    def _recount(self) -> None:
+        """Bound the misses anew, at several cuts before unresolved audits."""
+        waiting = list(self._unresolved.values())
+        self._if_found, self._at_cuts = self._bound.misses, 0
+        if not waiting:
+            return
+        count = len(waiting)
+        cuts = sorted({count * k // _CUTS for k in range(_CUTS + 1)})
+        charged = np.cumsum([charged for charged, _ in waiting], axis=0)
+        before = np.vstack([np.zeros_like(charged[:1]), charged])[cuts]
+        *bounds, self._if_found = self._bound.bounds(before).tolist()
+        self._at_cuts = min(
+            bound - waiting[cut][1] for bound, cut in zip(bounds, cuts, strict=False)
+        )
+
+    def _misses(self, more: int = 0) -> int:
+        """Bound on the misses among all that arrived, and so many served items more."""
+        if not self._unresolved:
+            return self._bound.misses
+        return min(self._if_found, self._at_cuts + self._unaudited + more)
+
+    def _within_budget(self) -> bool:
+        """Whether one more item may be tossed for."""
+        misses = self._misses(more=1)
+        crowd = misses - self._bound.misses
+        self._crowd = max(crowd, _FADING * self._crowd)
+        return misses <= self._allowed(self._ledger.answered + 1)
+
+    def _replan(self) -> None:
+        """Choose policy and audit rate anew."""
+        answered = self._ledger.answered
+        self._due = answered + 1 + int(_PATIENCE * answered)
+        self._choice.choose(answered)
+        self._plan = None
+        if self._choice.policy == NOBODY:
+            return
+        allowed = self._allowed(answered + 1)
+        room = max(0, allowed - int(self._crowd))
+        self._plan = plan(self._bound, room, self._choice.error * answered)
+        if self._plan is not None:
+            self._bound.flatten(self._plan.steepest)
+            self._charges = charges(self._bound.slopes, self._plan.rate)
+            self._recount()
+
+    def _current_rate(self) -> float:
+        """Probability with which the next item would be audited or forced."""
+        if self._plan is None:
+            return 1.0
+        within = self._misses(more=1) <= self._allowed(self._ledger.answered + 1)
+        return self._plan.rate if within else 1.0
+
+    def _policy_name(self) -> str:
+        """Name of the policy that serves."""
+        policy = self._choice.policy
+        return self._names[REFERENCE] if policy == NOBODY else policy.call(self._names)
+
+
+def _usable(entry: _Item) -> dict[int, bool]:
+    """Candidate → whether its answer can be used, of those that are in."""
+    usable = dict.fromkeys(entry.answers, True) | dict.fromkeys(entry.errors, False)
+    usable.pop(REFERENCE, None)
+    return usable

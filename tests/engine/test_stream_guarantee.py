@@ -1,0 +1,287 @@
+"""Measured violations of a stream's promise, at any moment, by hostile streams."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from scipy.stats import binomtest
+
+from smart_engine import Exact, Guarantee, Outcome, StreamSession, Tier
+from smart_engine.stream.bound import MissBound
+from smart_engine.stream.choice import Choice
+
+RIGHT, WRONG, REFERENCE = Outcome("y", 0.01), Outcome("n", 0.01), Outcome("y", 1.0)
+
+
+class View(NamedTuple):
+    """What an adversary sees before an item arrives: everything but its coin."""
+
+    stream: StreamSession
+    item: int
+    missed: int
+    dice: random.Random
+
+    @property
+    def rate(self) -> float:
+        """Audit rate of the next item."""
+        return self.stream._current_rate()
+
+    @property
+    def room(self) -> int:
+        """Further misses the promise allows."""
+        stream = self.stream
+        return stream._allowed(stream._ledger.answered) - self.missed
+
+
+Adversary = Callable[[View], bool]
+
+
+def always(view: View) -> bool:
+    """Err always."""
+    return True
+
+
+def lulled_briefly(view: View) -> bool:
+    """Be right for a while, then err always."""
+    return view.item > 150
+
+
+def lulled(view: View) -> bool:
+    """Be right for long, then err always."""
+    return view.item > 500
+
+
+def lulled_longer(view: View) -> bool:
+    """Be right until audits are rare, then err always."""
+    return view.item > 1500
+
+
+def drift(view: View) -> bool:
+    """Err more and more often."""
+    return view.dice.random() < view.item / 8000
+
+
+def bursts(view: View) -> bool:
+    """Err in bursts that grow with the stream."""
+    return view.item % 400 > 360
+
+
+def as_tolerated(view: View) -> bool:
+    """Err just as often as is tolerated."""
+    return view.dice.random() < view.stream._guarantee.max_disagreement
+
+
+def when_rare(view: View) -> bool:
+    """Err exactly when the audit rate is low."""
+    return view.item % 5 == 0 and view.rate < 0.2
+
+
+def when_nearly_full(view: View) -> bool:
+    """Err when few misses are left, a little when many are."""
+    return view.item > 100 and (view.room < 8 or view.dice.random() < 0.1)
+
+
+class Hit:
+    """Err until found out; then wait until the stream trusts again."""
+
+    def __init__(self) -> None:
+        self.found, self.until = 0, 0
+
+    def __call__(self, view: View) -> bool:
+        found = view.stream._ledger.found
+        if found > self.found:
+            self.found, self.until = found, view.item + 300
+        return view.item >= max(150, self.until)
+
+
+HOSTILE: dict[str, Callable[[], Adversary]] = {
+    **{
+        plot.__name__: (lambda plot=plot: plot)
+        for plot in (
+            always,
+            lulled_briefly,
+            lulled,
+            lulled_longer,
+            drift,
+            bursts,
+            as_tolerated,
+            when_rare,
+            when_nearly_full,
+        )
+    },
+    "hit and wait": Hit,
+}
+
+
+class Played(NamedTuple):
+    """How a stream went.
+
+    Attributes:
+        broken: Whether the promise was broken at any moment.
+        worst: Largest number of misses as a share of what was allowed + 1.
+        missed: Misses in the end.
+    """
+
+    broken: bool
+    worst: float
+    missed: int
+
+
+def play(
+    adversary: Adversary,
+    guarantee: Guarantee,
+    items: int,
+    seed: int,
+    *,
+    window: int = 1,
+    candidates: int = 1,
+    sees_coin: bool = False,
+) -> Played:
+    """Run a stream to its end.
+
+    Args:
+        adversary: Decides, before each coin, whether the candidates err.
+        guarantee: What is promised.
+        items: Number of items.
+        seed: Seed of the coins.
+        window: Items in flight; audits report as late as they can.
+        candidates: Number of candidates, all of them wrong together.
+        sees_coin: Whether the adversary is told each coin, as no one may be.
+    """
+    tiers = [Tier("big", role="reference")]
+    tiers += [Tier(f"c{k}") for k in range(1, candidates + 1)]
+    stream = StreamSession(tiers, guarantee, seed=seed, equivalence=Exact())
+    dice = random.Random(seed + 10**6)
+    missed = answered = 0
+    broken, worst = False, 0.0
+    wrong: dict[int, bool] = {}
+    flying: list = []
+
+    def land(call) -> None:
+        nonlocal missed, answered, broken, worst
+        outcome = WRONG if wrong[call.item] else RIGHT
+        stream.record(call, REFERENCE if call.tier == "big" else outcome)
+        if call.item in open_items and stream.ready(call.item):
+            open_items.discard(call.item)
+            missed += stream.answer(call.item).answer != "y"
+            answered += 1
+            allowed = guarantee.budget(answered)
+            broken |= missed > allowed
+            worst = max(worst, missed / (allowed + 1))
+        elif call.item in open_items:
+            flying.extend(stream.next_calls(call.item))
+
+    open_items: set[int] = set()
+    for number in range(items):
+        err = adversary(View(stream, number, missed, dice))
+        if sees_coin and stream._coins:
+            err = stream._coins[-1] >= (stream._plan.rate if stream._plan else 1.0)
+        item = stream.arrive()
+        wrong[item] = err
+        open_items.add(item)
+        flying += stream.next_calls(item)
+        while flying and (len(open_items) >= window or len(flying) > 4 * window):
+            # Whatever tells least comes first: audits wait.
+            audited = stream._unresolved
+            free = [k for k, call in enumerate(flying[:64]) if call.item not in audited]
+            land(flying.pop(dice.choice(free) if free else 0))
+    while flying:
+        land(flying.pop())
+    return Played(broken, worst, missed)
+
+
+def surely_above(count: int, trials: int, alpha: float) -> bool:
+    """Whether a count refutes that the level is kept, with p < 1e-4."""
+    return binomtest(count, trials, alpha, alternative="greater").pvalue < 1e-4
+
+
+@pytest.fixture
+def trusting(monkeypatch) -> None:
+    """Let streams serve by the first candidate, however bad: validity must not care."""
+    monkeypatch.setattr(Choice, "choose", lambda self, answered: None)
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("window", [1, 25])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_streams_do_not_break_the_promise(name, window) -> None:
+    guarantee = Guarantee(0.1, 0.8)
+    trials = 6
+    broken = sum(
+        play(HOSTILE[name](), guarantee, 900, seed, window=window).broken
+        for seed in range(trials)
+    )
+    assert not surely_above(broken, trials, guarantee.alpha)
+
+
+def broken_in(trials: int, **how) -> int:
+    """How many streams whose candidate errs after a while break a promise."""
+    guarantee = Guarantee(0.1, 0.9)
+    return sum(
+        play(lulled_briefly, guarantee, 500, seed, **how).broken
+        for seed in range(trials)
+    )
+
+
+def test_trap_a_coin_tossed_before_the_answer_is_known_to_it() -> None:
+    assert surely_above(broken_in(20, sees_coin=True), 20, 0.1)
+
+
+def test_trap_outcomes_in_flight_are_left_out(monkeypatch) -> None:
+    assert not surely_above(broken_in(20, window=60), 20, 0.1)
+    monkeypatch.setattr(
+        StreamSession, "_misses", lambda self, more=0: self._bound.misses
+    )
+    assert surely_above(broken_in(20, window=60), 20, 0.1)
+
+
+def test_trap_finds_are_not_charged(monkeypatch) -> None:
+    monkeypatch.setattr(MissBound, "charge", lambda self, charged: None)
+    assert surely_above(broken_in(20), 20, 0.1)
+
+
+ROUNDS = 26
+
+
+@pytest.mark.guarantee
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("trust", [True, False], ids=["trusting", "choosing"])
+def test_violation_rates_of_hostile_streams(request, trust) -> None:
+    if trust:
+        request.getfixturevalue("trusting")
+    print("\n| adversary | δ | γ | in flight | streams | broken | worst m/(⌊δt⌋+1) |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    refuted, total = [], 0
+    for name, hostile in HOSTILE.items():
+        for share, confidence, window, candidates in (
+            (0.05, 0.95, 1, 1),
+            (0.1, 0.8, 1, 1),
+            (0.1, 0.8, 30, 1),
+            (0.2, 0.8, 8, 3),
+        ):
+            guarantee = Guarantee(share, confidence)
+            runs = [
+                play(
+                    hostile(),
+                    guarantee,
+                    2000,
+                    seed,
+                    window=window,
+                    candidates=candidates,
+                )
+                for seed in range(ROUNDS)
+            ]
+            count, worst = sum(run.broken for run in runs), max(r.worst for r in runs)
+            total += ROUNDS
+            print(
+                f"| {name} | {share} | {confidence} | {window} | {ROUNDS} | {count} "
+                f"| {worst:.2f} |",
+                flush=True,
+            )
+            if surely_above(count, ROUNDS, guarantee.alpha):
+                refuted.append((name, guarantee, window, candidates))
+    assert total >= 1000
+    assert not refuted
