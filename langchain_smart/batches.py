@@ -199,15 +199,17 @@ class SmartBatches(SmartSettings):
         for place in prompts:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
         jobs = []
-        for task, places in by_task.items():
+        for named, places in by_task.items():
             asked = [prompts[place] for place in places]
+            task = named or fingerprint((p.messages for p in asked), request)
+            rule = request.reading(self._rule)
             job = BatchJob(
-                session=self._session(len(places), request.reading(self._rule)),
+                session=self._session(len(places), rule, task),
                 members=members,
                 places=places,
                 prompts=asked,
                 configs=[configs[place] for place in places],
-                task=task or fingerprint((p.messages for p in asked), request),
+                task=task,
                 tracing=tracing,
                 one_config=not isinstance(config, Sequence),
                 rate_limiter=self.rate_limiter,

@@ -1,12 +1,14 @@
-"""The books of a smart model: one ledger for it and for all its copies."""
+"""The books of a smart model: ledger and streams, for it and for all its copies."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
+from langchain_smart.streams import Stream
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.report import Ledger, Report
+from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
 
@@ -17,6 +19,7 @@ class Books:
     def __init__(self) -> None:
         """Start with nothing spent."""
         self._ledger = Ledger([])
+        self._streams: dict[Hashable, Stream] = {}
         self._lock = threading.Lock()
 
     def admit(self, models: Iterable[str]) -> None:
@@ -34,7 +37,20 @@ class Books:
         with self._lock:
             self._ledger.add_batch(certificate)
 
+    def stream(self, key: Hashable, begin: Callable[[], StreamSession]) -> Stream:
+        """Return the stream of a key.
+
+        Args:
+            key: All that a stream's promise rests on.
+            begin: Makes its session, if there is none yet.
+        """
+        with self._lock:
+            if key not in self._streams:
+                self._streams[key] = Stream(begin())
+            return self._streams[key]
+
     def report(self) -> Report:
         """Return the totals so far."""
         with self._lock:
-            return self._ledger.report()
+            streams = list(self._streams.values())
+            return self._ledger.report(stream.state() for stream in streams)

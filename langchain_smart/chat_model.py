@@ -29,6 +29,7 @@ from langchain_smart.configured import ConfiguredFields
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
+from langchain_smart.streams import Decider, NamedModel
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
@@ -276,18 +277,24 @@ class SmartChatModel(SmartBatches):
         run: Run | None,
         kwargs: dict[str, Any],
     ) -> Single:
-        """Decide which member answers one item; the only place that does."""
+        """Return one item and who decides on it; the only place that does."""
         run = run or kwargs.pop(RUN, None)
         request = self._request(stop, kwargs)
         task = request.task or self.task or fingerprint([messages], request)
-        member, role = self._members[0], "reference"
+        members = {member.name: member for member in self._members}
+        reference = self._members[0].name
+        decider: Decider
         if request.model is not None:
-            named = {other.name: other for other in self._members}
-            if request.model not in named:
-                hint = f"name one of the members: {', '.join(named)}"
+            if request.model not in members:
+                hint = f"name one of the members: {', '.join(members)}"
                 raise InvalidInputError("model", request.model, hint)
-            member, role = named[request.model], "named"
-        return Single(member, request.put_to(member), role, task, self._books, run)
+            decider = NamedModel(request.model, "named")
+        elif self.strategy == "reference":
+            decider = NamedModel(reference, "reference")
+        else:
+            decider = self._stream_of(task, request.reading(self._rule))
+        put_to = request.put_to
+        return Single(decider, members, put_to, reference, task, self._books, run)
 
 
 def _told(

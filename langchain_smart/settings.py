@@ -19,6 +19,7 @@ from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.members import Member, find_members, shared_profile
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
+from langchain_smart.streams import Stream
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import (
     Equivalence,
@@ -31,6 +32,7 @@ from smart_engine.guarantee import Guarantee
 from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.session import BatchSession
+from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
 
 __all__ = ["SmartSettings", "check_concurrency"]
@@ -97,13 +99,33 @@ class SmartSettings(ClearErrorsChatModel):
         """When two answers mean the same."""
         return as_equivalence(self.equivalence)
 
-    def _session(self, n_items: int, rule: Equivalence) -> BatchSession:
-        """Return a fresh session over that many items."""
+    @property
+    def _tiers(self) -> list[Tier]:
+        """The members as the engine knows them."""
         reference, *candidates = (member.name for member in self._members)
+        return [Tier(reference, role="reference"), *map(Tier, candidates)]
+
+    def _stream_of(self, task: str, rule: Equivalence) -> Stream:
+        """Return the stream that a task's single items belong to."""
+        guarantee = Guarantee(self.max_disagreement, self.confidence)
+
+        def begin() -> StreamSession:
+            how: dict[str, Any] = {"seed": self.seed, "equivalence": rule}
+            return StreamSession(self._tiers, guarantee, task=task, **how)
+
+        names = tuple(member.name for member in self._members)
+        key = (task, guarantee, self.seed, names, rule.name, id(self._rule))
+        return self._books.stream(key, begin)
+
+    def _session(
+        self, n_items: int, rule: Equivalence, task: str | None = None
+    ) -> BatchSession:
+        """Return a fresh session over that many items."""
         return BatchSession(
             n_items,
-            [Tier(reference, role="reference"), *map(Tier, candidates)],
+            self._tiers,
             Guarantee(self.max_disagreement, self.confidence),
+            task=task,
             strategy=self.strategy,
             looks=self.looks,
             seed=self.seed,

@@ -1,18 +1,27 @@
-"""One item at a time: a member is asked, the books are kept, the answer is marked.
+"""One item at a time: models are asked, the books are kept, the answer is marked.
 
-Which member answers is decided elsewhere; sync and async share all that is not a call.
+Who is asked is decided elsewhere; sync and async share all that is not a call. The
+user sees one answer: pieces are shown only of the answer that is handed out, and an
+answer that depends on what several candidates say is shown whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_smart.batch import marked
@@ -26,8 +35,10 @@ from langchain_smart.runs import (
     member_config,
     quiet_context,
 )
-from smart_engine.calls import Failure, Outcome
+from langchain_smart.streams import Decider, Settled
+from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.certificate import Spend
+from smart_engine.errors import ProtocolError
 from smart_engine.pricing import Usage
 
 __all__ = ["Single"]
@@ -38,128 +49,275 @@ class Single:
     """One answer in the making.
 
     Attributes:
-        member: Who answers.
-        bound: That member, ready to be asked.
-        role: Why it answers.
+        decider: Says who is asked, and whose answer is handed out.
+        members: The models by name.
+        put_to: Makes a model ready to be asked; what it raises fails that call.
+        reference: Name of the reference: wherever it is asked, it answers.
         task: The item's task.
         books: Where its cost is entered.
         run: The run of the item, where core tells it.
     """
 
-    member: Member
-    bound: Bound
-    role: str
+    decider: Decider
+    members: dict[str, Member]
+    put_to: Callable[[Member], Bound]
+    reference: str
     task: str
     books: Books
     run: Run | None = None
+    _said: dict[str, AIMessage] = field(default_factory=dict)
     _chunks: list[AIMessageChunk] = field(default_factory=list)
+    _cost: float = 0.0
 
     # -- whole answers ---------------------------------------------------------
 
     def ask(self, messages: list[BaseMessage]) -> ChatResult:
         """Return the answer."""
-        config = member_config(self.run)
-        with self._counting_failure():
-            message = quiet_context().run(self.bound.invoke, messages, config)
-        return self._result(message)
+        with self._item(shown=False) as item:
+            while calls := self.decider.next_calls(item):
+                first, *others = calls
+                with self._beside(others, messages):
+                    self._call(first, messages)
+            return self._result(item)
 
     async def aask(self, messages: list[BaseMessage]) -> ChatResult:
         """Return the answer."""
-        answering = self.bound.ainvoke(messages, member_config(self.run))
-        with self._counting_failure():
-            message = await asyncio.create_task(answering, context=quiet_context())
-        return self._result(message)
+        with self._item(shown=False) as item:
+            while calls := self.decider.next_calls(item):
+                async with self._abeside(calls, messages):
+                    pass
+            return self._result(item)
 
-    def _result(self, message: AIMessage) -> ChatResult:
-        """Enter the call in the books and return its answer."""
-        usage = message.usage_metadata
-        answer = marked(message, None, usage, **self._who, **self._settle(message))
+    def _result(self, item: int) -> ChatResult:
+        """Return the answer as the smart model's own."""
+        settled = self._settle(item)
+        message = self._said[settled.model]
+        who = {"model": settled.model, "task": self.task}
+        answer = marked(message, None, self._usage, **who, **self._told(settled))
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     # -- answers that come piece by piece --------------------------------------
 
     def stream(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
         """Yield the answer piece by piece, as it comes."""
-        pieces = self.bound.stream(messages, member_config(self.run))
-        with self._counting_failure():
-            for message in each_in(quiet_context(), pieces):
-                yield self._piece(message)
-        yield self._closing()
+        with self._item(shown=True) as item:
+            while calls := self.decider.next_calls(item):
+                live = self._live(item, calls)
+                with self._beside([c for c in calls if c != live], messages):
+                    if live is not None:
+                        yield from self._pieces(live, messages)
+            yield from self._ending(item)
 
     async def astream(
         self, messages: list[BaseMessage]
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """Yield the answer piece by piece, as it comes."""
-        asked = self.bound.astream(messages, member_config(self.run))
-        with self._counting_failure():
+        with self._item(shown=True) as item:
+            while calls := self.decider.next_calls(item):
+                live = self._live(item, calls)
+                async with self._abeside([c for c in calls if c != live], messages):
+                    if live is not None:
+                        async with aclosing(self._apieces(live, messages)) as pieces:
+                            async for piece in pieces:
+                                yield piece
+            for piece in self._ending(item):
+                yield piece
+
+    def _live(self, item: int, calls: Sequence[Call]) -> Call | None:
+        """Return the call whose answer is handed out if it succeeds, if any is."""
+        wanted = {self.reference, self.decider.serving(item)}
+        return next((call for call in calls if call.tier in wanted), None)
+
+    def _pieces(
+        self, call: Call, messages: list[BaseMessage]
+    ) -> Iterator[ChatGenerationChunk]:
+        """Make one call and yield what it brings."""
+        with self._recording_failure(call):
+            bound = self.put_to(self.members[call.tier])
+            asked = bound.stream(messages, member_config(self.run))
+            for message in each_in(quiet_context(), asked):
+                yield self._piece(call.tier, message)
+        self._close(call)
+
+    async def _apieces(
+        self, call: Call, messages: list[BaseMessage]
+    ) -> AsyncGenerator[ChatGenerationChunk]:
+        """Make one call and yield what it brings."""
+        with self._recording_failure(call):
+            bound = self.put_to(self.members[call.tier])
+            asked = bound.astream(messages, member_config(self.run))
             async with aclosing(aeach_in(quiet_context(), asked)) as pieces:
                 async for message in pieces:
-                    yield self._piece(message)
-        yield self._closing()
+                    yield self._piece(call.tier, message)
+        self._close(call)
 
-    def _piece(self, message: AIMessage) -> ChatGenerationChunk:
+    def _piece(self, name: str, message: AIMessage) -> ChatGenerationChunk:
         """Keep a piece and return it; the first one says who answers."""
         chunk = message if isinstance(message, AIMessageChunk) else _as_chunk(message)
         metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
         if not self._chunks:
-            metadata["smart"] = self._who
+            metadata["smart"] = {"model": name, "task": self.task}
         self._chunks.append(chunk)
-        update = {"id": None, "chunk_position": None, "response_metadata": metadata}
+        # The ending tells the usage of all calls: whoever counts looks once.
+        update: dict[str, Any] = {"id": None, "chunk_position": None}
+        update |= {"usage_metadata": None, "response_metadata": metadata}
         return ChatGenerationChunk(message=chunk.model_copy(update=update))
 
-    def _closing(self) -> ChatGenerationChunk:
-        """Enter the call in the books and return a piece that says what it cost."""
-        first, *rest = self._chunks or [AIMessageChunk(content="")]
-        whole = add_ai_message_chunks(first, *rest)
-        metadata: dict[str, Any] = {"smart": self._settle(whole)}
-        if not whole.response_metadata.get("model_name"):
-            metadata["model_name"] = self.member.name
-        last = AIMessageChunk(
-            content="" if isinstance(whole.content, str) else [],
-            response_metadata=metadata,
-            chunk_position="last",
-        )
-        return ChatGenerationChunk(message=last)
-
-    # -- the books -------------------------------------------------------------
-
-    @property
-    def _who(self) -> dict[str, Any]:
-        """Who answers, and why."""
-        return {"model": self.member.name, "role": self.role, "task": self.task}
-
-    def _settle(self, message: AIMessage) -> dict[str, Any]:
-        """Enter the call that brought a message; return what it cost."""
-        outcome = self.member.outcome(message)
-        self._enter(outcome, failed=isinstance(outcome, Failure))
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        return {"cost": outcome.paid, "saved": 0.0, "certificate": None}
-
-    def _enter(self, outcome: Outcome | Failure, *, failed: bool) -> None:
-        """Enter one call in the books."""
-        usage = outcome.usage or Usage()
-        spend = Spend(
-            calls=1,
-            failures=failed,
-            cost=outcome.paid,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        self.books.enter({self.member.name: spend})
-
     @contextmanager
-    def _counting_failure(self) -> Iterator[None]:
-        """Enter a call that fails, or is broken off, with the usage told so far."""
+    def _recording_failure(self, call: Call) -> Iterator[None]:
+        """Record a call that fails, or is broken off, with the usage told so far.
+
+        What was shown cannot be withdrawn: then the error is the caller's.
+        """
         try:
             yield
         except BaseException as error:
             told = [chunk for chunk in self._chunks if chunk.usage_metadata]
-            outcome: Outcome | Failure = Failure(error)
+            failure = Failure(error)
             if told:
-                outcome = self.member.outcome(add_ai_message_chunks(*told))
-            self._enter(outcome, failed=True)
+                billed = self._outcome(call, add_ai_message_chunks(*told))
+                failure = Failure(error, billed.paid, billed.usage)
+            self._record(call, failure)
+            if self._chunks or not isinstance(error, Exception):
+                raise
+
+    def _close(self, call: Call) -> None:
+        """Record a call that was shown to its end; one that failed is recorded."""
+        if not self._chunks:
+            return
+        outcome = self._outcome(call, add_ai_message_chunks(*self._chunks))
+        self._record(call, outcome)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+
+    def _ending(self, item: int) -> Iterator[ChatGenerationChunk]:
+        """Yield what was not shown yet, and a piece that says what it cost."""
+        settled = self._settle(item)
+        whole = self._said[settled.model]
+        if not self._chunks:
+            yield self._piece(settled.model, whole)
+        metadata: dict[str, Any] = {"smart": self._told(settled)}
+        if not whole.response_metadata.get("model_name"):
+            metadata["model_name"] = settled.model
+        last = AIMessageChunk(
+            content="" if isinstance(whole.content, str) else [],
+            usage_metadata=self._usage,
+            response_metadata=metadata,
+            chunk_position="last",
+        )
+        yield ChatGenerationChunk(message=last)
+
+    # -- calls -----------------------------------------------------------------
+
+    def _call(self, call: Call, messages: list[BaseMessage]) -> None:
+        """Make one call and record what it brings."""
+        try:
+            bound = self.put_to(self.members[call.tier])
+            config = member_config(self.run)
+            message = quiet_context().run(bound.invoke, messages, config)
+        except BaseException as error:
+            self._record(call, Failure(error))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._record(call, self._outcome(call, message))
+
+    async def _acall(self, call: Call, messages: list[BaseMessage]) -> None:
+        """Make one call and record what it brings."""
+        try:
+            bound = self.put_to(self.members[call.tier])
+            message = await bound.ainvoke(messages, member_config(self.run))
+        except BaseException as error:
+            self._record(call, Failure(error))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._record(call, self._outcome(call, message))
+
+    @contextmanager
+    def _beside(
+        self, calls: Sequence[Call], messages: list[BaseMessage]
+    ) -> Iterator[None]:
+        """Make calls in threads meanwhile."""
+        if not calls:
+            yield
+            return
+        with ThreadPoolExecutor(len(calls), "smart") as pool:
+            for call in calls:
+                pool.submit(quiet_context().run, self._call, call, messages)
+            yield
+
+    @asynccontextmanager
+    async def _abeside(
+        self, calls: Sequence[Call], messages: list[BaseMessage]
+    ) -> AsyncIterator[None]:
+        """Make calls in tasks meanwhile."""
+        tasks = [
+            asyncio.create_task(self._acall(call, messages), context=quiet_context())
+            for call in calls
+        ]
+        try:
+            yield
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- the books -------------------------------------------------------------
+
+    @contextmanager
+    def _item(self, *, shown: bool) -> Iterator[int]:
+        """Let an item in; see that it is closed whatever happens."""
+        item = self.decider.arrive(shown=shown)
+        try:
+            yield item
+        except BaseException:
+            with suppress(ProtocolError):  # it is closed already
+                self.decider.abandon(item)
             raise
+
+    def _outcome(self, call: Call, message: AIMessage) -> Outcome | Failure:
+        """Return what a message brought, priced."""
+        return self.members[call.tier].outcome(message)
+
+    def _record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Enter a call in the books, and tell who decides."""
+        if isinstance(outcome, Outcome):
+            self._said[call.tier] = outcome.answer
+        self._cost += outcome.paid
+        usage = outcome.usage or Usage()
+        spend = Spend(
+            calls=1,
+            failures=isinstance(outcome, Failure),
+            cost=outcome.paid,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        self.books.enter({call.tier: spend})
+        self.decider.record(call, outcome)
+
+    def _settle(self, item: int) -> Settled:
+        """Return whose answer is handed out; raise if there is none."""
+        settled = self.decider.settle(item)
+        if settled.error is not None:
+            raise settled.error
+        return settled
+
+    @property
+    def _usage(self) -> UsageMetadata | None:
+        """What all models used together."""
+        usage = None
+        for message in self._said.values():
+            usage = add_usage(usage, message.usage_metadata)
+        return usage
+
+    def _told(self, settled: Settled) -> dict[str, Any]:
+        """Return why that model answered, and what it cost."""
+        reference = settled.reference_cost
+        saved = 0.0 if reference is None else reference - self._cost
+        told = {"role": settled.role, "cost": self._cost, "saved": saved}
+        return {**told, "certificate": None}
 
 
 def _as_chunk(message: AIMessage) -> AIMessageChunk:

@@ -96,6 +96,7 @@ class Certificate(_Record):
 
     Attributes:
         format: Version of this record.
+        task: Name of the task, or None.
         strategy: Strategy that decided.
         looks: How repeated looks at the evidence were treated; None where a strategy
             takes none.
@@ -124,6 +125,7 @@ class Certificate(_Record):
     """
 
     format: Literal[2] = 2
+    task: str | None = None
     strategy: str
     looks: str | None
     level: float | None

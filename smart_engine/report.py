@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.stream.state import StreamState
 
 __all__ = ["Ledger", "Report"]
 
@@ -16,8 +17,9 @@ class Report(BaseModel):
 
     Attributes:
         spend: Model → what it was asked and what it cost, every call included.
-        served: Model → items of finished batches answered by it.
+        served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
+        streams: One per stream of single items: where it stands.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +27,7 @@ class Report(BaseModel):
     spend: dict[str, Spend]
     served: dict[str, int]
     certificates: tuple[Certificate, ...]
+    streams: tuple[StreamState, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -33,8 +36,9 @@ class Report(BaseModel):
 
     @property
     def saved(self) -> float:
-        """USD saved in finished batches against the reference alone (estimated)."""
-        return sum(certificate.saved or 0.0 for certificate in self.certificates)
+        """USD saved against the reference alone (estimated), in batches and streams."""
+        batches = sum(certificate.saved or 0.0 for certificate in self.certificates)
+        return batches + sum(stream.saved or 0.0 for stream in self.streams)
 
     def __str__(self) -> str:
         """Lay the totals out as plain text."""
@@ -47,7 +51,10 @@ class Report(BaseModel):
                 f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
             )
         total = f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated)"
-        lines.append(f"{total} in {len(self.certificates)} batches")
+        items = sum(stream.answered for stream in self.streams)
+        lines.append(
+            f"{total} in {len(self.certificates)} batches and {items:,} single items"
+        )
         return "\n".join(lines)
 
 
@@ -90,10 +97,19 @@ class Ledger:
             self._served[name] += count
         self._certificates.append(certificate)
 
-    def report(self) -> Report:
-        """Return the totals so far."""
+    def report(self, streams: Iterable[StreamState] = ()) -> Report:
+        """Return the totals so far.
+
+        Args:
+            streams: The streams of single items; what they spent is in the ledger.
+        """
+        streams, served = tuple(streams), dict(self._served)
+        for stream in streams:
+            for name, count in stream.served.items():
+                served[name] += count
         return Report(
             spend=dict(self._spend),
-            served=dict(self._served),
+            served=served,
             certificates=tuple(self._certificates),
+            streams=streams,
         )

@@ -43,6 +43,7 @@ class BatchSession:
             audit also compares candidates with each other.
         max_in_flight: Most calls that will be made at once. The audit's waves are
             sized to fill it, but never buy a draw beyond those that may suffice.
+        task: Name of the task, for the certificate.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -75,6 +76,7 @@ class BatchSession:
         seed: int = 0,
         equivalence: EquivalenceLike = Exact(),
         max_in_flight: int = 1,
+        task: str | None = None,
     ) -> None:
         """Check everything before anything is spent."""
         check_whole("n_items", n_items, 0)
@@ -91,6 +93,7 @@ class BatchSession:
         self._index = {tier.name: index for index, tier in enumerate(checked)}
         self._names = [tier.name for tier in checked]
         self._strategy, self._looks, self._seed = strategy, looks, seed
+        self._task = task
         self._deciding = find_strategy(strategy)(self._batch, looks)
         self._decision: Decision | None = None
         self._profiled = bytearray(n_items)
@@ -336,6 +339,7 @@ class BatchSession:
         escalated = by_reference & ~profiled & asked_others
         accepted = [test for test in decision.tests if test.accepted is not None]
         return Certificate(
+            task=self._task,
             strategy=self._strategy,
             looks=None if decision.level is None else self._looks,
             level=decision.level,

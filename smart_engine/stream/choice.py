@@ -165,6 +165,10 @@ class Choice:
         self._calls[tier] += 1
         self._cost[tier] += (cost - self._cost[tier]) / min(self._calls[tier], _COSTS)
 
+    def cost(self, tier: int) -> float | None:
+        """Recent mean cost of a call of a tier, in USD; None before any."""
+        return self._cost[tier] if self._calls[tier] else None
+
     def learn(
         self,
         usable: Mapping[int, bool],

@@ -74,12 +74,14 @@ class _Item:
         "policy",
         "role",
         "server",
+        "shown",
         "taken",
     )
 
-    def __init__(self, role: Role, policy: Policy) -> None:
+    def __init__(self, role: Role, policy: Policy, *, shown: bool = False) -> None:
         self.role: Role = role
         self.policy = policy
+        self.shown = shown and len(policy.tiers) == 1
         self.learners: tuple[int, ...] = ()
         self.asked: set[int] = set()
         self.answers: dict[int, Any] = {}
@@ -109,6 +111,7 @@ class StreamSession:
         seed: Seed of all coins, one per item. The same seed and the same sequence of
             calls to the session give the same result.
         equivalence: When two answers mean the same; a plain function will do.
+        task: Name of the task, for the record.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -135,9 +138,11 @@ class StreamSession:
         *,
         seed: int = 0,
         equivalence: EquivalenceLike = Exact(),
+        task: str | None = None,
     ) -> None:
         """Check everything before anything is spent."""
         check_whole("seed", seed, 0)
+        self._task = task
         guarantee = as_guarantee(guarantee)
         checked = check_tiers(tiers)
         self._rule = as_equivalence(equivalence)
@@ -165,8 +170,13 @@ class StreamSession:
 
     # -- driving ---------------------------------------------------------------
 
-    def arrive(self) -> int:
+    def arrive(self, *, shown: bool = False) -> int:
         """Let the next item in and settle how it is answered.
+
+        Args:
+            shown: The answer of a single candidate will be shown while it is being
+                written. Then it cannot be taken back where it turns out unreadable:
+                the item does not escalate, and an audit counts that as a find.
 
         Returns:
             The item's number, counted from 0 in the order of arrival.
@@ -181,9 +191,9 @@ class StreamSession:
         if self._plan is None or not self._within_budget():
             self._items[number] = self._forced()
         elif coin < self._plan.rate:
-            self._items[number] = self._audited(number, policy)
+            self._items[number] = self._audited(number, policy, shown=shown)
         else:
-            self._items[number] = _Item("applied", policy)
+            self._items[number] = _Item("applied", policy, shown=shown)
             self._unaudited += 1
         return number
 
@@ -320,6 +330,7 @@ class StreamSession:
         """What is promised, what was seen and what was spent so far."""
         ledger, guarantee = self._ledger, self._guarantee
         return StreamState(
+            task=self._task,
             seed=self._seed,
             max_disagreement=guarantee.max_disagreement,
             confidence=guarantee.confidence,
@@ -340,7 +351,13 @@ class StreamSession:
             unanswered=ledger.unanswered,
             abandoned=ledger.abandoned,
             spend=ledger.spend(),
+            reference_cost=self.reference_cost,
         )
+
+    @property
+    def reference_cost(self) -> float | None:
+        """Recent mean cost of a call of the reference, in USD; None before any."""
+        return self._choice.cost(REFERENCE)
 
     # -- how an item is answered -----------------------------------------------
 
@@ -352,9 +369,9 @@ class StreamSession:
         entry.learners = learners
         return entry
 
-    def _audited(self, number: int, policy: Policy) -> _Item:
+    def _audited(self, number: int, policy: Policy, *, shown: bool) -> _Item:
         """Answer an item by the reference, and see what the policy would have done."""
-        entry = _Item("profiled", policy)
+        entry = _Item("profiled", policy, shown=shown)
         others = self._learners(self._ledger.audits)
         entry.learners = tuple(dict.fromkeys((*policy.tiers, *others)))
         self._ledger.audits += 1
@@ -388,7 +405,7 @@ class StreamSession:
         error: BaseException | None = None
         if isinstance(outcome, Failure):
             error = outcome.error
-        elif tier != REFERENCE:
+        elif tier != REFERENCE and not (entry.shown and tier in entry.policy.tiers):
             try:
                 self._rule.parse(outcome.answer)
             except Exception as unread:  # noqa: BLE001 - a user's rule may raise anything

@@ -17,6 +17,7 @@ class StreamState(BaseModel):
 
     Attributes:
         format: Version of this record.
+        task: Name of the task, or None.
         seed: Seed of all coins.
         max_disagreement: Largest tolerated share of differing answers, δ.
         confidence: Probability with which that holds, after every answer, γ.
@@ -40,12 +41,15 @@ class StreamState(BaseModel):
         unanswered: Items for which the reference itself failed.
         abandoned: Items that nobody waited for.
         spend: Model → what it was asked and what it cost.
+        reference_cost: Recent mean cost of a call of the reference, in USD; None if it
+            was never asked.
         valid: Whether the stated confidence is kept at the worst case: always.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
+    task: str | None
     seed: int
     max_disagreement: float
     confidence: float
@@ -66,12 +70,20 @@ class StreamState(BaseModel):
     unanswered: int
     abandoned: int
     spend: dict[str, Spend]
+    reference_cost: float | None
     valid: Literal[True] = True
 
     @property
     def cost(self) -> float:
         """USD spent by all models."""
         return sum(spend.cost for spend in self.spend.values())
+
+    @property
+    def saved(self) -> float | None:
+        """USD saved against the reference alone (estimated), None if unknown."""
+        if self.reference_cost is None:
+            return None
+        return self.answered * self.reference_cost - self.cost
 
     @property
     def claim(self) -> str:

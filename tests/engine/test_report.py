@@ -38,7 +38,7 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
     head, big, small, total = str(ledger.report()).splitlines()
     assert (big.split()[0], small.split()[0]) == ("big", "c1")
     assert len(head) == len(big) == len(small)
-    assert total.endswith("in 1 batches")
+    assert total.endswith("in 1 batches and 0 single items")
 
 
 def test_a_ledger_knows_only_its_models() -> None:

@@ -142,7 +142,7 @@ async def test_langgraph_shows_each_token_once(mode):
             pieces = list(graph.stream(given, stream_mode="messages"))
         else:
             pieces = [p async for p in graph.astream(given, stream_mode="messages")]
-        assert server.requests == {"big": 1}
+        assert server.requests["big"] == 1
     assert "".join(chunk.content for chunk, _ in pieces) == "the big answer"
     assert len({chunk.id for chunk, _ in pieces}) == 1
 
@@ -176,7 +176,7 @@ async def test_the_tokens_of_a_stream_are_counted_once(verb):
                 list(smart.stream("why?", config))
             else:
                 [chunk async for chunk in smart.astream("why?", config)]
-        billed = server.input_tokens["big"] + server.output_tokens["big"]
+        billed = sum(server.input_tokens.values()) + sum(server.output_tokens.values())
         for counts in (ambient.usage_metadata, counter.usage_metadata):
             assert sum(u["total_tokens"] for u in counts.values()) == billed > 0
 

@@ -110,9 +110,9 @@ async def test_models_may_be_given_by_name(monkeypatch):
         assert_ledger_is_the_bill(smart, server)
 
 
-async def test_a_single_item_streams_from_the_reference_alone():
+async def test_a_single_item_may_stream_from_the_reference_alone():
     with serve(lambda *_: "forty-two") as server:
-        smart = smart_at(server)
+        smart = smart_at(server, strategy="reference")
         sync = await asyncio.to_thread(lambda: list(smart.stream("why?")))
         asynchronous = [chunk async for chunk in smart.astream("why?")]
         for chunks in (sync, asynchronous):

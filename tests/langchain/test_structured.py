@@ -77,7 +77,8 @@ async def test_every_verb_returns_the_object(verb, include_raw):
     if include_raw:
         assert result["parsed"] == expected
         assert result["parsing_error"] is None
-        assert result["raw"].usage_metadata["input_tokens"] == len("sort 7")
+        used = result["raw"].usage_metadata["input_tokens"]
+        assert used == 2 * len("sort 7")  # the candidate's, too
     else:
         assert result == expected
 

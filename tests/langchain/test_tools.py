@@ -187,7 +187,7 @@ def test_the_cache_knows_one_choice_of_tools_from_another():
         ):
             for _ in range(2):
                 runnable.invoke("1")
-        assert len(server.bodies) == 4
+        assert server.requests == {"big": 4, "small": 4}
 
 
 STRATEGIES = {

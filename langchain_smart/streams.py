@@ -1,0 +1,154 @@
+"""Who is asked about a single item: a stream decides, or the caller named a model.
+
+Either way whoever answers the item takes the same steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple, Protocol
+
+from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.stream.session import StreamSession
+from smart_engine.stream.state import StreamState
+
+__all__ = ["Decider", "NamedModel", "Settled", "Stream"]
+
+
+class Settled(NamedTuple):
+    """How an item was answered.
+
+    Attributes:
+        model: Name of the model whose answer is handed out.
+        role: Why that model answered.
+        error: Set where no answer could be had.
+        reference_cost: What the reference costs an item, in USD, where known.
+    """
+
+    model: str
+    role: str
+    error: BaseException | None
+    reference_cost: float | None
+
+
+class Decider(Protocol):
+    """The steps of an item; see `StreamSession` for each."""
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        ...
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        ...
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        ...
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought."""
+        ...
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        ...
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        ...
+
+
+class Stream:
+    """A stream session that many threads and tasks may use.
+
+    Args:
+        session: The session.
+    """
+
+    def __init__(self, session: StreamSession) -> None:
+        """Nobody holds the lock."""
+        self._session = session
+        self._lock = threading.Lock()
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the next item in."""
+        with self._lock:
+            return self._session.arrive(shown=shown)
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        with self._lock:
+            return self._session.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        with self._lock:
+            return self._session.next_calls(item)
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought."""
+        with self._lock:
+            self._session.record(call, outcome)
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        with self._lock:
+            served = self._session.answer(item)
+            cost = self._session.reference_cost
+        return Settled(served.tier, served.role, served.error, cost)
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        with self._lock:
+            self._session.abandon(item)
+
+    def state(self) -> StreamState:
+        """Where the stream stands."""
+        with self._lock:
+            return self._session.state()
+
+
+class NamedModel:
+    """One item for a model that was named: nothing is left to decide.
+
+    Args:
+        name: Name of the model.
+        role: Why it answers.
+    """
+
+    def __init__(self, name: str, role: str) -> None:
+        """Nothing was asked yet."""
+        self._name, self._role = name, role
+        self._asked = False
+        self._error: BaseException | None = None
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        del shown
+        return 0
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model."""
+        del item
+        return self._name
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the one call, once."""
+        calls = [] if self._asked else [Call(item, self._name)]
+        self._asked = True
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what the call brought."""
+        del call
+        self._error = outcome.error if isinstance(outcome, Failure) else None
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        del item
+        return Settled(self._name, self._role, self._error, None)
+
+    def abandon(self, item: int) -> None:
+        """Nothing has to be settled."""
+        del item
