@@ -110,7 +110,7 @@ async def test_a_candidates_answer_is_shown_as_it_comes(mode):
         assert first.response_metadata["smart"]["model"] in {"big", "small"}
         assert last.response_metadata["smart"]["cost"] > 0
         served += first.response_metadata["smart"]["model"] == "small"
-    assert served > 5
+    assert served > 2
     assert smart.report().streams[0].in_flight == 0
 
 
