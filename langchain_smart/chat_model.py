@@ -46,8 +46,12 @@ class SmartChatModel(SmartBatches):
     goes to the cheapest mix of models under which, with probability `confidence`, at
     most the share `max_disagreement` of the answers differs from the reference's. This
     works behind a prompt, before a parser, and through `.bind()`, `.with_config()`,
-    `.with_retry()` and `.with_fallbacks()`. One item at a time (`invoke`, `stream`)
-    goes to the reference; `model="…"` names another member.
+    `.with_retry()` and `.with_fallbacks()`.
+
+    One item at a time (`invoke`, `stream`, and whatever calls them) belongs to its
+    task's stream: with the same probability, after every answer, at most that share of
+    the task's answers so far differs. `report().streams` says where each stream stands.
+    With `strategy="reference"` the reference answers; `model="…"` names another member.
 
     Each answer says in `response_metadata["smart"]` which `model` answered, in which
     `role` (`profiled`, `applied`, `escalated`, `reference` or `named`), for which
