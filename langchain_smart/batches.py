@@ -46,7 +46,7 @@ class SmartBatches(SmartSettings):
                 raising the first one after all items are done.
             **kwargs: Handed to every member, such as `stop`.
         """
-        if kwargs.get("model"):  # one member was named: nothing is left to decide
+        if kwargs.get("model") or self.mode == "shadow":  # no batch decides
             options: dict[str, Any] = {"return_exceptions": return_exceptions}
             return super().batch(inputs, config, **options, **kwargs)
         results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)
@@ -66,7 +66,7 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer a batch in one session, as `batch` does."""
-        if kwargs.get("model"):
+        if kwargs.get("model") or self.mode == "shadow":
             options: dict[str, Any] = {"return_exceptions": return_exceptions}
             return await super().abatch(inputs, config, **options, **kwargs)
         results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)

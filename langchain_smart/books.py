@@ -20,6 +20,7 @@ class Books:
         """Start with nothing spent."""
         self._ledger = Ledger([])
         self._streams: dict[Hashable, Stream] = {}
+        self._shadows: dict[Hashable, Stream] = {}
         self._lock = threading.Lock()
 
     def admit(self, models: Iterable[str]) -> None:
@@ -37,20 +38,25 @@ class Books:
         with self._lock:
             self._ledger.add_batch(certificate)
 
-    def stream(self, key: Hashable, begin: Callable[[], StreamSession]) -> Stream:
+    def stream(
+        self, key: Hashable, begin: Callable[[], StreamSession], *, shadow: bool
+    ) -> Stream:
         """Return the stream of a key.
 
         Args:
             key: All that a stream's promise rests on.
             begin: Makes its session, if there is none yet.
+            shadow: Whether it is only tried.
         """
         with self._lock:
-            if key not in self._streams:
-                self._streams[key] = Stream(begin())
-            return self._streams[key]
+            streams = self._shadows if shadow else self._streams
+            if key not in streams:
+                streams[key] = Stream(begin())
+            return streams[key]
 
     def report(self) -> Report:
         """Return the totals so far."""
         with self._lock:
-            streams = list(self._streams.values())
-            return self._ledger.report(stream.state() for stream in streams)
+            streams = [stream.state() for stream in self._streams.values()]
+            shadows = [shadow.state() for shadow in self._shadows.values()]
+            return self._ledger.report(streams, shadows)

@@ -29,7 +29,7 @@ from langchain_smart.configured import ConfiguredFields
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
-from langchain_smart.streams import Decider, NamedModel
+from langchain_smart.streams import Decider, NamedModel, Shadow
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
@@ -54,9 +54,9 @@ class SmartChatModel(SmartBatches):
     With `strategy="reference"` the reference answers; `model="…"` names another member.
 
     Each answer says in `response_metadata["smart"]` which `model` answered, in which
-    `role` (`profiled`, `applied`, `escalated`, `reference` or `named`), for which
-    `task`, what the item `cost` and what it `saved` (estimated) in USD, and the id of
-    the batch's `certificate`.
+    `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow` or `named`), for
+    which `task`, what the item `cost` and what it `saved` (estimated) in USD, and the
+    id of the batch's `certificate`.
 
     Answers are compared by their texts; where tools were called, by the calls; where
     an object was asked for with `with_structured_output`, by the objects.
@@ -69,6 +69,9 @@ class SmartChatModel(SmartBatches):
         confidence: Probability with which that holds.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
+        mode: `"serve"`; or `"shadow"`: every model is asked about every item, the
+            reference answers, and `report().shadows` says what streams would have
+            served and saved.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
@@ -296,7 +299,9 @@ class SmartChatModel(SmartBatches):
         elif self.strategy == "reference":
             decider = NamedModel(reference, "reference")
         else:
-            decider = self._stream_of(task, request.reading(self._rule))
+            stream = self._stream_of(task, request.reading(self._rule))
+            shadow = self.mode == "shadow"
+            decider = Shadow(stream, list(members)) if shadow else stream
         put_to = request.put_to
         return Single(decider, members, put_to, reference, task, self._books, run)
 

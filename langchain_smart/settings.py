@@ -52,6 +52,7 @@ class SmartSettings(ClearErrorsChatModel):
     confidence: float = 0.95
     strategy: str = "audit"
     looks: str = "corrected"
+    mode: str = "serve"
     equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
         default_factory=Normalized
     )
@@ -79,6 +80,8 @@ class SmartSettings(ClearErrorsChatModel):
         self.__dict__.update(reference=reference, candidates=candidates)
         self.equivalence = as_equivalence(self.equivalence)
         check_concurrency(self.max_concurrency)
+        if self.mode not in {"serve", "shadow"}:
+            raise InvalidInputError("mode", self.mode, "choose 'serve' or 'shadow'")
         self.books = self.books or Books()
         self.books.admit(member.name for member in self._members)
         self._session(0, self._rule)  # checks guarantee, strategy, looks and seed
@@ -115,7 +118,7 @@ class SmartSettings(ClearErrorsChatModel):
 
         names = tuple(member.name for member in self._members)
         key = (task, guarantee, self.seed, names, rule.name, id(self._rule))
-        return self._books.stream(key, begin)
+        return self._books.stream(key, begin, shadow=self.mode == "shadow")
 
     def _session(
         self, n_items: int, rule: Equivalence, task: str | None = None

@@ -6,13 +6,14 @@ Either way whoever answers the item takes the same steps.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import StreamState
 
-__all__ = ["Decider", "NamedModel", "Settled", "Stream"]
+__all__ = ["Decider", "NamedModel", "Settled", "Shadow", "Stream"]
 
 
 class Settled(NamedTuple):
@@ -107,6 +108,59 @@ class Stream:
         """Where the stream stands."""
         with self._lock:
             return self._session.state()
+
+
+class Shadow:
+    """One item in shadow: everybody is asked, and the reference answers.
+
+    The stream is told what it would have asked for, and nothing else: its state is what
+    it would be, had it served.
+
+    Args:
+        stream: The stream that is tried.
+        models: Names of all models, the reference first.
+    """
+
+    def __init__(self, stream: Stream, models: Sequence[str]) -> None:
+        """Nobody was asked yet."""
+        self._stream, self._models = stream, models
+        self._item = -1
+        self._asked = False
+        self._brought: dict[str, Outcome | Failure] = {}
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        self._item = self._stream.arrive(shown=shown)
+        return self._item
+
+    def serving(self, item: int) -> str | None:
+        """Name of the reference."""
+        del item
+        return self._models[0]
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return a call of every model, once."""
+        calls = [] if self._asked else [Call(item, name) for name in self._models]
+        self._asked = True
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Keep what a call brought."""
+        self._brought[call.tier] = outcome
+
+    def settle(self, item: int) -> Settled:
+        """Let the stream answer for itself; hand out the reference's answer."""
+        while calls := self._stream.next_calls(item):
+            for call in calls:
+                self._stream.record(call, self._brought[call.tier])
+        tried = self._stream.settle(item)
+        said = self._brought[self._models[0]]
+        error = said.error if isinstance(said, Failure) else None
+        return Settled(self._models[0], "shadow", error, tried.reference_cost)
+
+    def abandon(self, item: int) -> None:
+        """Close the item in the stream."""
+        self._stream.abandon(item)
 
 
 class NamedModel:

@@ -20,6 +20,8 @@ class Report(BaseModel):
         served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
         streams: One per stream of single items: where it stands.
+        shadows: One per stream that was only tried beside the reference: where it would
+            stand. What was really spent on it is in `spend`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,6 +30,7 @@ class Report(BaseModel):
     served: dict[str, int]
     certificates: tuple[Certificate, ...]
     streams: tuple[StreamState, ...] = ()
+    shadows: tuple[StreamState, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -55,6 +58,11 @@ class Report(BaseModel):
         lines.append(
             f"{total} in {len(self.certificates)} batches and {items:,} single items"
         )
+        lines += [
+            f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
+            f"saved (estimated) on {shadow.answered:,} items"
+            for shadow in self.shadows
+        ]
         return "\n".join(lines)
 
 
@@ -97,11 +105,16 @@ class Ledger:
             self._served[name] += count
         self._certificates.append(certificate)
 
-    def report(self, streams: Iterable[StreamState] = ()) -> Report:
+    def report(
+        self,
+        streams: Iterable[StreamState] = (),
+        shadows: Iterable[StreamState] = (),
+    ) -> Report:
         """Return the totals so far.
 
         Args:
             streams: The streams of single items; what they spent is in the ledger.
+            shadows: Streams that were only tried.
         """
         streams, served = tuple(streams), dict(self._served)
         for stream in streams:
@@ -112,4 +125,5 @@ class Ledger:
             served=served,
             certificates=tuple(self._certificates),
             streams=streams,
+            shadows=tuple(shadows),
         )

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_smart import Label, Price, SmartChatModel
+from smart_engine import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SYNC_AND_ASYNC = pytest.mark.parametrize("mode", ["sync", "async"])
@@ -228,3 +229,46 @@ def test_every_task_has_a_stream_of_its_own():
     assert sum(smart.report().served.values()) == 4
     smart.batch(["?"] * 3, {"metadata": {"smart_task": "sort"}})
     assert smart.report().certificates[0].task == "sort"
+
+
+@SYNC_AND_ASYNC
+async def test_in_shadow_the_reference_answers_and_the_report_says_what_was_missed(
+    mode,
+):
+    wrong = set(random.Random(2).sample(range(600), 6))
+
+    def small(text, _):
+        return "no" if int(text) in wrong else "yes"
+
+    smart = smart_of(lambda *_: "yes", small, mode="shadow")
+    texts = [str(number) for number in range(600)]
+    said = [smart.invoke(text) for text in texts[:300]]
+    if mode == "sync":
+        said += smart.batch(texts[300:], {"max_concurrency": 1})
+    else:
+        said += await smart.abatch(texts[300:], {"max_concurrency": 1})
+    assert {answer.content for answer in said} == {"yes"}
+    roles = {answer.response_metadata["smart"]["role"] for answer in said}
+    assert roles == {"shadow"}
+    report = smart.report()
+    assert report.saved == 0
+    assert {name: spend.calls for name, spend in report.spend.items()} == {
+        "big": 600,
+        "small": 600,
+    }
+    (shadow,) = report.shadows
+    assert shadow.answered == 600
+    assert shadow.served["small"] > 150
+    assert shadow.saved > 0.2 * 600 * shadow.reference_cost
+    assert "would have been saved" in str(report)
+    # It stands where a stream stands that serves.
+    served = smart_of(lambda *_: "yes", small)
+    for text in texts:
+        served.invoke(text)
+    (state,) = served.report().streams
+    assert (state.served, state.found) == (shadow.served, shadow.found)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InvalidInputError, match="mode='dry'"):
+        smart_of(lambda *_: "yes", lambda *_: "yes", mode="dry")
