@@ -155,6 +155,27 @@ def test_wrong_designs_are_found_out(wrong: type[Wrong]) -> None:
     assert worst > 1.05 * ALPHA
 
 
+@pytest.mark.parametrize("split", [True, False])
+def test_policies_that_share_draws_must_share_the_level(split: bool) -> None:
+    # Three policies on the same draws, each with one error more than may hide: whoever
+    # is accepted first serves. At the full level each, one is accepted too often.
+    policies, trials = 3, 1500
+    level = ALPHA / policies if split else ALPHA
+    design = Acceptance(200, 10, level, 0.0)
+    rng = np.random.default_rng(8)
+    wrongly = 0
+    for _ in range(trials):
+        for _ in range(policies):
+            test = Test("one", design)
+            test.see(rng.permutation(np.arange(200) < 11))
+            found = sum(number <= (test.accepted or 200) for number in test.found)
+            if 11 - found > 10:
+                wrongly += 1
+                break
+    margin = 3 * (ALPHA * (1 - ALPHA) / trials) ** 0.5
+    assert (wrongly / trials <= ALPHA + margin) == split
+
+
 def test_a_wave_is_read_in_the_order_of_its_draws() -> None:
     design = Acceptance(1000, 50, ALPHA, 0.0)
     enough = design.draws(0)
