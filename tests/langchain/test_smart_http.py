@@ -15,11 +15,10 @@ PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {n}" for n in range(300)]
 
 
-def smart_at(server: Server, **settings) -> SmartChatModel:
+def smart_at(server: Server, retries: int = 2, **settings) -> SmartChatModel:
     def member(name):
-        return ChatOpenAI(
-            model=name, api_key="none", base_url=server.url, max_retries=2, timeout=20
-        )
+        where = {"base_url": server.url, "api_key": "none", "timeout": 20}
+        return ChatOpenAI(model=name, max_retries=retries, **where)
 
     return SmartChatModel(
         reference=member("big"),
@@ -163,3 +162,33 @@ def test_an_interrupted_batch_keeps_its_books_and_leaves_no_thread():
         assert 100 < smart.report().spend["big"].calls <= 200
         assert_ledger_is_the_bill(smart, server)
     assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("verb", ["invoke", "astream"])
+async def test_a_candidates_faults_escalate_one_at_a_time(fault, verb):
+    def script(model, text, attempt):
+        if model == "small" and int(text.split()[-1]) % 3 == 0:
+            return FAULTS[fault]
+        return "yes"
+
+    async def ask(item):
+        if verb == "invoke":
+            return await asyncio.to_thread(smart.invoke, item)
+        pieces = [piece async for piece in smart.astream(item)]
+        whole = pieces[0]
+        for piece in pieces[1:]:
+            whole += piece
+        return whole
+
+    with serve(script) as server:
+        smart = smart_at(server, retries=0, max_disagreement=0.2)
+        outputs = [await ask(item) for item in ITEMS[:60]]
+        assert [output.content for output in outputs] == ["yes"] * 60
+        (stream,) = smart.report().streams
+        assert stream.in_flight == stream.abandoned == 0
+        assert stream.answered == 60
+        assert stream.roles["escalated"] > 0
+        assert stream.served["small"] > 2
+        assert stream.possible_misses <= stream.allowed == 12
+        assert_ledger_is_the_bill(smart, server)
