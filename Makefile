@@ -17,7 +17,7 @@ demo: $(READY)  ## the main job: an LCEL chain over a batch, with every strategy
 test: $(READY)  ## the default tests (minutes)
 	$(BIN)/python -m pytest -m "not slow and not guarantee and not bench" $(ARGS)
 
-verify-guarantee: $(READY)  ## violation rates of the audit at the worst case (minutes)
+verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (up to an hour)
 	$(BIN)/python -m pytest -m guarantee -s $(ARGS)
 
 verify: $(READY)  ## violation rates of the paper's strategies (more minutes)
