@@ -17,6 +17,7 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -244,7 +245,7 @@ class Single:
             return
         with ThreadPoolExecutor(len(calls), "smart") as pool:
             for call in calls:
-                pool.submit(quiet_context().run, self._call, call, messages)
+                pool.submit(copy_context().run, self._call, call, messages)
             yield
 
     @asynccontextmanager
