@@ -20,7 +20,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
 
 from langchain_smart.bound import Bound
-from langchain_smart.members import Member
+from langchain_smart.members import ChatMember, outcome
 from langchain_smart.runs import Run, member_config
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
@@ -49,7 +49,7 @@ class BatchJob:
     """
 
     session: BatchSession
-    members: dict[str, tuple[Member, Bound]]
+    members: dict[str, tuple[ChatMember, Bound]]
     places: Sequence[int]
     prompts: Sequence[ChatPromptValue]
     configs: Sequence[RunnableConfig]
@@ -86,7 +86,7 @@ class BatchJob:
             self.rate_limiter.acquire(blocking=True)
         member, bound = self.members[call.tier]
         config = member_config(self.runs[call.item])
-        return member.outcome(bound.invoke(self.prompts[call.item], config))
+        return outcome(member, bound.invoke(self.prompts[call.item], config))
 
     async def aask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
@@ -94,7 +94,7 @@ class BatchJob:
             await self.rate_limiter.aacquire(blocking=True)
         member, bound = self.members[call.tier]
         config = member_config(self.runs[call.item])
-        return member.outcome(await bound.ainvoke(self.prompts[call.item], config))
+        return outcome(member, await bound.ainvoke(self.prompts[call.item], config))
 
     # -- results ---------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from typing_extensions import override
 from langchain_smart.batch import BatchJob, llm_result, to_prompt
 from langchain_smart.driver import adrive, drive
 from langchain_smart.requests import Request
-from langchain_smart.settings import SmartSettings, check_concurrency
+from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint, named_task
+from smart_engine.errors import check_whole
 
 __all__ = ["SmartBatches"]
 
@@ -182,7 +183,9 @@ class SmartBatches(SmartSettings):
         """Return per input why it cannot be used, and a job per task over the rest."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         for its_config in configs:
-            check_concurrency(its_config.get("max_concurrency"))
+            limit = its_config.get("max_concurrency")
+            if limit is not None:
+                check_whole("max_concurrency", limit, 1)
         prompts: dict[int, ChatPromptValue] = {}
         results: list[Any] = [None] * len(inputs)
         for place, given in enumerate(inputs):
@@ -195,6 +198,7 @@ class SmartBatches(SmartSettings):
         request = self._request(kwargs.pop("stop", None), kwargs)
         tracing = self._tracing(request, kwargs)
         members = {m.name: (m, request.put_to(m)) for m in self._members}
+        terms = self._terms
         by_task: dict[str | None, list[int]] = defaultdict(list)
         for place in prompts:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
@@ -202,9 +206,9 @@ class SmartBatches(SmartSettings):
         for named, places in by_task.items():
             asked = [prompts[place] for place in places]
             task = named or fingerprint((p.messages for p in asked), request)
-            rule = request.reading(self._rule)
+            rule = request.reading(terms.rule)
             job = BatchJob(
-                session=self._session(len(places), rule, task),
+                session=terms.session(len(places), rule, task),
                 members=members,
                 places=places,
                 prompts=asked,

@@ -29,11 +29,10 @@ from langchain_smart.configured import ConfiguredFields
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
-from langchain_smart.streams import Decider, NamedModel, Shadow
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
-from smart_engine.errors import InvalidInputError
+from smart_engine.serving.item import SingleItem
 
 __all__ = ["SmartChatModel"]
 
@@ -284,26 +283,16 @@ class SmartChatModel(SmartBatches):
         run: Run | None,
         kwargs: dict[str, Any],
     ) -> Single:
-        """Return one item and who decides on it; the only place that does."""
+        """Return one item, ready to be answered."""
         run = run or kwargs.pop(RUN, None)
         request = self._request(stop, kwargs)
         task = request.task or self.task or fingerprint([messages], request)
+        terms = self._terms
+        rule = request.reading(terms.rule)
+        decider = terms.decider(self._books, rule, task, request.model)
+        item = SingleItem(decider, self._books, terms.models[0], task)
         members = {member.name: member for member in self._members}
-        reference = self._members[0].name
-        decider: Decider
-        if request.model is not None:
-            if request.model not in members:
-                hint = f"name one of the members: {', '.join(members)}"
-                raise InvalidInputError("model", request.model, hint)
-            decider = NamedModel(request.model, "named")
-        elif self.strategy == "reference":
-            decider = NamedModel(reference, "reference")
-        else:
-            stream = self._stream_of(task, request.reading(self._rule))
-            shadow = self.mode == "shadow"
-            decider = Shadow(stream, list(members)) if shadow else stream
-        put_to = request.put_to
-        return Single(decider, members, put_to, reference, task, self._books, run)
+        return Single(item, members, request.put_to, run)
 
 
 def _told(

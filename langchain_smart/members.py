@@ -1,11 +1,9 @@
-"""The models behind a smart model: which they are and what their messages cost."""
+"""Chat models as members: how they are given, what their messages report."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, cast
 
 from langchain_core.language_models import ModelProfile
@@ -13,53 +11,25 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
 from smart_engine.calls import Failure, Outcome
-from smart_engine.errors import InvalidInputError, SmartError
-from smart_engine.pricing import Price, Usage
+from smart_engine.errors import InvalidInputError
+from smart_engine.pricing import Usage
+from smart_engine.serving.members import Member, Named
 
-__all__ = ["Member", "MissingUsageError", "find_members", "shared_profile"]
+__all__ = ["ChatMember", "outcome", "read_model", "shared_profile"]
+
+ChatMember = Member[BaseChatModel]
+"""A LangChain chat model behind a smart model."""
 
 
-class MissingUsageError(SmartError):
-    """A model reported no usable token usage: what its answer cost is unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One model behind a smart model.
-
-    Attributes:
-        name: Its name in reports, certificates and `prices`.
-        model: The chat model itself.
-        price: What it charges.
-    """
-
-    name: str
-    model: BaseChatModel
-    price: Price
-
-    def outcome(self, message: AIMessage) -> Outcome | Failure:
-        """What a message brought, priced by the usage it reports.
-
-        A reply from LangChain's cache is paid and counted once, when it is made.
-        """
-        reported = message.usage_metadata
-        if reported is not None:
-            cached = reported.get("total_cost") == 0  # how core marks such a reply
-            usage = Usage(reported["input_tokens"], reported["output_tokens"])
-            if min(usage.input_tokens, usage.output_tokens) >= 0:
-                cost = self.price.cost(usage)
-                billed = Usage() if cached else usage
-                sure = _confidence(message)
-                return Outcome(message, cost, billed, sure, cached=cached)
-        elif self.price == Price.free():
-            return Outcome(message, 0.0, Usage(), _confidence(message))
-        error = MissingUsageError(
-            f"{self.name} reported no usage_metadata that can be priced ({reported}), "
-            "so its cost is unknown: turn usage reporting on (ChatOpenAI: "
-            "stream_usage=True), or give it Price.free() if it costs nothing"
-        )
-        warnings.warn(str(error), stacklevel=2)
-        return Failure(error)
+def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
+    """Return what a message brought, priced by the usage it reports."""
+    reported = message.usage_metadata
+    sure = _confidence(message)
+    if reported is None:
+        return member.outcome(message, None, sure)
+    usage = Usage(reported["input_tokens"], reported["output_tokens"])
+    cached = reported.get("total_cost") == 0  # how core marks a reply from its cache
+    return member.outcome(message, usage, sure, cached=cached)
 
 
 def _confidence(message: AIMessage) -> float | None:
@@ -81,7 +51,7 @@ def _confidence(message: AIMessage) -> float | None:
         return None  # none asked for, or none of the form that OpenAI has set
 
 
-def shared_profile(members: Sequence[Member]) -> ModelProfile | None:
+def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
     """Return what all members can do, None where that is unknown of one of them."""
     profiles = [member.model.profile for member in members]
     if any(profile is None for profile in profiles):
@@ -99,56 +69,22 @@ def shared_profile(members: Sequence[Member]) -> ModelProfile | None:
     return cast("ModelProfile", shared)
 
 
-def find_members(
-    reference: BaseChatModel | str,
-    candidates: Sequence[BaseChatModel | str],
-    prices: Mapping[str, Price],
-) -> tuple[Member, ...]:
-    """Return the members, reference first, each with its price.
+def read_model(field: str, given: Any) -> Named:
+    """Return the model that the user gave for a field.
 
     Args:
-        reference: A chat model, or a string for `init_chat_model`.
-        candidates: The same, at least one.
-        prices: Model name → price.
+        field: Where it was given.
+        given: A chat model, or a string for `init_chat_model`.
 
     Raises:
-        InvalidInputError: If there is no candidate, a model is named twice, a string
-            names no known model, or a price is missing.
+        InvalidInputError: If it is neither, or names no known model.
     """
-    listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
-    if not listed or not candidates:
-        shown = candidates if isinstance(candidates, str | Sequence) else ...
-        hint = "name at least one cheaper model, in a list"
-        raise InvalidInputError("candidates", shown, hint)
-    members = [_member("reference", reference, prices)]
-    for candidate in candidates:
-        member = _member("candidates", candidate, prices)
-        if member.name == members[0].name:
-            hint = "this is the reference; a candidate is another, cheaper model"
-            raise InvalidInputError("candidates", member.name, hint)
-        if any(member.name == other.name for other in members):
-            hint = "named twice; set name= on one of them if their settings differ"
-            raise InvalidInputError("candidates", member.name, hint)
-        members.append(member)
-    return tuple(members)
-
-
-def _member(field: str, given: Any, prices: Mapping[str, Price]) -> Member:
-    """Return one member with its price."""
     model = _load(field, given) if isinstance(given, str) else given
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
         raise InvalidInputError(field, type(model).__name__, hint)
     official = model._get_ls_params().get("ls_model_name")  # noqa: SLF001 - core's own
-    name = model.name or official or type(model).__name__
-    price = prices.get(name, prices.get(official or name))
-    if price is None:
-        hint = (
-            f"no price is known: add prices={{{name!r}: Price(input=…, output=…)}} in "
-            "USD per million tokens, or Price.free() for a model that costs nothing"
-        )
-        raise InvalidInputError("prices", name, hint)
-    return Member(name, model, price)
+    return Named(model.name or official or type(model).__name__, model, official)
 
 
 def _load(field: str, name: str) -> BaseChatModel:

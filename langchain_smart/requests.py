@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_smart.answers import MessageReading
 from langchain_smart.bound import Bound
-from langchain_smart.members import Member
+from langchain_smart.members import ChatMember
 from langchain_smart.runs import RUN
 from langchain_smart.structured import Schema
 from langchain_smart.tools import Tools
@@ -76,7 +76,7 @@ class Request:
             arguments=arguments,
         )
 
-    def put_to(self, member: Member) -> Bound:
+    def put_to(self, member: ChatMember) -> Bound:
         """Return the member, ready to be asked."""
         if self.schema is not None:
             bound = self.schema.bound_to(member)

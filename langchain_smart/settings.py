@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -14,12 +15,10 @@ from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.books import Books
 from langchain_smart.clear_errors import ClearErrorsChatModel
-from langchain_smart.members import Member, find_members, shared_profile
+from langchain_smart.members import ChatMember, read_model, shared_profile
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
-from langchain_smart.streams import Stream
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import (
     Equivalence,
@@ -31,11 +30,11 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.pricing import Price
 from smart_engine.report import Report
-from smart_engine.session import BatchSession
-from smart_engine.stream.session import StreamSession
-from smart_engine.tiers import Tier
+from smart_engine.serving.books import Books
+from smart_engine.serving.members import find_members
+from smart_engine.serving.terms import Terms
 
-__all__ = ["SmartSettings", "check_concurrency"]
+__all__ = ["SmartSettings"]
 
 
 class SmartSettings(ClearErrorsChatModel):
@@ -70,21 +69,20 @@ class SmartSettings(ClearErrorsChatModel):
         default=None, exclude=True, repr=False
     )
 
-    _members: tuple[Member, ...] = PrivateAttr()
+    _members: tuple[ChatMember, ...] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
         """Check everything before anything is spent."""
-        self._members = find_members(self.reference, self.candidates, self.prices)
+        self._members = find_members(
+            self.reference, self.candidates, self.prices, read_model
+        )
         reference, *candidates = (member.model for member in self._members)
         self.__dict__.update(reference=reference, candidates=candidates)
         self.equivalence = as_equivalence(self.equivalence)
-        check_concurrency(self.max_concurrency)
-        if self.mode not in {"serve", "shadow"}:
-            raise InvalidInputError("mode", self.mode, "choose 'serve' or 'shadow'")
-        self.books = self.books or Books()
-        self.books.admit(member.name for member in self._members)
-        self._session(0, self._rule)  # checks guarantee, strategy, looks and seed
+        self._terms.check()
+        self.books = self.books or Books(threading.Lock)
+        self.books.admit(self._terms.models)
 
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""
@@ -103,37 +101,17 @@ class SmartSettings(ClearErrorsChatModel):
         return as_equivalence(self.equivalence)
 
     @property
-    def _tiers(self) -> list[Tier]:
-        """The members as the engine knows them."""
-        reference, *candidates = (member.name for member in self._members)
-        return [Tier(reference, role="reference"), *map(Tier, candidates)]
-
-    def _stream_of(self, task: str, rule: Equivalence) -> Stream:
-        """Return the stream that a task's single items belong to."""
-        guarantee = Guarantee(self.max_disagreement, self.confidence)
-
-        def begin() -> StreamSession:
-            how: dict[str, Any] = {"seed": self.seed, "equivalence": rule}
-            return StreamSession(self._tiers, guarantee, task=task, **how)
-
-        names = tuple(member.name for member in self._members)
-        key = (task, guarantee, self.seed, names, rule.name, id(self._rule))
-        return self._books.stream(key, begin, shadow=self.mode == "shadow")
-
-    def _session(
-        self, n_items: int, rule: Equivalence, task: str | None = None
-    ) -> BatchSession:
-        """Return a fresh session over that many items."""
-        return BatchSession(
-            n_items,
-            self._tiers,
-            Guarantee(self.max_disagreement, self.confidence),
-            task=task,
+    def _terms(self) -> Terms:
+        """What was told, as the engine knows it; fields may have been set since."""
+        return Terms(
+            models=tuple(member.name for member in self._members),
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=self._rule,
             strategy=self.strategy,
             looks=self.looks,
+            mode=self.mode,
             seed=self.seed,
-            equivalence=rule,
-            max_in_flight=self.max_concurrency,
+            max_concurrency=self.max_concurrency,
         )
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
@@ -240,10 +218,3 @@ class SmartSettings(ClearErrorsChatModel):
             return model.get_num_tokens_from_messages(messages, tools)
         except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
             return count_tokens_approximately(messages)
-
-
-def check_concurrency(limit: int | None) -> None:
-    """Raise unless at least one call is allowed, or no limit is set."""
-    if limit is not None and limit < 1:
-        hint = "at least one call must be allowed"
-        raise InvalidInputError("max_concurrency", limit, hint)

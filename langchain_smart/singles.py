@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +26,8 @@ from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_smart.batch import marked
-from langchain_smart.books import Books
 from langchain_smart.bound import Bound
-from langchain_smart.members import Member
+from langchain_smart.members import ChatMember, outcome
 from langchain_smart.runs import (
     Run,
     aeach_in,
@@ -36,11 +35,8 @@ from langchain_smart.runs import (
     member_config,
     quiet_context,
 )
-from langchain_smart.streams import Decider, Settled
 from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.certificate import Spend
-from smart_engine.errors import ProtocolError
-from smart_engine.pricing import Usage
+from smart_engine.serving.item import SingleItem
 
 __all__ = ["Single"]
 
@@ -50,84 +46,69 @@ class Single:
     """One answer in the making.
 
     Attributes:
-        decider: Says who is asked, and whose answer is handed out.
+        item: Says who is asked, and whose answer is handed out.
         members: The models by name.
         put_to: Makes a model ready to be asked; what it raises fails that call.
-        reference: Name of the reference: wherever it is asked, it answers.
-        task: The item's task.
-        books: Where its cost is entered.
         run: The run of the item, where core tells it.
     """
 
-    decider: Decider
-    members: dict[str, Member]
-    put_to: Callable[[Member], Bound]
-    reference: str
-    task: str
-    books: Books
+    item: SingleItem
+    members: dict[str, ChatMember]
+    put_to: Callable[[ChatMember], Bound]
     run: Run | None = None
-    _said: dict[str, AIMessage] = field(default_factory=dict)
     _chunks: list[AIMessageChunk] = field(default_factory=list)
-    _cost: float = 0.0
 
     # -- whole answers ---------------------------------------------------------
 
     def ask(self, messages: list[BaseMessage]) -> ChatResult:
         """Return the answer."""
-        with self._item(shown=False) as item:
-            while calls := self.decider.next_calls(item):
+        with self.item.admitted(shown=False):
+            while calls := self.item.next_calls():
                 first, *others = calls
                 with self._beside(others, messages):
                     self._call(first, messages)
-            return self._result(item)
+            return self._result()
 
     async def aask(self, messages: list[BaseMessage]) -> ChatResult:
         """Return the answer."""
-        with self._item(shown=False) as item:
-            while calls := self.decider.next_calls(item):
+        with self.item.admitted(shown=False):
+            while calls := self.item.next_calls():
                 async with self._abeside(calls, messages):
                     pass
-            return self._result(item)
+            return self._result()
 
-    def _result(self, item: int) -> ChatResult:
+    def _result(self) -> ChatResult:
         """Return the answer as the smart model's own."""
-        settled = self._settle(item)
-        message = self._said[settled.model]
-        who = {"model": settled.model, "task": self.task}
-        answer = marked(message, None, self._usage, **who, **self._told(settled))
+        message = self.item.settle()
+        answer = marked(message, None, self._usage, **self.item.told)
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     # -- answers that come piece by piece --------------------------------------
 
     def stream(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
         """Yield the answer piece by piece, as it comes."""
-        with self._item(shown=True) as item:
-            while calls := self.decider.next_calls(item):
-                live = self._live(item, calls)
+        with self.item.admitted(shown=True):
+            while calls := self.item.next_calls():
+                live = self.item.live(calls)
                 with self._beside([c for c in calls if c != live], messages):
                     if live is not None:
                         yield from self._pieces(live, messages)
-            yield from self._ending(item)
+            yield from self._ending()
 
     async def astream(
         self, messages: list[BaseMessage]
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """Yield the answer piece by piece, as it comes."""
-        with self._item(shown=True) as item:
-            while calls := self.decider.next_calls(item):
-                live = self._live(item, calls)
+        with self.item.admitted(shown=True):
+            while calls := self.item.next_calls():
+                live = self.item.live(calls)
                 async with self._abeside([c for c in calls if c != live], messages):
                     if live is not None:
                         async with aclosing(self._apieces(live, messages)) as pieces:
                             async for piece in pieces:
                                 yield piece
-            for piece in self._ending(item):
+            for piece in self._ending():
                 yield piece
-
-    def _live(self, item: int, calls: Sequence[Call]) -> Call | None:
-        """Return the call whose answer is handed out if it succeeds, if any is."""
-        wanted = {self.reference, self.decider.serving(item)}
-        return next((call for call in calls if call.tier in wanted), None)
 
     def _pieces(
         self, call: Call, messages: list[BaseMessage]
@@ -157,7 +138,7 @@ class Single:
         chunk = message if isinstance(message, AIMessageChunk) else _as_chunk(message)
         metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
         if not self._chunks:
-            metadata["smart"] = {"model": name, "task": self.task}
+            metadata["smart"] = {"model": name, "task": self.item.task}
         self._chunks.append(chunk)
         # The ending tells the usage of all calls: whoever counts looks once.
         update: dict[str, Any] = {"id": None, "chunk_position": None}
@@ -178,7 +159,7 @@ class Single:
             if told:
                 billed = self._outcome(call, add_ai_message_chunks(*told))
                 failure = Failure(error, billed.paid, billed.usage)
-            self._record(call, failure)
+            self.item.record(call, failure)
             if self._chunks or not isinstance(error, Exception):
                 raise
 
@@ -186,20 +167,22 @@ class Single:
         """Record a call that was shown to its end; one that failed is recorded."""
         if not self._chunks:
             return
-        outcome = self._outcome(call, add_ai_message_chunks(*self._chunks))
-        self._record(call, outcome)
-        if isinstance(outcome, Failure):
-            raise outcome.error
+        brought = self._outcome(call, add_ai_message_chunks(*self._chunks))
+        self.item.record(call, brought)
+        if isinstance(brought, Failure):
+            raise brought.error
 
-    def _ending(self, item: int) -> Iterator[ChatGenerationChunk]:
+    def _ending(self) -> Iterator[ChatGenerationChunk]:
         """Yield what was not shown yet, and a piece that says what it cost."""
-        settled = self._settle(item)
-        whole = self._said[settled.model]
+        whole = self.item.settle()
+        told = self.item.told
         if not self._chunks:
-            yield self._piece(settled.model, whole)
-        metadata: dict[str, Any] = {"smart": self._told(settled)}
+            yield self._piece(told["model"], whole)
+        shown_first = ("model", "task")
+        smart = {name: value for name, value in told.items() if name not in shown_first}
+        metadata: dict[str, Any] = {"smart": smart}
         if not whole.response_metadata.get("model_name"):
-            metadata["model_name"] = settled.model
+            metadata["model_name"] = told["model"]
         last = AIMessageChunk(
             content="" if isinstance(whole.content, str) else [],
             usage_metadata=self._usage,
@@ -217,11 +200,11 @@ class Single:
             config = member_config(self.run)
             message = quiet_context().run(bound.invoke, messages, config)
         except BaseException as error:
-            self._record(call, Failure(error))
+            self.item.record(call, Failure(error))
             if not isinstance(error, Exception):
                 raise
         else:
-            self._record(call, self._outcome(call, message))
+            self.item.record(call, self._outcome(call, message))
 
     async def _acall(self, call: Call, messages: list[BaseMessage]) -> None:
         """Make one call and record what it brings."""
@@ -229,11 +212,11 @@ class Single:
             bound = self.put_to(self.members[call.tier])
             message = await bound.ainvoke(messages, member_config(self.run))
         except BaseException as error:
-            self._record(call, Failure(error))
+            self.item.record(call, Failure(error))
             if not isinstance(error, Exception):
                 raise
         else:
-            self._record(call, self._outcome(call, message))
+            self.item.record(call, self._outcome(call, message))
 
     @contextmanager
     def _beside(
@@ -265,60 +248,17 @@ class Single:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # -- the books -------------------------------------------------------------
-
-    @contextmanager
-    def _item(self, *, shown: bool) -> Iterator[int]:
-        """Let an item in; see that it is closed whatever happens."""
-        item = self.decider.arrive(shown=shown)
-        try:
-            yield item
-        except BaseException:
-            with suppress(ProtocolError):  # it is closed already
-                self.decider.abandon(item)
-            raise
-
     def _outcome(self, call: Call, message: AIMessage) -> Outcome | Failure:
         """Return what a message brought, priced."""
-        return self.members[call.tier].outcome(message)
-
-    def _record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Enter a call in the books, and tell who decides."""
-        if isinstance(outcome, Outcome):
-            self._said[call.tier] = outcome.answer
-        self._cost += outcome.paid
-        usage = outcome.usage or Usage()
-        spend = Spend(
-            calls=1,
-            failures=isinstance(outcome, Failure),
-            cost=outcome.paid,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        self.books.enter({call.tier: spend})
-        self.decider.record(call, outcome)
-
-    def _settle(self, item: int) -> Settled:
-        """Return whose answer is handed out; raise if there is none."""
-        settled = self.decider.settle(item)
-        if settled.error is not None:
-            raise settled.error
-        return settled
+        return outcome(self.members[call.tier], message)
 
     @property
     def _usage(self) -> UsageMetadata | None:
         """What all models used together."""
         usage = None
-        for message in self._said.values():
+        for message in self.item.said.values():
             usage = add_usage(usage, message.usage_metadata)
         return usage
-
-    def _told(self, settled: Settled) -> dict[str, Any]:
-        """Return why that model answered, and what it cost."""
-        reference = settled.reference_cost
-        saved = 0.0 if reference is None else reference - self._cost
-        told = {"role": settled.role, "cost": self._cost, "saved": saved}
-        return {**told, "certificate": None}
 
 
 def _as_chunk(message: AIMessage) -> AIMessageChunk:

@@ -21,7 +21,7 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import override
 
 from langchain_smart.bound import Bound, unwrapped
-from langchain_smart.members import Member
+from langchain_smart.members import ChatMember
 from langchain_smart.tools import ToolsUnsupportedError
 from smart_engine.errors import SmartError, UnparseableAnswerError
 
@@ -57,7 +57,7 @@ class Schema:
         """Type of the objects."""
         return self._schema if isinstance(self._schema, type) else dict[str, Any]
 
-    def bound_to(self, member: Member) -> Bound:
+    def bound_to(self, member: ChatMember) -> Bound:
         """Return the member as it answers with such an object.
 
         Raises:
@@ -70,7 +70,7 @@ class Schema:
             self._bound[member.name] = member.model, bound
         return bound
 
-    def _bind(self, member: Member) -> Bound:
+    def _bind(self, member: ChatMember) -> Bound:
         """Take apart what the member's own `with_structured_output` returns."""
         try:
             chain = member.model.with_structured_output(self._schema, **self._options)

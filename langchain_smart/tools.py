@@ -12,7 +12,7 @@ from langchain_core.utils.function_calling import (
 )
 
 from langchain_smart.bound import Bound, unwrapped
-from langchain_smart.members import Member
+from langchain_smart.members import ChatMember
 from smart_engine.errors import SmartError
 
 __all__ = ["Tools", "ToolsUnsupportedError", "refuse_without_tools"]
@@ -47,7 +47,7 @@ class Tools(list[Any]):
         self._options = options
         self._bound: dict[str, tuple[object, Bound]] = {}
 
-    def bound_to(self, member: Member) -> Bound:
+    def bound_to(self, member: ChatMember) -> Bound:
         """Return the member with these tools.
 
         Raises:
@@ -82,7 +82,7 @@ class Tools(list[Any]):
     __hash__ = None  # as a list's
 
 
-def refuse_without_tools(members: Iterable[Member]) -> None:
+def refuse_without_tools(members: Iterable[ChatMember]) -> None:
     """Raise if a member cannot call tools.
 
     Raises:

@@ -17,6 +17,7 @@ from loopback import Fault, Said, serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
+from langchain_smart.members import outcome
 from smart_engine import InvalidInputError
 
 
@@ -310,10 +311,10 @@ def test_a_members_logprobs_are_its_confidence():
         sure = smart_at(server, {"logprobs": True})
         silent = smart_at(server)
         member = sure._members[1]
-        outcome = member.outcome(member.model.invoke("?"))
-        assert outcome.confidence == pytest.approx(math.exp(-0.2))
+        brought = outcome(member, member.model.invoke("?"))
+        assert brought.confidence == pytest.approx(math.exp(-0.2))
         member = silent._members[1]
-        assert member.outcome(member.model.invoke("?")).confidence is None
+        assert outcome(member, member.model.invoke("?")).confidence is None
         sure.batch(ITEMS)
         assert all(b.get("logprobs") is not False for b in server.bodies)
         before = len(server.bodies)
@@ -327,8 +328,8 @@ def test_a_stated_confidence_wins():
     smart = scripted()
     (member, _) = smart._members
     free = type(member)("big", member.model, Price.free())
-    assert free.outcome(message).confidence == 0.5
+    assert outcome(free, message).confidence == 0.5
     message.response_metadata.pop("confidence")
-    assert free.outcome(message).confidence == pytest.approx(0.3679, abs=1e-4)
+    assert outcome(free, message).confidence == pytest.approx(0.3679, abs=1e-4)
     message.response_metadata["logprobs"] = {"content": None}
-    assert free.outcome(message).confidence is None
+    assert outcome(free, message).confidence is None

@@ -1,27 +1,51 @@
-"""The books of a smart model: ledger and streams, for it and for all its copies."""
+"""The books of smart models: ledger and streams, for them and for all their copies."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self
 
-from langchain_smart.streams import Stream
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.report import Ledger, Report
+from smart_engine.serving.deciders import Stream
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
 
 
 class Books:
-    """A ledger behind a lock."""
+    """A ledger and streams that threads and tasks may use at once.
 
-    def __init__(self) -> None:
+    A deep copy of a smart model keeps these books; one that was pickled starts new
+    ones, for a stream's promise cannot be kept in two places.
+
+    Args:
+        lock: Makes a lock, such as `threading.Lock`; one guards the books and one each
+            stream.
+        models: Names of the models to keep books on.
+    """
+
+    def __init__(
+        self,
+        lock: Callable[[], AbstractContextManager[Any]],
+        models: Iterable[str] = (),
+    ) -> None:
         """Start with nothing spent."""
-        self._ledger = Ledger([])
+        self._new_lock = lock
+        self._ledger = Ledger(list(models))
         self._streams: dict[Hashable, Stream] = {}
         self._shadows: dict[Hashable, Stream] = {}
-        self._lock = threading.Lock()
+        self._lock = lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return these books: there is one of them."""
+        del memo
+        return self
+
+    def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str]]]:
+        """Return how to start new books."""
+        return Books, (self._new_lock, list(self.report().spend))
 
     def admit(self, models: Iterable[str]) -> None:
         """Keep books on these models, too."""
@@ -51,7 +75,7 @@ class Books:
         with self._lock:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
-                streams[key] = Stream(begin())
+                streams[key] = Stream(begin(), self._new_lock())
             return streams[key]
 
     def report(self) -> Report:

@@ -5,9 +5,9 @@ Either way whoever answers the item takes the same steps.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.stream.session import StreamSession
@@ -65,12 +65,14 @@ class Stream:
 
     Args:
         session: The session.
+        lock: Held around every step of it.
     """
 
-    def __init__(self, session: StreamSession) -> None:
+    def __init__(
+        self, session: StreamSession, lock: AbstractContextManager[Any]
+    ) -> None:
         """Nobody holds the lock."""
-        self._session = session
-        self._lock = threading.Lock()
+        self._session, self._lock = session, lock
 
     def arrive(self, *, shown: bool) -> int:
         """Let the next item in."""

@@ -1,0 +1,124 @@
+"""One single item between its arrival and its answer: what was asked, said and paid.
+
+The adapter makes the calls, with threads or with tasks; all else is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.certificate import Spend
+from smart_engine.errors import ProtocolError
+from smart_engine.pricing import Usage
+from smart_engine.serving.books import Books
+from smart_engine.serving.deciders import Decider
+
+__all__ = ["SingleItem"]
+
+
+class SingleItem:
+    """One answer in the making.
+
+    Args:
+        decider: Says who is asked, and whose answer is handed out.
+        books: Where each call is entered.
+        reference: Name of the reference: wherever it is asked, it answers.
+        task: The item's task.
+
+    Attributes:
+        task: The item's task.
+        said: Model → its answer, of those that gave one.
+
+    Example:
+        ```python
+        from contextlib import nullcontext
+
+        from smart_engine.serving.books import Books
+        from smart_engine.serving.deciders import NamedModel
+
+        books = Books(nullcontext, ["big"])
+        item = SingleItem(NamedModel("big", "named"), books, "big", "a task")
+        with item.admitted(shown=False):
+            while calls := item.next_calls():
+                for call in calls:
+                    item.record(call, Outcome("yes", cost=0.01))
+            assert item.settle() == "yes"
+        assert item.told["cost"] == 0.01
+        ```
+    """
+
+    def __init__(
+        self, decider: Decider, books: Books, reference: str, task: str
+    ) -> None:
+        """Nobody was asked yet."""
+        self._decider, self._books = decider, books
+        self._reference = reference
+        self.task = task
+        self.said: dict[str, Any] = {}
+        self._cost = 0.0
+        self._number = -1
+        self._told: dict[str, Any] = {}
+
+    @contextmanager
+    def admitted(self, *, shown: bool) -> Iterator[None]:
+        """Let the item in; see that it is closed whatever happens.
+
+        Args:
+            shown: Whether its answer will be shown while it is being written.
+        """
+        self._number = self._decider.arrive(shown=shown)
+        try:
+            yield
+        except BaseException:
+            with suppress(ProtocolError):  # it is closed already
+                self._decider.abandon(self._number)
+            raise
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now; none: the answer can be handed out."""
+        return self._decider.next_calls(self._number)
+
+    def live(self, calls: Sequence[Call]) -> Call | None:
+        """Return the call whose answer is handed out if it succeeds, if any is."""
+        wanted = {self._reference, self._decider.serving(self._number)}
+        return next((call for call in calls if call.tier in wanted), None)
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Enter a call in the books, and tell who decides."""
+        if isinstance(outcome, Outcome):
+            self.said[call.tier] = outcome.answer
+        self._cost += outcome.paid
+        usage = outcome.usage or Usage()
+        spend = Spend(
+            calls=1,
+            failures=isinstance(outcome, Failure),
+            cost=outcome.paid,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        self._books.enter({call.tier: spend})
+        self._decider.record(call, outcome)
+
+    def settle(self) -> Any:
+        """Hand out the answer; raise if there is none."""
+        settled = self._decider.settle(self._number)
+        if settled.error is not None:
+            raise settled.error
+        reference = settled.reference_cost
+        self._told = {
+            "model": settled.model,
+            "task": self.task,
+            "role": settled.role,
+            "cost": self._cost,
+            "saved": 0.0 if reference is None else reference - self._cost,
+            "certificate": None,
+        }
+        return self.said[settled.model]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the user is told of a settled item: who answered, why, at what cost."""
+        return dict(self._told)

@@ -1,0 +1,134 @@
+"""The models behind a smart model: which they are, and what their answers cost."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from smart_engine.calls import Failure, Outcome
+from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.pricing import Price, Usage
+
+__all__ = ["Member", "MissingUsageError", "Named", "find_members"]
+
+M = TypeVar("M")
+
+
+class MissingUsageError(SmartError):
+    """A model reported no usable token usage: what its answer cost is unknown."""
+
+
+class Named(NamedTuple):
+    """A model as an adapter read it from what the user gave.
+
+    Attributes:
+        name: What it is called in reports, certificates and prices.
+        model: The model itself.
+        official: The provider's name of it, under which a price may be listed, too.
+    """
+
+    name: str
+    model: Any
+    official: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Generic[M]):
+    """One model behind a smart model.
+
+    Attributes:
+        name: Its name in reports, certificates and `prices`.
+        model: The model itself, as its framework knows it.
+        price: What it charges.
+    """
+
+    name: str
+    model: M
+    price: Price
+
+    def outcome(
+        self,
+        answer: Any,
+        usage: Usage | None,
+        confidence: float | None = None,
+        *,
+        cached: bool = False,
+    ) -> Outcome | Failure:
+        """Return what an answer brought, priced by the usage its model reported.
+
+        Args:
+            answer: Whatever the model said.
+            usage: Tokens that the answer used; None if the model did not tell.
+            confidence: The model's own score of it, 0 to 1, where known.
+            cached: It came from a cache: it was paid and counted when it was made.
+        """
+        if usage is None and self.price == Price.free():
+            usage = Usage()
+        if usage is not None and min(usage.input_tokens, usage.output_tokens) >= 0:
+            cost, billed = self.price.cost(usage), Usage() if cached else usage
+            return Outcome(answer, cost, billed, confidence, cached=cached)
+        error = MissingUsageError(
+            f"{self.name} reported no usage that can be priced ({usage}), so its cost "
+            "is unknown: turn usage reporting on (ChatOpenAI: stream_usage=True), or "
+            "give it Price.free() if it costs nothing"
+        )
+        warnings.warn(str(error), stacklevel=3)
+        return Failure(error)
+
+
+def find_members(
+    reference: Any,
+    candidates: Sequence[Any],
+    prices: Mapping[str, Price],
+    read: Callable[[str, Any], Named],
+) -> tuple[Member[Any], ...]:
+    """Return the members, reference first, each with its price.
+
+    Args:
+        reference: A model, in any form that `read` knows.
+        candidates: The same, at least one.
+        prices: Model name → price.
+        read: Told the field and what was given for it, returns the model.
+
+    Raises:
+        InvalidInputError: If there is no candidate, a model is named twice, or a price
+            is missing.
+
+    Example:
+        ```python
+        prices = {"big": Price(10, 30), "small": Price.free()}
+        members = find_members("big", ["small"], prices, lambda _, it: Named(it, it))
+        assert [member.name for member in members] == ["big", "small"]
+        ```
+    """
+    listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
+    if not listed or not candidates:
+        shown = candidates if isinstance(candidates, str | Sequence) else ...
+        hint = "name at least one cheaper model, in a list"
+        raise InvalidInputError("candidates", shown, hint)
+    members = [_priced(read("reference", reference), prices)]
+    for candidate in candidates:
+        member = _priced(read("candidates", candidate), prices)
+        if member.name == members[0].name:
+            hint = "this is the reference; a candidate is another, cheaper model"
+            raise InvalidInputError("candidates", member.name, hint)
+        if any(member.name == other.name for other in members):
+            hint = "named twice; set name= on one of them if their settings differ"
+            raise InvalidInputError("candidates", member.name, hint)
+        members.append(member)
+    return tuple(members)
+
+
+def _priced(named: Named, prices: Mapping[str, Price]) -> Member[Any]:
+    """Return a model with its price."""
+    price = prices.get(named.name, prices.get(named.official or named.name))
+    if price is None:
+        hint = (
+            f"no price is known: add prices={{{named.name!r}: Price(input=…, "
+            "output=…)} in USD per million tokens, or Price.free() for a model that "
+            "costs nothing"
+        )
+        raise InvalidInputError("prices", named.name, hint)
+    return Member(named.name, named.model, price)
