@@ -11,12 +11,13 @@ from smart_engine.pricing import Usage
 
 __all__ = ["Call", "Failure", "Outcome", "Role", "Served", "check_outcome"]
 
-Role = Literal["profiled", "applied", "escalated", "reference"]
+Role = Literal["profiled", "applied", "escalated", "reference", "uncertified"]
 """Why a model answered an item.
 
 `profiled`: the reference was paid in order to learn; `applied`: the chosen model
 answered; `escalated`: a candidate was asked, but failed or was not trusted here, so the
-reference answered; `reference`: in a stream, no candidate was asked at all.
+reference answered; `reference`: in a stream, no candidate was asked at all;
+`uncertified`: the guarantee does not cover this answer, for the budget ended first.
 """
 
 

@@ -115,13 +115,16 @@ class Certificate(_Record):
         served: Model → items answered by it.
         escalated: Items passed to the reference because candidates failed, disagreed
             or gave an answer that was too risky.
-        unanswered: Items for which the reference itself failed.
+        unanswered: Items for which the reference itself failed, or that the budget
+            left without any answer.
+        uncertified: Items that the guarantee does not cover, for the budget ended
+            first: answered by what had been bought, or not at all.
         spend: Model → what it was asked and what it cost.
         reference_only_cost: What the reference alone would have cost, in USD,
             estimated by its mean cost on the items it was paid for; None if it was
             never paid.
         valid: Whether the stated confidence is kept at the worst case. It is not
-            with the paper's repeated looks.
+            with the paper's repeated looks, nor where the budget ended first.
     """
 
     format: Literal[2] = 2
@@ -143,6 +146,7 @@ class Certificate(_Record):
     served: dict[str, int]
     escalated: int
     unanswered: int
+    uncertified: int = 0
     spend: dict[str, Spend]
     reference_only_cost: float | None
     valid: bool
@@ -174,6 +178,11 @@ class Certificate(_Record):
         )
         if self.valid:
             return f"With probability at least {self.confidence:.4g}, {promise}."
+        if self.uncertified:
+            return (
+                f"Nothing is claimed: the budget ended before {self.uncertified} of "
+                f"{self.items} items could be certified."
+            )
         return (
             f"Aimed at {self.confidence:.4g} but not kept at the worst case "
             f"(looks='{self.looks}'): {promise}."

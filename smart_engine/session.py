@@ -8,7 +8,7 @@ outcome. A session is not thread-safe: record from one thread, or hold a lock.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,8 @@ class BatchSession:
         self._escalations: list[int] = []
         self._errors: dict[tuple[int, int], BaseException] = {}
         self._certificate: Certificate | None = None
+        self._uncovered = np.zeros(n_items, bool)
+        self._stopped: BaseException | None = None
 
     # -- driving ---------------------------------------------------------------
 
@@ -110,6 +112,10 @@ class BatchSession:
         An empty list means: nothing to start before more outcomes are recorded, or,
         if `done`, nothing at all.
         """
+        return self._due()
+
+    def _due(self) -> list[Call]:
+        """Return the calls that may start now."""
         while self._decision is None and not self._in_flight:
             try:
                 wave = next(self._deciding)
@@ -154,6 +160,50 @@ class BatchSession:
         elif error is not None and self._decision is not None:
             self._escalations.append(item)
         self._in_flight -= 1
+
+    def stop(
+        self, unmade: Iterable[Call], why: BaseException, *, strict: bool = False
+    ) -> None:
+        """End the session here: nothing more is asked, and nothing more certified.
+
+        Items that the reference answered keep its answer, and those a certified model
+        had answered keep theirs. The rest is not covered by the guarantee: such an item
+        is handed out with the last answer that a candidate gave, marked `uncertified`,
+        or with the error if there is none.
+
+        Args:
+            unmade: All calls that `next_calls` returned and whose outcomes are not
+                recorded; they must not be made any more.
+            why: The error of items that stay without an answer.
+            strict: Hand out no answer that the guarantee does not cover.
+
+        Raises:
+            ProtocolError: If other calls are in flight, or the session is done.
+        """
+        unmade = list(unmade)
+        if self.done or self._in_flight != len(unmade):
+            hint = "record the calls that were made, and name all that were not"
+            raise ProtocolError(f"{self._in_flight} calls are in flight: {hint}")
+        for item, name in unmade:
+            self._batch.status[self._index[name]][item] = UNASKED
+        self._in_flight = 0
+        self._escalations.clear()
+        self._deciding.close()
+        route = np.full(self._batch.n_items, -1, np.int16)
+        answered = [np.frombuffer(s, np.uint8) == ANSWERED for s in self._batch.status]
+        if self._decision is not None:
+            for tier in self._batch.candidates:
+                route[(self._decision.route == tier) & answered[tier]] = tier
+        covered = (route >= 0) | (
+            np.frombuffer(self._batch.status[REFERENCE], np.uint8) >= ANSWERED
+        )
+        if not strict:
+            for tier in self._batch.candidates:
+                route[~covered & answered[tier]] = tier
+        self._uncovered = ~covered
+        decision = self._decision or Decision(route)
+        self._decision = decision._replace(route=route)
+        self._stopped = why
 
     @property
     def done(self) -> bool:
@@ -241,7 +291,7 @@ class BatchSession:
             calls.extend([Call(item, name) for item in fresh])
             failed = np.flatnonzero(mine & (status[tier] == FAILED)).tolist()
             self._escalations.extend(failed)
-        return calls or self.next_calls()
+        return calls or self._due()
 
     def _mark(self, tier: int, items: Iterator[int] | list[int]) -> None:
         """Note that these calls are in flight."""
@@ -299,8 +349,13 @@ class BatchSession:
         if asked == UNASKED:
             tier = int(self._require_done("answers").route[item])
             name = self._names[tier]
-            return Served(item, name, "applied", batch.answers[tier][item], cost)
-        role: Role = "applied"
+            role: Role = "uncertified" if self._uncovered[item] else "applied"
+            if tier < 0:
+                return Served(
+                    item, self._names[REFERENCE], role, None, cost, self._stopped
+                )
+            return Served(item, name, role, batch.answers[tier][item], cost)
+        role = "applied"
         if self._profiled[item]:
             role = "profiled"
         elif self._escalated(item):
@@ -330,7 +385,7 @@ class BatchSession:
         profiled = np.frombuffer(self._profiled, np.uint8).astype(bool)
         by_reference = asked != UNASKED
         tiers = np.where(by_reference, REFERENCE, decision.route)
-        counts = np.bincount(tiers, minlength=len(self._names)).tolist()
+        counts = np.bincount(tiers[tiers >= 0], minlength=len(self._names)).tolist()
         paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         asked_others = np.zeros(batch.n_items, bool)
@@ -358,8 +413,10 @@ class BatchSession:
             profiled=int(profiled.sum()),
             served=dict(zip(self._names, counts, strict=True)),
             escalated=int(escalated.sum()),
-            unanswered=int((asked == FAILED).sum()),
+            unanswered=int((asked == FAILED).sum() + (tiers < 0).sum()),
+            uncertified=int(self._uncovered.sum()),
             spend=spend,
             reference_only_cost=None if mean is None else mean * batch.n_items,
-            valid=decision.level is None or find_looks(self._looks).keeps_level,
+            valid=self._stopped is None
+            and (decision.level is None or find_looks(self._looks).keeps_level),
         )

@@ -9,6 +9,7 @@ from typing import Any, Self
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.report import Ledger, Report
 from smart_engine.serving.deciders import Stream
+from smart_engine.serving.purse import Purse
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
@@ -36,6 +37,7 @@ class Books:
         self._ledger = Ledger(list(models))
         self._streams: dict[Hashable, Stream] = {}
         self._shadows: dict[Hashable, Stream] = {}
+        self._purses: dict[Hashable, Purse] = {}
         self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -77,6 +79,18 @@ class Books:
             if key not in streams:
                 streams[key] = Stream(begin(), self._new_lock())
             return streams[key]
+
+    def purse(self, key: Hashable, limit: float) -> Purse:
+        """Return the budget of a key; one is begun if there is none yet.
+
+        Args:
+            key: What the budget is for.
+            limit: The budget in USD.
+        """
+        with self._lock:
+            if key not in self._purses:
+                self._purses[key] = Purse(limit, self._new_lock())
+            return self._purses[key]
 
     def report(self) -> Report:
         """Return the totals so far."""

@@ -5,20 +5,27 @@ Every session and every decider of an adapter is begun here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
 from smart_engine.serving.books import Books
+from smart_engine.serving.capped import CappedDecider, CappedSession, Most
 from smart_engine.serving.deciders import Decider, NamedModel, Shadow
+from smart_engine.serving.purse import Purse, check_budget
 from smart_engine.session import BatchSession
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
 
 __all__ = ["Terms"]
 
-_MODES = ("serve", "shadow")
+Lock = Callable[[], AbstractContextManager[Any]]
+
+_MODES = ("serve", "shadow", "strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,10 @@ class Terms:
         rule: When two answers mean the same, as the user said it.
         strategy: How batches are served; see `BatchSession`.
         looks: For the paper's strategies.
-        mode: `"serve"`; or `"shadow"`: everybody is asked, the reference answers.
+        mode: `"serve"`; `"shadow"`: everybody is asked, the reference answers; or
+            `"strict"`: where the budget ends, items that the guarantee does not cover
+            are errors, not answers marked `uncertified`.
+        budget_usd: Most that a batch, and the stream of a task, may cost.
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
 
@@ -49,6 +59,7 @@ class Terms:
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
+    budget_usd: float | None = None
     seed: int = 0
     max_concurrency: int = 32
 
@@ -59,12 +70,23 @@ class Terms:
             InvalidInputError: It names the field.
         """
         if self.mode not in _MODES:
-            raise InvalidInputError("mode", self.mode, "choose 'serve' or 'shadow'")
+            raise InvalidInputError(
+                "mode", self.mode, f"choose one of {', '.join(_MODES)}"
+            )
+        check_budget(self.budget_usd)
+        if self.mode == "strict" and self.budget_usd is None:
+            hint = "set budget_usd: strict says what happens where the budget ends"
+            raise InvalidInputError("mode", self.mode, hint)
         check_whole("max_concurrency", self.max_concurrency, 1)
         self.session(0, self.rule, None)
 
     def session(
-        self, n_items: int, rule: Equivalence, task: str | None
+        self,
+        n_items: int,
+        rule: Equivalence,
+        task: str | None,
+        most: Most | None = None,
+        lock: Lock = nullcontext,
     ) -> BatchSession:
         """Return a fresh session over that many items.
 
@@ -72,21 +94,30 @@ class Terms:
             n_items: Number of items.
             rule: How answers to this request are compared.
             task: Name of the task.
+            most: The most a call can cost, in USD; needed where there is a budget.
+            lock: Makes a lock, if the purse is used by several threads.
         """
-        return BatchSession(
-            n_items,
-            self._tiers,
-            self.guarantee,
-            task=task,
-            strategy=self.strategy,
-            looks=self.looks,
-            seed=self.seed,
-            equivalence=rule,
-            max_in_flight=self.max_concurrency,
-        )
+        how: dict[str, Any] = {
+            "task": task,
+            "strategy": self.strategy,
+            "looks": self.looks,
+            "seed": self.seed,
+            "equivalence": rule,
+            "max_in_flight": self.max_concurrency,
+        }
+        if self.budget_usd is None or most is None:
+            return BatchSession(n_items, self._tiers, self.guarantee, **how)
+        purse, strict = Purse(self.budget_usd, lock()), self.mode == "strict"
+        how |= {"purse": purse, "most": most, "strict": strict}
+        return CappedSession(n_items, self._tiers, self.guarantee, **how)
 
     def decider(
-        self, books: Books, rule: Equivalence, task: str, model: str | None = None
+        self,
+        books: Books,
+        rule: Equivalence,
+        task: str,
+        model: str | None = None,
+        most: Most | None = None,
     ) -> Decider:
         """Return who decides on one item; the only place that does.
 
@@ -95,17 +126,34 @@ class Terms:
             rule: How answers to this request are compared.
             task: Name of the task.
             model: The model that must answer, if the caller named one.
+            most: The most a call can cost, in USD; needed where there is a budget.
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
         """
+        key = (task, self.guarantee, self.seed, self.models, rule.name, id(self.rule))
+        decider, fallback = self._uncapped(books, rule, task, model, key)
+        if self.budget_usd is None or most is None:
+            return decider
+        purse = books.purse((key, self.budget_usd), self.budget_usd)
+        return CappedDecider(decider, purse, most, fallback)
+
+    def _uncapped(
+        self,
+        books: Books,
+        rule: Equivalence,
+        task: str,
+        model: str | None,
+        key: Hashable,
+    ) -> tuple[Decider, str | None]:
+        """Return who decides, and whose answer may be handed out beyond a budget."""
         if model is not None:
             if model not in self.models:
                 hint = f"name one of the members: {', '.join(self.models)}"
                 raise InvalidInputError("model", model, hint)
-            return NamedModel(model, "named")
+            return NamedModel(model, "named"), None
         if self.strategy == "reference":
-            return NamedModel(self.models[0], "reference")
+            return NamedModel(self.models[0], "reference"), None
 
         def begin() -> StreamSession:
             return StreamSession(
@@ -116,10 +164,11 @@ class Terms:
                 task=task,
             )
 
-        key = (task, self.guarantee, self.seed, self.models, rule.name, id(self.rule))
         shadow = self.mode == "shadow"
         stream = books.stream(key, begin, shadow=shadow)
-        return Shadow(stream, self.models) if shadow else stream
+        if shadow:
+            return Shadow(stream, self.models), None
+        return stream, None if self.mode == "strict" else self.models[1]
 
     @property
     def _tiers(self) -> list[Tier]:

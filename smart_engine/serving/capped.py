@@ -1,0 +1,152 @@
+"""Sessions and deciders that keep to a budget.
+
+Where the next call does not fit into what is left, nothing is asked any more. What had
+been bought is handed out, marked `uncertified`, or, if the user is strict, is an error:
+the guarantee covers neither.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.serving.deciders import Decider, Settled
+from smart_engine.serving.purse import Purse
+from smart_engine.session import BatchSession
+
+__all__ = ["CappedDecider", "CappedSession", "Most"]
+
+Most = Callable[[Call], float]
+"""The most a call can cost, in USD."""
+
+
+class CappedSession(BatchSession):
+    """A batch session that keeps to a budget.
+
+    Calls that do not fit wait for those in flight to give back what they did not cost.
+    If nothing is in flight and the next call still does not fit, the session ends.
+
+    Args:
+        *args: As for `BatchSession`.
+        purse: The budget.
+        most: The most a call can cost.
+        strict: Whether items that the guarantee does not cover are errors.
+        **kwargs: As for `BatchSession`.
+    """
+
+    def __init__(
+        self, *args: Any, purse: Purse, most: Most, strict: bool, **kwargs: Any
+    ) -> None:
+        """Nothing is reserved yet."""
+        super().__init__(*args, **kwargs)
+        self._purse, self._most, self._strict = purse, most, strict
+        self._waiting: deque[Call] = deque()
+        self._reserved: dict[Call, float] = {}
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now and fit into the budget."""
+        self._waiting.extend(super().next_calls())
+        ready = []
+        while self._waiting:
+            call = self._waiting[0]
+            most = self._most(call)
+            if not self._purse.reserve(most):
+                break
+            self._reserved[call] = most
+            ready.append(self._waiting.popleft())
+        if self._waiting and not self._reserved:
+            self.stop(self._waiting, self._purse.exceeded(), strict=self._strict)
+            self._waiting.clear()
+        return ready
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought, and what it cost."""
+        super().record(call, outcome)
+        self._purse.settle(self._reserved.pop(call), outcome.paid)
+
+
+class CappedDecider:
+    """Decides on one item as another does, as far as the budget allows.
+
+    Args:
+        inner: Who decides.
+        purse: The budget.
+        most: The most a call can cost.
+        fallback: Model whose answer may be handed out where the budget forbids what
+            was decided, marked `uncertified`; None if that is an error.
+    """
+
+    def __init__(
+        self, inner: Decider, purse: Purse, most: Most, fallback: str | None
+    ) -> None:
+        """Nothing is reserved yet."""
+        self._inner, self._purse, self._most = inner, purse, most
+        self._fallback = fallback
+        self._reserved: dict[Call, float] = {}
+        self._said: dict[str, Outcome | Failure] = {}
+        self._ended = False
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        return self._inner.arrive(shown=shown)
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        return self._fallback if self._ended else self._inner.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now.
+
+        Raises:
+            BudgetExceededError: If they do not fit, and nothing else may be done.
+        """
+        if self._ended:
+            return []
+        calls = self._inner.next_calls(item)
+        if all(self._reserve(call) for call in calls):
+            return calls
+        for call in calls:
+            self._purse.settle(self._reserved.pop(call, 0.0), 0.0)
+        error = self._purse.exceeded()
+        self._inner.abandon(item)
+        self._ended = True
+        if self._fallback is None:
+            raise error
+        if self._fallback in self._said:
+            return []
+        instead = Call(item, self._fallback)
+        if not self._reserve(instead):
+            raise error
+        return [instead]
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what a call brought, and what it cost."""
+        self._said[call.tier] = outcome
+        self._purse.settle(self._reserved.pop(call), outcome.paid)
+        if not self._ended:
+            self._inner.record(call, outcome)
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        if not self._ended or self._fallback is None:
+            return self._inner.settle(item)
+        said = self._said[self._fallback]
+        error = said.error if isinstance(said, Failure) else None
+        return Settled(self._fallback, "uncertified", error, None)
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        for call in list(self._reserved):
+            self._purse.settle(self._reserved.pop(call), 0.0)
+        if not self._ended:
+            self._inner.abandon(item)
+
+    def _reserve(self, call: Call) -> bool:
+        """Set aside the most a call can cost."""
+        most = self._most(call)
+        if self._purse.reserve(most):
+            self._reserved[call] = most
+            return True
+        return False

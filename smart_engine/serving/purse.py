@@ -1,0 +1,90 @@
+"""A budget that holds: no call starts whose worst case does not fit into what is left.
+
+A call reserves the most it can cost before it starts, and gives back what it did not
+cost when it ends. So calls in flight are counted, and what is spent never exceeds the
+limit as long as no call costs more than it reserved.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from typing import Any
+
+from smart_engine.errors import InvalidInputError, SmartError
+
+__all__ = ["BudgetExceededError", "Purse", "check_budget"]
+
+
+class BudgetExceededError(SmartError):
+    """A call was not made, for it might have cost more than is left of the budget."""
+
+    def __init__(self, budget: float, left: float) -> None:
+        """Say what is left, and the way out."""
+        super().__init__(
+            f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
+            "left that no call in flight may need; raise budget_usd, or lower "
+            "max_tokens so that a call can cost less"
+        )
+
+
+class Purse:
+    """Money that calls may spend.
+
+    Args:
+        limit: The budget in USD.
+        lock: Held while the purse is open; calls may start and end at once.
+
+    Example:
+        ```python
+        from contextlib import nullcontext
+
+        purse = Purse(1.0, nullcontext())
+        assert purse.reserve(0.75)
+        assert not purse.reserve(0.75)  # the first may still cost that much
+        purse.settle(reserved=0.75, paid=0.2)
+        assert purse.reserve(0.75)
+        ```
+    """
+
+    def __init__(self, limit: float, lock: AbstractContextManager[Any]) -> None:
+        """Spend nothing yet."""
+        self.limit = limit
+        self._lock = lock
+        self._spent = self._reserved = 0.0
+
+    @property
+    def left(self) -> float:
+        """USD neither spent nor reserved."""
+        return self.limit - self._spent - self._reserved
+
+    def reserve(self, most: float) -> bool:
+        """Set aside the most a call can cost; False if that does not fit."""
+        with self._lock:
+            # Sums of floats may miss the limit by a rounding error.
+            if self._spent + self._reserved + most > self.limit * (1 + 1e-12):
+                return False
+            self._reserved += most
+            return True
+
+    def settle(self, reserved: float, paid: float) -> None:
+        """Book what a call cost; the rest of what it reserved is free again."""
+        with self._lock:
+            self._reserved -= reserved
+            self._spent += paid
+
+    def exceeded(self) -> BudgetExceededError:
+        """Return the error that says so."""
+        return BudgetExceededError(self.limit, max(0.0, self.left))
+
+
+def check_budget(budget: float | None) -> None:
+    """Raise unless a budget is a number of USD above zero, or none is set.
+
+    Raises:
+        InvalidInputError: It names the field.
+    """
+    number = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if budget is not None and not (number and math.isfinite(budget) and budget > 0):
+        hint = "give the most that may be spent in USD, or leave it out for no limit"
+        raise InvalidInputError("budget_usd", budget, hint)
