@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
@@ -15,10 +15,12 @@ from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
 
 from langchain_smart.batch import BatchJob, llm_result, to_prompt
+from langchain_smart.bounds import most
 from langchain_smart.driver import adrive, drive
 from langchain_smart.requests import Request
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint, named_task
+from smart_engine.calls import Call
 from smart_engine.errors import check_whole
 
 __all__ = ["SmartBatches"]
@@ -98,6 +100,8 @@ class SmartBatches(SmartSettings):
             raise
         self._books.enter_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
+            if run is None:  # nobody was asked: the budget had ended
+                continue
             if isinstance(output, BaseException):
                 run.on_llm_error(output)
             elif run.handlers:
@@ -125,6 +129,8 @@ class SmartBatches(SmartSettings):
             raise
         self._books.enter_batch(job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
+            if run is None:  # nobody was asked: the budget had ended
+                continue
             if isinstance(output, BaseException):
                 await run.on_llm_error(output)
             elif run.handlers:
@@ -207,8 +213,9 @@ class SmartBatches(SmartSettings):
             asked = [prompts[place] for place in places]
             task = named or fingerprint((p.messages for p in asked), request)
             rule = request.reading(terms.rule)
+            bound = self._bound(asked, request)
             job = BatchJob(
-                session=terms.session(len(places), rule, task),
+                session=terms.session(len(places), rule, task, bound),
                 members=members,
                 places=places,
                 prompts=asked,
@@ -221,6 +228,17 @@ class SmartBatches(SmartSettings):
             )
             jobs.append(job)
         return results, jobs
+
+    def _bound(
+        self, prompts: Sequence[ChatPromptValue], request: Request
+    ) -> Callable[[Call], float]:
+        """Return how to find the most that a call for one of these items can cost."""
+        members = {member.name: member for member in self._members}
+
+        def bound(call: Call) -> float:
+            return most(members[call.tier], prompts[call.item].messages, request)
+
+        return bound
 
     def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what callbacks are told of every item's run."""

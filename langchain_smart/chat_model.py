@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from langchain_smart.batches import SmartBatches
+from langchain_smart.bounds import most
 from langchain_smart.configured import ConfiguredFields
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
@@ -32,6 +33,7 @@ from langchain_smart.singles import Single
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
+from smart_engine.calls import Call
 from smart_engine.serving.item import SingleItem
 
 __all__ = ["SmartChatModel"]
@@ -68,9 +70,14 @@ class SmartChatModel(SmartBatches):
         confidence: Probability with which that holds.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
-        mode: `"serve"`; or `"shadow"`: every model is asked about every item, the
+        mode: `"serve"`; `"shadow"`: every model is asked about every item, the
             reference answers, and `report().shadows` says what streams would have
-            served and saved.
+            served and saved; `"strict"`: see `budget_usd`.
+        budget_usd: The most that a batch, and a task's stream, may cost; calls in
+            flight are counted with the most they can cost, so answers must be limited
+            by `max_tokens`. Where it ends, what had been bought is handed out, marked
+            `uncertified`; items without an answer, and with `mode="strict"` all items
+            that the guarantee does not cover, raise `BudgetExceededError`.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
@@ -289,9 +296,13 @@ class SmartChatModel(SmartBatches):
         task = request.task or self.task or fingerprint([messages], request)
         terms = self._terms
         rule = request.reading(terms.rule)
-        decider = terms.decider(self._books, rule, task, request.model)
-        item = SingleItem(decider, self._books, terms.models[0], task)
         members = {member.name: member for member in self._members}
+
+        def bound(call: Call) -> float:
+            return most(members[call.tier], messages, request)
+
+        decider = terms.decider(self._books, rule, task, request.model, bound)
+        item = SingleItem(decider, self._books, terms.models[0], task)
         return Single(item, members, request.put_to, run)
 
 

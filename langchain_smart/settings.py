@@ -15,6 +15,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
+from langchain_smart.bounds import most_output
 from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.members import ChatMember, read_model, shared_profile
 from langchain_smart.requests import SCHEMA, Request
@@ -52,6 +53,7 @@ class SmartSettings(ClearErrorsChatModel):
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
+    budget_usd: float | None = None
     equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
         default_factory=Normalized
     )
@@ -81,6 +83,9 @@ class SmartSettings(ClearErrorsChatModel):
         self.__dict__.update(reference=reference, candidates=candidates)
         self.equivalence = as_equivalence(self.equivalence)
         self._terms.check()
+        if self.budget_usd is not None:
+            for member in self._members:
+                most_output(member, self.max_tokens)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._terms.models)
 
@@ -110,6 +115,7 @@ class SmartSettings(ClearErrorsChatModel):
             strategy=self.strategy,
             looks=self.looks,
             mode=self.mode,
+            budget_usd=self.budget_usd,
             seed=self.seed,
             max_concurrency=self.max_concurrency,
         )
