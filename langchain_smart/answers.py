@@ -1,4 +1,4 @@
-"""How an equivalence reads a message: what it says, does, or was asked to fill in."""
+"""How a message is read: what it says, does, or was asked to fill in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["MessageReading"]
+__all__ = ["MessageReading", "read_answer", "write_answer"]
 
 _OF_TEXTS = Exact | Label | Normalized | Number
 """Rules that read texts; an object is compared as JSON where one of them is set."""
@@ -94,3 +94,13 @@ class MessageReading:
             return bool(left[1] == right[1])
         rule = self._of_objects if kind == "object" else self.inner
         return rule.same(left[1], right[1])
+
+
+def write_answer(answer: AIMessage) -> str:
+    """Return a message as text, for a store."""
+    return answer.model_dump_json(serialize_as_any=True, warnings=False)
+
+
+def read_answer(text: str) -> AIMessage:
+    """Return the message in such a text."""
+    return AIMessage.model_validate_json(text)

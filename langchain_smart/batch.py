@@ -24,7 +24,7 @@ from langchain_smart.members import ChatMember, outcome
 from langchain_smart.runs import Run, member_config
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
-from smart_engine.session import BatchSession
+from smart_engine.serving.resumed import AnySession, ResumedSession
 
 __all__ = ["BatchJob", "llm_result", "marked", "to_prompt"]
 
@@ -48,7 +48,7 @@ class BatchJob:
         manager: Callback manager of the last run begun.
     """
 
-    session: BatchSession
+    session: AnySession
     members: dict[str, tuple[ChatMember, Bound]]
     places: Sequence[int]
     prompts: Sequence[ChatPromptValue]
@@ -77,6 +77,12 @@ class BatchJob:
             "run_id": config.get("run_id"),
             "batch_size": 1,
         }
+
+    @property
+    def restored(self) -> float:
+        """USD of what was spent that was paid in earlier runs."""
+        session = self.session
+        return session.restored if isinstance(session, ResumedSession) else 0.0
 
     # -- calls -----------------------------------------------------------------
 

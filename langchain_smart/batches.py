@@ -8,12 +8,13 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from typing_extensions import override
 
+from langchain_smart.answers import read_answer, write_answer
 from langchain_smart.batch import BatchJob, llm_result, to_prompt
 from langchain_smart.bounds import most
 from langchain_smart.driver import adrive, drive
@@ -22,6 +23,8 @@ from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint, named_task
 from smart_engine.calls import Call
 from smart_engine.errors import check_whole
+from smart_engine.serving.resumed import AnySession, ResumedSession
+from smart_engine.stores import Store
 
 __all__ = ["SmartBatches"]
 
@@ -94,11 +97,11 @@ class SmartBatches(SmartSettings):
             drive(job.session, begin, job.ask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend)
+            self._books.enter(job.session.spend, job.restored)
             for run in filter(None, job.runs):
                 run.on_llm_error(error)
             raise
-        self._books.enter_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is None:  # nobody was asked: the budget had ended
                 continue
@@ -123,11 +126,11 @@ class SmartBatches(SmartSettings):
             await adrive(job.session, begin, job.aask, self._limit(job))
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend)
+            self._books.enter(job.session.spend, job.restored)
             for run in filter(None, job.runs):
                 await run.on_llm_error(error)
             raise
-        self._books.enter_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is None:  # nobody was asked: the budget had ended
                 continue
@@ -214,8 +217,14 @@ class SmartBatches(SmartSettings):
             task = named or fingerprint((p.messages for p in asked), request)
             rule = request.reading(terms.rule)
             bound = self._bound(asked, request)
+            fresh = terms.session(len(places), rule, task, bound)
+            session: AnySession = fresh
+            if isinstance(self.store, Store):
+                job_key = terms.job(rule, task, self._asked(asked, request))
+                shelf = self.store.shelf(job_key, write_answer, read_answer)
+                session = ResumedSession(fresh, shelf)
             job = BatchJob(
-                session=terms.session(len(places), rule, task, bound),
+                session=session,
                 members=members,
                 places=places,
                 prompts=asked,
@@ -239,6 +248,16 @@ class SmartBatches(SmartSettings):
             return most(members[call.tier], prompts[call.item].messages, request)
 
         return bound
+
+    def _asked(
+        self, prompts: Sequence[ChatPromptValue], request: Request
+    ) -> Iterator[str]:
+        """Yield what is asked of whom, as texts."""
+        for member in self._members:
+            yield repr((member.name, member.model._identifying_params))  # noqa: SLF001
+        yield repr((request.arguments, request.tools, request.schema))
+        for prompt in prompts:
+            yield repr([_identity(message) for message in prompt.messages])
 
     def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what callbacks are told of every item's run."""
@@ -272,6 +291,12 @@ class SmartBatches(SmartSettings):
         """Return how many calls may be in flight."""
         wanted = [config.get("max_concurrency") for config in job.configs]
         return next((limit for limit in wanted if limit), None) or self.max_concurrency
+
+
+def _identity(message: BaseMessage) -> tuple[Any, ...]:
+    """Return what tells a message from others."""
+    calls = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
+    return message.type, message.content, message.name, *calls
 
 
 def _deliver(results: list[Any], return_exceptions: bool) -> list[AIMessage]:

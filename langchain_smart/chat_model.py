@@ -95,6 +95,9 @@ class SmartChatModel(SmartBatches):
         max_retries: How often a member's call that failed is made again, beside the
             member's own retries, where waiting may help.
         streaming: Whether `invoke` streams, too.
+        store: A file or a database (`Store`) in which a batch's answers outlive the
+            process: the same batch, begun again after whatever ended it, buys nothing
+            twice and ends as it would have. What was asked is not stored.
         books: The books of another smart model, to keep them together.
 
     Raises:

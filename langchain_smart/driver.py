@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.session import BatchSession
+from smart_engine.serving.resumed import AnySession
 
 __all__ = ["adrive", "drive"]
 
@@ -26,7 +26,7 @@ _AHEAD = 2
 
 
 def drive(
-    session: BatchSession,
+    session: AnySession,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     max_concurrency: int,
@@ -86,7 +86,7 @@ def _drain(todo: SimpleQueue[Call | None]) -> None:
 
 
 async def adrive(
-    session: BatchSession,
+    session: AnySession,
     begin: Callable[[int], Awaitable[None]],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
     max_concurrency: int,

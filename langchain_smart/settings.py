@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from os import PathLike
 from typing import Annotated, Any
 
 from langchain_core.language_models import LangSmithParams, ModelProfile
@@ -34,6 +35,7 @@ from smart_engine.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.members import find_members
 from smart_engine.serving.terms import Terms
+from smart_engine.stores import Store
 
 __all__ = ["SmartSettings"]
 
@@ -67,6 +69,9 @@ class SmartSettings(ClearErrorsChatModel):
     stop: list[str] | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None
     streaming: bool = False
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True
+    )
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -86,6 +91,8 @@ class SmartSettings(ClearErrorsChatModel):
         if self.budget_usd is not None:
             for member in self._members:
                 most_output(member, self.max_tokens)
+        if self.store is not None and not isinstance(self.store, Store):
+            self.store = Store(self.store)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._terms.models)
 

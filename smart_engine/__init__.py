@@ -22,16 +22,19 @@ if TYPE_CHECKING:
         Number,
     )
     from smart_engine.errors import (
+        BudgetExceededError,
         InvalidInputError,
         MissingExtraError,
         ProtocolError,
         SmartError,
+        StoreError,
         UnparseableAnswerError,
     )
     from smart_engine.guarantee import Guarantee
     from smart_engine.pricing import Price, Usage
     from smart_engine.report import Ledger, Report
     from smart_engine.session import BatchSession
+    from smart_engine.stores import Store
     from smart_engine.stream.session import StreamSession
     from smart_engine.stream.state import StreamState
     from smart_engine.tiers import Tier
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AuditTest": "certificate",
     "BatchSession": "session",
+    "BudgetExceededError": "errors",
     "Call": "calls",
     "Certificate": "certificate",
     "Equivalence": "equivalence",
@@ -63,6 +67,8 @@ _HOME = {
     "Served": "calls",
     "SmartError": "errors",
     "Spend": "certificate",
+    "Store": "stores",
+    "StoreError": "errors",
     "StreamSession": "stream.session",
     "StreamState": "stream.state",
     "Tier": "tiers",
@@ -76,6 +82,7 @@ _HOME = {
 __all__ = [
     "AuditTest",
     "BatchSession",
+    "BudgetExceededError",
     "Call",
     "Certificate",
     "Equivalence",
@@ -98,6 +105,8 @@ __all__ = [
     "Served",
     "SmartError",
     "Spend",
+    "Store",
+    "StoreError",
     "StreamSession",
     "StreamState",
     "Tier",

@@ -22,6 +22,8 @@ class Report(BaseModel):
         streams: One per stream of single items: where it stands.
         shadows: One per stream that was only tried beside the reference: where it would
             stand. What was really spent on it is in `spend`.
+        restored: USD of what batches spent that was paid in earlier runs, for answers
+            taken from a store.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +33,7 @@ class Report(BaseModel):
     certificates: tuple[Certificate, ...]
     streams: tuple[StreamState, ...] = ()
     shadows: tuple[StreamState, ...] = ()
+    restored: float = 0.0
 
     @property
     def cost(self) -> float:
@@ -58,6 +61,8 @@ class Report(BaseModel):
         lines.append(
             f"{total} in {len(self.certificates)} batches and {items:,} single items"
         )
+        if self.restored:
+            lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
         lines += [
             f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
             f"saved (estimated) on {shadow.answered:,} items"
@@ -85,6 +90,7 @@ class Ledger:
         self._spend: dict[str, Spend] = {}
         self._served: dict[str, int] = {}
         self._certificates: list[Certificate] = []
+        self._restored = 0.0
         self.admit(models)
 
     def admit(self, models: Iterable[str]) -> None:
@@ -93,14 +99,20 @@ class Ledger:
             self._spend.setdefault(name, Spend())
             self._served.setdefault(name, 0)
 
-    def add(self, spend: Mapping[str, Spend]) -> None:
-        """Add what was spent outside a finished batch, by model."""
+    def add(self, spend: Mapping[str, Spend], restored: float = 0.0) -> None:
+        """Add what was spent outside a finished batch, by model.
+
+        Args:
+            spend: Model → what was spent.
+            restored: USD of it that was paid in earlier runs.
+        """
+        self._restored += restored
         for name, part in spend.items():
             self._spend[name] += part
 
-    def add_batch(self, certificate: Certificate) -> None:
-        """Add a finished batch."""
-        self.add(certificate.spend)
+    def add_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
+        """Add a finished batch, and what of it was paid in earlier runs, in USD."""
+        self.add(certificate.spend, restored)
         for name, count in certificate.served.items():
             self._served[name] += count
         self._certificates.append(certificate)
@@ -126,4 +138,5 @@ class Ledger:
             certificates=tuple(self._certificates),
             streams=streams,
             shadows=tuple(shadows),
+            restored=self._restored,
         )

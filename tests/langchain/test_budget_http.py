@@ -9,8 +9,7 @@ from langchain_openai import ChatOpenAI
 from loopback import serve
 
 from langchain_smart import Price, SmartChatModel
-from smart_engine.errors import InvalidInputError
-from smart_engine.serving.purse import BudgetExceededError
+from smart_engine.errors import BudgetExceededError, InvalidInputError
 
 PRICES = {"big": Price(100, 300), "small": Price(1, 3)}
 ITEMS = [f"mail number {n}" for n in range(120)]
