@@ -1,1 +1,58 @@
-"""The LlamaIndex adapter's room. It is empty so far: use `smart_engine` meanwhile."""
+"""A LlamaIndex LLM that answers as its reference would, for less.
+
+Names load when they are first used; they need the extra `llama-index`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from smart_engine import (
+    Certificate,
+    Exact,
+    Guarantee,
+    Json,
+    Label,
+    Normalized,
+    Number,
+    Price,
+    Report,
+)
+
+if TYPE_CHECKING:
+    from llama_index_smart.llm import SmartLLM
+
+_HOME = {"SmartLLM": "llm"}
+
+__all__ = [
+    "Certificate",
+    "Exact",
+    "Guarantee",
+    "Json",
+    "Label",
+    "Normalized",
+    "Number",
+    "Price",
+    "Report",
+    "SmartLLM",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the file it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'llama_index_smart' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"llama_index_smart.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        from smart_engine.errors import MissingExtraError
+
+        if (error.name or "").split(".")[0] != "llama_index":
+            raise
+        raise MissingExtraError("llama-index", f"llama_index_smart.{name}") from error
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,183 @@
+"""What a smart LLM is: its members, what it promises, what it tells of itself."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.llms import LLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from pydantic import Field, PrivateAttr, SkipValidation
+from typing_extensions import override
+
+from llama_index_smart.asks import Ask
+from llama_index_smart.members import LLMMember, read_model, shared_metadata
+from llama_index_smart.readings import ResponseReading
+from llama_index_smart.tasks import fingerprint, task_of_prompt
+from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.pricing import Price
+from smart_engine.report import Report
+from smart_engine.serving.books import Books
+from smart_engine.serving.item import SingleItem
+from smart_engine.serving.members import find_members
+from smart_engine.serving.terms import Terms
+from smart_engine.session import BatchSession
+
+__all__ = ["SmartSettings"]
+
+
+class SmartSettings(FunctionCallingLLM):
+    """The fields of a smart LLM, checked before anything is spent.
+
+    See `SmartLLM` for what they mean.
+    """
+
+    reference: Annotated[LLM, SkipValidation] = Field(exclude=True, repr=False)
+    candidates: Annotated[Sequence[LLM], SkipValidation] = Field(
+        exclude=True, repr=False
+    )
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+    strategy: str = "audit"
+    looks: str = "corrected"
+    mode: str = "serve"
+    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
+        default_factory=Normalized, exclude=True, repr=False
+    )
+    prices: dict[str, Price] = Field(default_factory=dict)
+    seed: int = 0
+    max_concurrency: int = 32
+    task: str | None = None
+    books: Annotated[Books | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+
+    _members: tuple[LLMMember, ...] = PrivateAttr()
+    _by_name: dict[str, LLMMember] = PrivateAttr()
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check everything before anything is spent."""
+        super().model_post_init(context)
+        self._members = find_members(
+            self.reference, self.candidates, self.prices, read_model
+        )
+        self._by_name = {member.name: member for member in self._members}
+        self.equivalence = as_equivalence(self.equivalence)
+        self._terms.check()
+        self.books = self.books or Books(threading.Lock)
+        self.books.admit(self._by_name)
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far, with all certificates."""
+        return self._books.report()
+
+    @property
+    def _books(self) -> Books:
+        """The books, which are there once the model is made."""
+        if self.books is None:
+            raise InvalidInputError("books", None, "leave it out to start new ones")
+        return self.books
+
+    @property
+    def _terms(self) -> Terms:
+        """What was told, as the engine knows it; fields may have been set since."""
+        return Terms(
+            models=tuple(self._by_name),
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=as_equivalence(self.equivalence),
+            strategy=self.strategy,
+            looks=self.looks,
+            mode=self.mode,
+            seed=self.seed,
+            max_concurrency=self.max_concurrency,
+        )
+
+    def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
+        """Return the task of some items, which is one."""
+        named = next((ask.task for ask in asks if ask.task is not None), None)
+        return named or self.task or task_of_prompt() or fingerprint(asks)
+
+    def _item(self, ask: Ask[Any], task: str) -> SingleItem:
+        """Return one item of a task, and who decides on it."""
+        terms = self._terms
+        rule = ResponseReading(terms.rule, calls_tools=bool(ask.tools))
+        decider = terms.decider(self._books, rule, task, ask.model)
+        return SingleItem(decider, self._books, terms.models[0], task)
+
+    def _session(self, asks: Sequence[Ask[Any]], task: str) -> BatchSession:
+        """Return a fresh session over some items."""
+        terms = self._terms
+        rule = ResponseReading(terms.rule, calls_tools=any(ask.tools for ask in asks))
+        return terms.session(len(asks), rule, task)
+
+    # -- what LlamaIndex asks of an LLM ----------------------------------------
+
+    @classmethod
+    @override
+    def class_name(cls) -> str:
+        return "SmartLLM"
+
+    @property
+    @override
+    def metadata(self) -> LLMMetadata:
+        return shared_metadata(self._members)
+
+    @override
+    def to_payload(self) -> dict[str, Any]:
+        return {**super().to_payload(), "members": list(self._by_name)}
+
+    @override
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the settings: no member, hence no secret; see `from_dict`."""
+        data = super().to_dict(**kwargs)
+        data["prices"] = {
+            name: {"input": price.input, "output": price.output}
+            for name, price in self.prices.items()
+        }
+        rule = as_equivalence(self.equivalence).name
+        return {**data, "members": list(self._by_name), "equivalence": rule}
+
+    @classmethod
+    @override
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Return a smart LLM of these settings.
+
+        Args:
+            data: What `to_dict` returned.
+            **kwargs: `reference` and `candidates`, which are not among the settings, as
+                they hold secrets; and `equivalence`, if it was not `Normalized()`.
+
+        Raises:
+            InvalidInputError: If one of them is missing.
+        """
+        data = dict(data)
+        members, rule = data.pop("members", None), data.pop("equivalence", None)
+        for name in ("reference", "candidates"):
+            if name not in kwargs:
+                hint = f"a stored SmartLLM holds no models; give them again ({members})"
+                raise InvalidInputError(
+                    name, None, f"{hint}: from_dict(data, {name}=…)"
+                )
+        if rule != Normalized().name and "equivalence" not in kwargs:
+            hint = "it is not stored; give it again: from_dict(data, equivalence=…)"
+            raise InvalidInputError("equivalence", rule, hint)
+        return super().from_dict(data, **kwargs)
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled; nothing may be left out without a word."""
+        for name in ("reference", "candidates", "equivalence"):
+            try:
+                pickle.dumps(getattr(self, name))
+            except Exception as error:
+                hint = f"it cannot be pickled ({error}), and without it nothing holds"
+                raise InvalidInputError(
+                    name, type(getattr(self, name)), hint
+                ) from error
+        return super().__getstate__()
