@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -92,8 +93,16 @@ def _confidence(response: Response) -> float | None:
 
     Unlike their product it does not sink with the answer's length.
     """
-    logs = [token[0].logprob for token in response.logprobs or () if token]
+    logs = []
+    with suppress(AttributeError, IndexError, TypeError):  # OpenAI's own form
+        logs = [token.logprob for token in _raw(response).choices[0].logprobs.content]
+    logs = logs or [token[0].logprob for token in response.logprobs or () if token]
     return math.exp(min(0.0, sum(logs) / len(logs))) if logs else None
+
+
+def _raw(response: Response) -> Any:
+    """Return what the provider sent."""
+    return response.raw
 
 
 def shared_metadata(members: Sequence[LLMMember]) -> LLMMetadata:

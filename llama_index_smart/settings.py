@@ -5,12 +5,18 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from pydantic import Field, PrivateAttr, SkipValidation
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    ValidationError,
+)
 from typing_extensions import override
 
 from llama_index_smart.asks import Ask
@@ -23,6 +29,7 @@ from smart_engine.guarantee import Guarantee
 from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.serving.books import Books
+from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
 from smart_engine.serving.terms import Terms
@@ -57,8 +64,19 @@ class SmartSettings(FunctionCallingLLM):
         default=None, exclude=True, repr=False
     )
 
+    model_config = ConfigDict(extra="forbid")  # a misspelt guarantee must not pass
+
     _members: tuple[LLMMember, ...] = PrivateAttr()
     _by_name: dict[str, LLMMember] = PrivateAttr()
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __init__(self, **kwargs: Any) -> None:
+            """Take the fields by name; raise `InvalidInputError` and nothing else."""
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                raise plain_error(error, type(self)) from None
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -181,3 +199,8 @@ class SmartSettings(FunctionCallingLLM):
                     name, type(getattr(self, name)), hint
                 ) from error
         return super().__getstate__()
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return a copy with the same members, which hold connections, and books."""
+        return self.model_copy(update={"prices": dict(self.prices)})
