@@ -21,9 +21,10 @@ from smart_engine import (
 )
 
 if TYPE_CHECKING:
+    from llama_index_smart.from_langchain import LangChainLLM
     from llama_index_smart.llm import SmartLLM
 
-_HOME = {"SmartLLM": "llm"}
+_HOME = {"LangChainLLM": "from_langchain", "SmartLLM": "llm"}
 
 __all__ = [
     "Certificate",
@@ -31,6 +32,7 @@ __all__ = [
     "Guarantee",
     "Json",
     "Label",
+    "LangChainLLM",
     "Normalized",
     "Number",
     "Price",
@@ -48,9 +50,11 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         from smart_engine.errors import MissingExtraError
 
-        if (error.name or "").split(".")[0] != "llama_index":
+        missing = (error.name or "").split(".")[0]
+        extras = {"llama_index": "llama-index", "langchain_core": "langchain"}
+        if missing not in extras:
             raise
-        raise MissingExtraError("llama-index", f"llama_index_smart.{name}") from error
+        raise MissingExtraError(extras[missing], f"llama_index_smart.{name}") from error
 
 
 def __dir__() -> list[str]:

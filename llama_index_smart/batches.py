@@ -20,7 +20,7 @@ from llama_index_smart.singles import marked
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.session import BatchSession
+from smart_engine.serving.resumed import AnySession, ResumedSession
 
 __all__ = ["SmartBatches"]
 
@@ -111,7 +111,7 @@ class SmartBatches(SmartSettings):
             drive(session, ask, self._limit(limit))
             results = self._results(session, task)
         except BaseException:
-            self._books.enter(session.spend)
+            self._books.enter(session.spend, _restored(session))
             raise
         return self._deliver(session, asks, results, return_exceptions)
 
@@ -131,7 +131,7 @@ class SmartBatches(SmartSettings):
             await adrive(session, ask, self._limit(limit))
             results = self._results(session, task)
         except BaseException:
-            self._books.enter(session.spend)
+            self._books.enter(session.spend, _restored(session))
             raise
         return self._deliver(session, asks, results, return_exceptions)
 
@@ -151,7 +151,7 @@ class SmartBatches(SmartSettings):
         check_whole("max_concurrency", limit, 1)
         return limit
 
-    def _results(self, session: BatchSession, task: str) -> list[Any]:
+    def _results(self, session: AnySession, task: str) -> list[Any]:
         """Return per item its answer, or why there is none."""
         certificate = session.certificate
         told = {"task": task, "certificate": certificate.id}
@@ -161,13 +161,13 @@ class SmartBatches(SmartSettings):
 
     def _deliver(
         self,
-        session: BatchSession,
+        session: AnySession,
         asks: Sequence[Ask[Any]],
         results: list[Any],
         return_exceptions: bool,
     ) -> list[Any]:
         """Enter the batch, tell callbacks, and hand out the results."""
-        self._books.enter_batch(session.certificate)
+        self._books.enter_batch(session.certificate, _restored(session))
         payload = self.to_payload()
         for ask, result in zip(asks, results, strict=True):
             if self.callback_manager.handlers and not isinstance(result, BaseException):
@@ -184,8 +184,13 @@ class SmartBatches(SmartSettings):
         return results
 
 
+def _restored(session: AnySession) -> float:
+    """Return USD of what was spent that was paid in earlier runs."""
+    return session.restored if isinstance(session, ResumedSession) else 0.0
+
+
 def _result(
-    session: BatchSession,
+    session: AnySession,
     served: Served,
     certificate: Certificate,
     told: dict[str, Any],

@@ -24,7 +24,7 @@ from typing_extensions import override
 from llama_index_smart.asks import TOOLS, Ask
 from llama_index_smart.batches import SmartBatches
 from llama_index_smart.events import told_of
-from llama_index_smart.readings import tool_calls
+from llama_index_smart.readings import selected_tools
 from llama_index_smart.singles import Single
 from llama_index_smart.tasks import asking_with
 
@@ -55,7 +55,8 @@ class SmartLLM(SmartBatches):
     names the member that must answer.
 
     Args:
-        reference: The LLM whose answers define "right".
+        reference: The LLM whose answers define "right": LlamaIndex's, or a LangChain
+            chat model.
         candidates: Cheaper LLMs that may stand in for it.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
@@ -63,13 +64,22 @@ class SmartLLM(SmartBatches):
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
         mode: `"serve"`; or `"shadow"`: every model is asked about every item, the
             reference answers, and `report().shadows` says what streams would have
-            served and saved.
+            served and saved; `"strict"`: see `budget_usd`.
+        budget_usd: The most that a batch, and a task's stream, may cost; calls in
+            flight are counted with the most they can cost, so each member's answers
+            must be limited by `max_tokens`. Where it ends, what had been bought is
+            handed out, marked `uncertified`; items without an answer, and with
+            `mode="strict"` all items that the guarantee does not cover, raise
+            `BudgetExceededError`.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
         task: Name of the task, if all that is asked is one task.
+        store: A file or a database (`Store`) in which a batch's answers outlive the
+            process: the same batch, begun again after whatever ended it, buys nothing
+            twice and ends as it would have. What was asked is not stored.
         books: The books of another smart model, to keep them together.
 
     Raises:
@@ -224,10 +234,7 @@ class SmartLLM(SmartBatches):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        called = tool_calls(response)
-        if not called and error_on_no_tool_call:
-            raise ValueError("expected at least one tool call, but got none")
-        return called
+        return selected_tools(response, required=error_on_no_tool_call)
 
     # -- prompts: each template is a task --------------------------------------
 

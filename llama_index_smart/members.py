@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -46,13 +47,20 @@ def read_model(field: str, given: Any) -> Named:
 
     Args:
         field: Where it was given.
-        given: A LlamaIndex LLM.
+        given: A LlamaIndex LLM, or a LangChain chat model.
 
     Raises:
-        InvalidInputError: If it is none.
+        InvalidInputError: If it is neither.
     """
+    if "langchain_core" in sys.modules:
+        from langchain_core.language_models.chat_models import BaseChatModel
+
+        if isinstance(given, BaseChatModel):
+            from llama_index_smart.from_langchain import LangChainLLM
+
+            given = LangChainLLM(model=given)
     if not isinstance(given, LLM):
-        hint = "give a LlamaIndex LLM, such as OpenAI(model=…)"
+        hint = "give a LlamaIndex LLM, such as OpenAI(model=…), or a LangChain model"
         raise InvalidInputError(field, type(given).__name__, hint)
     silent = given.model_copy(update={"callback_manager": CallbackManager([])})
     name = given.metadata.model_name

@@ -8,12 +8,13 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.utils import parse_partial_json
 
 from llama_index_smart.members import Response
 from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["ResponseReading", "text_of", "tool_calls"]
+__all__ = ["ResponseReading", "selected_tools", "text_of", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,17 @@ def text_of(response: Response) -> str:
     return str(getattr(response, "text", "") or "")
 
 
-def tool_calls(response: Response) -> list[ToolSelection]:
+def tool_calls(response: Response, *, partial: bool = False) -> list[ToolSelection]:
     """Return the tools that a response calls, whichever integration wrote it.
+
+    Args:
+        response: The response.
+        partial: It may still be written: arguments are read as far as they go.
 
     Raises:
         UnparseableAnswerError: If a call's arguments are no JSON object.
     """
+    read = _so_far if partial else _arguments
     message = getattr(response, "message", None)
     if message is None:
         return []
@@ -93,7 +99,7 @@ def tool_calls(response: Response) -> list[ToolSelection]:
                 found.append((call.id, function.name, function.arguments))
     return [
         ToolSelection(
-            tool_id=called or "", tool_name=name, tool_kwargs=_arguments(name, given)
+            tool_id=called or "", tool_name=name, tool_kwargs=read(name, given)
         )
         for called, name, given in found
     ]
@@ -109,3 +115,26 @@ def _arguments(name: str, given: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UnparseableAnswerError(f"the arguments of {name} are no object")
     return value
+
+
+def _so_far(name: str, given: Any) -> dict[str, Any]:
+    """Return what there is of a call's arguments yet."""
+    del name
+    if not isinstance(given, str):
+        return dict(given)
+    try:
+        return parse_partial_json(given)
+    except (ValueError, TypeError):
+        return {}
+
+
+def selected_tools(response: Response, *, required: bool) -> list[ToolSelection]:
+    """Return the tools to call, as `get_tool_calls_from_response` is to.
+
+    Raises:
+        ValueError: If there are none, and one is required.
+    """
+    called = tool_calls(response, partial=True)
+    if required and not called:
+        raise ValueError("expected at least one tool call, but got none")
+    return called

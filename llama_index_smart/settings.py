@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from llama_index.core.base.llms.types import LLMMetadata
-from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import (
     ConfigDict,
@@ -20,9 +20,12 @@ from pydantic import (
 from typing_extensions import override
 
 from llama_index_smart.asks import Ask
+from llama_index_smart.bounds import most, most_output
 from llama_index_smart.members import LLMMember, read_model, shared_metadata
 from llama_index_smart.readings import ResponseReading
+from llama_index_smart.stored import read_response, write_response
 from llama_index_smart.tasks import fingerprint, task_of_prompt
+from smart_engine.calls import Call
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
@@ -32,8 +35,9 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
+from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.terms import Terms
-from smart_engine.session import BatchSession
+from smart_engine.stores import Store
 
 __all__ = ["SmartSettings"]
 
@@ -44,8 +48,8 @@ class SmartSettings(FunctionCallingLLM):
     See `SmartLLM` for what they mean.
     """
 
-    reference: Annotated[LLM, SkipValidation] = Field(exclude=True, repr=False)
-    candidates: Annotated[Sequence[LLM], SkipValidation] = Field(
+    reference: Annotated[Any, SkipValidation] = Field(exclude=True, repr=False)
+    candidates: Annotated[Sequence[Any], SkipValidation] = Field(
         exclude=True, repr=False
     )
     max_disagreement: float = 0.05
@@ -53,6 +57,7 @@ class SmartSettings(FunctionCallingLLM):
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
+    budget_usd: float | None = None
     equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
         default_factory=Normalized, exclude=True, repr=False
     )
@@ -60,6 +65,9 @@ class SmartSettings(FunctionCallingLLM):
     seed: int = 0
     max_concurrency: int = 32
     task: str | None = None
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -88,6 +96,11 @@ class SmartSettings(FunctionCallingLLM):
         self._by_name = {member.name: member for member in self._members}
         self.equivalence = as_equivalence(self.equivalence)
         self._terms.check()
+        if self.budget_usd is not None:
+            for member in self._members:
+                most_output(member)
+        if self.store is not None and not isinstance(self.store, Store):
+            self.store = Store(self.store)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._by_name)
 
@@ -112,6 +125,7 @@ class SmartSettings(FunctionCallingLLM):
             strategy=self.strategy,
             looks=self.looks,
             mode=self.mode,
+            budget_usd=self.budget_usd,
             seed=self.seed,
             max_concurrency=self.max_concurrency,
         )
@@ -125,14 +139,38 @@ class SmartSettings(FunctionCallingLLM):
         """Return one item of a task, and who decides on it."""
         terms = self._terms
         rule = ResponseReading(terms.rule, calls_tools=bool(ask.tools))
-        decider = terms.decider(self._books, rule, task, ask.model)
+
+        def bound(call: Call) -> float:
+            return most(self._by_name[call.tier], ask)
+
+        decider = terms.decider(self._books, rule, task, ask.model, bound)
         return SingleItem(decider, self._books, terms.models[0], task)
 
-    def _session(self, asks: Sequence[Ask[Any]], task: str) -> BatchSession:
-        """Return a fresh session over some items."""
+    def _session(self, asks: Sequence[Ask[Any]], task: str) -> AnySession:
+        """Return a session over some items, which may go on where one was cut off."""
         terms = self._terms
         rule = ResponseReading(terms.rule, calls_tools=any(ask.tools for ask in asks))
-        return terms.session(len(asks), rule, task)
+
+        def bound(call: Call) -> float:
+            return most(self._by_name[call.tier], asks[call.item])
+
+        session = terms.session(len(asks), rule, task, bound)
+        if not isinstance(self.store, Store):
+            return session
+        job = terms.job(rule, task, self._asked(asks))
+        shelf = self.store.shelf(job, write_response, read_response)
+        return ResumedSession(session, shelf)
+
+    def _asked(self, asks: Sequence[Ask[Any]]) -> Iterator[str]:
+        """Yield what is asked of whom, as texts."""
+        for member in self._members:
+            yield repr((member.name, member.model.class_name(), member.model.metadata))
+            told = ("temperature", "max_tokens", "additional_kwargs")
+            yield repr([getattr(member.model, name, None) for name in told])
+        for ask in asks:
+            tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
+            messages = [message.model_dump_json() for message in ask.messages or ()]
+            yield repr((messages, ask.prompt, tools, ask.arguments))
 
     # -- what LlamaIndex asks of an LLM ----------------------------------------
 

@@ -1,4 +1,6 @@
-"""Every verb of a LlamaIndex LLM: of the smart one and, as a control, a plain one."""
+"""Every verb of a LlamaIndex LLM: of the smart one, of one over a LangChain model, of
+both mixed and, as a control, of a plain one.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,20 @@ import json
 from collections import Counter
 
 import pytest
-from llama_index.core.llms import ChatMessage
+from langchain_openai import ChatOpenAI
+from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, start
 from pydantic import BaseModel
 
-from llama_index_smart import Price, SmartLLM
+from llama_index_smart import LangChainLLM, Price, SmartLLM
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+FREE = {"big": Price.free(), "MockLLM": Price.free()}
 RAN: Counter[str] = Counter()
-CASES = 2 * 40
+CASES = 4 * 40
 
 
 class Weather(BaseModel):
@@ -57,12 +61,26 @@ def plain(server, name="big", **settings) -> OpenAILike:
     )
 
 
-@pytest.fixture(params=["plain", "smart"])
+def chain(server, name="big") -> ChatOpenAI:
+    return ChatOpenAI(
+        model=name,
+        base_url=server.url,
+        api_key="none",
+        max_retries=1,
+        profile={"max_input_tokens": 3900, "tool_calling": True},
+    )
+
+
+@pytest.fixture(params=["plain", "smart", "langchain", "mixed"])
 def llm(request, server):
     RAN[request.node.name] += 1
     if request.param == "plain":
         return plain(server)
-    small = plain(server, "small")
+    if request.param == "langchain":
+        return LangChainLLM(model=chain(server))
+    small = (
+        plain(server, "small") if request.param == "smart" else chain(server, "small")
+    )
     return SmartLLM(reference=plain(server), candidates=[small], prices=PRICES)
 
 
@@ -288,6 +306,9 @@ def test_a_system_prompt_is_put_before_a_prompt(llm, server):
 
 
 def test_a_rate_limiter_is_asked(llm):
+    if isinstance(llm, LangChainLLM):
+        llm = SmartLLM(reference=llm, candidates=[MockLLM()], prices=FREE)
+
     class Gate:
         acquired = 0
 

@@ -20,7 +20,7 @@ from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, Fault, Said, serve
 
 from llama_index_smart import Label, Normalized, Price, SmartLLM
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import BudgetExceededError, InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SECRET = "sk-hush"  # noqa: S105
@@ -293,6 +293,62 @@ def test_a_batch_with_tools_compares_calls():
         assert called.count({"city": "Oslo"}) >= 59
     (certificate,) = smart.report().certificates
     assert certificate.equivalence.startswith("same tool calls")
+
+
+# -- budgets and stores ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["serve", "strict"])
+def test_a_budget_holds(mode):
+    with serve(label) as server:
+        members = {
+            "reference": plain(server, max_tokens=8),
+            "candidates": [plain(server, "small", max_tokens=8)],
+        }
+        told = {"budget_usd": 0.01, "mode": mode, "max_disagreement": 0.01}
+        smart = smart_at(server, **members, **told)
+        results = smart.complete_batch(ITEMS, return_exceptions=True)
+        assert 0.005 < smart.report().cost <= 0.01
+        assert any(isinstance(r, BudgetExceededError) for r in results)
+        with pytest.raises(BudgetExceededError):  # noqa: PT012
+            for _ in range(500):
+                smart.complete("mail 1", smart_model="big")
+        assert_ledger_is_the_bill(smart, server)
+        with pytest.raises(InvalidInputError, match="set max_tokens"):
+            smart_at(server, budget_usd=1)
+
+
+@pytest.mark.parametrize("verb", ["chat", "complete", "tools"])
+def test_a_batch_is_resumed_from_its_store(verb, tmp_path):
+    def pick(n: int) -> int:
+        """Pick a number."""
+        return n
+
+    def script(model, text, attempt):
+        if text.body.get("tools"):
+            return Calls([("pick", {"n": int(text.split()[-1]) % 3})])
+        return label(model, text, attempt)
+
+    def batch(smart):
+        if verb == "complete":
+            return [r.text for r in smart.complete_batch(ITEMS)]
+        tools = {"smart_tools": [FunctionTool.from_defaults(pick)]}
+        told = tools if verb == "tools" else {}
+        answers = smart.chat_batch([user(item) for item in ITEMS], **told)
+        if verb == "chat":
+            return [answer.message.content for answer in answers]
+        return [smart.get_tool_calls_from_response(a)[0].tool_kwargs for a in answers]
+
+    with serve(script) as server:
+        store = tmp_path / "answers.db"
+        first, second = (smart_at(server, store=store) for _ in range(2))
+        answers = batch(first)
+        bought = sum(server.requests.values())
+        assert batch(second) == answers
+        assert sum(server.requests.values()) == bought
+        assert first.report().certificates == second.report().certificates
+        assert second.report().restored == pytest.approx(first.report().cost)
+        assert b"mail 7" not in store.read_bytes()
 
 
 # -- tasks ---------------------------------------------------------------------
