@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from smart_engine import (
     Certificate,
+    Date,
     Exact,
     Guarantee,
+    Items,
     Json,
     Label,
     Normalized,
     Number,
     Price,
     Report,
+    Similar,
 )
 
 if TYPE_CHECKING:
@@ -28,8 +31,10 @@ _HOME = {"RecordedChatModel": "recorded", "SmartChatModel": "chat_model"}
 
 __all__ = [
     "Certificate",
+    "Date",
     "Exact",
     "Guarantee",
+    "Items",
     "Json",
     "Label",
     "Normalized",
@@ -37,6 +42,7 @@ __all__ = [
     "Price",
     "RecordedChatModel",
     "Report",
+    "Similar",
     "SmartChatModel",
 ]
 
