@@ -25,12 +25,18 @@ from smart_engine import (
 
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
+    from langchain_smart.judge import ChatJudge
     from langchain_smart.recorded import RecordedChatModel
 
-_HOME = {"RecordedChatModel": "recorded", "SmartChatModel": "chat_model"}
+_HOME = {
+    "ChatJudge": "judge",
+    "RecordedChatModel": "recorded",
+    "SmartChatModel": "chat_model",
+}
 
 __all__ = [
     "Certificate",
+    "ChatJudge",
     "Date",
     "Exact",
     "Guarantee",

@@ -116,7 +116,7 @@ class Certificate(_Record):
         escalated: Items passed to the reference because candidates failed, disagreed
             or gave an answer that was too risky.
         unanswered: Items for which the reference itself failed.
-        spend: Model → what it was asked and what it cost.
+        spend: Model → what it was asked and what it cost; judges as `judge: …`.
         reference_only_cost: What the reference alone would have cost, in USD,
             estimated by its mean cost on the items it was paid for; None if it was
             never paid.

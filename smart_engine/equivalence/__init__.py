@@ -13,6 +13,7 @@ from smart_engine.equivalence._base import (
 from smart_engine.equivalence.combined import Both, Either
 from smart_engine.equivalence.dates import Date
 from smart_engine.equivalence.items import Items
+from smart_engine.equivalence.judge import Judge
 from smart_engine.equivalence.numbers import Number
 from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.similar import Similar
@@ -27,6 +28,7 @@ __all__ = [
     "Exact",
     "Items",
     "Json",
+    "Judge",
     "Judged",
     "Label",
     "Normalized",

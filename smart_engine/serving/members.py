@@ -12,7 +12,7 @@ from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
 from smart_engine.price_list import UnlistedError, listed_price
 from smart_engine.pricing import Price, Usage
 
-__all__ = ["Member", "MissingUsageError", "Named", "find_members"]
+__all__ = ["Member", "MissingUsageError", "Named", "find_member", "find_members"]
 
 M = TypeVar("M")
 
@@ -115,9 +115,9 @@ def find_members(
         shown = candidates if isinstance(candidates, str | Sequence) else ...
         hint = "name at least one cheaper model, in a list"
         raise InvalidInputError("candidates", shown, hint)
-    members = [_priced(read("reference", reference), prices)]
+    members = [find_member(read("reference", reference), prices)]
     for candidate in candidates:
-        member = _priced(read("candidates", candidate), prices)
+        member = find_member(read("candidates", candidate), prices)
         if member.name == members[0].name:
             hint = "this is the reference; a candidate is another, cheaper model"
             raise InvalidInputError("candidates", member.name, hint)
@@ -128,8 +128,19 @@ def find_members(
     return tuple(members)
 
 
-def _priced(named: Named, prices: Mapping[str, Price]) -> Member[Any]:
-    """Return a model with its price."""
+def find_member(
+    named: Named, prices: Mapping[str, Price], way_out: str | None = None
+) -> Member[Any]:
+    """Return a model with its price.
+
+    Args:
+        named: The model.
+        prices: Model name → price; the list is asked about a model that is missing.
+        way_out: What to write where no price is known.
+
+    Raises:
+        InvalidInputError: If no price is known.
+    """
     price = prices.get(named.name, prices.get(named.official or named.name))
     problem = "no price is known"
     if price is None and named.official and named.provider:
@@ -138,10 +149,10 @@ def _priced(named: Named, prices: Mapping[str, Price]) -> Member[Any]:
         except (UnlistedError, MissingExtraError) as error:
             problem = f"{problem}, and {error}"
     if price is None:
+        price_it = way_out or f"prices={{{named.name!r}: Price(input=…, output=…)}}"
         hint = (
-            f"{problem}: add prices={{{named.name!r}: Price(input=…, "
-            "output=…)} in USD per million tokens, or Price.free() for a model that "
-            "costs nothing"
+            f"{problem}: add {price_it} in USD per million tokens, or Price.free() for "
+            "a model that costs nothing"
         )
         raise InvalidInputError("prices", named.name, hint)
     return Member(named.name, named.model, price)
