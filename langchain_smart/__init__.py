@@ -10,26 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 from smart_engine import (
     Certificate,
+    Date,
     Exact,
     Guarantee,
+    Items,
     Json,
     Label,
     Normalized,
     Number,
     Price,
     Report,
+    Similar,
 )
 
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
+    from langchain_smart.judge import ChatJudge
     from langchain_smart.recorded import RecordedChatModel
 
-_HOME = {"RecordedChatModel": "recorded", "SmartChatModel": "chat_model"}
+_HOME = {
+    "ChatJudge": "judge",
+    "RecordedChatModel": "recorded",
+    "SmartChatModel": "chat_model",
+}
 
 __all__ = [
     "Certificate",
+    "ChatJudge",
+    "Date",
     "Exact",
     "Guarantee",
+    "Items",
     "Json",
     "Label",
     "Normalized",
@@ -37,6 +48,7 @@ __all__ = [
     "Price",
     "RecordedChatModel",
     "Report",
+    "Similar",
     "SmartChatModel",
 ]
 

@@ -8,20 +8,10 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from langchain_smart.structured import Schema
-from smart_engine.equivalence import (
-    Equivalence,
-    Exact,
-    Json,
-    Label,
-    Normalized,
-    Number,
-)
+from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
 
 __all__ = ["MessageReading", "read_answer", "write_answer"]
-
-_OF_TEXTS = Exact | Label | Normalized | Number
-"""Rules that read texts; an object is compared as JSON where one of them is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +19,8 @@ class MessageReading:
     """Applies an equivalence to messages.
 
     Where a message calls tools, its calls are compared, by name and arguments. Where
-    an object was asked for, the object is: by a rule of your own if you set one, as
-    JSON otherwise. All other messages are compared by their texts.
+    an object was asked for, the object is: as JSON if your rule reads texts only, by
+    your rule otherwise. All other messages are compared by their texts.
 
     What was refused, is empty, or does not fit the schema cannot be read: a
     candidate's item then escalates to the reference.
@@ -64,7 +54,7 @@ class MessageReading:
     @property
     def _of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return Json() if isinstance(self.inner, _OF_TEXTS) else self.inner
+        return Json() if getattr(self.inner, "reads_text", False) else self.inner
 
     def parse(self, answer: AIMessage) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
-from smart_engine.pricing import Price, Usage
+from smart_engine.pricing import Price
 
 __all__ = ["most", "most_output"]
 
@@ -44,7 +44,7 @@ def most(
     parts += [str(request.schema)] if request.schema is not None else []
     sent = sum(len(part.encode()) + _AROUND for part in parts)
     said = most_output(member, request.arguments.get("max_tokens"))
-    return member.price.cost(Usage(sent, said))
+    return member.price.most(sent, said)
 
 
 def most_output(member: ChatMember, max_tokens: int | None) -> int:

@@ -77,7 +77,8 @@ class SmartChatModel(SmartBatches):
             flight are counted with the most they can cost, so answers must be limited
             by `max_tokens`. Where it ends, what had been bought is handed out, marked
             `uncertified`; items without an answer, and with `mode="strict"` all items
-            that the guarantee does not cover, raise `BudgetExceededError`.
+            that the guarantee does not cover, raise `BudgetExceededError`. What a judge
+            asks is billed beside it.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.

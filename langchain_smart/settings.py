@@ -85,7 +85,12 @@ class SmartSettings(ClearErrorsChatModel):
             self.reference, self.candidates, self.prices, read_model
         )
         reference, *candidates = (member.model for member in self._members)
-        self.__dict__.update(reference=reference, candidates=candidates)
+        prices = {member.name: member.price for member in self._members}
+        self.__dict__.update(
+            reference=reference,
+            candidates=candidates,
+            prices={**self.prices, **prices},
+        )
         self.equivalence = as_equivalence(self.equivalence)
         self._terms.check()
         if self.budget_usd is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember
 from smart_engine.errors import InvalidInputError
-from smart_engine.pricing import Price, Usage
+from smart_engine.pricing import Price
 
 __all__ = ["most", "most_output"]
 
@@ -39,7 +39,7 @@ def most(member: LLMMember, ask: Ask[Any]) -> float:
     parts += [json.dumps(tool.metadata.to_openai_tool()) for tool in ask.tools or ()]
     sent = sum(len(part.encode()) + _AROUND for part in parts)
     said = most_output(member, ask.arguments.get("max_tokens"))
-    return member.price.cost(Usage(sent, said))
+    return member.price.most(sent, said)
 
 
 def most_output(member: LLMMember, max_tokens: Any = None) -> int:

@@ -70,7 +70,7 @@ class SmartLLM(SmartBatches):
             must be limited by `max_tokens`. Where it ends, what had been bought is
             handed out, marked `uncertified`; items without an answer, and with
             `mode="strict"` all items that the guarantee does not cover, raise
-            `BudgetExceededError`.
+            `BudgetExceededError`. What a `Judge` asks is billed beside it.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
         prices: Model name → `Price` in USD per million tokens.

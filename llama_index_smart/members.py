@@ -66,7 +66,16 @@ def read_model(field: str, given: Any) -> Named:
     name = given.metadata.model_name
     if not name or name == "unknown":
         name = getattr(given, "model", None) or given.class_name()
-    return Named(str(name), silent)
+    return Named(str(name), silent, str(name), _provider(given))
+
+
+def _provider(model: LLM) -> str | None:
+    """Return who serves a model, where its own integration says so for sure."""
+    module = type(model).__module__
+    elsewhere = str(getattr(model, "api_base", None) or "api.openai.com")
+    if module.startswith("llama_index.llms.openai.") and "api.openai.com" in elsewhere:
+        return "openai"
+    return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
 
 
 def outcome(member: LLMMember, response: Response) -> Outcome | Failure:
@@ -79,11 +88,38 @@ def usage_of(response: Response) -> Usage | None:
     raw = response.raw
     inside = raw.get("usage") if isinstance(raw, Mapping) else None
     inside = inside or getattr(raw, "usage", None)
-    for told in (response.additional_kwargs, inside):
+    for told in (inside, response.additional_kwargs):
         sent, said = _first(told, _INPUT), _first(told, _OUTPUT)
         if sent is not None and said is not None:
-            return Usage(sent, said)
+            return _by_kind(told, sent, said)
     return None
+
+
+def _by_kind(told: Any, sent: float, said: float) -> Usage:
+    """Return a usage with the kinds of tokens that it tells apart.
+
+    OpenAI counts what was cached among the input, Anthropic beside it.
+    """
+    asked = _first_of(told, "prompt_tokens_details", "input_tokens_details")
+    answered = _first_of(told, "completion_tokens_details", "output_tokens_details")
+    beside = _first(told, ("cache_read_input_tokens",)) or 0
+    written = _first(told, ("cache_creation_input_tokens",)) or 0
+    return Usage(
+        sent + beside + written,
+        said,
+        cache_read=beside or _first(asked, ("cached_tokens",)) or 0,
+        cache_write=written,
+        input_audio=_first(asked, ("audio_tokens",)) or 0,
+        output_audio=_first(answered, ("audio_tokens",)) or 0,
+        reasoning=_first(answered, ("reasoning_tokens",)) or 0,
+    )
+
+
+def _first_of(told: Any, *names: str) -> Any:
+    """Return the first part that goes by one of these names."""
+    mapping = isinstance(told, Mapping)
+    parts = (told.get(n) if mapping else getattr(told, n, None) for n in names)
+    return next((part for part in parts if part is not None), None)
 
 
 def _first(told: Any, names: Sequence[str]) -> int | float | None:

@@ -94,6 +94,8 @@ class SmartSettings(FunctionCallingLLM):
             self.reference, self.candidates, self.prices, read_model
         )
         self._by_name = {member.name: member for member in self._members}
+        billed = {member.name: member.price for member in self._members}
+        self.prices = {**self.prices, **billed}
         self.equivalence = as_equivalence(self.equivalence)
         self._terms.check()
         if self.budget_usd is not None:
@@ -192,10 +194,6 @@ class SmartSettings(FunctionCallingLLM):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return the settings: no member, hence no secret; see `from_dict`."""
         data = super().to_dict(**kwargs)
-        data["prices"] = {
-            name: {"input": price.input, "output": price.output}
-            for name, price in self.prices.items()
-        }
         rule = as_equivalence(self.equivalence).name
         return {**data, "members": list(self._by_name), "equivalence": rule}
 

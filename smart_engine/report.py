@@ -16,7 +16,8 @@ class Report(BaseModel):
     """What was asked, paid and saved so far.
 
     Attributes:
-        spend: Model → what it was asked and what it cost, every call included.
+        spend: Model → what it was asked and what it cost, every call included; judges
+            as `judge: …`.
         served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
         streams: One per stream of single items: where it stands.
@@ -108,7 +109,7 @@ class Ledger:
         """
         self._restored += restored
         for name, part in spend.items():
-            self._spend[name] += part
+            self._spend[name] = self._spend.get(name, Spend()) + part
 
     def add_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
         """Add a finished batch, and what of it was paid in earlier runs, in USD."""

@@ -428,7 +428,11 @@ def test_the_state_says_what_is_promised() -> None:
     state = stream.state()
     assert StreamState.model_validate_json(state.model_dump_json()) == state
     assert (state.seed, state.max_disagreement, state.confidence) == (11, 0.1, 0.9)
-    assert (state.equivalence, state.reference, state.policy) == ("exact", "big", "c1")
+    assert (state.equivalence, state.reference, state.policy) == (
+        "Exact()",
+        "big",
+        "c1",
+    )
     assert (state.arrived, state.answered, state.allowed) == (700, 700, 70)
     assert state.possible_misses <= state.allowed
     assert 0 < state.audit_rate < 1

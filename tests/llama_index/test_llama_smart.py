@@ -256,7 +256,8 @@ async def test_a_batch_that_is_cancelled_keeps_its_books():
     with serve(label, latency=0.02) as server:
         smart = smart_at(server, max_concurrency=4)
         job = asyncio.create_task(smart.acomplete_batch(ITEMS))
-        await asyncio.sleep(0.3)
+        while sum(server.output_tokens.values()) < 40:
+            await asyncio.sleep(0.01)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
