@@ -38,7 +38,7 @@ _PARTLY = 0.7
 """A policy that errs more than is tolerated can serve about this share of tolerated to
 actual errors of the items; as measured, the rest goes to the reference."""
 
-_HORIZON = 5000
+_HORIZON = 3500
 """Fewest answers to plan for: with few, a costly start never seems worth it."""
 
 _GAIN = 0.95
