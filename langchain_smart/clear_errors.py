@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, ValidationError
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["ClearErrorsChatModel"]
+__all__ = ["ClearErrors"]
 
 
-class ClearErrorsChatModel(BaseChatModel):
-    """A chat model whose constructor raises `InvalidInputError` and nothing else.
+class ClearErrors(Serializable):
+    """A mixin whose constructor raises `InvalidInputError` and nothing else.
 
     Unknown arguments are errors, too: a misspelt guarantee must not pass unseen.
+    A class with further bases says so again, for they may say otherwise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +31,7 @@ class ClearErrorsChatModel(BaseChatModel):
                 raise _plain(error, type(self)) from None
 
 
-def _plain(error: ValidationError, model: type[BaseChatModel]) -> InvalidInputError:
+def _plain(error: ValidationError, model: type[Serializable]) -> InvalidInputError:
     """Return the first of pydantic's errors as one of ours."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")

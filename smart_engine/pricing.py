@@ -43,6 +43,7 @@ class Price:
     Args:
         input: USD per million input tokens.
         output: USD per million output tokens.
+        call: USD per call, beside its tokens.
 
     Raises:
         InvalidInputError: If a price is negative, infinite or not a number.
@@ -56,15 +57,16 @@ class Price:
 
     input: float
     output: float
+    call: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check both prices."""
-        for field in ("input", "output"):
+        """Check all prices."""
+        for field in ("input", "output", "call"):
             value = getattr(self, field)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and value >= 0):
                 hint = (
-                    "a price in USD per million tokens is zero or more; "
+                    "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"
                 )
                 raise InvalidInputError(f"Price.{field}", value, hint)
@@ -74,7 +76,12 @@ class Price:
         """The price of a model that costs nothing, such as a local one."""
         return cls(0.0, 0.0)
 
+    @classmethod
+    def per_call(cls, usd: float) -> Self:
+        """The price of what charges by the call, such as a search or a reranker."""
+        return cls(0.0, 0.0, usd)
+
     def cost(self, usage: Usage) -> float:
         """Cost in USD of one call with that usage."""
         spent = usage.input_tokens * self.input + usage.output_tokens * self.output
-        return spent * _PER_MILLION
+        return spent * _PER_MILLION + self.call

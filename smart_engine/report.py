@@ -22,6 +22,8 @@ class Report(BaseModel):
         streams: One per stream of single items: where it stands.
         shadows: One per stream that was only tried beside the reference: where it would
             stand. What was really spent on it is in `spend`.
+        inside: Where chains are compared, whose spend is told by chain: model → what it
+            was asked inside them, and what that cost.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +33,7 @@ class Report(BaseModel):
     certificates: tuple[Certificate, ...]
     streams: tuple[StreamState, ...] = ()
     shadows: tuple[StreamState, ...] = ()
+    inside: dict[str, Spend] = {}
 
     @property
     def cost(self) -> float:
@@ -85,6 +88,7 @@ class Ledger:
         self._spend: dict[str, Spend] = {}
         self._served: dict[str, int] = {}
         self._certificates: list[Certificate] = []
+        self._inside: dict[str, Spend] = {}
         self.admit(models)
 
     def admit(self, models: Iterable[str]) -> None:
@@ -97,6 +101,11 @@ class Ledger:
         """Add what was spent outside a finished batch, by model."""
         for name, part in spend.items():
             self._spend[name] += part
+
+    def itemise(self, spend: Mapping[str, Spend]) -> None:
+        """Add what models were asked inside tiers."""
+        for name, part in spend.items():
+            self._inside[name] = self._inside.get(name, Spend()) + part
 
     def add_batch(self, certificate: Certificate) -> None:
         """Add a finished batch."""
@@ -126,4 +135,5 @@ class Ledger:
             certificates=tuple(self._certificates),
             streams=streams,
             shadows=tuple(shadows),
+            inside=dict(self._inside),
         )

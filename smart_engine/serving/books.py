@@ -59,6 +59,11 @@ class Books:
         with self._lock:
             self._ledger.add(spend)
 
+    def itemise(self, spend: Mapping[str, Spend]) -> None:
+        """Tell what models were asked inside tiers; their money is entered by tier."""
+        with self._lock:
+            self._ledger.itemise(spend)
+
     def enter_batch(self, certificate: Certificate) -> None:
         """Enter a finished batch."""
         with self._lock:

@@ -11,13 +11,31 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.pricing import Price, Usage
 
-__all__ = ["Member", "MissingUsageError", "Named", "find_members"]
+__all__ = [
+    "Member",
+    "MissingUsageError",
+    "Named",
+    "UnpricedError",
+    "find_members",
+]
 
 M = TypeVar("M")
 
 
 class MissingUsageError(SmartError):
     """A model reported no usable token usage: what its answer cost is unknown."""
+
+
+class UnpricedError(InvalidInputError):
+    """A model has no price: what it costs is unknown, and never taken for nothing."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        """Say how a price is given; a hint says it otherwise."""
+        hint = hint or (
+            f"no price is known: add prices={{{name!r}: Price(input=…, output=…)}} in "
+            "USD per million tokens, or Price.free() for a model that costs nothing"
+        )
+        super().__init__("prices", name, hint)
 
 
 class Named(NamedTuple):
@@ -93,8 +111,8 @@ def find_members(
         read: Told the field and what was given for it, returns the model.
 
     Raises:
-        InvalidInputError: If there is no candidate, a model is named twice, or a price
-            is missing.
+        InvalidInputError: If there is no candidate, or a model is named twice.
+        UnpricedError: If a price is missing.
 
     Example:
         ```python
@@ -125,10 +143,5 @@ def _priced(named: Named, prices: Mapping[str, Price]) -> Member[Any]:
     """Return a model with its price."""
     price = prices.get(named.name, prices.get(named.official or named.name))
     if price is None:
-        hint = (
-            f"no price is known: add prices={{{named.name!r}: Price(input=…, "
-            "output=…)} in USD per million tokens, or Price.free() for a model that "
-            "costs nothing"
-        )
-        raise InvalidInputError("prices", named.name, hint)
+        raise UnpricedError(named.name)
     return Member(named.name, named.model, price)
