@@ -23,8 +23,13 @@ from smart_engine import (
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
     from langchain_smart.recorded import RecordedChatModel
+    from langchain_smart.runnable import SmartRunnable
 
-_HOME = {"RecordedChatModel": "recorded", "SmartChatModel": "chat_model"}
+_HOME = {
+    "RecordedChatModel": "recorded",
+    "SmartChatModel": "chat_model",
+    "SmartRunnable": "runnable",
+}
 
 __all__ = [
     "Certificate",
@@ -38,6 +43,7 @@ __all__ = [
     "RecordedChatModel",
     "Report",
     "SmartChatModel",
+    "SmartRunnable",
 ]
 
 

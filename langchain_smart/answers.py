@@ -18,9 +18,9 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["MessageReading"]
+__all__ = ["OF_TEXTS", "MessageReading"]
 
-_OF_TEXTS = Exact | Label | Normalized | Number
+OF_TEXTS = Exact | Label | Normalized | Number
 """Rules that read texts; an object is compared as JSON where one of them is set."""
 
 
@@ -64,7 +64,7 @@ class MessageReading:
     @property
     def _of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return Json() if isinstance(self.inner, _OF_TEXTS) else self.inner
+        return Json() if isinstance(self.inner, OF_TEXTS) else self.inner
 
     def parse(self, answer: AIMessage) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""

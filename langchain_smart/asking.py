@@ -36,14 +36,23 @@ class ChatAsker:
     given: LanguageModelInput
     run: Run | None = None
 
-    def ask(self, name: str) -> Outcome | Failure:
+    watched = False  # core itself streams where somebody shows an answer
+
+    def streamed(self, name: str) -> bool:
+        """Whether any of a whole answer was shown: never here."""
+        del name
+        return False
+
+    def ask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
         """Return what a model brings."""
+        del shown
         member = self.members[name]
         bound = self.put_to(member)
         return outcome(member, bound.invoke(self.given, member_config(self.run)))
 
-    async def aask(self, name: str) -> Outcome | Failure:
+    async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
         """Return what a model brings."""
+        del shown
         member = self.members[name]
         bound = self.put_to(member)
         return outcome(member, await bound.ainvoke(self.given, member_config(self.run)))

@@ -101,6 +101,10 @@ class ChatJob(Job):
             await self.rate_limiter.aacquire(blocking=True)
         return await self._asker(call).aask(call.tier)
 
+    @override
+    def broken_off(self, call: Call, error: BaseException) -> Failure:
+        return self._asker(call).broken_off(call.tier, [], error)
+
     def _asker(self, call: Call) -> ChatAsker:
         """Return who asks about an item."""
         given, run = self.share.given[call.item], self.runs[call.item]

@@ -78,7 +78,9 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
     def _run(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
         try:
-            drive(job.session, job.begin, job.ask, self._limit(job.share))
+            drive(
+                job.session, job.begin, job.ask, job.broken_off, self._limit(job.share)
+            )
             outputs = job.results()
         except BaseException as error:
             self._books.enter(job.session.spend)
@@ -93,7 +95,13 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
     async def _arun(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
         try:
-            await adrive(job.session, job.abegin, job.aask, self._limit(job.share))
+            await adrive(
+                job.session,
+                job.abegin,
+                job.aask,
+                job.broken_off,
+                self._limit(job.share),
+            )
             outputs = job.results()
         except BaseException as error:
             self._books.enter(job.session.spend)

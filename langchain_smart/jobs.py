@@ -106,6 +106,10 @@ class Job(ABC):
     async def aask(self, call: Call) -> Outcome | Failure:
         """Make one call."""
 
+    @abstractmethod
+    def broken_off(self, call: Call, error: BaseException) -> Failure:
+        """Return what a call brought that raised an error."""
+
     def results(self) -> list[Any]:
         """Return per item its answer, or why there is none."""
         certificate = self.session.certificate

@@ -15,7 +15,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
 
-__all__ = ["ChatMember", "outcome", "read_model", "shared_profile"]
+__all__ = ["ChatMember", "confidence_of", "outcome", "read_model", "shared_profile"]
 
 ChatMember = Member[BaseChatModel]
 """A LangChain chat model behind a smart model."""
@@ -24,7 +24,7 @@ ChatMember = Member[BaseChatModel]
 def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
     """Return what a message brought, priced by the usage it reports."""
     reported = message.usage_metadata
-    sure = _confidence(message)
+    sure = confidence_of(message)
     if reported is None:
         return member.outcome(message, None, sure)
     usage = Usage(reported["input_tokens"], reported["output_tokens"])
@@ -32,7 +32,7 @@ def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
     return member.outcome(message, usage, sure, cached=cached)
 
 
-def _confidence(message: AIMessage) -> float | None:
+def confidence_of(message: AIMessage) -> float | None:
     """Return a model's own score of its answer, 0 to 1, if its message carries one.
 
     `response_metadata["confidence"]` wins. Otherwise it is the geometric mean of the

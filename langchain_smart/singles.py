@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_smart.runs import aeach_in, each_in, quiet_context
@@ -26,12 +27,21 @@ __all__ = ["Asker", "Single"]
 class Asker(Protocol):
     """Puts one item to any member; all that depends on what a member is."""
 
-    def ask(self, name: str) -> Outcome | Failure:
-        """Return what a member brings."""
+    @property
+    def watched(self) -> bool:
+        """Whether somebody shows answers while they are made, whatever was called."""
         ...
 
-    async def aask(self, name: str) -> Outcome | Failure:
-        """Return what a member brings."""
+    def streamed(self, name: str) -> bool:
+        """Whether any of a member's answer has been shown, if it may be."""
+        ...
+
+    def ask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a member brings; its answer may be shown while it is made."""
+        ...
+
+    async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a member brings; its answer may be shown while it is made."""
         ...
 
     def stream(self, name: str) -> Iterator[Any]:
@@ -67,31 +77,36 @@ class Single:
     asker: Asker
     shows: str | None = field(init=False, default=None)
     _shown: list[Any] = field(init=False, default_factory=list)
-    _unpriced: UnpricedError | None = field(init=False, default=None)
+    _fatal: BaseException | None = field(init=False, default=None)
 
     # -- whole answers ---------------------------------------------------------
 
     def ask(self) -> Any:
         """Return the answer."""
-        with self.item.admitted(shown=False):
+        with self.item.admitted(shown=self.asker.watched):
             while calls := self._next_calls():
-                first, *others = calls
-                with self._beside(others):
-                    self._call(first)
+                live = self._live(calls)
+                first = live or calls[0]
+                with self._beside([c for c in calls if c != first]):
+                    self._call(first, shown=first == live)
             return self.item.settle()
 
     async def aask(self) -> Any:
         """Return the answer."""
-        with self.item.admitted(shown=False):
+        with self.item.admitted(shown=self.asker.watched):
             while calls := self._next_calls():
-                async with self._abeside(calls):
+                async with self._abeside(calls, self._live(calls)):
                     pass
             return self.item.settle()
 
+    def _live(self, calls: Sequence[Call]) -> Call | None:
+        """Return the call whose answer may be shown while it is made, if any may."""
+        return self.item.live(calls) if self.asker.watched else None
+
     def _next_calls(self) -> list[Call]:
-        """Return the calls that may start now; a missing price ends it all."""
-        if self._unpriced is not None:
-            raise self._unpriced
+        """Return the calls that may start now, unless something has ended it all."""
+        if self._fatal is not None:
+            raise self._fatal
         return self.item.next_calls()
 
     # -- answers that come piece by piece --------------------------------------
@@ -172,33 +187,40 @@ class Single:
 
     # -- calls -----------------------------------------------------------------
 
-    def _call(self, call: Call) -> None:
+    def _call(self, call: Call, *, shown: bool = False) -> None:
         """Make one call and record what it brings."""
         try:
-            brought = quiet_context().run(self.asker.ask, call.tier)
+            ask = partial(self.asker.ask, call.tier, shown=shown)
+            brought = quiet_context().run(ask)
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self._record(call, self.asker.broken_off(call.tier, [], error), shown)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._record(call, brought)
+            self._record(call, brought, shown)
 
-    async def _acall(self, call: Call) -> None:
+    async def _acall(self, call: Call, *, shown: bool = False) -> None:
         """Make one call and record what it brings."""
         try:
-            brought = await self.asker.aask(call.tier)
+            brought = await self.asker.aask(call.tier, shown=shown)
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self._record(call, self.asker.broken_off(call.tier, [], error), shown)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._record(call, brought)
+            self._record(call, brought, shown)
 
-    def _record(self, call: Call, brought: Outcome | Failure) -> None:
-        """Record what a call brought."""
+    def _record(self, call: Call, brought: Outcome | Failure, shown: bool) -> None:
+        """Record what a call brought.
+
+        What was shown cannot be withdrawn, and without a price nothing can be asked.
+        """
         self.item.record(call, brought)
-        if isinstance(brought, Failure) and isinstance(brought.error, UnpricedError):
-            self._unpriced = brought.error
+        if not isinstance(brought, Failure):
+            return
+        withdrawn = shown and self.asker.streamed(call.tier)
+        if withdrawn or isinstance(brought.error, UnpricedError):
+            self._fatal = brought.error
 
     @contextmanager
     def _beside(self, calls: Sequence[Call]) -> Iterator[None]:
@@ -212,10 +234,14 @@ class Single:
             yield
 
     @asynccontextmanager
-    async def _abeside(self, calls: Sequence[Call]) -> AsyncIterator[None]:
+    async def _abeside(
+        self, calls: Sequence[Call], live: Call | None = None
+    ) -> AsyncIterator[None]:
         """Make calls in tasks meanwhile."""
         tasks = [
-            asyncio.create_task(self._acall(call), context=quiet_context())
+            asyncio.create_task(
+                self._acall(call, shown=call == live), context=quiet_context()
+            )
             for call in calls
         ]
         try:
