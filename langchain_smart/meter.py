@@ -157,7 +157,7 @@ class Meter(BaseCallbackHandler):
         self._names[run_id] = tuple(str(name) for name in names if name)
 
     @override
-    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
         self.streamed = True
 
     @override

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    CallbackManagerForChainRun,
+)
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
@@ -129,32 +133,41 @@ class SmartRunnable(Batches[Any, Any]):
     def invoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        def answer(given: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+        def answer(
+            given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig
+        ) -> Any:
+            del run_manager  # the config knows it
             return self._single(given, config, kwargs).ask()
 
-        return self._call_with_config(answer, input, config, **kwargs)
+        return self._call_with_config(answer, input, config)
 
     @override
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        async def answer(given: Any, config: RunnableConfig, **kwargs: Any) -> Any:
+        async def answer(
+            given: Any,
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
+        ) -> Any:
+            del run_manager  # the config knows it
             return await self._single(given, config, kwargs).aask()
 
-        return await self._acall_with_config(answer, input, config, **kwargs)
+        return await self._acall_with_config(answer, input, config)
 
     @override
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         def pieces(
-            inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any
+            inputs: Iterator[Any],
+            run_manager: CallbackManagerForChainRun,
+            config: RunnableConfig,
         ) -> Iterator[Any]:
+            del run_manager  # the config knows it
             yield from self._single(next(inputs), config, kwargs).stream()
 
-        yield from self._transform_stream_with_config(
-            iter([input]), pieces, config, **kwargs
-        )
+        yield from self._transform_stream_with_config(iter([input]), pieces, config)
 
     @override
     async def astream(
@@ -164,14 +177,17 @@ class SmartRunnable(Batches[Any, Any]):
             yield input
 
         async def pieces(
-            inputs: AsyncIterator[Any], config: RunnableConfig, **kwargs: Any
+            inputs: AsyncIterator[Any],
+            run_manager: AsyncCallbackManagerForChainRun,
+            config: RunnableConfig,
         ) -> AsyncIterator[Any]:
+            del run_manager  # the config knows it
             single = self._single(await anext(inputs), config, kwargs)
             async with aclosing(single.astream()) as answer:
                 async for piece in answer:
                     yield piece
 
-        stream = self._atransform_stream_with_config(once(), pieces, config, **kwargs)
+        stream = self._atransform_stream_with_config(once(), pieces, config)
         async with aclosing(stream):  # type: ignore[type-var]
             async for piece in stream:
                 yield piece
@@ -233,13 +249,15 @@ class SmartRunnable(Batches[Any, Any]):
 
     @override
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        return self._tiers[0].chain.get_input_schema(config)
+        schema = self._tiers[0].chain.get_input_schema(config)
+        return cast("type[BaseModel]", schema)
 
     @override
     def get_output_schema(
         self, config: RunnableConfig | None = None
     ) -> type[BaseModel]:
-        return self._tiers[0].chain.get_output_schema(config)
+        schema = self._tiers[0].chain.get_output_schema(config)
+        return cast("type[BaseModel]", schema)
 
     @property
     @override
