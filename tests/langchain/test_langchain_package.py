@@ -31,17 +31,25 @@ def test_importing_it_loads_no_framework():
     assert python(code).stdout == "False\n"
 
 
-def test_a_missing_extra_is_named():
-    code = """
+@pytest.mark.parametrize(
+    ("name", "absent", "extra"),
+    [
+        ("SmartChatModel", "langchain_core", "langchain"),
+        ("SmartRunnable", "langchain_core", "langchain"),
+        ("SmartMiddleware", "langchain", "agents"),
+    ],
+)
+def test_a_missing_extra_is_named(name, absent, extra):
+    code = f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "langchain_core":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.split(".")[0] == {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
-from langchain_smart import SmartChatModel
+from langchain_smart import {name}
 """
-    assert "pip install 'smart-llm[langchain]'" in python(code).stderr
+    assert f"pip install 'smart-llm[{extra}]'" in python(code).stderr
 
 
 def test_public_names_resolve():
