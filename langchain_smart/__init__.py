@@ -1,6 +1,7 @@
 """LangChain models that answer as the reference would, for less.
 
-Names load when they are first used; they need the extra `langchain`.
+Names load when they are first used; they need the extra `langchain`, and
+`SmartMiddleware` the extra `agents`.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ from smart_engine import (
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
     from langchain_smart.judge import ChatJudge
+    from langchain_smart.middleware import SmartMiddleware
     from langchain_smart.recorded import RecordedChatModel
+    from langchain_smart.runnable import SmartRunnable
 
 _HOME = {
     "ChatJudge": "judge",
     "RecordedChatModel": "recorded",
     "SmartChatModel": "chat_model",
+    "SmartMiddleware": "middleware",
+    "SmartRunnable": "runnable",
 }
+_EXTRAS = {"langchain_core": "langchain", "langchain": "agents"}
 
 __all__ = [
     "Certificate",
@@ -50,6 +56,8 @@ __all__ = [
     "Report",
     "Similar",
     "SmartChatModel",
+    "SmartMiddleware",
+    "SmartRunnable",
 ]
 
 
@@ -62,9 +70,11 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         from smart_engine.errors import MissingExtraError
 
-        if (error.name or "").split(".")[0] != "langchain_core":
+        missing = (error.name or "").split(".")[0]
+        if missing not in _EXTRAS:
             raise
-        raise MissingExtraError("langchain", f"langchain_smart.{name}") from error
+        needed_for = f"langchain_smart.{name}"
+        raise MissingExtraError(_EXTRAS[missing], needed_for) from error
 
 
 def __dir__() -> list[str]:

@@ -1,15 +1,12 @@
-"""One batch through a smart model: inputs in, one session a task, messages out.
-
-Everything that sync and async share is here; what differs by `await` is in the chat
-model.
-"""
+"""A batch put to chat models: how an item's run begins, how its answer is marked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
@@ -18,59 +15,62 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
+from typing_extensions import override
 
+from langchain_smart.asking import ChatAsker
 from langchain_smart.bound import Bound
-from langchain_smart.members import ChatMember, outcome
-from langchain_smart.runs import Run, member_config
+from langchain_smart.jobs import Job
+from langchain_smart.members import ChatMember
+from langchain_smart.runs import Run
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
-from smart_engine.serving.resumed import AnySession, ResumedSession
 
-__all__ = ["BatchJob", "llm_result", "marked", "to_prompt"]
+__all__ = ["ChatJob", "llm_result", "marked", "to_prompt"]
 
 
 @dataclass
-class BatchJob:
-    """The items of one task in a batch, and their session.
+class ChatJob(Job):
+    """The items of one task in a batch, for chat models.
 
     Attributes:
-        session: A fresh session over the items.
-        members: The models by name, each ready to be asked.
-        places: Per item, its place in the whole batch.
-        prompts: Per item, what to send.
-        configs: Per item, the config it came with.
+        members: The models by name.
+        put_to: Makes a model ready to be asked.
         task: Name of the task.
         tracing: What callbacks are told of every item's run.
-        one_config: Whether all items came with the same config.
+        configuration: Returns how the callbacks of a config are configured.
         rate_limiter: What every call waits for, if anything.
         output_version: The form of the answers' contents.
-        runs: Per item, its run, once it has begun.
-        manager: Callback manager of the last run begun.
     """
 
-    session: AnySession
-    members: dict[str, tuple[ChatMember, Bound]]
-    places: Sequence[int]
-    prompts: Sequence[ChatPromptValue]
-    configs: Sequence[RunnableConfig]
+    members: Mapping[str, ChatMember]
+    put_to: Callable[[ChatMember], Bound]
     task: str
     tracing: dict[str, Any]
-    one_config: bool
+    configuration: Callable[[RunnableConfig], dict[str, Any]]
     rate_limiter: BaseRateLimiter | None = None
     output_version: str | None = None
-    runs: list[Any] = field(init=False)
-    manager: Any = None
 
-    def __post_init__(self) -> None:
-        """No run has begun."""
-        self.runs = [None] * len(self.prompts)
+    # -- runs ------------------------------------------------------------------
 
-    def start(self, item: int) -> dict[str, Any]:
+    @override
+    def configured(self, item: int, *, is_async: bool) -> Any:
+        kind = AsyncCallbackManager if is_async else CallbackManager
+        return kind.configure(**self.configuration(self.share.configs[item]))
+
+    @override
+    def started(self, item: int) -> Any:
+        return self.manager.on_chat_model_start(**self._start(item))[0]
+
+    @override
+    async def astarted(self, item: int) -> Any:
+        return (await self.manager.on_chat_model_start(**self._start(item)))[0]
+
+    def _start(self, item: int) -> dict[str, Any]:
         """Return the arguments that start an item's run."""
-        config = self.configs[item]
+        config = self.share.configs[item]
         return {
             "serialized": self.tracing["serialized"],
-            "messages": [self.prompts[item].messages],
+            "messages": [self.share.given[item].messages],
             "invocation_params": self.tracing["params"],
             "options": self.tracing["options"],
             "name": config.get("run_name"),
@@ -78,49 +78,43 @@ class BatchJob:
             "batch_size": 1,
         }
 
-    @property
-    def restored(self) -> float:
-        """USD of what was spent that was paid in earlier runs."""
-        session = self.session
-        return session.restored if isinstance(session, ResumedSession) else 0.0
+    @override
+    def end(self, run: Any, output: Any) -> Awaitable[None] | None:
+        ending: Awaitable[None] | None = None
+        if isinstance(output, BaseException):
+            ending = run.on_llm_error(output)
+        elif run.handlers:
+            ending = run.on_llm_end(llm_result(output))
+        return ending
 
-    # -- calls -----------------------------------------------------------------
+    # -- calls and results -----------------------------------------------------
 
+    @override
     def ask(self, call: Call) -> Outcome | Failure:
-        """Make one call."""
         if self.rate_limiter:
             self.rate_limiter.acquire(blocking=True)
-        member, bound = self.members[call.tier]
-        config = member_config(self.runs[call.item])
-        return outcome(member, bound.invoke(self.prompts[call.item], config))
+        return self._asker(call).ask(call.tier)
 
+    @override
     async def aask(self, call: Call) -> Outcome | Failure:
-        """Make one call."""
         if self.rate_limiter:
             await self.rate_limiter.aacquire(blocking=True)
-        member, bound = self.members[call.tier]
-        config = member_config(self.runs[call.item])
-        return outcome(member, await bound.ainvoke(self.prompts[call.item], config))
+        return await self._asker(call).aask(call.tier)
 
-    # -- results ---------------------------------------------------------------
+    @override
+    def broken_off(self, call: Call, error: BaseException) -> Failure:
+        return self._asker(call).broken_off(call.tier, [], error)
 
-    def results(self) -> list[AIMessage | BaseException]:
-        """Return per item its answer, or why there is none."""
-        certificate = self.session.certificate
-        certificate_id = certificate.id
-        return [
-            self._result(served, certificate, certificate_id)
-            for served in self.session.answers
-        ]
+    def _asker(self, call: Call) -> ChatAsker:
+        """Return who asks about an item."""
+        given, run = self.share.given[call.item], self.runs[call.item]
+        return ChatAsker(self.members, self.put_to, given, run)
 
-    def _result(
+    @override
+    def handed_out(
         self, served: Served, certificate: Certificate, certificate_id: str
-    ) -> AIMessage | BaseException:
-        """Return the message handed out for an item, with what it cost."""
-        if served.error is not None:
-            return served.error
+    ) -> AIMessage:
         message: AIMessage = served.answer
-        run = self.runs[served.item]
         reference_only = certificate.reference_only_cost
         saved = (
             None
@@ -133,7 +127,7 @@ class BatchJob:
                 usage = add_usage(usage, answer.usage_metadata)
         answer = marked(
             message,
-            run,
+            self.runs[served.item],
             usage,
             model=served.tier,
             role=served.role,

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic
 
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
-from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.prompt_values import ChatPromptValue
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.utils import AnyConfigurableField, Input, Output
 from typing_extensions import override
 
-from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.batch import BatchJob, llm_result, to_prompt
-from langchain_smart.bounds import most
+from langchain_smart.configured import ConfiguredFields
 from langchain_smart.driver import adrive, drive
-from langchain_smart.requests import Request
-from langchain_smart.settings import SmartSettings
-from langchain_smart.tasks import fingerprint, named_task
-from smart_engine.calls import Call
+from langchain_smart.jobs import Job, Share
+from langchain_smart.promise import Promise
+from langchain_smart.tasks import named_task
 from smart_engine.errors import check_whole
-from smart_engine.serving.resumed import AnySession, ResumedSession
-from smart_engine.stores import Store
 
-__all__ = ["SmartBatches"]
+__all__ = ["Batches"]
 
 
-class SmartBatches(SmartSettings):
-    """The verbs that take many items at once; see `SmartChatModel`."""
+class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Output]):
+    """The verbs that take many items at once, for all that keeps a promise."""
 
     @override
     def batch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: list[Input],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> list[AIMessage]:
+    ) -> list[Output]:
         """Answer a batch in one session; see the class for what is promised.
 
         Items that name different tasks are answered in one session a task.
@@ -58,19 +51,19 @@ class SmartBatches(SmartSettings):
         results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)
         for job in jobs:
             outputs = self._run(job)
-            for place, output in zip(job.places, outputs, strict=True):
+            for place, output in zip(job.share.places, outputs, strict=True):
                 results[place] = output
         return _deliver(results, return_exceptions)
 
     @override
     async def abatch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: list[Input],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> list[AIMessage]:
+    ) -> list[Output]:
         """Answer a batch in one session, as `batch` does."""
         if kwargs.get("model") or self.mode == "shadow":
             options: dict[str, Any] = {"return_exceptions": return_exceptions}
@@ -78,77 +71,62 @@ class SmartBatches(SmartSettings):
         results, jobs = self._prepare(inputs, config, return_exceptions, kwargs)
         for job in jobs:
             outputs = await self._arun(job)
-            for place, output in zip(job.places, outputs, strict=True):
+            for place, output in zip(job.share.places, outputs, strict=True):
                 results[place] = output
         return _deliver(results, return_exceptions)
 
-    def _run(self, job: BatchJob) -> list[AIMessage | BaseException]:
+    def _run(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
-
-        def begin(item: int) -> None:
-            if job.runs[item] is None:
-                if job.manager is None or not job.one_config:
-                    configure = self._configuration(job, item)
-                    job.manager = CallbackManager.configure(**configure)
-                started = job.manager.on_chat_model_start(**job.start(item))
-                job.runs[item] = started[0]
-
         try:
-            drive(job.session, begin, job.ask, self._limit(job))
+            drive(
+                job.session, job.begin, job.ask, job.broken_off, self._limit(job.share)
+            )
             outputs = job.results()
         except BaseException as error:
             self._books.enter(job.session.spend, job.restored)
-            for run in filter(None, job.runs):
-                run.on_llm_error(error)
+            for run in job.begun:
+                job.end(run, error)
             raise
         self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
-            if run is None:  # nobody was asked: the budget had ended
-                continue
-            if isinstance(output, BaseException):
-                run.on_llm_error(output)
-            elif run.handlers:
-                run.on_llm_end(llm_result(output))
+            if run is not None:  # else nobody was asked: the budget had ended
+                job.end(run, output)
         return outputs
 
-    async def _arun(self, job: BatchJob) -> list[AIMessage | BaseException]:
+    async def _arun(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
-
-        async def begin(item: int) -> None:
-            if job.runs[item] is None:
-                if job.manager is None or not job.one_config:
-                    configure = self._configuration(job, item)
-                    job.manager = AsyncCallbackManager.configure(**configure)
-                started = await job.manager.on_chat_model_start(**job.start(item))
-                job.runs[item] = started[0]
-
         try:
-            await adrive(job.session, begin, job.aask, self._limit(job))
+            await adrive(
+                job.session,
+                job.abegin,
+                job.aask,
+                job.broken_off,
+                self._limit(job.share),
+            )
             outputs = job.results()
         except BaseException as error:
             self._books.enter(job.session.spend, job.restored)
-            for run in filter(None, job.runs):
-                await run.on_llm_error(error)
+            for run in job.begun:
+                if (ending := job.end(run, error)) is not None:
+                    await ending
             raise
         self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
-            if run is None:  # nobody was asked: the budget had ended
+            if run is None:
                 continue
-            if isinstance(output, BaseException):
-                await run.on_llm_error(output)
-            elif run.handlers:
-                await run.on_llm_end(llm_result(output))
+            if (ending := job.end(run, output)) is not None:
+                await ending
         return outputs
 
     @override
     def batch_as_completed(  # type: ignore[override]
         self,
-        inputs: Sequence[LanguageModelInput],
+        inputs: Sequence[Input],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+    ) -> Iterator[tuple[int, Output | Exception]]:
         """Answer a batch in one session, then yield each answer with its index.
 
         Which model may serve an item is known only when the batch has been profiled,
@@ -166,12 +144,12 @@ class SmartBatches(SmartSettings):
     @override
     async def abatch_as_completed(  # type: ignore[override]
         self,
-        inputs: Sequence[LanguageModelInput],
+        inputs: Sequence[Input],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> AsyncIterator[tuple[int, AIMessage | Exception]]:
+    ) -> AsyncIterator[tuple[int, Output | Exception]]:
         """Answer a batch in one session, as `batch_as_completed` does."""
         answers = await self.abatch(
             list(inputs),
@@ -182,124 +160,69 @@ class SmartBatches(SmartSettings):
         for indexed in enumerate(answers):
             yield indexed
 
+    @override
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[Input, Output]:
+        """Let a config set fields; copies share these books, and batches stay whole."""
+        core = super().configurable_fields(**kwargs)  # checks the names
+        return ConfiguredFields(**core.__dict__)
+
+    # -- jobs ------------------------------------------------------------------
+
+    @abstractmethod
+    def _read(self, given: Any) -> Any:
+        """Return an input as members are given it; what it raises is the item's."""
+
+    @abstractmethod
+    def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], Job]:
+        """Return what makes a task's share a job, for one call's arguments."""
+
     def _prepare(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: list[Any],
         config: RunnableConfig | list[RunnableConfig] | None,
         return_exceptions: bool,
         kwargs: dict[str, Any],
-    ) -> tuple[list[Any], list[BatchJob]]:
+    ) -> tuple[list[Any], list[Job]]:
         """Return per input why it cannot be used, and a job per task over the rest."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         for its_config in configs:
             limit = its_config.get("max_concurrency")
             if limit is not None:
                 check_whole("max_concurrency", limit, 1)
-        prompts: dict[int, ChatPromptValue] = {}
+        read: dict[int, Any] = {}
         results: list[Any] = [None] * len(inputs)
         for place, given in enumerate(inputs):
             try:
-                prompts[place] = to_prompt(self, given)
+                read[place] = self._read(given)
             except Exception as error:
                 if not return_exceptions:
                     raise
                 results[place] = error
-        request = self._request(kwargs.pop("stop", None), kwargs)
-        tracing = self._tracing(request, kwargs)
-        members = {m.name: (m, request.put_to(m)) for m in self._members}
-        terms = self._terms
         by_task: dict[str | None, list[int]] = defaultdict(list)
-        for place in prompts:
+        for place in read:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
-        jobs = []
-        for named, places in by_task.items():
-            asked = [prompts[place] for place in places]
-            task = named or fingerprint((p.messages for p in asked), request)
-            rule = request.reading(terms.rule)
-            bound = self._bound(asked, request)
-            fresh = terms.session(len(places), rule, task, bound)
-            session: AnySession = fresh
-            if isinstance(self.store, Store):
-                job_key = terms.job(rule, task, self._asked(asked, request))
-                shelf = self.store.shelf(job_key, write_answer, read_answer)
-                session = ResumedSession(fresh, shelf)
-            job = BatchJob(
-                session=session,
-                members=members,
-                places=places,
-                prompts=asked,
-                configs=[configs[place] for place in places],
-                task=task,
-                tracing=tracing,
+        make = self._job_maker(kwargs)
+        shares = [
+            Share(
+                task,
+                places,
+                [read[place] for place in places],
+                [configs[place] for place in places],
                 one_config=not isinstance(config, Sequence),
-                rate_limiter=self.rate_limiter,
-                output_version=self.output_version,
             )
-            jobs.append(job)
-        return results, jobs
+            for task, places in by_task.items()
+        ]
+        return results, [make(share) for share in shares]
 
-    def _bound(
-        self, prompts: Sequence[ChatPromptValue], request: Request
-    ) -> Callable[[Call], float]:
-        """Return how to find the most that a call for one of these items can cost."""
-        members = {member.name: member for member in self._members}
-
-        def bound(call: Call) -> float:
-            return most(members[call.tier], prompts[call.item].messages, request)
-
-        return bound
-
-    def _asked(
-        self, prompts: Sequence[ChatPromptValue], request: Request
-    ) -> Iterator[str]:
-        """Yield what is asked of whom, as texts."""
-        for member in self._members:
-            yield repr((member.name, member.model._identifying_params))  # noqa: SLF001
-        yield repr((request.arguments, request.tools, request.schema))
-        for prompt in prompts:
-            yield repr([_identity(message) for message in prompt.messages])
-
-    def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return what callbacks are told of every item's run."""
-        told = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
-        told["stop"] = stop = request.arguments.get("stop")
-        options: dict[str, Any] = {"stop": stop}
-        if request.schema is not None and request.schema.json_schema is not None:
-            options["ls_structured_output_format"] = request.schema.told
-        return {
-            "serialized": self._serialized,
-            "params": self._get_invocation_params(**told),
-            "metadata": self._get_ls_params_with_defaults(**told),
-            "options": options,
-        }
-
-    def _configuration(self, job: BatchJob, item: int) -> dict[str, Any]:
-        """Return the arguments that configure the callbacks of an item's run."""
-        config = job.configs[item]
-        metadata = {**(config.get("metadata") or {}), **job.tracing["metadata"]}
-        return {
-            "inheritable_callbacks": config.get("callbacks"),
-            "local_callbacks": self.callbacks,
-            "verbose": self.verbose,
-            "inheritable_tags": config.get("tags"),
-            "local_tags": self.tags,
-            "inheritable_metadata": metadata,
-            "local_metadata": self.metadata,
-        }
-
-    def _limit(self, job: BatchJob) -> int:
+    def _limit(self, share: Share) -> int:
         """Return how many calls may be in flight."""
-        wanted = [config.get("max_concurrency") for config in job.configs]
+        wanted = [config.get("max_concurrency") for config in share.configs]
         return next((limit for limit in wanted if limit), None) or self.max_concurrency
 
 
-def _identity(message: BaseMessage) -> tuple[Any, ...]:
-    """Return what tells a message from others."""
-    calls = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
-    return message.type, message.content, message.name, *calls
-
-
-def _deliver(results: list[Any], return_exceptions: bool) -> list[AIMessage]:
+def _deliver(results: list[Any], return_exceptions: bool) -> list[Any]:
     """Return one result per input, or raise the first exception.
 
     A raised exception carries all results in its attribute `smart_results`: answers

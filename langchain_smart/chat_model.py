@@ -16,17 +16,16 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import (
     Runnable,
     RunnableConfig,
-    RunnableSerializable,
     ensure_config,
 )
-from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 from typing_extensions import override
 
-from langchain_smart.batches import SmartBatches
+from langchain_smart.asking import ChatAsker, as_chunk
 from langchain_smart.bounds import most
-from langchain_smart.configured import ConfiguredFields
+from langchain_smart.chat_batches import ChatBatches
+from langchain_smart.chat_items import ending, piece, result
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single
@@ -39,7 +38,7 @@ from smart_engine.serving.item import SingleItem
 __all__ = ["SmartChatModel"]
 
 
-class SmartChatModel(SmartBatches):
+class SmartChatModel(ChatBatches):
     """A chat model that answers as its reference would, for less.
 
     `batch` and `abatch` hand the whole batch to one session: some items are answered
@@ -186,14 +185,6 @@ class SmartChatModel(SmartBatches):
         bound = self.bind(**{SCHEMA: form}, **(told if schema is not None else {}))
         return bound | Parsed(form, include_raw=include_raw)
 
-    @override
-    def configurable_fields(
-        self, **kwargs: AnyConfigurableField
-    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
-        """Let a config set fields; copies share these books, and batches stay whole."""
-        core = super().configurable_fields(**kwargs)  # checks the names
-        return ConfiguredFields(**core.__dict__)
-
     # -- one item at a time ----------------------------------------------------
 
     @override
@@ -252,7 +243,8 @@ class SmartChatModel(SmartBatches):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._single(messages, stop, run_manager, kwargs).ask(messages)
+        single = self._single(messages, stop, run_manager, kwargs)
+        return result(single, single.ask())
 
     @override
     async def _agenerate(
@@ -262,7 +254,8 @@ class SmartChatModel(SmartBatches):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await self._single(messages, stop, run_manager, kwargs).aask(messages)
+        single = self._single(messages, stop, run_manager, kwargs)
+        return result(single, await single.aask())
 
     @override
     def _stream(
@@ -272,7 +265,10 @@ class SmartChatModel(SmartBatches):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        yield from self._single(messages, stop, run_manager, kwargs).stream(messages)
+        single = self._single(messages, stop, run_manager, kwargs)
+        for number, chunk in enumerate(single.stream()):
+            yield piece(single, as_chunk(chunk), first=number == 0)
+        yield ending(single)
 
     @override
     async def _astream(
@@ -283,9 +279,12 @@ class SmartChatModel(SmartBatches):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         single = self._single(messages, stop, run_manager, kwargs)
-        async with aclosing(single.astream(messages)) as chunks:
+        first = True
+        async with aclosing(single.astream()) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield piece(single, as_chunk(chunk), first=first)
+                first = False
+        yield ending(single)
 
     def _single(
         self,
@@ -302,12 +301,12 @@ class SmartChatModel(SmartBatches):
         rule = request.reading(terms.rule)
         members = {member.name: member for member in self._members}
 
-        def bound(call: Call) -> float:
+        def bounded(call: Call) -> float:
             return most(members[call.tier], messages, request)
 
-        decider = terms.decider(self._books, rule, task, request.model, bound)
+        decider = terms.decider(self._books, rule, task, request.model, bounded)
         item = SingleItem(decider, self._books, terms.models[0], task)
-        return Single(item, members, request.put_to, run)
+        return Single(item, ChatAsker(members, request.put_to, messages, run))
 
 
 def _told(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, ValidationError
 
 from smart_engine.serving.construction import plain_error
 
-__all__ = ["ClearErrorsChatModel"]
+__all__ = ["ClearErrors"]
 
 
-class ClearErrorsChatModel(BaseChatModel):
-    """A chat model whose constructor raises `InvalidInputError` and nothing else.
+class ClearErrors(Serializable):
+    """A mixin whose constructor raises `InvalidInputError` and nothing else.
 
     Unknown arguments are errors, too: a misspelt guarantee must not pass unseen.
+    A class with further bases says so again, for they may say otherwise.
     """
 
     model_config = ConfigDict(extra="forbid")

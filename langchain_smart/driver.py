@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.resumed import AnySession
 
 __all__ = ["adrive", "drive"]
@@ -29,6 +30,7 @@ def drive(
     session: AnySession,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
+    broken_off: Callable[[Call, BaseException], Failure],
     max_concurrency: int,
 ) -> None:
     """Run a session to its end with threads.
@@ -37,6 +39,7 @@ def drive(
         session: The session.
         begin: Called with an item before each of its calls is handed to a worker.
         ask: Makes one call, in a worker thread; what it raises fails that call.
+        broken_off: Returns what a call brought that raised an error.
         max_concurrency: Most calls in flight at once.
     """
     todo: SimpleQueue[Call | None] = SimpleQueue()
@@ -47,7 +50,7 @@ def drive(
             try:
                 results.put((call, ask(call)))
             except BaseException as error:  # noqa: BLE001 - the item's, not the job's
-                results.put((call, Failure(error)))
+                results.put((call, broken_off(call, error)))
 
     backlog: deque[Call] = deque()
     handed_out = workers = 0
@@ -65,7 +68,7 @@ def drive(
                         pool.submit(quiet_context().run, work)
                 if not handed_out:
                     return
-                session.record(*results.get())
+                _record(session, results.get())
                 handed_out -= 1
         finally:
             _drain(todo)
@@ -74,6 +77,18 @@ def drive(
             pool.shutdown(wait=True)
             while not results.empty():
                 session.record(*results.get())
+
+
+def _record(session: AnySession, result: Result) -> None:
+    """Record what a call brought; a price that is missing ends the whole job.
+
+    Raises:
+        UnpricedError: No further call can be paid for knowingly.
+    """
+    call, brought = result
+    session.record(call, brought)
+    if isinstance(brought, Failure) and isinstance(brought.error, UnpricedError):
+        raise brought.error
 
 
 def _drain(todo: SimpleQueue[Call | None]) -> None:
@@ -89,6 +104,7 @@ async def adrive(
     session: AnySession,
     begin: Callable[[int], Awaitable[None]],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
+    broken_off: Callable[[Call, BaseException], Failure],
     max_concurrency: int,
 ) -> None:
     """Run a session to its end with tasks.
@@ -97,6 +113,7 @@ async def adrive(
         session: The session.
         begin: Called with an item before each of its calls is handed to a worker.
         ask: Makes one call; what it raises fails that call.
+        broken_off: Returns what a call brought that raised an error.
         max_concurrency: Most calls in flight at once.
     """
     todo: asyncio.Queue[Call] = asyncio.Queue()
@@ -111,10 +128,12 @@ async def adrive(
                 todo.put_nowait(call)
                 in_flight += 1
                 if len(workers) < min(in_flight, max_concurrency):
-                    workers.append(asyncio.create_task(_work(todo, results, ask)))
+                    workers.append(
+                        asyncio.create_task(_work(todo, results, ask, broken_off))
+                    )
             if not in_flight:
                 return
-            session.record(*await results.get())
+            _record(session, await results.get())
             in_flight -= 1
     finally:
         for worker in workers:
@@ -128,6 +147,7 @@ async def _work(
     todo: asyncio.Queue[Call],
     results: asyncio.Queue[Result],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
+    broken_off: Callable[[Call, BaseException], Failure],
 ) -> None:
     """Make calls until cancelled; a call that is cancelled brings a failure."""
     silence_ambient_handlers()
@@ -136,7 +156,7 @@ async def _work(
         try:
             results.put_nowait((call, await ask(call)))
         except BaseException as error:  # the item's, unless the job itself is ending
-            results.put_nowait((call, Failure(error)))
+            results.put_nowait((call, broken_off(call, error)))
             task = asyncio.current_task()
             ending = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
             if ending or (task and task.cancelling()):

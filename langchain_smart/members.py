@@ -16,7 +16,14 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
 
-__all__ = ["ChatMember", "outcome", "read_model", "shared_profile"]
+__all__ = [
+    "ChatMember",
+    "confidence_of",
+    "outcome",
+    "read_model",
+    "shared_profile",
+    "usage_of",
+]
 
 ChatMember = Member[BaseChatModel]
 """A LangChain chat model behind a smart model."""
@@ -25,14 +32,14 @@ ChatMember = Member[BaseChatModel]
 def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
     """Return what a message brought, priced by the usage it reports."""
     reported = message.usage_metadata
-    sure = _confidence(message)
+    sure = confidence_of(message)
     if reported is None:
         return member.outcome(message, None, sure)
     cached = reported.get("total_cost") == 0  # how core marks a reply from its cache
-    return member.outcome(message, _usage(reported), sure, cached=cached)
+    return member.outcome(message, usage_of(reported), sure, cached=cached)
 
 
-def _usage(reported: UsageMetadata) -> Usage:
+def usage_of(reported: UsageMetadata) -> Usage:
     """Return the tokens that a message reports, by kind; those not told are none."""
     asked: dict[str, Any] = dict(reported.get("input_token_details") or {})
     said: dict[str, Any] = dict(reported.get("output_token_details") or {})
@@ -52,7 +59,7 @@ def _usage(reported: UsageMetadata) -> Usage:
     )
 
 
-def _confidence(message: AIMessage) -> float | None:
+def confidence_of(message: AIMessage) -> float | None:
     """Return a model's own score of its answer, 0 to 1, if its message carries one.
 
     `response_metadata["confidence"]` wins. Otherwise it is the geometric mean of the

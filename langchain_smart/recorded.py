@@ -12,12 +12,13 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_smart.clear_errors import ClearErrorsChatModel
+from langchain_smart.clear_errors import ClearErrors
 from smart_engine.calls import Failure
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.pricing import Usage
@@ -26,7 +27,7 @@ from smart_engine.traces import Trace
 __all__ = ["RecordedChatModel"]
 
 
-class RecordedChatModel(ClearErrorsChatModel):
+class RecordedChatModel(ClearErrors, BaseChatModel):
     """A chat model that answers as one model of a trace did.
 
     An item is recognised by its recorded input: either the last message is that text,
@@ -50,6 +51,8 @@ class RecordedChatModel(ClearErrorsChatModel):
         assert model.invoke("Compute: 1+1?").content == "2"
         ```
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     trace: Any
     model: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Annotated, Any
 
@@ -13,26 +13,15 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, Generation
-from pydantic import Field, PrivateAttr, SkipValidation
+from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.bounds import most_output
-from langchain_smart.clear_errors import ClearErrorsChatModel
 from langchain_smart.members import ChatMember, read_model, shared_profile
+from langchain_smart.promise import Promise
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
-from smart_engine.equivalence import (
-    Equivalence,
-    EquivalenceLike,
-    Normalized,
-    as_equivalence,
-)
-from smart_engine.errors import InvalidInputError
-from smart_engine.guarantee import Guarantee
-from smart_engine.pricing import Price
-from smart_engine.report import Report
-from smart_engine.serving.books import Books
 from smart_engine.serving.members import find_members
 from smart_engine.serving.terms import Terms
 from smart_engine.stores import Store
@@ -40,41 +29,28 @@ from smart_engine.stores import Store
 __all__ = ["SmartSettings"]
 
 
-class SmartSettings(ClearErrorsChatModel):
+class SmartSettings(Promise, BaseChatModel):
     """The fields of a smart model, checked before anything is spent.
 
     See `SmartChatModel` for what they mean.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
     candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
         frozen=True
     )
-    max_disagreement: float = 0.05
-    confidence: float = 0.95
-    strategy: str = "audit"
-    looks: str = "corrected"
-    mode: str = "serve"
     budget_usd: float | None = None
-    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
-        default_factory=Normalized
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True
     )
-    prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
-    seed: int = 0
-    max_concurrency: int = 32
-    task: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     timeout: float | None = None
     stop: list[str] | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None
     streaming: bool = False
-    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
-        default=None, exclude=True
-    )
-    books: Annotated[Books | None, SkipValidation] = Field(
-        default=None, exclude=True, repr=False
-    )
 
     _members: tuple[ChatMember, ...] = PrivateAttr()
 
@@ -91,46 +67,22 @@ class SmartSettings(ClearErrorsChatModel):
             candidates=candidates,
             prices={**self.prices, **prices},
         )
-        self.equivalence = as_equivalence(self.equivalence)
-        self._terms.check()
+        self._open()
         if self.budget_usd is not None:
             for member in self._members:
                 most_output(member, self.max_tokens)
         if self.store is not None and not isinstance(self.store, Store):
             self.store = Store(self.store)
-        self.books = self.books or Books(threading.Lock)
-        self.books.admit(self._terms.models)
-
-    def report(self) -> Report:
-        """Return what was asked, paid and saved so far, with all certificates."""
-        return self._books.report()
 
     @property
-    def _books(self) -> Books:
-        """The books, which are there once the model is made."""
-        if self.books is None:
-            raise InvalidInputError("books", None, "leave it out to start new ones")
-        return self.books
-
-    @property
-    def _rule(self) -> Equivalence:
-        """When two answers mean the same."""
-        return as_equivalence(self.equivalence)
-
-    @property
+    @override
     def _terms(self) -> Terms:
-        """What was told, as the engine knows it; fields may have been set since."""
-        return Terms(
-            models=tuple(member.name for member in self._members),
-            guarantee=Guarantee(self.max_disagreement, self.confidence),
-            rule=self._rule,
-            strategy=self.strategy,
-            looks=self.looks,
-            mode=self.mode,
-            budget_usd=self.budget_usd,
-            seed=self.seed,
-            max_concurrency=self.max_concurrency,
-        )
+        return replace(super()._terms, budget_usd=self.budget_usd)
+
+    @property
+    @override
+    def _names(self) -> tuple[str, ...]:
+        return tuple(member.name for member in self._members)
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         """Return what a call's keyword arguments ask for."""

@@ -1,44 +1,66 @@
-"""One item at a time: models are asked, the books are kept, the answer is marked.
+"""One item at a time: members are asked, the books are kept, one answer is handed out.
 
-Who is asked is decided elsewhere; sync and async share all that is not a call. The
-user sees one answer: pieces are shown only of the answer that is handed out, and an
-answer that depends on what several candidates say is shown whole.
+Who is asked is decided elsewhere, and how they are asked, too; sync and async share
+all that is not a call. The user sees one answer: pieces are shown only of the answer
+that is handed out, and one that depends on several candidates is shown whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-
-from langchain_smart.batch import marked
-from langchain_smart.bound import Bound
-from langchain_smart.members import ChatMember, outcome
-from langchain_smart.runs import (
-    Run,
-    aeach_in,
-    each_in,
-    member_config,
-    quiet_context,
-)
+from langchain_smart.runs import aeach_in, each_in, quiet_context
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.members import UnpricedError
 
-__all__ = ["Single"]
+__all__ = ["Asker", "Single"]
+
+
+class Asker(Protocol):
+    """Puts one item to any member; all that depends on what a member is."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody shows answers while they are made, whatever was called."""
+        ...
+
+    def streamed(self, name: str) -> bool:
+        """Whether any of a member's answer has been shown, if it may be."""
+        ...
+
+    def ask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a member brings; its answer may be shown while it is made."""
+        ...
+
+    async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a member brings; its answer may be shown while it is made."""
+        ...
+
+    def stream(self, name: str) -> Iterator[Any]:
+        """Yield a member's answer piece by piece."""
+        ...
+
+    def astream(self, name: str) -> AsyncGenerator[Any]:
+        """Yield a member's answer piece by piece."""
+        ...
+
+    def whole(self, name: str, pieces: Sequence[Any]) -> Outcome | Failure:
+        """Return what a streamed answer brought."""
+        ...
+
+    def broken_off(
+        self, name: str, pieces: Sequence[Any], error: BaseException
+    ) -> Failure:
+        """Return what an answer brought that ended by an error."""
+        ...
 
 
 @dataclass
@@ -47,103 +69,98 @@ class Single:
 
     Attributes:
         item: Says who is asked, and whose answer is handed out.
-        members: The models by name.
-        put_to: Makes a model ready to be asked; what it raises fails that call.
-        run: The run of the item, where core tells it.
+        asker: Asks them.
+        shows: Name of the member whose answer is being shown, as soon as any is.
     """
 
     item: SingleItem
-    members: dict[str, ChatMember]
-    put_to: Callable[[ChatMember], Bound]
-    run: Run | None = None
-    _chunks: list[AIMessageChunk] = field(default_factory=list)
+    asker: Asker
+    shows: str | None = field(init=False, default=None)
+    _shown: list[Any] = field(init=False, default_factory=list)
+    _fatal: BaseException | None = field(init=False, default=None)
 
     # -- whole answers ---------------------------------------------------------
 
-    def ask(self, messages: list[BaseMessage]) -> ChatResult:
+    def ask(self) -> Any:
         """Return the answer."""
-        with self.item.admitted(shown=False):
-            while calls := self.item.next_calls():
-                first, *others = calls
-                with self._beside(others, messages):
-                    self._call(first, messages)
-            return self._result()
+        with self.item.admitted(shown=self.asker.watched):
+            while calls := self._next_calls():
+                live = self._live(calls)
+                first = live or calls[0]
+                with self._beside([c for c in calls if c != first]):
+                    self._call(first, shown=first == live)
+            return self.item.settle()
 
-    async def aask(self, messages: list[BaseMessage]) -> ChatResult:
+    async def aask(self) -> Any:
         """Return the answer."""
-        with self.item.admitted(shown=False):
-            while calls := self.item.next_calls():
-                async with self._abeside(calls, messages):
+        with self.item.admitted(shown=self.asker.watched):
+            while calls := self._next_calls():
+                async with self._abeside(calls, self._live(calls)):
                     pass
-            return self._result()
+            return self.item.settle()
 
-    def _result(self) -> ChatResult:
-        """Return the answer as the smart model's own."""
-        message = self.item.settle()
-        answer = marked(message, None, self._usage, **self.item.told)
-        return ChatResult(generations=[ChatGeneration(message=answer)])
+    def _live(self, calls: Sequence[Call]) -> Call | None:
+        """Return the call whose answer may be shown while it is made, if any may."""
+        return self.item.live(calls) if self.asker.watched else None
+
+    def _next_calls(self) -> list[Call]:
+        """Return the calls that may start now, unless something has ended it all."""
+        if self._fatal is not None:
+            raise self._fatal
+        return self.item.next_calls()
 
     # -- answers that come piece by piece --------------------------------------
 
-    def stream(self, messages: list[BaseMessage]) -> Iterator[ChatGenerationChunk]:
+    def stream(self) -> Iterator[Any]:
         """Yield the answer piece by piece, as it comes."""
         with self.item.admitted(shown=True):
-            while calls := self.item.next_calls():
+            while calls := self._next_calls():
                 live = self.item.live(calls)
-                with self._beside([c for c in calls if c != live], messages):
+                with self._beside([c for c in calls if c != live]):
                     if live is not None:
-                        yield from self._pieces(live, messages)
-            yield from self._ending()
+                        yield from self._pieces(live)
+            whole = self.item.settle()
+            if self.shows is None:
+                self.shows = self.item.told["model"]
+                yield whole
 
-    async def astream(
-        self, messages: list[BaseMessage]
-    ) -> AsyncGenerator[ChatGenerationChunk]:
+    async def astream(self) -> AsyncGenerator[Any]:
         """Yield the answer piece by piece, as it comes."""
         with self.item.admitted(shown=True):
-            while calls := self.item.next_calls():
+            while calls := self._next_calls():
                 live = self.item.live(calls)
-                async with self._abeside([c for c in calls if c != live], messages):
+                async with self._abeside([c for c in calls if c != live]):
                     if live is not None:
-                        async with aclosing(self._apieces(live, messages)) as pieces:
+                        async with aclosing(self._apieces(live)) as pieces:
                             async for piece in pieces:
                                 yield piece
-            for piece in self._ending():
+            whole = self.item.settle()
+            if self.shows is None:
+                self.shows = self.item.told["model"]
+                yield whole
+
+    def _pieces(self, call: Call) -> Iterator[Any]:
+        """Make one call and yield what it brings."""
+        with self._recording_failure(call):
+            for piece in each_in(quiet_context(), self.asker.stream(call.tier)):
+                self._show(call, piece)
                 yield piece
-
-    def _pieces(
-        self, call: Call, messages: list[BaseMessage]
-    ) -> Iterator[ChatGenerationChunk]:
-        """Make one call and yield what it brings."""
-        with self._recording_failure(call):
-            bound = self.put_to(self.members[call.tier])
-            asked = bound.stream(messages, member_config(self.run))
-            for message in each_in(quiet_context(), asked):
-                yield self._piece(call.tier, message)
         self._close(call)
 
-    async def _apieces(
-        self, call: Call, messages: list[BaseMessage]
-    ) -> AsyncGenerator[ChatGenerationChunk]:
+    async def _apieces(self, call: Call) -> AsyncGenerator[Any]:
         """Make one call and yield what it brings."""
         with self._recording_failure(call):
-            bound = self.put_to(self.members[call.tier])
-            asked = bound.astream(messages, member_config(self.run))
+            asked = self.asker.astream(call.tier)
             async with aclosing(aeach_in(quiet_context(), asked)) as pieces:
-                async for message in pieces:
-                    yield self._piece(call.tier, message)
+                async for piece in pieces:
+                    self._show(call, piece)
+                    yield piece
         self._close(call)
 
-    def _piece(self, name: str, message: AIMessage) -> ChatGenerationChunk:
-        """Keep a piece and return it; the first one says who answers."""
-        chunk = message if isinstance(message, AIMessageChunk) else _as_chunk(message)
-        metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
-        if not self._chunks:
-            metadata["smart"] = {"model": name, "task": self.item.task}
-        self._chunks.append(chunk)
-        # The ending tells the usage of all calls: whoever counts looks once.
-        update: dict[str, Any] = {"id": None, "chunk_position": None}
-        update |= {"usage_metadata": None, "response_metadata": metadata}
-        return ChatGenerationChunk(message=chunk.model_copy(update=update))
+    def _show(self, call: Call, piece: Any) -> None:
+        """Keep a piece that is about to be shown."""
+        self.shows = call.tier
+        self._shown.append(piece)
 
     @contextmanager
     def _recording_failure(self, call: Call) -> Iterator[None]:
@@ -154,90 +171,77 @@ class Single:
         try:
             yield
         except BaseException as error:
-            told = [chunk for chunk in self._chunks if chunk.usage_metadata]
-            failure = Failure(error)
-            if told:
-                billed = self._outcome(call, add_ai_message_chunks(*told))
-                failure = Failure(error, billed.paid, billed.usage)
+            failure = self.asker.broken_off(call.tier, self._shown, error)
             self.item.record(call, failure)
-            if self._chunks or not isinstance(error, Exception):
+            if self._shown or not isinstance(error, Exception):
                 raise
 
     def _close(self, call: Call) -> None:
         """Record a call that was shown to its end; one that failed is recorded."""
-        if not self._chunks:
+        if not self._shown:
             return
-        brought = self._outcome(call, add_ai_message_chunks(*self._chunks))
+        brought = self.asker.whole(call.tier, self._shown)
         self.item.record(call, brought)
         if isinstance(brought, Failure):
             raise brought.error
 
-    def _ending(self) -> Iterator[ChatGenerationChunk]:
-        """Yield what was not shown yet, and a piece that says what it cost."""
-        whole = self.item.settle()
-        told = self.item.told
-        if not self._chunks:
-            yield self._piece(told["model"], whole)
-        shown_first = ("model", "task")
-        smart = {name: value for name, value in told.items() if name not in shown_first}
-        metadata: dict[str, Any] = {"smart": smart}
-        if not whole.response_metadata.get("model_name"):
-            metadata["model_name"] = told["model"]
-        last = AIMessageChunk(
-            content="" if isinstance(whole.content, str) else [],
-            usage_metadata=self._usage,
-            response_metadata=metadata,
-            chunk_position="last",
-        )
-        yield ChatGenerationChunk(message=last)
-
     # -- calls -----------------------------------------------------------------
 
-    def _call(self, call: Call, messages: list[BaseMessage]) -> None:
+    def _call(self, call: Call, *, shown: bool = False) -> None:
         """Make one call and record what it brings."""
         try:
-            bound = self.put_to(self.members[call.tier])
-            config = member_config(self.run)
-            message = quiet_context().run(bound.invoke, messages, config)
+            ask = partial(self.asker.ask, call.tier, shown=shown)
+            brought = quiet_context().run(ask)
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self._record(call, self.asker.broken_off(call.tier, [], error), shown)
             if not isinstance(error, Exception):
                 raise
         else:
-            self.item.record(call, self._outcome(call, message))
+            self._record(call, brought, shown)
 
-    async def _acall(self, call: Call, messages: list[BaseMessage]) -> None:
+    async def _acall(self, call: Call, *, shown: bool = False) -> None:
         """Make one call and record what it brings."""
         try:
-            bound = self.put_to(self.members[call.tier])
-            message = await bound.ainvoke(messages, member_config(self.run))
+            brought = await self.asker.aask(call.tier, shown=shown)
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self._record(call, self.asker.broken_off(call.tier, [], error), shown)
             if not isinstance(error, Exception):
                 raise
         else:
-            self.item.record(call, self._outcome(call, message))
+            self._record(call, brought, shown)
+
+    def _record(self, call: Call, brought: Outcome | Failure, shown: bool) -> None:
+        """Record what a call brought.
+
+        What was shown cannot be withdrawn, and without a price nothing can be asked.
+        """
+        self.item.record(call, brought)
+        if not isinstance(brought, Failure):
+            return
+        withdrawn = shown and self.asker.streamed(call.tier)
+        if withdrawn or isinstance(brought.error, UnpricedError):
+            self._fatal = brought.error
 
     @contextmanager
-    def _beside(
-        self, calls: Sequence[Call], messages: list[BaseMessage]
-    ) -> Iterator[None]:
+    def _beside(self, calls: Sequence[Call]) -> Iterator[None]:
         """Make calls in threads meanwhile."""
         if not calls:
             yield
             return
         with ThreadPoolExecutor(len(calls), "smart") as pool:
             for call in calls:
-                pool.submit(copy_context().run, self._call, call, messages)
+                pool.submit(copy_context().run, self._call, call)
             yield
 
     @asynccontextmanager
     async def _abeside(
-        self, calls: Sequence[Call], messages: list[BaseMessage]
+        self, calls: Sequence[Call], live: Call | None = None
     ) -> AsyncIterator[None]:
         """Make calls in tasks meanwhile."""
         tasks = [
-            asyncio.create_task(self._acall(call, messages), context=quiet_context())
+            asyncio.create_task(
+                self._acall(call, shown=call == live), context=quiet_context()
+            )
             for call in calls
         ]
         try:
@@ -247,21 +251,3 @@ class Single:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _outcome(self, call: Call, message: AIMessage) -> Outcome | Failure:
-        """Return what a message brought, priced."""
-        return outcome(self.members[call.tier], message)
-
-    @property
-    def _usage(self) -> UsageMetadata | None:
-        """What all models used together."""
-        usage = None
-        for message in self.item.said.values():
-            usage = add_usage(usage, message.usage_metadata)
-        return usage
-
-
-def _as_chunk(message: AIMessage) -> AIMessageChunk:
-    """Return a whole message as the only piece of a stream."""
-    fields = message.model_dump(exclude={"type"})
-    return AIMessageChunk(**fields)

@@ -94,6 +94,7 @@ class Price:
         reasoning: Of hidden reasoning; as output if left out.
         above: Number of input tokens → the price of a whole call that has more of
             them, in place of this one.
+        call: USD per call, beside its tokens.
 
     Raises:
         InvalidInputError: If a price is negative, infinite or not a number.
@@ -118,17 +119,18 @@ class Price:
     output_audio: float | None = None
     reasoning: float | None = None
     above: Mapping[int, Price] = field(default_factory=dict, hash=False)
+    call: float = 0.0
 
     def __post_init__(self) -> None:
         """Check all prices."""
-        for name in ("input", "output", *_OPTIONAL):
+        for name in ("input", "output", "call", *_OPTIONAL):
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and value >= 0):
                 hint = (
-                    "a price in USD per million tokens is zero or more; "
+                    "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"
                 )
                 raise InvalidInputError(f"Price.{name}", value, hint)
@@ -145,13 +147,18 @@ class Price:
         """The price of a model that costs nothing, such as a local one."""
         return cls(0.0, 0.0)
 
+    @classmethod
+    def per_call(cls, usd: float) -> Self:
+        """The price of what charges by the call, such as a search or a reranker."""
+        return cls(0.0, 0.0, call=usd)
+
     def cost(self, usage: Usage) -> float:
         """Cost in USD of one call with that usage; never of several calls' sum."""
         price = self
         for start, tier in self.above.items():
             if usage.input_tokens > start:
                 price = tier
-        return price._flat(usage) * _PER_MILLION  # noqa: SLF001 - of the same class
+        return price._flat(usage) * _PER_MILLION + price.call  # noqa: SLF001 - of the same class
 
     def most(self, input_tokens: float, output_tokens: float) -> float:
         """Most USD that a call of at most so many tokens can cost, of whatever kind.
@@ -171,8 +178,8 @@ class Price:
             said = [price.output, price.output_audio, price.reasoning]
             sent = input_tokens * max(each for each in read if each is not None)
             answer = output_tokens * max(each for each in said if each is not None)
-            costs.append(sent + answer)
-        return max(costs) * _PER_MILLION
+            costs.append((sent + answer) * _PER_MILLION + price.call)
+        return max(costs)
 
     def _flat(self, usage: Usage) -> float:
         """Return what a call costs at this price, whatever the number of its tokens.

@@ -25,6 +25,8 @@ class Report(BaseModel):
             stand. What was really spent on it is in `spend`.
         restored: USD of what batches spent that was paid in earlier runs, for answers
             taken from a store.
+        inside: Where chains are compared, whose spend is told by chain: model → what it
+            was asked inside them, and what that cost.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +37,7 @@ class Report(BaseModel):
     streams: tuple[StreamState, ...] = ()
     shadows: tuple[StreamState, ...] = ()
     restored: float = 0.0
+    inside: dict[str, Spend] = {}
 
     @property
     def cost(self) -> float:
@@ -92,6 +95,7 @@ class Ledger:
         self._served: dict[str, int] = {}
         self._certificates: list[Certificate] = []
         self._restored = 0.0
+        self._inside: dict[str, Spend] = {}
         self.admit(models)
 
     def admit(self, models: Iterable[str]) -> None:
@@ -110,6 +114,11 @@ class Ledger:
         self._restored += restored
         for name, part in spend.items():
             self._spend[name] = self._spend.get(name, Spend()) + part
+
+    def itemise(self, spend: Mapping[str, Spend]) -> None:
+        """Add what models were asked inside tiers."""
+        for name, part in spend.items():
+            self._inside[name] = self._inside.get(name, Spend()) + part
 
     def add_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
         """Add a finished batch, and what of it was paid in earlier runs, in USD."""
@@ -140,4 +149,5 @@ class Ledger:
             streams=streams,
             shadows=tuple(shadows),
             restored=self._restored,
+            inside=dict(self._inside),
         )

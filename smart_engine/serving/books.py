@@ -59,6 +59,11 @@ class Books:
         with self._lock:
             self._ledger.add(spend, restored)
 
+    def itemise(self, spend: Mapping[str, Spend]) -> None:
+        """Tell what models were asked inside tiers; their money is entered by tier."""
+        with self._lock:
+            self._ledger.itemise(spend)
+
     def enter_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
         """Enter a finished batch; see `Ledger.add_batch`."""
         with self._lock:

@@ -12,13 +12,32 @@ from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
 from smart_engine.price_list import UnlistedError, listed_price
 from smart_engine.pricing import Price, Usage
 
-__all__ = ["Member", "MissingUsageError", "Named", "find_member", "find_members"]
+__all__ = [
+    "Member",
+    "MissingUsageError",
+    "Named",
+    "UnpricedError",
+    "find_member",
+    "find_members",
+]
 
 M = TypeVar("M")
 
 
 class MissingUsageError(SmartError):
     """A model reported no usable token usage: what its answer cost is unknown."""
+
+
+class UnpricedError(InvalidInputError):
+    """A model has no price: what it costs is unknown, and never taken for nothing."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        """Say how a price is given; a hint says it otherwise."""
+        hint = hint or (
+            f"no price is known: add prices={{{name!r}: Price(input=…, output=…)}} in "
+            "USD per million tokens, or Price.free() for a model that costs nothing"
+        )
+        super().__init__("prices", name, hint)
 
 
 class Named(NamedTuple):
@@ -100,8 +119,8 @@ def find_members(
         read: Told the field and what was given for it, returns the model.
 
     Raises:
-        InvalidInputError: If there is no candidate, a model is named twice, or a price
-            is missing.
+        InvalidInputError: If there is no candidate, or a model is named twice.
+        UnpricedError: If a price is missing.
 
     Example:
         ```python
@@ -154,5 +173,5 @@ def find_member(
             f"{problem}: add {price_it} in USD per million tokens, or Price.free() for "
             "a model that costs nothing"
         )
-        raise InvalidInputError("prices", named.name, hint)
+        raise UnpricedError(named.name, hint)
     return Member(named.name, named.model, price)

@@ -102,7 +102,7 @@ async def test_a_candidates_answer_is_shown_as_it_comes(mode):
     )
     until_served(smart)
     served = 0
-    for _ in range(20):
+    for _ in range(60):
         pieces = await pieces_of(mode, smart, "?")
         first, *_, last = pieces
         words = [piece.content for piece in pieces if piece.content]

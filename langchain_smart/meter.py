@@ -1,0 +1,232 @@
+"""What one call of a chain cost: the real usage of every model called inside it.
+
+A meter is a callback handler that travels with the call. Models are known by their
+names, as in `prices`; what a cache answered costs nothing, and what a model reported
+before it failed is booked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from typing_extensions import override
+
+from langchain_smart.members import confidence_of, usage_of
+from smart_engine.calls import Failure, Outcome
+from smart_engine.certificate import Spend
+from smart_engine.pricing import Price, Usage
+from smart_engine.serving.members import Member, UnpricedError
+
+__all__ = ["Bill", "Meter", "price_of"]
+
+
+class ModelCall(NamedTuple):
+    """One model's run inside a chain.
+
+    Attributes:
+        names: What the model may be called in `prices`, most specific first.
+        usage: What it reported; None if nothing.
+        cached: Its answer came from a cache.
+        told: USD that a smart model says its answer cost; it keeps its own prices.
+        failed: It brought no answer.
+        confidence: The model's own score of its answer, where known.
+    """
+
+    names: tuple[str, ...]
+    usage: Usage | None
+    cached: bool = False
+    told: float | None = None
+    failed: bool = False
+    confidence: float | None = None
+
+
+class Bill(NamedTuple):
+    """What one call of a chain cost.
+
+    Attributes:
+        paid: USD paid.
+        worth: USD that it would have cost without a cache.
+        usage: Tokens paid for.
+        cached: Caches answered all of it.
+        models: Model → its part.
+        error: Why not all of it could be priced, if so.
+        confidence: The last model's own score of its answer, where known.
+    """
+
+    paid: float
+    worth: float
+    usage: Usage
+    cached: bool
+    models: dict[str, Spend]
+    error: BaseException | None = None
+    confidence: float | None = None
+
+    def outcome(self, answer: Any) -> Outcome | Failure:
+        """Return what a call brought that ended with an answer."""
+        if self.error is not None:
+            return self.failure(self.error)
+        cost = self.worth if self.cached else self.paid
+        return Outcome(answer, cost, self.usage, self.confidence, cached=self.cached)
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what a call brought that ended with an error.
+
+        A missing price is the graver one.
+        """
+        unpriced = isinstance(self.error, UnpricedError)
+        return Failure(
+            self.error if self.error is not None and unpriced else error,
+            self.paid,
+            self.usage,
+        )
+
+
+class Meter(BaseCallbackHandler):
+    """Reads what models report while one call of a chain runs.
+
+    Attributes:
+        streamed: Whether a model has streamed any of its answer.
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        """Nothing was called yet."""
+        self.streamed = False
+        self._names: dict[UUID, tuple[str, ...]] = {}
+        self._calls: list[ModelCall] = []
+
+    def bill(self, prices: Mapping[str, Price], fee: float = 0.0) -> Bill:
+        """Return what was read so far, priced.
+
+        Args:
+            prices: Model name → price.
+            fee: USD that the call costs beside its models.
+        """
+        paid = worth = fee
+        usage, models = Usage(), dict[str, Spend]()
+        error: BaseException | None = None
+        for call in self._calls:
+            name, brought = _priced(call, prices)
+            if isinstance(brought, Failure):
+                error = error or (None if call.failed else brought.error)
+            else:
+                worth += brought.cost
+            used = brought.usage or Usage()
+            paid += brought.paid
+            usage = Usage(
+                usage.input_tokens + used.input_tokens,
+                usage.output_tokens + used.output_tokens,
+            )
+            models[name] = models.get(name, Spend()) + Spend(
+                calls=1,
+                failures=call.failed,
+                cost=brought.paid,
+                input_tokens=used.input_tokens,
+                output_tokens=used.output_tokens,
+            )
+        cached = bool(self._calls) and not fee and all(c.cached for c in self._calls)
+        sure = self._calls[-1].confidence if self._calls else None
+        return Bill(paid, worth, usage, cached, models, error, sure)
+
+    # -- what models report ----------------------------------------------------
+
+    @override
+    def on_chat_model_start(
+        self, serialized: dict[str, Any], messages: Any, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._begin(serialized, run_id, kwargs)
+
+    @override
+    def on_llm_start(
+        self, serialized: dict[str, Any], prompts: Any, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._begin(serialized, run_id, kwargs)
+
+    def _begin(
+        self, serialized: dict[str, Any] | None, run_id: UUID, told: dict[str, Any]
+    ) -> None:
+        """Keep what a model is called."""
+        official = (told.get("metadata") or {}).get("ls_model_name")
+        names = ((serialized or {}).get("name"), official)
+        self._names[run_id] = tuple(str(name) for name in names if name)
+
+    @override
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        self.streamed = True
+
+    @override
+    def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        self.streamed = True
+
+    @override
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        self._calls.append(self._read(response, run_id))
+
+    @override
+    def on_llm_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        response = kwargs.get("response") or LLMResult(generations=[])
+        self._calls.append(self._read(response, run_id)._replace(failed=True))
+
+    def _read(self, response: LLMResult, run_id: UUID) -> ModelCall:
+        """Return what a model's result reports."""
+        names = self._names.pop(run_id, ())
+        for message in _messages(response):
+            answered_by = message.response_metadata.get("model_name")
+            names = (*names, str(answered_by)) if answered_by else names
+            told = (message.response_metadata.get("smart") or {}).get("cost")
+            sure, reported = confidence_of(message), message.usage_metadata
+            if reported is not None:
+                usage = usage_of(reported)
+                cached = reported.get("total_cost") == 0  # how core marks a cached one
+                return ModelCall(names, usage, cached, told, confidence=sure)
+            return ModelCall(names, None, told=told, confidence=sure)
+        counted = (response.llm_output or {}).get("token_usage") or {}
+        if "prompt_tokens" in counted:  # a model of texts
+            usage = Usage(counted["prompt_tokens"], counted.get("completion_tokens", 0))
+            return ModelCall(names, usage)
+        return ModelCall(names, None)
+
+
+def _messages(response: LLMResult) -> list[AIMessage]:
+    """Return the first message of each prompt, those with a usage first."""
+    firsts = [line[0] for line in response.generations if line]
+    found = [first.message for first in firsts if isinstance(first, ChatGeneration)]
+    messages = [message for message in found if isinstance(message, AIMessage)]
+    return sorted(messages, key=lambda message: message.usage_metadata is None)
+
+
+def _priced(
+    call: ModelCall, prices: Mapping[str, Price]
+) -> tuple[str, Outcome | Failure]:
+    """Return a model's name and what its run brought."""
+    name, price = price_of(call.names, prices)
+    if call.told is not None:
+        usage = Usage() if call.cached else call.usage
+        return name, Outcome(None, call.told, usage, cached=call.cached)
+    if call.failed and call.usage is None:
+        return name, Outcome(None, 0.0)
+    if price is None:
+        return name, Failure(UnpricedError(name), 0.0, call.usage)
+    member = Member(name, None, price)
+    return name, member.outcome(None, call.usage, cached=call.cached)
+
+
+def price_of(
+    names: Sequence[str], prices: Mapping[str, Price]
+) -> tuple[str, Price | None]:
+    """Return the name under which a model has a price, and that price.
+
+    Where there is none, the name is the one to give it a price by.
+    """
+    for name in names:
+        if name in prices:
+            return name, prices[name]
+    return (*names, "a model without a name")[1 if len(names) > 1 else 0], None

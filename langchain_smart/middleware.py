@@ -1,0 +1,106 @@
+"""`SmartMiddleware`: an agent whose model calls are answered for less."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.language_models.chat_models import BaseChatModel
+from typing_extensions import override
+
+from langchain_smart.chat_model import SmartChatModel
+from smart_engine.equivalence import Normalized, as_equivalence
+from smart_engine.pricing import Price
+from smart_engine.report import Report
+from smart_engine.serving.books import Books
+
+__all__ = ["SmartMiddleware"]
+
+
+class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Answers an agent's model calls as its own model would, for less.
+
+    Each call of the agent's model goes through a `SmartChatModel` over that model and
+    the candidates. All else of the request stays as it is: tools, their choice, the
+    response format, the system prompt, settings. All calls share one set of books, and
+    the calls of one task, such as those with one system prompt and the same tools, are
+    one stream. Where another middleware chooses the model, put this one after it.
+
+    Args:
+        candidates: Cheaper models that may stand in for the agent's own.
+        reference: The model whose answers define "right"; the agent's own if not given.
+        **settings: All other settings of `SmartChatModel`, such as `prices`.
+
+    Raises:
+        InvalidInputError: At construction, if a setting cannot be used; at the first
+            call, if the agent's model has no price.
+
+    Example:
+        ```python
+        from langchain.agents import create_agent
+        from langchain_core.language_models import FakeListChatModel
+
+        smart = SmartMiddleware(
+            candidates=[FakeListChatModel(responses=["Yes."], name="small")],
+            prices={"big": Price.free(), "small": Price.free()},
+        )
+        big = FakeListChatModel(responses=["yes"], name="big")
+        agent = create_agent(big, middleware=[smart])
+        state = agent.invoke({"messages": [("user", "Is 7 a prime number?")]})
+        assert state["messages"][-1].content == "yes"
+        assert smart.report().spend["big"].calls == 1
+        ```
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[BaseChatModel | str],
+        *,
+        reference: BaseChatModel | str | None = None,
+        **settings: Any,
+    ) -> None:
+        """Check everything that can be checked before the agent runs."""
+        super().__init__()
+        rule = as_equivalence(settings.get("equivalence", Normalized()))
+        given = {**settings, "candidates": candidates, "equivalence": rule}
+        books = given.pop("books", None) or Books(threading.Lock)
+        stand_in = FakeListChatModel(responses=[""], name="the agent's own model")
+        prices = {**given.get("prices", {}), str(stand_in.name): Price.free()}
+        checked = SmartChatModel(
+            **{**given, "reference": reference or stand_in, "prices": prices}
+        )
+        self._reference = None if reference is None else checked.reference
+        self._settings = {**given, "candidates": checked.candidates, "books": books}
+        self._books: Books = books
+        self._last: SmartChatModel | None = None
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far."""
+        return self._books.report()
+
+    @override
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:
+        return handler(request.override(model=self._over(request.model)))
+
+    @override
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        return await handler(request.override(model=self._over(request.model)))
+
+    def _over(self, own: BaseChatModel) -> SmartChatModel:
+        """Return the smart model over the reference and the candidates."""
+        reference, smart = self._reference or own, self._last
+        if smart is None or smart.reference is not reference:
+            smart = SmartChatModel(**{**self._settings, "reference": reference})
+            self._last = smart
+        return smart

@@ -1,0 +1,88 @@
+"""What is promised, and how it is kept: the settings that all smart objects share."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, SkipValidation
+
+from langchain_smart.clear_errors import ClearErrors
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Normalized,
+    as_equivalence,
+)
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.pricing import Price
+from smart_engine.report import Report
+from smart_engine.serving.books import Books
+from smart_engine.serving.terms import Terms
+
+__all__ = ["Promise"]
+
+
+class Promise(ClearErrors):
+    """Settings, terms and books; see `SmartChatModel` for what each setting means."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+    strategy: str = "audit"
+    looks: str = "corrected"
+    mode: str = "serve"
+    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
+        default_factory=Normalized
+    )
+    prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
+    seed: int = 0
+    max_concurrency: int = 32
+    task: str | None = None
+    books: Annotated[Books | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far, with all certificates."""
+        return self._books.report()
+
+    def _open(self) -> None:
+        """Check the terms before anything is spent, and open the books."""
+        self.equivalence = as_equivalence(self.equivalence)
+        self._terms.check()
+        self.books = self.books or Books(threading.Lock)
+        self.books.admit(self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Names of all that may answer, the reference first."""
+        raise NotImplementedError
+
+    @property
+    def _books(self) -> Books:
+        """The books, which are there once they are opened."""
+        if self.books is None:
+            raise InvalidInputError("books", None, "leave it out to start new ones")
+        return self.books
+
+    @property
+    def _rule(self) -> Equivalence:
+        """When two answers mean the same."""
+        return as_equivalence(self.equivalence)
+
+    @property
+    def _terms(self) -> Terms:
+        """What was told, as the engine knows it; fields may have been set since."""
+        return Terms(
+            models=self._names,
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=self._rule,
+            strategy=self.strategy,
+            looks=self.looks,
+            mode=self.mode,
+            seed=self.seed,
+            max_concurrency=self.max_concurrency,
+        )

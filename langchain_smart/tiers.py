@@ -1,0 +1,171 @@
+"""Chains as tiers: what they are called, and which models they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
+
+from langchain_smart.bound import unwrapped
+from langchain_smart.meter import Bill, Meter, price_of
+from langchain_smart.promise import Promise
+from smart_engine.errors import InvalidInputError
+from smart_engine.pricing import Price
+from smart_engine.serving.members import UnpricedError
+
+__all__ = ["ChainTier", "find_tiers"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTier:
+    """A chain that may answer.
+
+    Attributes:
+        name: Its name in reports and certificates.
+        chain: The chain itself.
+        prices: Model name → price.
+        fee: USD that a call costs beside its models; None if nobody said so.
+        models: Whether models were found in it.
+    """
+
+    name: str
+    chain: Runnable[Any, Any]
+    prices: Mapping[str, Price]
+    fee: float | None
+    models: bool
+
+    def bill(self, meter: Meter) -> Bill:
+        """Return what a call cost."""
+        bill = meter.bill(self.prices, self.fee or 0.0)
+        if not bill.models and not self.models and self.fee is None:
+            hint = (
+                "no model was seen in this call, so its cost is unknown: add prices="
+                f"{{{self.name!r}: Price.free()}} if it costs nothing, or "
+                "Price.per_call(usd)"
+            )
+            return bill._replace(error=UnpricedError(self.name, hint))
+        return bill
+
+
+def find_tiers(
+    reference: Any, candidates: Any, prices: Mapping[str, Price]
+) -> tuple[ChainTier, ...]:
+    """Return the tiers, reference first.
+
+    Args:
+        reference: A chain, or its name and itself, as in `{"long prompt": chain}`.
+        candidates: A list of chains, or a dict with a name for each.
+        prices: Model name → price; tier name → price per call.
+
+    Raises:
+        InvalidInputError: If there is no candidate, something is no chain, or two have
+            the same name.
+        UnpricedError: If a model was found that has no price.
+    """
+    if isinstance(candidates, Mapping):
+        listed = [{name: chain} for name, chain in candidates.items()]
+    elif isinstance(candidates, Sequence) and not isinstance(candidates, str):
+        listed = list(candidates)
+    else:
+        listed = []
+    if not listed:
+        hint = "give at least one cheaper chain: a list, or a dict with names"
+        raise InvalidInputError("candidates", type(candidates).__name__, hint)
+    tiers: list[ChainTier] = []
+    for place, given in enumerate([reference, *listed]):
+        field = "candidates" if place else "reference"
+        name, chain = _named(field, given)
+        if any(name == tier.name for tier in tiers):
+            hint = (
+                "two chains have this name: name them apart, as in candidates="
+                '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
+            )
+            raise InvalidInputError(field, name, hint)
+        tiers.append(_tier(name, chain, prices))
+    return tuple(tiers)
+
+
+def _named(field: str, given: Any) -> tuple[str, Runnable[Any, Any]]:
+    """Return a chain and its name."""
+    name, chain = None, given
+    if isinstance(given, Mapping) and len(given) == 1:
+        ((name, chain),) = given.items()
+    if not isinstance(chain, Runnable) and not callable(chain):
+        hint = 'give a Runnable, or its name and itself: {"long prompt": chain}'
+        raise InvalidInputError(field, type(chain).__name__, hint)
+    runnable: Runnable[Any, Any] = coerce_to_runnable(chain)
+    return str(name or _name_of(runnable)), runnable
+
+
+def _name_of(chain: Runnable[Any, Any]) -> str:
+    """Return what a chain calls itself."""
+    if isinstance(chain, RunnableBindingBase):
+        return str(chain.config.get("run_name") or _name_of(chain.bound))
+    if isinstance(chain, BaseLanguageModel):
+        return _names(chain, {})[-1]
+    return chain.get_name()
+
+
+def _tier(
+    name: str, chain: Runnable[Any, Any], prices: Mapping[str, Price]
+) -> ChainTier:
+    """Return a tier whose models all have a price."""
+    found = list(_models(chain, set()))
+    own_names: set[str] = set()
+    for model, arguments in found:
+        names = _names(model, arguments)
+        own_names.update(names)
+        wanted, price = price_of(names, prices)
+        if price is None and not isinstance(model, Promise):
+            raise UnpricedError(wanted)
+    fee = None if name in own_names else prices.get(name)
+    if fee is not None and (fee.input or fee.output):
+        hint = (
+            "a chain is charged by the call, Price.per_call(usd), and its models by "
+            "their own names; if this is meant for a model, name the chain otherwise"
+        )
+        raise InvalidInputError("prices", name, hint)
+    return ChainTier(
+        name, chain, prices, None if fee is None else fee.call, bool(found)
+    )
+
+
+def _names(
+    model: BaseLanguageModel[Any], arguments: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return what a model may be called in prices: its own name, its provider's."""
+    official = None
+    if hasattr(model, "_get_ls_params"):
+        official = model._get_ls_params(**arguments).get("ls_model_name")  # noqa: SLF001 - core's own
+    return tuple(str(name) for name in (model.get_name(), official) if name)
+
+
+def _models(
+    part: Any, seen: set[int]
+) -> Iterator[tuple[BaseLanguageModel[Any], dict[str, Any]]]:
+    """Yield the models in a chain with what is bound to them, as far as it shows them.
+
+    What a function makes for itself is seen only when it is called.
+    """
+    if isinstance(part, Mapping | list | tuple):
+        for value in part.values() if isinstance(part, Mapping) else part:
+            yield from _models(value, seen)
+        return
+    if not isinstance(part, Runnable) or id(part) in seen:
+        return
+    seen.add(id(part))
+    inner, arguments = unwrapped(part)
+    if isinstance(inner, BaseLanguageModel):
+        yield inner, arguments
+        return
+    if isinstance(part, RunnableBinding):
+        yield from _models(part.bound, seen)
+        return
+    yield from _models(list(vars(part).values()), seen)
+    with suppress(Exception):  # a function whose source cannot be read
+        yield from _models(getattr(part, "deps", ()), seen)
