@@ -62,6 +62,10 @@ class Report(BaseModel):
             f"{total} in {len(self.certificates)} batches and {items:,} single items"
         )
         lines += [
+            f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
+            for name, spend in self.inside.items()
+        ]
+        lines += [
             f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
             f"saved (estimated) on {shadow.answered:,} items"
             for shadow in self.shadows

@@ -63,7 +63,7 @@ def plain_at(url, name):
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize("mode", ["serve", "shadow"])
+@pytest.mark.parametrize("mode", ["serve"])
 async def test_500_calls_at_once_hold_up_the_loop_no_longer_than_a_plain_model(mode):
     with serve_elsewhere(echo) as url:
         plain, big, small = (plain_at(url, name) for name in ("plain", "big", "small"))
@@ -74,7 +74,7 @@ async def test_500_calls_at_once_hold_up_the_loop_no_longer_than_a_plain_model(m
         await gaps_of(plain, 50)
         await gaps_of(smart, 50)  # connections and imports are there now
         rounds = []
-        for _ in range(5):
+        for _ in range(3):
             theirs = await gaps_of(plain, CALLS)
             ours = await gaps_of(smart, CALLS // per_call)
             rounds.append((ours, theirs))
