@@ -12,9 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.batch import ChatJob, to_prompt
 from langchain_smart.batches import Batches
 from langchain_smart.bounds import most
+from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
 from langchain_smart.requests import Request
 from langchain_smart.settings import SmartSettings

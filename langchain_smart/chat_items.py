@@ -1,18 +1,130 @@
-"""One item's answer as the smart chat model's own: marked, whole or in pieces."""
+"""One item put to chat models: how each is asked, and the answer as our own.
+
+Every call of a chat member goes through here, in batches and on its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from langchain_smart.batch import marked
+from langchain_smart.bound import Bound
+from langchain_smart.members import ChatMember, outcome
+from langchain_smart.runs import Run, member_config
 from langchain_smart.singles import Single
+from smart_engine.calls import Failure, Outcome
 
-__all__ = ["ending", "piece", "result"]
+__all__ = ["ChatAsker", "as_chunk", "ending", "marked", "piece", "result"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAsker:
+    """Puts one item to chat models.
+
+    Attributes:
+        members: The models by name.
+        put_to: Makes a model ready to be asked; what it raises fails that call.
+        given: What to send.
+        run: The run of the item, where core tells it.
+    """
+
+    members: Mapping[str, ChatMember]
+    put_to: Callable[[ChatMember], Bound]
+    given: LanguageModelInput
+    run: Run | None = None
+
+    watched = False  # core itself streams where somebody shows an answer
+
+    def streamed(self, name: str) -> bool:
+        """Whether any of a whole answer was shown: never here."""
+        del name
+        return False
+
+    def ask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a model brings."""
+        del shown
+        member = self.members[name]
+        bound = self.put_to(member)
+        return outcome(member, bound.invoke(self.given, member_config(self.run)))
+
+    async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
+        """Return what a model brings."""
+        del shown
+        member = self.members[name]
+        bound = self.put_to(member)
+        return outcome(member, await bound.ainvoke(self.given, member_config(self.run)))
+
+    def stream(self, name: str) -> Iterator[AIMessageChunk]:
+        """Yield a model's answer piece by piece."""
+        bound = self.put_to(self.members[name])
+        for message in bound.stream(self.given, member_config(self.run)):
+            yield as_chunk(message)
+
+    async def astream(self, name: str) -> AsyncGenerator[AIMessageChunk]:
+        """Yield a model's answer piece by piece."""
+        bound = self.put_to(self.members[name])
+        pieces = bound.astream(self.given, member_config(self.run))
+        try:
+            async for message in pieces:
+                yield as_chunk(message)
+        finally:
+            await pieces.aclose()
+
+    def whole(self, name: str, pieces: Sequence[AIMessageChunk]) -> Outcome | Failure:
+        """Return what a streamed answer brought."""
+        return outcome(self.members[name], add_ai_message_chunks(*pieces))
+
+    def broken_off(
+        self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
+    ) -> Failure:
+        """Return what an answer brought that ended by an error: its usage so far."""
+        told = [piece for piece in pieces if piece.usage_metadata]
+        if not told:
+            return Failure(error)
+        billed = self.whole(name, told)
+        return Failure(error, billed.paid, billed.usage)
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """Return a message as a piece of a stream."""
+    if isinstance(message, AIMessageChunk):
+        return message
+    fields = message.model_dump(exclude={"type"})
+    return AIMessageChunk(**fields)
+
+
+def marked(
+    message: AIMessage,
+    run: Run | None,
+    usage: UsageMetadata | None,
+    **smart: Any,
+) -> AIMessage:
+    """Return a copy of a member's message as the smart model's own."""
+    metadata = message.response_metadata
+    return message.model_copy(
+        update={
+            "id": None if run is None else f"lc_run--{run.run_id}-0",
+            "usage_metadata": usage,
+            "response_metadata": {
+                "model_name": smart["model"],
+                **metadata,
+                "smart": smart,
+            },
+        }
+    )
 
 
 def result(single: Single, message: AIMessage) -> ChatResult:

@@ -22,10 +22,9 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 from typing_extensions import override
 
-from langchain_smart.asking import ChatAsker, as_chunk
 from langchain_smart.bounds import most
 from langchain_smart.chat_batches import ChatBatches
-from langchain_smart.chat_items import ending, piece, result
+from langchain_smart.chat_items import ChatAsker, as_chunk, ending, piece, result
 from langchain_smart.requests import SCHEMA, TASK
 from langchain_smart.runs import RUN, Run, begun
 from langchain_smart.singles import Single

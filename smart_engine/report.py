@@ -68,6 +68,10 @@ class Report(BaseModel):
         if self.restored:
             lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
         lines += [
+            f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
+            for name, spend in self.inside.items()
+        ]
+        lines += [
             f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
             f"saved (estimated) on {shadow.answered:,} items"
             for shadow in self.shadows

@@ -10,6 +10,7 @@ gauge says how many requests it worked on at once.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -251,3 +252,27 @@ def start(script: Script, latency: float = 0.0) -> Server:
     server = Server(script, latency)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
+
+
+@contextmanager
+def serve_elsewhere(script: Script, latency: float = 0.0) -> Iterator[str]:
+    """Run a server in a process of its own, which takes no turns from this one's loop.
+
+    Its URL is yielded; the script is a function of a module.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(script, latency, there), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send("stop")
+        process.join(10)
+
+
+def _serve(script: Script, latency: float, told: Any) -> None:
+    """Serve until told to stop."""
+    with serve(script, latency) as server:
+        told.send(server.url)
+        told.recv()

@@ -10,22 +10,21 @@ from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
-from langchain_smart.asking import ChatAsker
 from langchain_smart.bound import Bound
+from langchain_smart.chat_items import ChatAsker, marked
 from langchain_smart.jobs import Job
 from langchain_smart.members import ChatMember
-from langchain_smart.runs import Run
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 
-__all__ = ["ChatJob", "llm_result", "marked", "to_prompt"]
+__all__ = ["ChatJob", "llm_result", "to_prompt"]
 
 
 @dataclass
@@ -141,27 +140,6 @@ class ChatJob(Job):
         metadata = {**answer.response_metadata, "output_version": "v1"}
         blocks = {"content": answer.content_blocks, "response_metadata": metadata}
         return answer.model_copy(update=blocks)
-
-
-def marked(
-    message: AIMessage,
-    run: Run | None,
-    usage: UsageMetadata | None,
-    **smart: Any,
-) -> AIMessage:
-    """Return a copy of a member's message as the smart model's own."""
-    metadata = message.response_metadata
-    return message.model_copy(
-        update={
-            "id": None if run is None else f"lc_run--{run.run_id}-0",
-            "usage_metadata": usage,
-            "response_metadata": {
-                "model_name": smart["model"],
-                **metadata,
-                "smart": smart,
-            },
-        }
-    )
 
 
 def llm_result(message: AIMessage) -> LLMResult:
