@@ -9,7 +9,12 @@ from contextvars import ContextVar
 from typing import Any
 
 from llama_index.core.base.llms.types import MessageRole
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import (
+    BasePromptTemplate,
+    ChatPromptTemplate,
+    SelectorPromptTemplate,
+)
+from llama_index.core.prompts.utils import get_template_vars
 
 from llama_index_smart.asks import Ask
 
@@ -33,7 +38,7 @@ def asking_with(prompt: BasePromptTemplate, llm: Any) -> Iterator[None]:
     """
     kind = getattr(prompt.metadata.get("prompt_type", "custom"), "value", None)
     kind = kind or prompt.metadata.get("prompt_type", "custom")
-    token = _PROMPT.set(f"{kind}:{_short(prompt.get_template(llm=llm))}")
+    token = _PROMPT.set(f"{kind}:{_short(_lasting(prompt, llm))}")
     try:
         yield
     finally:
@@ -54,6 +59,26 @@ def fingerprint(asks: Iterable[Ask[Any]]) -> str:
         }
         told |= {f"tool {tool.metadata.name}" for tool in ask.tools or ()}
     return f"task-{_short(repr(sorted(told)))}"
+
+
+def _lasting(prompt: BasePromptTemplate, llm: Any) -> str:
+    """Return what a template says every time.
+
+    Chat engines put the conversation so far into a template of its own for each turn:
+    of a chat, only the system's messages and those with a gap to fill stand for it.
+    """
+    if isinstance(prompt, SelectorPromptTemplate):
+        prompt = prompt.select(llm)
+    if not isinstance(prompt, ChatPromptTemplate):
+        return prompt.get_template(llm=llm)
+    return repr(
+        [
+            (message.role.value, message.content)
+            for message in prompt.message_templates
+            if message.role == MessageRole.SYSTEM
+            or get_template_vars(message.content or "")
+        ]
+    )
 
 
 def _short(text: str) -> str:
