@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.spending import JUDGE
 from smart_engine.stream.state import StreamState
 
 __all__ = ["Ledger", "Report"]
@@ -97,7 +98,9 @@ class Ledger:
     def add(self, spend: Mapping[str, Spend]) -> None:
         """Add what was spent outside a finished batch, by model."""
         for name, part in spend.items():
-            self._spend[name] = self._spend.get(name, Spend()) + part
+            if name.startswith(JUDGE):
+                self._spend.setdefault(name, Spend())
+            self._spend[name] += part
 
     def add_batch(self, certificate: Certificate) -> None:
         """Add a finished batch."""
