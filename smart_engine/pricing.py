@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Self
 
@@ -57,11 +57,11 @@ class Usage:
     @property
     def problem(self) -> str | None:
         """Why nobody can be billed for this, None if one can."""
-        for kind in fields(self):
-            count = getattr(self, kind.name)
-            number = isinstance(count, Real) and not isinstance(count, bool)
-            if not (number and 0 <= count < math.inf):
-                return f"{kind.name} is {count!r}"
+        for kind in self.__slots__:
+            count = getattr(self, kind)
+            number = isinstance(count, int | float | Real)  # the usual ones first
+            if not (number and 0 <= count < math.inf) or isinstance(count, bool):
+                return f"{kind} is {count!r}"
         cached = self.cache_read + self.cache_write + self.cache_write_1h
         parts = {
             "cached": (cached, self.input_tokens),

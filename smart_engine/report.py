@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.spending import JUDGE
 from smart_engine.stream.state import StreamState
 
 __all__ = ["Ledger", "Report"]
@@ -117,7 +118,9 @@ class Ledger:
         """
         self._restored += restored
         for name, part in spend.items():
-            self._spend[name] = self._spend.get(name, Spend()) + part
+            if name.startswith(JUDGE):
+                self._spend.setdefault(name, Spend())
+            self._spend[name] += part
 
     def itemise(self, spend: Mapping[str, Spend]) -> None:
         """Add what models were asked inside tiers."""

@@ -14,7 +14,10 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.pricing import Usage
 
-__all__ = ["add", "book", "metered", "spent"]
+__all__ = ["JUDGE", "add", "book", "metered", "spent"]
+
+JUDGE = "judge: "
+"""How the names of judges begin in books; models' names stand as they are."""
 
 Table = dict[str, Spend]
 

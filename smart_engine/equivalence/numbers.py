@@ -61,8 +61,8 @@ class Number(Rule):
             number = float(self._last(answer))
         except OverflowError:  # an integer beyond all floats
             number = math.inf
-        if math.isinf(number):
-            raise UnparseableAnswerError(f"too large a number in {shown(answer)}")
+        if not math.isfinite(number):
+            raise UnparseableAnswerError(f"no finite number in {shown(answer)}")
         return number
 
     def same(self, left: Any, right: Any) -> bool:

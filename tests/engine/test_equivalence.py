@@ -159,9 +159,12 @@ def test_number_reads_the_last_number(answer, number: float) -> None:
     assert Number().parse(answer) == number
 
 
-@pytest.mark.parametrize("answer", ["", "none", "-", ".", None, "NaN"])
+@pytest.mark.parametrize(
+    "answer",
+    ["", "none", "-", ".", None, "NaN", float("nan"), float("inf"), "1e999", 10**400],
+)
 def test_number_refuses_answers_without_one(answer) -> None:
-    with pytest.raises(UnparseableAnswerError, match="no number"):
+    with pytest.raises(UnparseableAnswerError, match=r"no (finite )?number"):
         Number().parse(answer)
 
 
@@ -177,7 +180,6 @@ def test_number_refuses_answers_without_one(answer) -> None:
         (Number(relative=0.1), -100, -90, True),
         (Number(relative=0.1), 100, -100, False),
         (Number(absolute=1, relative=0.1), 0, 1, True),
-        (Number(absolute=9), float("nan"), float("nan"), False),
     ],
 )
 def test_number_tolerances(rule, left, right, same) -> None:
