@@ -271,6 +271,10 @@ def test_an_empty_batch_is_empty_and_bad_items_are_named():
         assert smart.complete_batch([]) == []
         with pytest.raises(InvalidInputError, match="items"):
             smart.chat_batch(["mail 1"])
+        with pytest.raises(InvalidInputError, match="put a single one in brackets"):
+            smart.complete_batch("mail 1")
+        with pytest.raises(InvalidInputError, match="use chat_batch"):
+            smart.complete_batch([user("mail 1")])
         with pytest.raises(InvalidInputError, match="max_concurrency"):
             smart.complete_batch(ITEMS, max_concurrency=0)
         assert not server.requests
@@ -542,6 +546,15 @@ def test_what_cannot_be_used_is_an_error_at_construction(settings, field):
             smart_at(server, **settings)
         assert caught.value.field == field
         assert SECRET not in str(caught.value)
+
+
+def test_members_cannot_be_exchanged_without_a_word():
+    with serve(lambda *_: "yes") as server:
+        smart = smart_at(server)
+        with pytest.raises(ValueError, match="frozen"):
+            smart.reference = plain(server, "huge")
+        with pytest.raises(ValueError, match="frozen"):
+            smart.candidates = [plain(server, "huge")]
 
 
 def test_the_metadata_is_what_all_can_do():
