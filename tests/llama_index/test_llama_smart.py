@@ -18,6 +18,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, Fault, Said, serve
+from pydantic import BaseModel
 
 from llama_index_smart import Label, Normalized, Price, SmartLLM
 from smart_engine.errors import BudgetExceededError, InvalidInputError
@@ -376,6 +377,31 @@ def test_each_prompt_template_is_a_task():
         smart.chat([ChatMessage(role="system", content="judge"), *user("b")])
         smart.chat([ChatMessage(role="system", content="cook"), *user("b")])
         assert len(tasks(smart)) == 5
+
+
+async def test_each_class_of_objects_is_a_task():
+    class City(BaseModel):
+        """A city."""
+
+        name: str
+
+    class Person(City):
+        """A person."""
+
+    def script(model, text, attempt):
+        return Calls([(text.body["tools"][0]["function"]["name"], {"name": "Paris"})])
+
+    with serve(script) as server:
+        smart = smart_at(server)
+        for n in range(3):
+            for wanted in (City, Person):
+                llm = smart.as_structured_llm(wanted)
+                assert llm.chat(user(f"mail {n}")).raw == wanted(name="Paris")
+                assert (await llm.achat(user(f"mail {n}"))).raw.name == "Paris"
+                assert list(llm.stream_chat(user(f"mail {n}")))[-1].raw.name == "Paris"
+                pieces = await llm.astream_chat(user(f"mail {n}"))
+                assert [piece async for piece in pieces][-1].raw.name == "Paris"
+        assert [stream.answered for stream in smart.report().streams] == [12, 12]
 
 
 async def test_a_name_in_the_constructor_names_all():
