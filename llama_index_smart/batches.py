@@ -52,7 +52,7 @@ class SmartBatches(SmartSettings):
         Raises:
             InvalidInputError: If an item is no list of messages.
         """
-        asks = [Ask.chat(_checked(item), kwargs) for item in items]
+        asks = [Ask.chat(_checked(item), kwargs) for item in _listed(items)]
         return self._batch(asks, max_concurrency, return_exceptions)
 
     async def achat_batch(
@@ -64,7 +64,7 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[ChatResponse]:
         """Answer many chats in one session, as `chat_batch` does."""
-        asks = [Ask.chat(_checked(item), kwargs) for item in items]
+        asks = [Ask.chat(_checked(item), kwargs) for item in _listed(items)]
         return await self._abatch(asks, max_concurrency, return_exceptions)
 
     def complete_batch(
@@ -78,7 +78,7 @@ class SmartBatches(SmartSettings):
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
         kwargs["formatted"] = formatted
-        asks = [Ask.completion(prompt, kwargs) for prompt in prompts]
+        asks = [Ask.completion(_text(prompt), kwargs) for prompt in _listed(prompts)]
         return self._batch(asks, max_concurrency, return_exceptions)
 
     async def acomplete_batch(
@@ -92,7 +92,7 @@ class SmartBatches(SmartSettings):
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
         kwargs["formatted"] = formatted
-        asks = [Ask.completion(prompt, kwargs) for prompt in prompts]
+        asks = [Ask.completion(_text(prompt), kwargs) for prompt in _listed(prompts)]
         return await self._abatch(asks, max_concurrency, return_exceptions)
 
     def _batch(
@@ -204,6 +204,22 @@ def _result(
     smart = {"model": served.tier, "role": served.role, "cost": served.cost, **told}
     said = [answer for _, answer in session.bought(served.item)]
     return marked(served.answer, said, {**smart, "saved": saved})
+
+
+def _listed(given: Sequence[Any]) -> Sequence[Any]:
+    """Return the items of a batch; raise if it is one item, not a list."""
+    if isinstance(given, str | bytes):
+        hint = "a batch is a list of items: put a single one in brackets"
+        raise InvalidInputError("items", given, hint)
+    return given
+
+
+def _text(prompt: str) -> str:
+    """Return a prompt; raise if it is anything else."""
+    if not isinstance(prompt, str):
+        hint = "each item is a text; use chat_batch for messages"
+        raise InvalidInputError("items", prompt, hint)
+    return prompt
 
 
 def _checked(item: Sequence[ChatMessage]) -> Sequence[ChatMessage]:

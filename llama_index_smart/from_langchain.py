@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -14,6 +15,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.messages.ai import UsageMetadata
 from llama_index.core.base.llms.generic_utils import (
     achat_to_completion_decorator,
     astream_chat_to_completion_decorator,
@@ -21,6 +23,7 @@ from llama_index.core.base.llms.generic_utils import (
     stream_chat_to_completion_decorator,
 )
 from llama_index.core.base.llms.types import (
+    CachePoint,
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
@@ -33,6 +36,7 @@ from llama_index.core.base.llms.types import (
     LogProb,
     MessageRole,
     TextBlock,
+    ThinkingBlock,
     ToolCallBlock,
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -41,8 +45,13 @@ from pydantic import Field
 from typing_extensions import override
 
 from llama_index_smart.readings import selected_tools, tool_calls
+from smart_engine.errors import InvalidInputError
 
 __all__ = ["LangChainLLM"]
+
+_ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
+_NO_CONTENT = (CachePoint, ThinkingBlock, ToolCallBlock)
+_CALLS = "tool_calls"
 
 _CONTEXT = 3900
 """Context window where a model's profile tells none: LlamaIndex's own default."""
@@ -105,7 +114,7 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.stream(_to_langchain(messages), **arguments)
+        chunks = model.stream(_to_langchain(messages), **self._counted(arguments))
 
         def pieces() -> ChatResponseGen:
             whole: AIMessageChunk | None = None
@@ -120,13 +129,14 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.astream(_to_langchain(messages), **arguments)
+        chunks = model.astream(_to_langchain(messages), **self._counted(arguments))
 
         async def pieces() -> ChatResponseAsyncGen:
             whole: AIMessageChunk | None = None
-            async for chunk in chunks:
-                whole = chunk if whole is None else whole + chunk
-                yield _response(whole, str(chunk.text))
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    whole = chunk if whole is None else whole + chunk
+                    yield _response(whole, str(chunk.text))
 
         return pieces()
 
@@ -181,6 +191,23 @@ class LangChainLLM(FunctionCallingLLM):
         return {"messages": messages, "tools": specs, **kwargs}
 
     @override
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        calls = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
+        if allow_parallel_tool_calls or len(calls) < 2:
+            return response
+        rest = [b for b in response.message.blocks if b not in calls]
+        told = {**response.message.additional_kwargs, _CALLS: calls[:1]}
+        update = {"blocks": [*rest, calls[0]], "additional_kwargs": told}
+        message = response.message.model_copy(update=update)
+        return response.model_copy(update={"message": message})
+
+    @override
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[Any]:
@@ -195,6 +222,11 @@ class LangChainLLM(FunctionCallingLLM):
         chosen = {} if choice is None else {"tool_choice": choice}
         return self.model.bind_tools(tools, **chosen), arguments
 
+    def _counted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return a streamed call's arguments; ask for the usage where nobody chose."""
+        undecided = getattr(self.model, "stream_usage", ...) is None
+        return {"stream_usage": True, **arguments} if undecided else arguments
+
 
 def _to_langchain(messages: Sequence[ChatMessage]) -> list[BaseMessage]:
     """Return messages as LangChain knows them."""
@@ -206,10 +238,10 @@ def _message(message: ChatMessage) -> BaseMessage:
     content = _content(message)
     if message.role in {MessageRole.SYSTEM, MessageRole.DEVELOPER}:
         return SystemMessage(content)
-    if message.role == MessageRole.TOOL:
+    if message.role in {MessageRole.TOOL, MessageRole.FUNCTION}:
         called = message.additional_kwargs.get("tool_call_id", "")
         return ToolMessage(content, tool_call_id=called)
-    if message.role == MessageRole.ASSISTANT:
+    if message.role in _ANSWERING:
         calls = [
             {"name": c.tool_name, "args": c.tool_kwargs, "id": c.tool_id}
             for c in tool_calls(ChatResponse(message=message))
@@ -219,9 +251,11 @@ def _message(message: ChatMessage) -> BaseMessage:
 
 
 def _content(message: ChatMessage) -> Any:
-    """Return a message's text, or its parts if it has pictures."""
-    if not any(isinstance(block, ImageBlock) for block in message.blocks):
-        return message.content or ""
+    """Return a message's text, or its parts if it has pictures.
+
+    Raises:
+        InvalidInputError: If it has parts that would be lost on the way.
+    """
     parts: list[dict[str, Any]] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
@@ -229,6 +263,11 @@ def _content(message: ChatMessage) -> Any:
         elif isinstance(block, ImageBlock):
             url = str(block.url or block.inline_url())
             parts.append({"type": "image_url", "image_url": {"url": url}})
+        elif not isinstance(block, _NO_CONTENT):
+            hint = "a LangChain model is given texts, pictures and tool calls only"
+            raise InvalidInputError("messages", type(block).__name__, hint)
+    if all(part["type"] == "text" for part in parts):
+        return message.content or ""
     return parts
 
 
@@ -241,23 +280,60 @@ def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
         )
         for call in message.tool_calls
     ]
-    told: dict[str, Any] = {}
-    if message.usage_metadata is not None:
-        told = {
-            "prompt_tokens": message.usage_metadata["input_tokens"],
-            "completion_tokens": message.usage_metadata["output_tokens"],
-            "total_tokens": message.usage_metadata["total_tokens"],
-        }
+    blocks += [  # whoever reads the arguments sees that they are no JSON
+        ToolCallBlock(
+            tool_call_id=call["id"],
+            tool_name=call["name"] or "",
+            tool_kwargs=call["args"] or "",
+        )
+        for call in message.invalid_tool_calls
+    ]
+    told = _told(message.usage_metadata)
+    by_kind = {"usage": {**told, **_kinds(message.usage_metadata)}} if told else {}
     content = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [
         [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in content
     ]
-    calls = {"tool_calls": blocks[1:]} if message.tool_calls else {}  # core looks there
+    calls = {_CALLS: blocks[1:]} if blocks[1:] else {}  # core looks there
     said = {"role": MessageRole.ASSISTANT, "blocks": blocks}
     return ChatResponse(
         message=ChatMessage(**said, additional_kwargs=calls),
         delta=delta,
-        raw={"usage": told or None, **message.response_metadata},
+        raw={**message.response_metadata, **by_kind},
         logprobs=logprobs or None,
         additional_kwargs=told,
     )
+
+
+def _told(usage: UsageMetadata | None) -> dict[str, int]:
+    """Return a usage as LlamaIndex tells it; what came from a cache used nothing."""
+    if usage is None:
+        return {}
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if usage.get("total_cost") == 0:  # how core marks a reply from its cache
+        return dict.fromkeys(names, 0)
+    used = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+    return dict(zip(names, used, strict=True))
+
+
+def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
+    """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
+    if usage is None or usage.get("total_cost") == 0:
+        return {}
+    asked: dict[str, Any] = dict(usage.get("input_token_details") or {})
+    said: dict[str, Any] = dict(usage.get("output_token_details") or {})
+    by_age = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    written = sum(asked.get(name) or 0 for name in by_age)
+    written = max(asked.get("cache_creation") or 0, written)
+    return {
+        "prompt_tokens": usage["input_tokens"] - written,
+        "cache_creation_input_tokens": written,
+        "prompt_tokens_details": {
+            "cached_tokens": asked.get("cache_read"),
+            "audio_tokens": asked.get("audio"),
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": said.get("reasoning"),
+            "audio_tokens": said.get("audio"),
+        },
+    }

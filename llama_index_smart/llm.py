@@ -264,14 +264,14 @@ class SmartLLM(SmartBatches):
     def structured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Any:
-        with asking_with(prompt, self):
+        with asking_with(prompt, self, output_cls):
             return super().structured_predict(output_cls, prompt, *args, **prompt_args)
 
     @override
     async def astructured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Any:
-        with asking_with(prompt, self):
+        with asking_with(prompt, self, output_cls):
             return await super().astructured_predict(
                 output_cls, prompt, *args, **prompt_args
             )
@@ -281,7 +281,7 @@ class SmartLLM(SmartBatches):
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Generator[Any]:
         # The call is made when the first object is asked for, not now.
-        with asking_with(prompt, self):
+        with asking_with(prompt, self, output_cls):
             context = copy_context()
         objects = super().stream_structured_predict(
             output_cls, prompt, *args, **prompt_args
@@ -303,7 +303,7 @@ class SmartLLM(SmartBatches):
         async def named() -> AsyncGenerator[Any]:
             try:
                 while True:
-                    with asking_with(prompt, self):
+                    with asking_with(prompt, self, output_cls):
                         found = await anext(objects, _END)
                     if found is _END:
                         return

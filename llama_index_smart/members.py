@@ -85,9 +85,7 @@ def outcome(member: LLMMember, response: Response) -> Outcome | Failure:
 
 def usage_of(response: Response) -> Usage | None:
     """Return the usage that a response reports, wherever its integration puts it."""
-    raw = response.raw
-    inside = raw.get("usage") if isinstance(raw, Mapping) else None
-    inside = inside or getattr(raw, "usage", None)
+    inside = _first_of(response.raw, "usage", "usage_metadata")
     for told in (inside, response.additional_kwargs):
         sent, said = _first(told, _INPUT), _first(told, _OUTPUT)
         if sent is not None and said is not None:
@@ -98,20 +96,23 @@ def usage_of(response: Response) -> Usage | None:
 def _by_kind(told: Any, sent: float, said: float) -> Usage:
     """Return a usage with the kinds of tokens that it tells apart.
 
-    OpenAI counts what was cached among the input, Anthropic beside it.
+    OpenAI counts what was cached among the input, Anthropic beside it; Gemini counts
+    what was thought beside the answer.
     """
     asked = _first_of(told, "prompt_tokens_details", "input_tokens_details")
     answered = _first_of(told, "completion_tokens_details", "output_tokens_details")
     beside = _first(told, ("cache_read_input_tokens",)) or 0
     written = _first(told, ("cache_creation_input_tokens",)) or 0
+    within = _first(told, ("cached_content_token_count",)) or 0
+    thought = _first(told, ("thoughts_token_count",)) or 0
     return Usage(
         sent + beside + written,
-        said,
-        cache_read=beside or _first(asked, ("cached_tokens",)) or 0,
+        said + thought,
+        cache_read=beside or within or _first(asked, ("cached_tokens",)) or 0,
         cache_write=written,
         input_audio=_first(asked, ("audio_tokens",)) or 0,
         output_audio=_first(answered, ("audio_tokens",)) or 0,
-        reasoning=_first(answered, ("reasoning_tokens",)) or 0,
+        reasoning=thought or _first(answered, ("reasoning_tokens",)) or 0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +95,21 @@ def tool_calls(response: Response, *, partial: bool = False) -> list[ToolSelecti
     ]
     if not found:  # integrations that know no blocks keep the provider's own form
         for call in message.additional_kwargs.get("tool_calls") or []:
-            function = getattr(call, "function", None)
+            function = _part(call, "function")
             if function is not None:
-                found.append((call.id, function.name, function.arguments))
+                name, given = _part(function, "name"), _part(function, "arguments")
+                found.append((_part(call, "id"), name or "", given or {}))
     return [
         ToolSelection(
             tool_id=called or "", tool_name=name, tool_kwargs=read(name, given)
         )
         for called, name, given in found
     ]
+
+
+def _part(told: Any, name: str) -> Any:
+    """Return a part of a call, which is an object or a mapping."""
+    return told.get(name) if isinstance(told, Mapping) else getattr(told, name, None)
 
 
 def _arguments(name: str, given: Any) -> dict[str, Any]:

@@ -48,9 +48,11 @@ class SmartSettings(FunctionCallingLLM):
     See `SmartLLM` for what they mean.
     """
 
-    reference: Annotated[Any, SkipValidation] = Field(exclude=True, repr=False)
+    reference: Annotated[Any, SkipValidation] = Field(
+        exclude=True, repr=False, frozen=True
+    )
     candidates: Annotated[Sequence[Any], SkipValidation] = Field(
-        exclude=True, repr=False
+        exclude=True, repr=False, frozen=True
     )
     max_disagreement: float = 0.05
     confidence: float = 0.95

@@ -29,16 +29,23 @@ def task_of_prompt() -> str | None:
 
 
 @contextmanager
-def asking_with(prompt: BasePromptTemplate, llm: Any) -> Iterator[None]:
+def asking_with(
+    prompt: BasePromptTemplate, llm: Any, wanted: type[Any] | None = None
+) -> Iterator[None]:
     """Name the task after a template while it is being asked with.
 
     Args:
         prompt: The template.
         llm: The LLM that it is formatted for.
+        wanted: The class of the objects that are asked for, if any are: a structured
+            LLM puts every question into a template that says nothing of its own.
     """
     kind = getattr(prompt.metadata.get("prompt_type", "custom"), "value", None)
     kind = kind or prompt.metadata.get("prompt_type", "custom")
-    token = _PROMPT.set(f"{kind}:{_short(_lasting(prompt, llm))}")
+    told = _lasting(prompt, llm)
+    if wanted is not None:
+        told = f"{wanted.__name__} {told}"
+    token = _PROMPT.set(f"{kind}:{_short(told)}")
     try:
         yield
     finally:

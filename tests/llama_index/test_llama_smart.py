@@ -18,6 +18,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, Fault, Said, serve
+from pydantic import BaseModel
 
 from llama_index_smart import Label, Normalized, Price, SmartLLM
 from smart_engine.errors import BudgetExceededError, InvalidInputError
@@ -271,6 +272,10 @@ def test_an_empty_batch_is_empty_and_bad_items_are_named():
         assert smart.complete_batch([]) == []
         with pytest.raises(InvalidInputError, match="items"):
             smart.chat_batch(["mail 1"])
+        with pytest.raises(InvalidInputError, match="put a single one in brackets"):
+            smart.complete_batch("mail 1")
+        with pytest.raises(InvalidInputError, match="use chat_batch"):
+            smart.complete_batch([user("mail 1")])
         with pytest.raises(InvalidInputError, match="max_concurrency"):
             smart.complete_batch(ITEMS, max_concurrency=0)
         assert not server.requests
@@ -372,6 +377,31 @@ def test_each_prompt_template_is_a_task():
         smart.chat([ChatMessage(role="system", content="judge"), *user("b")])
         smart.chat([ChatMessage(role="system", content="cook"), *user("b")])
         assert len(tasks(smart)) == 5
+
+
+async def test_each_class_of_objects_is_a_task():
+    class City(BaseModel):
+        """A city."""
+
+        name: str
+
+    class Person(City):
+        """A person."""
+
+    def script(model, text, attempt):
+        return Calls([(text.body["tools"][0]["function"]["name"], {"name": "Paris"})])
+
+    with serve(script) as server:
+        smart = smart_at(server)
+        for n in range(3):
+            for wanted in (City, Person):
+                llm = smart.as_structured_llm(wanted)
+                assert llm.chat(user(f"mail {n}")).raw == wanted(name="Paris")
+                assert (await llm.achat(user(f"mail {n}"))).raw.name == "Paris"
+                assert list(llm.stream_chat(user(f"mail {n}")))[-1].raw.name == "Paris"
+                pieces = await llm.astream_chat(user(f"mail {n}"))
+                assert [piece async for piece in pieces][-1].raw.name == "Paris"
+        assert [stream.answered for stream in smart.report().streams] == [12, 12]
 
 
 async def test_a_name_in_the_constructor_names_all():
@@ -542,6 +572,15 @@ def test_what_cannot_be_used_is_an_error_at_construction(settings, field):
             smart_at(server, **settings)
         assert caught.value.field == field
         assert SECRET not in str(caught.value)
+
+
+def test_members_cannot_be_exchanged_without_a_word():
+    with serve(lambda *_: "yes") as server:
+        smart = smart_at(server)
+        with pytest.raises(ValueError, match="frozen"):
+            smart.reference = plain(server, "huge")
+        with pytest.raises(ValueError, match="frozen"):
+            smart.candidates = [plain(server, "huge")]
 
 
 def test_the_metadata_is_what_all_can_do():
