@@ -11,23 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from smart_engine import (
     Certificate,
+    Date,
     Exact,
     Guarantee,
+    Items,
     Json,
     Label,
     Normalized,
     Number,
     Price,
     Report,
+    Similar,
 )
 
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
+    from langchain_smart.judge import ChatJudge
     from langchain_smart.middleware import SmartMiddleware
     from langchain_smart.recorded import RecordedChatModel
     from langchain_smart.runnable import SmartRunnable
 
 _HOME = {
+    "ChatJudge": "judge",
     "RecordedChatModel": "recorded",
     "SmartChatModel": "chat_model",
     "SmartMiddleware": "middleware",
@@ -37,8 +42,11 @@ _EXTRAS = {"langchain_core": "langchain", "langchain": "agents"}
 
 __all__ = [
     "Certificate",
+    "ChatJudge",
+    "Date",
     "Exact",
     "Guarantee",
+    "Items",
     "Json",
     "Label",
     "Normalized",
@@ -46,6 +54,7 @@ __all__ = [
     "Price",
     "RecordedChatModel",
     "Report",
+    "Similar",
     "SmartChatModel",
     "SmartMiddleware",
     "SmartRunnable",

@@ -1,4 +1,4 @@
-"""How an equivalence reads a message: what it says, does, or was asked to fill in."""
+"""How a message is read: what it says, does, or was asked to fill in."""
 
 from __future__ import annotations
 
@@ -8,20 +8,10 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from langchain_smart.structured import Schema
-from smart_engine.equivalence import (
-    Equivalence,
-    Exact,
-    Json,
-    Label,
-    Normalized,
-    Number,
-)
+from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["OF_TEXTS", "MessageReading"]
-
-OF_TEXTS = Exact | Label | Normalized | Number
-"""Rules that read texts; an object is compared as JSON where one of them is set."""
+__all__ = ["MessageReading", "read_answer", "write_answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +19,8 @@ class MessageReading:
     """Applies an equivalence to messages.
 
     Where a message calls tools, its calls are compared, by name and arguments. Where
-    an object was asked for, the object is: by a rule of your own if you set one, as
-    JSON otherwise. All other messages are compared by their texts.
+    an object was asked for, the object is: as JSON if your rule reads texts only, by
+    your rule otherwise. All other messages are compared by their texts.
 
     What was refused, is empty, or does not fit the schema cannot be read: a
     candidate's item then escalates to the reference.
@@ -64,7 +54,7 @@ class MessageReading:
     @property
     def _of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return Json() if isinstance(self.inner, OF_TEXTS) else self.inner
+        return Json() if getattr(self.inner, "reads_text", False) else self.inner
 
     def parse(self, answer: AIMessage) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
@@ -94,3 +84,13 @@ class MessageReading:
             return bool(left[1] == right[1])
         rule = self._of_objects if kind == "object" else self.inner
         return rule.same(left[1], right[1])
+
+
+def write_answer(answer: AIMessage) -> str:
+    """Return a message as text, for a store."""
+    return answer.model_dump_json(serialize_as_any=True, warnings=False)
+
+
+def read_answer(text: str) -> AIMessage:
+    """Return the message in such a text."""
+    return AIMessage.model_validate_json(text)

@@ -83,13 +83,14 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             )
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend)
+            self._books.enter(job.session.spend, job.restored)
             for run in job.begun:
                 job.end(run, error)
             raise
-        self._books.enter_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
-            job.end(run, output)
+            if run is not None:  # else nobody was asked: the budget had ended
+                job.end(run, output)
         return outputs
 
     async def _arun(self, job: Job) -> list[Any]:
@@ -104,13 +105,15 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             )
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend)
+            self._books.enter(job.session.spend, job.restored)
             for run in job.begun:
                 if (ending := job.end(run, error)) is not None:
                     await ending
             raise
-        self._books.enter_batch(job.session.certificate)
+        self._books.enter_batch(job.session.certificate, job.restored)
         for run, output in zip(job.runs, outputs, strict=True):
+            if run is None:
+                continue
             if (ending := job.end(run, output)) is not None:
                 await ending
         return outputs

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
+from langchain_smart.answers import read_answer, write_answer
 from langchain_smart.batches import Batches
+from langchain_smart.bounds import most
 from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
 from langchain_smart.requests import Request
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
+from smart_engine.calls import Call
+from smart_engine.serving.resumed import AnySession, ResumedSession
+from smart_engine.stores import Store
 
 __all__ = ["ChatBatches"]
 
@@ -49,12 +54,24 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
                 "local_metadata": self.metadata,
             }
 
+        def session_of(share: Share, task: str) -> AnySession:
+            def bounded(call: Call) -> float:
+                asked = share.given[call.item].messages
+                return most(members[call.tier], asked, request)
+
+            session = terms.session(len(share.places), rule, task, bounded)
+            if not isinstance(self.store, Store):
+                return session
+            job = terms.job(rule, task, self._asked(share, request))
+            shelf = self.store.shelf(job, write_answer, read_answer)
+            return ResumedSession(session, shelf)
+
         def make(share: Share) -> ChatJob:
             asked = (prompt.messages for prompt in share.given)
             task = share.task or fingerprint(asked, request)
             return ChatJob(
                 share,
-                terms.session(len(share.places), rule, task),
+                session_of(share, task),
                 members=members,
                 put_to=lambda member: bound[member.name],
                 task=task,
@@ -65,6 +82,14 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
             )
 
         return make
+
+    def _asked(self, share: Share, request: Request) -> Iterator[str]:
+        """Yield what is asked of whom, as texts."""
+        for member in self._members:
+            yield repr((member.name, member.model._identifying_params))  # noqa: SLF001
+        yield repr((request.arguments, request.tools, request.schema))
+        for prompt in share.given:
+            yield repr([_identity(message) for message in prompt.messages])
 
     def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what callbacks are told of every item's run."""
@@ -79,3 +104,9 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
             "metadata": self._get_ls_params_with_defaults(**told),
             "options": options,
         }
+
+
+def _identity(message: BaseMessage) -> tuple[Any, ...]:
+    """Return what tells a message from others."""
+    calls = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
+    return message.type, message.content, message.name, *calls

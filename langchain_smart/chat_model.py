@@ -22,6 +22,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 from typing_extensions import override
 
+from langchain_smart.bounds import most
 from langchain_smart.chat_batches import ChatBatches
 from langchain_smart.chat_items import ChatAsker, as_chunk, ending, piece, result
 from langchain_smart.requests import SCHEMA, TASK
@@ -30,6 +31,7 @@ from langchain_smart.singles import Single
 from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
+from smart_engine.calls import Call
 from smart_engine.serving.item import SingleItem
 
 __all__ = ["SmartChatModel"]
@@ -66,9 +68,15 @@ class SmartChatModel(ChatBatches):
         confidence: Probability with which that holds.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
-        mode: `"serve"`; or `"shadow"`: every model is asked about every item, the
+        mode: `"serve"`; `"shadow"`: every model is asked about every item, the
             reference answers, and `report().shadows` says what streams would have
-            served and saved.
+            served and saved; `"strict"`: see `budget_usd`.
+        budget_usd: The most that a batch, and a task's stream, may cost; calls in
+            flight are counted with the most they can cost, so answers must be limited
+            by `max_tokens`. Where it ends, what had been bought is handed out, marked
+            `uncertified`; items without an answer, and with `mode="strict"` all items
+            that the guarantee does not cover, raise `BudgetExceededError`. What a judge
+            asks is billed beside it.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
@@ -86,6 +94,9 @@ class SmartChatModel(ChatBatches):
         max_retries: How often a member's call that failed is made again, beside the
             member's own retries, where waiting may help.
         streaming: Whether `invoke` streams, too.
+        store: A file or a database (`Store`) in which a batch's answers outlive the
+            process: the same batch, begun again after whatever ended it, buys nothing
+            twice and ends as it would have. What was asked is not stored.
         books: The books of another smart model, to keep them together.
 
     Raises:
@@ -287,9 +298,13 @@ class SmartChatModel(ChatBatches):
         task = request.task or self.task or fingerprint([messages], request)
         terms = self._terms
         rule = request.reading(terms.rule)
-        decider = terms.decider(self._books, rule, task, request.model)
-        item = SingleItem(decider, self._books, terms.models[0], task)
         members = {member.name: member for member in self._members}
+
+        def bounded(call: Call) -> float:
+            return most(members[call.tier], messages, request)
+
+        decider = terms.decider(self._books, rule, task, request.model, bounded)
+        item = SingleItem(decider, self._books, terms.models[0], task)
         return Single(item, ChatAsker(members, request.put_to, messages, run))
 
 

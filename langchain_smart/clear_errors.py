@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, ValidationError
 
-from smart_engine.errors import InvalidInputError
+from smart_engine.serving.construction import plain_error
 
 __all__ = ["ClearErrors"]
 
@@ -28,19 +28,4 @@ class ClearErrors(Serializable):
             try:
                 super().__init__(**kwargs)
             except ValidationError as error:
-                raise _plain(error, type(self)) from None
-
-
-def _plain(error: ValidationError, model: type[Serializable]) -> InvalidInputError:
-    """Return the first of pydantic's errors as one of ours."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InvalidInputError):
-        return cause
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return InvalidInputError(field, None, "this argument is needed")
-    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
-        known = ", ".join(model.model_fields)
-        return InvalidInputError(field, ..., f"no such argument; there are {known}")
-    return InvalidInputError(field, first["input"], first["msg"])
+                raise plain_error(error, type(self)) from None

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.members import UnpricedError
-from smart_engine.session import BatchSession
+from smart_engine.serving.resumed import AnySession
 
 __all__ = ["adrive", "drive"]
 
@@ -27,7 +27,7 @@ _AHEAD = 2
 
 
 def drive(
-    session: BatchSession,
+    session: AnySession,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -79,7 +79,7 @@ def drive(
                 session.record(*results.get())
 
 
-def _record(session: BatchSession, result: Result) -> None:
+def _record(session: AnySession, result: Result) -> None:
     """Record what a call brought; a price that is missing ends the whole job.
 
     Raises:
@@ -101,7 +101,7 @@ def _drain(todo: SimpleQueue[Call | None]) -> None:
 
 
 async def adrive(
-    session: BatchSession,
+    session: AnySession,
     begin: Callable[[int], Awaitable[None]],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
     broken_off: Callable[[Call, BaseException], Failure],

@@ -9,13 +9,21 @@ from typing import Any, cast
 from langchain_core.language_models import ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
 
-__all__ = ["ChatMember", "confidence_of", "outcome", "read_model", "shared_profile"]
+__all__ = [
+    "ChatMember",
+    "confidence_of",
+    "outcome",
+    "read_model",
+    "shared_profile",
+    "usage_of",
+]
 
 ChatMember = Member[BaseChatModel]
 """A LangChain chat model behind a smart model."""
@@ -27,9 +35,28 @@ def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
     sure = confidence_of(message)
     if reported is None:
         return member.outcome(message, None, sure)
-    usage = Usage(reported["input_tokens"], reported["output_tokens"])
     cached = reported.get("total_cost") == 0  # how core marks a reply from its cache
-    return member.outcome(message, usage, sure, cached=cached)
+    return member.outcome(message, usage_of(reported), sure, cached=cached)
+
+
+def usage_of(reported: UsageMetadata) -> Usage:
+    """Return the tokens that a message reports, by kind; those not told are none."""
+    asked: dict[str, Any] = dict(reported.get("input_token_details") or {})
+    said: dict[str, Any] = dict(reported.get("output_token_details") or {})
+    for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
+    briefly = asked.get("ephemeral_5m_input_tokens") or 0
+    # Some report what was written to the cache in total, some by how long, some both.
+    written = max(asked.get("cache_creation") or 0, briefly + for_an_hour)
+    return Usage(
+        reported["input_tokens"],
+        reported["output_tokens"],
+        cache_read=asked.get("cache_read") or 0,
+        cache_write=written - for_an_hour,
+        cache_write_1h=for_an_hour,
+        input_audio=asked.get("audio") or 0,
+        output_audio=said.get("audio") or 0,
+        reasoning=said.get("reasoning") or 0,
+    )
 
 
 def confidence_of(message: AIMessage) -> float | None:
@@ -83,8 +110,14 @@ def read_model(field: str, given: Any) -> Named:
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
         raise InvalidInputError(field, type(model).__name__, hint)
-    official = model._get_ls_params().get("ls_model_name")  # noqa: SLF001 - core's own
-    return Named(model.name or official or type(model).__name__, model, official)
+    params = model._get_ls_params()  # noqa: SLF001 - core's own
+    official, provider = params.get("ls_model_name"), params.get("ls_provider")
+    # Many others are asked through OpenAI's classes, and charge what they like.
+    elsewhere = str(getattr(model, "openai_api_base", None) or "api.openai.com")
+    if provider == "openai" and "api.openai.com" not in elsewhere:
+        provider = None
+    name = model.name or official or type(model).__name__
+    return Named(name, model, official, provider)
 
 
 def _load(field: str, name: str) -> BaseChatModel:

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from langchain_smart.members import confidence_of
+from langchain_smart.members import confidence_of, usage_of
 from smart_engine.calls import Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.pricing import Price, Usage
@@ -184,7 +184,7 @@ class Meter(BaseCallbackHandler):
             told = (message.response_metadata.get("smart") or {}).get("cost")
             sure, reported = confidence_of(message), message.usage_metadata
             if reported is not None:
-                usage = Usage(reported["input_tokens"], reported["output_tokens"])
+                usage = usage_of(reported)
                 cached = reported.get("total_cost") == 0  # how core marks a cached one
                 return ModelCall(names, usage, cached, told, confidence=sure)
             return ModelCall(names, None, told=told, confidence=sure)

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_smart.answers import OF_TEXTS, MessageReading
+from langchain_smart.answers import MessageReading
 from smart_engine.equivalence import Equivalence, Json, Number
 from smart_engine.errors import UnparseableAnswerError
 
@@ -21,7 +21,8 @@ def reading_of_outputs(rule: Equivalence) -> Equivalence:
     Args:
         rule: The user's equivalence.
     """
-    return OutputReading(rule) if isinstance(rule, OF_TEXTS | Json) else rule
+    readable = isinstance(rule, Json) or getattr(rule, "reads_text", False)
+    return OutputReading(rule) if readable else rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
 from typing import Annotated, Any
 
 from langchain_core.language_models import LangSmithParams, ModelProfile
@@ -14,12 +16,15 @@ from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
+from langchain_smart.bounds import most_output
 from langchain_smart.members import ChatMember, read_model, shared_profile
 from langchain_smart.promise import Promise
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.serving.members import find_members
+from smart_engine.serving.terms import Terms
+from smart_engine.stores import Store
 
 __all__ = ["SmartSettings"]
 
@@ -35,6 +40,10 @@ class SmartSettings(Promise, BaseChatModel):
     reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
     candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
         frozen=True
+    )
+    budget_usd: float | None = None
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True
     )
     temperature: float | None = None
     max_tokens: int | None = None
@@ -52,8 +61,23 @@ class SmartSettings(Promise, BaseChatModel):
             self.reference, self.candidates, self.prices, read_model
         )
         reference, *candidates = (member.model for member in self._members)
-        self.__dict__.update(reference=reference, candidates=candidates)
+        prices = {member.name: member.price for member in self._members}
+        self.__dict__.update(
+            reference=reference,
+            candidates=candidates,
+            prices={**self.prices, **prices},
+        )
         self._open()
+        if self.budget_usd is not None:
+            for member in self._members:
+                most_output(member, self.max_tokens)
+        if self.store is not None and not isinstance(self.store, Store):
+            self.store = Store(self.store)
+
+    @property
+    @override
+    def _terms(self) -> Terms:
+        return replace(super()._terms, budget_usd=self.budget_usd)
 
     @property
     @override

@@ -13,25 +13,34 @@ if TYPE_CHECKING:
     from smart_engine.certificate import AuditTest, Certificate, Evidence, Spend
     from smart_engine.dry_run import replay
     from smart_engine.equivalence import (
+        Date,
         Equivalence,
         Exact,
+        Items,
         Json,
+        Judge,
         Judged,
         Label,
         Normalized,
         Number,
+        Rule,
+        Similar,
+        agree,
     )
     from smart_engine.errors import (
+        BudgetExceededError,
         InvalidInputError,
         MissingExtraError,
         ProtocolError,
         SmartError,
+        StoreError,
         UnparseableAnswerError,
     )
     from smart_engine.guarantee import Guarantee
     from smart_engine.pricing import Price, Usage
     from smart_engine.report import Ledger, Report
     from smart_engine.session import BatchSession
+    from smart_engine.stores import Store
     from smart_engine.stream.session import StreamSession
     from smart_engine.stream.state import StreamState
     from smart_engine.tiers import Tier
@@ -41,15 +50,19 @@ if TYPE_CHECKING:
 _HOME = {
     "AuditTest": "certificate",
     "BatchSession": "session",
+    "BudgetExceededError": "errors",
     "Call": "calls",
     "Certificate": "certificate",
+    "Date": "equivalence",
     "Equivalence": "equivalence",
     "Evidence": "certificate",
     "Exact": "equivalence",
     "Failure": "calls",
     "Guarantee": "guarantee",
     "InvalidInputError": "errors",
+    "Items": "equivalence",
     "Json": "equivalence",
+    "Judge": "equivalence",
     "Judged": "equivalence",
     "Label": "equivalence",
     "Ledger": "report",
@@ -60,15 +73,20 @@ _HOME = {
     "Price": "pricing",
     "ProtocolError": "errors",
     "Report": "report",
+    "Rule": "equivalence",
     "Served": "calls",
+    "Similar": "equivalence",
     "SmartError": "errors",
     "Spend": "certificate",
+    "Store": "stores",
+    "StoreError": "errors",
     "StreamSession": "stream.session",
     "StreamState": "stream.state",
     "Tier": "tiers",
     "Trace": "traces",
     "UnparseableAnswerError": "errors",
     "Usage": "pricing",
+    "agree": "equivalence",
     "replay": "dry_run",
     "verify": "verification",
 }
@@ -76,15 +94,19 @@ _HOME = {
 __all__ = [
     "AuditTest",
     "BatchSession",
+    "BudgetExceededError",
     "Call",
     "Certificate",
+    "Date",
     "Equivalence",
     "Evidence",
     "Exact",
     "Failure",
     "Guarantee",
     "InvalidInputError",
+    "Items",
     "Json",
+    "Judge",
     "Judged",
     "Label",
     "Ledger",
@@ -95,15 +117,20 @@ __all__ = [
     "Price",
     "ProtocolError",
     "Report",
+    "Rule",
     "Served",
+    "Similar",
     "SmartError",
     "Spend",
+    "Store",
+    "StoreError",
     "StreamSession",
     "StreamState",
     "Tier",
     "Trace",
     "UnparseableAnswerError",
     "Usage",
+    "agree",
     "replay",
     "verify",
 ]

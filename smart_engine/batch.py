@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smart_engine.certificate import Spend
 from smart_engine.equivalence import Equivalence, Exact, agree
 from smart_engine.guarantee import Guarantee
+from smart_engine.spending import add, metered
 from smart_engine.tails import FloatArray, IntArray
 from smart_engine.tiers import Tier
 
@@ -24,7 +26,8 @@ REFERENCE = 0
 class Batch:
     """Answers, costs and comparisons of one batch, per tier and item.
 
-    Memory is linear: per tier and item, one pointer, five numbers and three bytes.
+    Memory is linear: per tier and item, one pointer, five numbers and three bytes; per
+    item, one more number.
 
     Args:
         n_items: Number of items.
@@ -51,6 +54,8 @@ class Batch:
         self.rng = np.random.default_rng(seed)
         self.max_in_flight = max_in_flight
         self.rule = rule
+        self.judging: dict[str, Spend] = {}
+        self.judged = array("d", bytes(8 * n_items))
         self._same: dict[tuple[int, int, int], bool] = {}
         self.keyed = bool(getattr(rule, "keyed", False))
         count = len(self.tiers)
@@ -94,9 +99,17 @@ class Batch:
                 key = (left, right, int(items[place]))
                 if key not in self._same:
                     item = key[2]
-                    self._same[key] = agree(self.rule, here[item], there[item])
+                    self._same[key] = self.agree(item, here[item], there[item])
                 same[place] = self._same[key]
         return np.asarray(same)
+
+    def agree(self, item: int, left: Any, right: Any) -> bool:
+        """Whether two answers to an item mean the same; book what it cost to say."""
+        with metered() as table:
+            same = agree(self.rule, left, right)
+        add(self.judging, table)
+        self.judged[item] += sum(spend.cost for spend in table.values())
+        return same
 
     def failures(self, tier: int, items: IntArray) -> int:
         """How many of that tier's calls on these items brought no usable answer."""

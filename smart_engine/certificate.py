@@ -119,7 +119,7 @@ class Certificate(_Record):
             left without any answer.
         uncertified: Items that the guarantee does not cover, for the budget ended
             first: answered by what had been bought, or not at all.
-        spend: Model → what it was asked and what it cost.
+        spend: Model → what it was asked and what it cost; judges as `judge: …`.
         reference_only_cost: What the reference alone would have cost, in USD,
             estimated by its mean cost on the items it was paid for; None if it was
             never paid.

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 __all__ = [
+    "BudgetExceededError",
     "InvalidInputError",
     "MissingExtraError",
     "ProtocolError",
     "SmartError",
+    "StoreError",
     "UnparseableAnswerError",
     "check_whole",
     "choose",
@@ -51,6 +53,22 @@ class ProtocolError(SmartError, RuntimeError):
 
 class UnparseableAnswerError(SmartError, ValueError):
     """An equivalence cannot read an answer; a candidate's item then escalates."""
+
+
+class StoreError(SmartError):
+    """A store cannot be read or written."""
+
+
+class BudgetExceededError(SmartError):
+    """A call was not made, for it might have cost more than is left of the budget."""
+
+    def __init__(self, budget: float, left: float) -> None:
+        """Say what is left, and the way out."""
+        super().__init__(
+            f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
+            "left that no call in flight may need; raise budget_usd, or lower "
+            "max_tokens so that a call can cost less"
+        )
 
 
 class MissingExtraError(SmartError, ImportError):

@@ -1,9 +1,15 @@
-"""What a call costs: dollars from the tokens it really used, never a guess."""
+"""What a call costs: dollars from the tokens it really used, never a guess.
+
+A call is priced by itself: what one call of many tokens costs says nothing of many
+calls of few.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Self
 
 from smart_engine.errors import InvalidInputError
@@ -18,22 +24,57 @@ class Usage:
     """Tokens of one call, as the provider reported them.
 
     Args:
-        input_tokens: Tokens of the prompt.
+        input_tokens: Tokens of the prompt, all kinds together.
         output_tokens: Tokens of the answer, hidden reasoning included.
+        cache_read: Input tokens that the provider had in its cache.
+        cache_write: Input tokens that it put into its cache.
+        cache_write_1h: Input tokens that it put there for an hour.
+        input_audio: Input tokens that were sound.
+        output_audio: Output tokens that were sound.
+        reasoning: Output tokens of hidden reasoning.
 
     Example:
         ```python
         assert Usage(120, 3).total_tokens == 123
+        assert Usage(120, 3, cache_read=121).problem == "121 of 120 tokens are cached"
         ```
     """
 
     input_tokens: float = 0
     output_tokens: float = 0
+    cache_read: float = 0
+    cache_write: float = 0
+    cache_write_1h: float = 0
+    input_audio: float = 0
+    output_audio: float = 0
+    reasoning: float = 0
 
     @property
     def total_tokens(self) -> float:
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody can be billed for this, None if one can."""
+        for kind in fields(self):
+            count = getattr(self, kind.name)
+            number = isinstance(count, Real) and not isinstance(count, bool)
+            if not (number and 0 <= count < math.inf):
+                return f"{kind.name} is {count!r}"
+        cached = self.cache_read + self.cache_write + self.cache_write_1h
+        parts = {
+            "cached": (cached, self.input_tokens),
+            "input audio": (self.input_audio, self.input_tokens),
+            "audio or reasoning": (
+                self.output_audio + self.reasoning,
+                self.output_tokens,
+            ),
+        }
+        for name, (part, whole) in parts.items():
+            if part > whole:
+                return f"{part} of {whole} tokens are {name}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +82,18 @@ class Price:
     """List price of a model in USD per million tokens.
 
     Args:
-        input: USD per million input tokens.
-        output: USD per million output tokens.
+        input: Price of input tokens.
+        output: Price of output tokens.
+        cache_read: Of input tokens read from the provider's cache; as input if left
+            out.
+        cache_write: Of input tokens written to it; as input if left out.
+        cache_write_1h: Of those written to it for an hour; as `cache_write` if left
+            out.
+        input_audio: Of input tokens that are sound; as input if left out.
+        output_audio: Of output tokens that are sound; as output if left out.
+        reasoning: Of hidden reasoning; as output if left out.
+        above: Number of input tokens → the price of a whole call that has more of
+            them, in place of this one.
         call: USD per call, beside its tokens.
 
     Raises:
@@ -50,26 +101,46 @@ class Price:
 
     Example:
         ```python
-        price = Price(input=0.15, output=0.60)
+        price = Price(input=0.15, output=0.60, cache_read=0.075)
         assert round(price.cost(Usage(1_000_000, 500_000)), 9) == 0.45
+        assert round(price.cost(Usage(1_000_000, cache_read=400_000)), 9) == 0.12
+        long = Price(3, 15, above={200_000: Price(6, 22.5)})
+        assert round(long.cost(Usage(200_000)), 9) == 0.6
+        assert round(long.cost(Usage(200_001)), 9) == 1.200006
         ```
     """
 
     input: float
     output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
+    input_audio: float | None = None
+    output_audio: float | None = None
+    reasoning: float | None = None
+    above: Mapping[int, Price] = field(default_factory=dict, hash=False)
     call: float = 0.0
 
     def __post_init__(self) -> None:
         """Check all prices."""
-        for field in ("input", "output", "call"):
-            value = getattr(self, field)
+        for name in ("input", "output", "call", *_OPTIONAL):
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and value >= 0):
                 hint = (
                     "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"
                 )
-                raise InvalidInputError(f"Price.{field}", value, hint)
+                raise InvalidInputError(f"Price.{name}", value, hint)
+        tiers = dict(self.above) if isinstance(self.above, Mapping) else {0: None}
+        for start, price in tiers.items():
+            whole = isinstance(start, int) and not isinstance(start, bool) and start > 0
+            if not (whole and isinstance(price, Price) and not price.above):
+                hint = "give a price per number of tokens: {200_000: Price(6, 22.5)}"
+                raise InvalidInputError("Price.above", self.above, hint)
+        object.__setattr__(self, "above", dict(sorted(tiers.items())))
 
     @classmethod
     def free(cls) -> Self:
@@ -79,9 +150,69 @@ class Price:
     @classmethod
     def per_call(cls, usd: float) -> Self:
         """The price of what charges by the call, such as a search or a reranker."""
-        return cls(0.0, 0.0, usd)
+        return cls(0.0, 0.0, call=usd)
 
     def cost(self, usage: Usage) -> float:
-        """Cost in USD of one call with that usage."""
-        spent = usage.input_tokens * self.input + usage.output_tokens * self.output
-        return spent * _PER_MILLION + self.call
+        """Cost in USD of one call with that usage; never of several calls' sum."""
+        price = self
+        for start, tier in self.above.items():
+            if usage.input_tokens > start:
+                price = tier
+        return price._flat(usage) * _PER_MILLION + price.call  # noqa: SLF001 - of the same class
+
+    def most(self, input_tokens: float, output_tokens: float) -> float:
+        """Most USD that a call of at most so many tokens can cost, of whatever kind.
+
+        Example:
+            ```python
+            price = Price(3, 15, cache_write=3.75, above={200_000: Price(6, 22.5)})
+            assert round(price.most(100_000, 1000), 9) == 0.39
+            assert round(price.most(300_000, 0), 9) == 1.8
+            ```
+        """
+        reached = (tier for start, tier in self.above.items() if input_tokens > start)
+        costs = []
+        for price in (self, *reached):
+            read = [price.input, price.cache_read, price.cache_write]
+            read += [price.cache_write_1h, price.input_audio]
+            said = [price.output, price.output_audio, price.reasoning]
+            sent = input_tokens * max(each for each in read if each is not None)
+            answer = output_tokens * max(each for each in said if each is not None)
+            costs.append((sent + answer) * _PER_MILLION + price.call)
+        return max(costs)
+
+    def _flat(self, usage: Usage) -> float:
+        """Return what a call costs at this price, whatever the number of its tokens.
+
+        Sound that was in the cache is billed as sound: reports do not tell it apart.
+        """
+        written, for_an_hour = usage.cache_write, usage.cache_write_1h
+        fresh = usage.input_tokens - written - for_an_hour
+        audio = min(usage.input_audio, fresh)
+        read = min(usage.cache_read, fresh - audio)
+        cache_write = _or(self.cache_write, self.input)
+        return (
+            (fresh - audio - read) * self.input
+            + read * _or(self.cache_read, self.input)
+            + written * cache_write
+            + for_an_hour * _or(self.cache_write_1h, cache_write)
+            + audio * _or(self.input_audio, self.input)
+            + (usage.output_tokens - usage.output_audio - usage.reasoning) * self.output
+            + usage.output_audio * _or(self.output_audio, self.output)
+            + usage.reasoning * _or(self.reasoning, self.output)
+        )
+
+
+_OPTIONAL = (
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "output_audio",
+    "reasoning",
+)
+
+
+def _or(price: float | None, otherwise: float) -> float:
+    """Return a price, or what stands in for one that was left out."""
+    return otherwise if price is None else price

@@ -16,12 +16,15 @@ class Report(BaseModel):
     """What was asked, paid and saved so far.
 
     Attributes:
-        spend: Model → what it was asked and what it cost, every call included.
+        spend: Model → what it was asked and what it cost, every call included; judges
+            as `judge: …`.
         served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
         streams: One per stream of single items: where it stands.
         shadows: One per stream that was only tried beside the reference: where it would
             stand. What was really spent on it is in `spend`.
+        restored: USD of what batches spent that was paid in earlier runs, for answers
+            taken from a store.
         inside: Where chains are compared, whose spend is told by chain: model → what it
             was asked inside them, and what that cost.
     """
@@ -33,6 +36,7 @@ class Report(BaseModel):
     certificates: tuple[Certificate, ...]
     streams: tuple[StreamState, ...] = ()
     shadows: tuple[StreamState, ...] = ()
+    restored: float = 0.0
     inside: dict[str, Spend] = {}
 
     @property
@@ -61,6 +65,8 @@ class Report(BaseModel):
         lines.append(
             f"{total} in {len(self.certificates)} batches and {items:,} single items"
         )
+        if self.restored:
+            lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
         lines += [
             f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
             for name, spend in self.inside.items()
@@ -92,6 +98,7 @@ class Ledger:
         self._spend: dict[str, Spend] = {}
         self._served: dict[str, int] = {}
         self._certificates: list[Certificate] = []
+        self._restored = 0.0
         self._inside: dict[str, Spend] = {}
         self.admit(models)
 
@@ -101,19 +108,25 @@ class Ledger:
             self._spend.setdefault(name, Spend())
             self._served.setdefault(name, 0)
 
-    def add(self, spend: Mapping[str, Spend]) -> None:
-        """Add what was spent outside a finished batch, by model."""
+    def add(self, spend: Mapping[str, Spend], restored: float = 0.0) -> None:
+        """Add what was spent outside a finished batch, by model.
+
+        Args:
+            spend: Model → what was spent.
+            restored: USD of it that was paid in earlier runs.
+        """
+        self._restored += restored
         for name, part in spend.items():
-            self._spend[name] += part
+            self._spend[name] = self._spend.get(name, Spend()) + part
 
     def itemise(self, spend: Mapping[str, Spend]) -> None:
         """Add what models were asked inside tiers."""
         for name, part in spend.items():
             self._inside[name] = self._inside.get(name, Spend()) + part
 
-    def add_batch(self, certificate: Certificate) -> None:
-        """Add a finished batch."""
-        self.add(certificate.spend)
+    def add_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
+        """Add a finished batch, and what of it was paid in earlier runs, in USD."""
+        self.add(certificate.spend, restored)
         for name, count in certificate.served.items():
             self._served[name] += count
         self._certificates.append(certificate)
@@ -139,5 +152,6 @@ class Ledger:
             certificates=tuple(self._certificates),
             streams=streams,
             shadows=tuple(shadows),
+            restored=self._restored,
             inside=dict(self._inside),
         )

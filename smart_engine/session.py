@@ -16,7 +16,7 @@ import numpy as np
 from smart_engine.batch import ANSWERED, ASKED, FAILED, REFERENCE, UNASKED, Batch
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
+from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.looks import find_looks
@@ -235,7 +235,7 @@ class BatchSession:
 
     @property
     def spend(self) -> dict[str, Spend]:
-        """What each model was asked and what it cost, so far."""
+        """What each model was asked and what it cost, so far; judges included."""
         table = {}
         for tier, name in enumerate(self._names):
             status = np.frombuffer(self._batch.status[tier], np.uint8)
@@ -248,7 +248,7 @@ class BatchSession:
                     np.frombuffer(self._batch.output_tokens[tier]).sum()
                 ),
             )
-        return table
+        return table | self._batch.judging
 
     @property
     def certificate(self) -> Certificate:
@@ -325,7 +325,7 @@ class BatchSession:
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
         """Note which candidates' answers to this item are wrong."""
-        batch, rule = self._batch, self._equivalence
+        batch = self._batch
         if batch.status[REFERENCE][item] == FAILED:
             for tier in candidates:
                 batch.wrong[tier][item] = 1
@@ -333,14 +333,13 @@ class BatchSession:
         right = batch.answers[REFERENCE][item]
         for tier in candidates:
             if batch.status[tier][item] == ANSWERED:
-                batch.wrong[tier][item] = not agree(
-                    rule, batch.answers[tier][item], right
-                )
+                said = batch.answers[tier][item]
+                batch.wrong[tier][item] = not batch.agree(item, said, right)
 
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""
         batch = self._batch
-        cost = sum(
+        cost = batch.judged[item] + sum(
             costs[item]
             for costs, cached in zip(batch.costs, batch.cached, strict=True)
             if not cached[item]

@@ -54,20 +54,20 @@ class Books:
         with self._lock:
             self._ledger.admit(models)
 
-    def enter(self, spend: Mapping[str, Spend]) -> None:
-        """Enter what was spent outside a finished batch."""
+    def enter(self, spend: Mapping[str, Spend], restored: float = 0.0) -> None:
+        """Enter what was spent outside a finished batch; see `Ledger.add`."""
         with self._lock:
-            self._ledger.add(spend)
+            self._ledger.add(spend, restored)
 
     def itemise(self, spend: Mapping[str, Spend]) -> None:
         """Tell what models were asked inside tiers; their money is entered by tier."""
         with self._lock:
             self._ledger.itemise(spend)
 
-    def enter_batch(self, certificate: Certificate) -> None:
-        """Enter a finished batch."""
+    def enter_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
+        """Enter a finished batch; see `Ledger.add_batch`."""
         with self._lock:
-            self._ledger.add_batch(certificate)
+            self._ledger.add_batch(certificate, restored)
 
     def stream(
         self, key: Hashable, begin: Callable[[], StreamSession], *, shadow: bool

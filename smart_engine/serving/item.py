@@ -12,9 +12,9 @@ from typing import Any
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.errors import ProtocolError
-from smart_engine.pricing import Usage
 from smart_engine.serving.books import Books
 from smart_engine.serving.deciders import Decider
+from smart_engine.spending import metered, spent
 
 __all__ = ["SingleItem"]
 
@@ -90,21 +90,16 @@ class SingleItem:
         """Enter a call in the books, and tell who decides."""
         if isinstance(outcome, Outcome):
             self.said[call.tier] = outcome.answer
-        self._cost += outcome.paid
-        usage = outcome.usage or Usage()
-        spend = Spend(
-            calls=1,
-            failures=isinstance(outcome, Failure),
-            cost=outcome.paid,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        self._books.enter({call.tier: spend})
-        self._decider.record(call, outcome)
+        self._enter({call.tier: spent(outcome)})
+        with metered() as judging:
+            self._decider.record(call, outcome)
+        self._enter(judging)
 
     def settle(self) -> Any:
         """Hand out the answer; raise if there is none."""
-        settled = self._decider.settle(self._number)
+        with metered() as judging:
+            settled = self._decider.settle(self._number)
+        self._enter(judging)
         if settled.error is not None:
             raise settled.error
         reference = settled.reference_cost
@@ -117,6 +112,12 @@ class SingleItem:
             "certificate": None,
         }
         return self.said[settled.model]
+
+    def _enter(self, spend: dict[str, Spend]) -> None:
+        """Enter what was spent on the item."""
+        self._cost += sum(part.cost for part in spend.values())
+        if spend:
+            self._books.enter(spend)
 
     @property
     def told(self) -> dict[str, Any]:

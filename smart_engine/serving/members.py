@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from smart_engine.calls import Failure, Outcome
-from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
+from smart_engine.price_list import UnlistedError, listed_price
 from smart_engine.pricing import Price, Usage
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MissingUsageError",
     "Named",
     "UnpricedError",
+    "find_member",
     "find_members",
 ]
 
@@ -45,11 +47,13 @@ class Named(NamedTuple):
         name: What it is called in reports, certificates and prices.
         model: The model itself.
         official: The provider's name of it, under which a price may be listed, too.
+        provider: Who serves it, where that is known for sure.
     """
 
     name: str
     model: Any
     official: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,12 @@ class Member(Generic[M]):
         """
         if usage is None and self.price == Price.free():
             usage = Usage()
-        if usage is not None and min(usage.input_tokens, usage.output_tokens) >= 0:
+        problem = "none at all" if usage is None else usage.problem
+        if usage is not None and problem is None:
             cost, billed = self.price.cost(usage), Usage() if cached else usage
             return Outcome(answer, cost, billed, confidence, cached=cached)
         error = MissingUsageError(
-            f"{self.name} reported no usage that can be priced ({usage}), so its cost "
+            f"{self.name} reported no usage that can be priced ({problem}): its cost "
             "is unknown: turn usage reporting on (ChatOpenAI: stream_usage=True), or "
             "give it Price.free() if it costs nothing"
         )
@@ -103,6 +108,9 @@ def find_members(
     read: Callable[[str, Any], Named],
 ) -> tuple[Member[Any], ...]:
     """Return the members, reference first, each with its price.
+
+    The user's own prices come first. A model without one is looked up in the list of
+    `genai-prices`, by its provider and the provider's name of it.
 
     Args:
         reference: A model, in any form that `read` knows.
@@ -126,9 +134,9 @@ def find_members(
         shown = candidates if isinstance(candidates, str | Sequence) else ...
         hint = "name at least one cheaper model, in a list"
         raise InvalidInputError("candidates", shown, hint)
-    members = [_priced(read("reference", reference), prices)]
+    members = [find_member(read("reference", reference), prices)]
     for candidate in candidates:
-        member = _priced(read("candidates", candidate), prices)
+        member = find_member(read("candidates", candidate), prices)
         if member.name == members[0].name:
             hint = "this is the reference; a candidate is another, cheaper model"
             raise InvalidInputError("candidates", member.name, hint)
@@ -139,9 +147,31 @@ def find_members(
     return tuple(members)
 
 
-def _priced(named: Named, prices: Mapping[str, Price]) -> Member[Any]:
-    """Return a model with its price."""
+def find_member(
+    named: Named, prices: Mapping[str, Price], way_out: str | None = None
+) -> Member[Any]:
+    """Return a model with its price.
+
+    Args:
+        named: The model.
+        prices: Model name → price; the list is asked about a model that is missing.
+        way_out: What to write where no price is known.
+
+    Raises:
+        InvalidInputError: If no price is known.
+    """
     price = prices.get(named.name, prices.get(named.official or named.name))
+    problem = "no price is known"
+    if price is None and named.official and named.provider:
+        try:
+            price = listed_price(named.official, named.provider)
+        except (UnlistedError, MissingExtraError) as error:
+            problem = f"{problem}, and {error}"
     if price is None:
-        raise UnpricedError(named.name)
+        price_it = way_out or f"prices={{{named.name!r}: Price(input=…, output=…)}}"
+        hint = (
+            f"{problem}: add {price_it} in USD per million tokens, or Price.free() for "
+            "a model that costs nothing"
+        )
+        raise UnpricedError(named.name, hint)
     return Member(named.name, named.model, price)

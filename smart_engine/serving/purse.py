@@ -11,21 +11,9 @@ import math
 from contextlib import AbstractContextManager
 from typing import Any
 
-from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.errors import BudgetExceededError, InvalidInputError
 
-__all__ = ["BudgetExceededError", "Purse", "check_budget"]
-
-
-class BudgetExceededError(SmartError):
-    """A call was not made, for it might have cost more than is left of the budget."""
-
-    def __init__(self, budget: float, left: float) -> None:
-        """Say what is left, and the way out."""
-        super().__init__(
-            f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
-            "left that no call in flight may need; raise budget_usd, or lower "
-            "max_tokens so that a call can cost less"
-        )
+__all__ = ["Purse", "check_budget"]
 
 
 class Purse:

@@ -5,9 +5,10 @@ Every session and every decider of an adapter is begun here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import hashlib
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smart_engine.equivalence import Equivalence
@@ -55,7 +56,7 @@ class Terms:
 
     models: tuple[str, ...]
     guarantee: Guarantee
-    rule: Equivalence
+    rule: Equivalence = field(repr=False)
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
@@ -110,6 +111,20 @@ class Terms:
         purse, strict = Purse(self.budget_usd, lock()), self.mode == "strict"
         how |= {"purse": purse, "most": most, "strict": strict}
         return CappedSession(n_items, self._tiers, self.guarantee, **how)
+
+    def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
+        """Return a hash of all that a batch's result depends on.
+
+        Args:
+            rule: How answers are compared.
+            task: Name of the task.
+            asked: Texts that tell what is asked of whom: models with their settings,
+                what comes with each call, and every item.
+        """
+        digest = hashlib.sha256(repr((self, rule.name, task)).encode())
+        for text in asked:
+            digest.update(hashlib.sha256(text.encode()).digest())
+        return digest.hexdigest()
 
     def decider(
         self,

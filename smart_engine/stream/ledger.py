@@ -33,6 +33,7 @@ class StreamLedger:
         abandoned: Items that nobody waited for.
         audits: Items that a coin sent to the reference.
         found: Audits that showed an error, or might have.
+        judging: Judge → what its verdicts cost.
         served: Per model, answers handed out.
         roles: Role → answers handed out.
     """
@@ -43,6 +44,7 @@ class StreamLedger:
         self._by_tier = list(self._accounts.values())
         self.answered = self.unanswered = self.abandoned = 0
         self.audits = self.found = 0
+        self.judging: dict[str, Spend] = {}
         self.served = [0] * len(names)
         self.roles: dict[Role, int] = dict.fromkeys(get_args(Role), 0)
 
@@ -71,8 +73,8 @@ class StreamLedger:
         self.roles[role] += 1
 
     def spend(self) -> dict[str, Spend]:
-        """Model → what it was asked and what it cost."""
-        return {
+        """Model or judge → what it was asked and what it cost."""
+        models = {
             name: Spend(
                 calls=account.calls,
                 failures=account.failures,
@@ -82,3 +84,4 @@ class StreamLedger:
             )
             for name, account in self._accounts.items()
         }
+        return models | self.judging

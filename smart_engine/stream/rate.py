@@ -1,11 +1,15 @@
 """How often to audit: the least rate that leaves room for the next finds.
 
 A lower rate needs flatter slopes, and flatter slopes raise the bound on misses. The
-rate is the least one at which the bound, after that and after `_RESERVE` further finds,
-would still be within what is allowed now. Without that room the next find would send
-the stream to the reference until its budget has caught up, at full cost. Where errors
-are so rare that hardly one is expected before the stream has doubled, that room is not
-worth its price. Nothing here touches validity: any rate keeps the promise.
+rate is the least one at which the bound, after that and after some further finds, would
+still be within what is allowed now. Without that room the next find would send the
+stream to the reference until its budget has caught up, at full cost.
+
+There must be room for one find, and for chance on top: the more finds are expected
+before the stream has doubled, the likelier several come close together, and their
+number varies by the root of what is expected. Where errors are so rare that hardly one
+is expected by then, even room for one is not worth its price. Nothing here touches
+validity: any rate keeps the promise.
 
 As a rule of thumb the rate is a constant over the number of answers, so the number of
 audits grows with the logarithm of that number. It never falls below `_FLOOR`: a model
@@ -25,14 +29,14 @@ __all__ = ["Plan", "plan"]
 _FLOOR = 1e-3
 """Least audit rate."""
 
-_RESERVE = 1.1
-"""Finds there must be room for …"""
+_CHANCE = 0.2
+"""Finds there must be room for beyond the next, per root of the number expected."""
 
-_LITTLE, _RARE = 0.3, 2.0
-"""… or so many, while no more than so many errors are expected, found or missed."""
+_LITTLE, _RARE = 0.3, 1.5
+"""Room while no more than so many errors are expected, found or missed."""
 
-_RATES = np.concatenate([np.geomspace(_FLOOR, 0.5, 64), np.arange(0.52, 0.99, 0.02)])
-_KEPT = np.array([0.5, 0.35, 0.25, 0.15, 0.07])
+_RATES = np.concatenate([np.geomspace(_FLOOR, 0.5, 128), np.arange(0.52, 0.99, 0.02)])
+_KEPT = np.array([0.5, 0.35, 0.25, 0.15])
 """Least share e^(−u) of its wealth that a slope keeps after a find."""
 
 _STEEPEST = np.log(
@@ -75,7 +79,7 @@ def plan(bound: MissBound, allowed: int, errors: float) -> Plan | None:
     if not bound.excludes(allowed + 1):
         return None
     slopes = np.minimum(bound.slopes, _STEEPEST[:, :, None])
-    finds = _RESERVE if errors > _RARE else _LITTLE
+    finds = 1 + _CHANCE * np.sqrt(errors * _RATE) if errors > _RARE else _LITTLE
     wealth = bound.log_wealth - finds * charges(slopes, _RATE)
     room = log_mixture(wealth, slopes, allowed + 1) > bound.threshold
     fits = room.any(axis=1)

@@ -33,6 +33,7 @@ from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outco
 from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.spending import add, metered
 from smart_engine.stream.bound import MissBound, charges
 from smart_engine.stream.choice import NOBODY, Choice, advance
 from smart_engine.stream.ledger import StreamLedger
@@ -453,7 +454,11 @@ class StreamSession:
         def same(left: int, right: int) -> bool:
             if left not in answers or right not in answers:
                 return False
-            return agree(rule, answers[left], answers[right])
+            with metered() as table:
+                alike = agree(rule, answers[left], answers[right])
+            add(self._ledger.judging, table)
+            entry.cost += sum(spend.cost for spend in table.values())
+            return alike
 
         return same
 

@@ -40,7 +40,7 @@ class StreamState(BaseModel):
         roles: Role → answers handed out.
         unanswered: Items for which the reference itself failed.
         abandoned: Items that nobody waited for.
-        spend: Model → what it was asked and what it cost.
+        spend: Model → what it was asked and what it cost; judges as `judge: …`.
         reference_cost: Recent mean cost of a call of the reference, in USD; None if it
             was never asked.
         valid: Whether the stated confidence is kept at the worst case: always.

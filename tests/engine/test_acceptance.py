@@ -149,9 +149,8 @@ class ForgetsErrors(Wrong):
 
 @pytest.mark.parametrize("wrong", [LooksAgain, OneTooMany, ForgetsErrors])
 def test_wrong_designs_are_found_out(wrong: type[Wrong]) -> None:
-    worst = max(
-        wrongly_accepted(wrong(), marked, budget=10) for marked in range(11, 60)
-    )
+    design = wrong()
+    worst = max(wrongly_accepted(design, marked, budget=10) for marked in range(11, 60))
     assert worst > 1.05 * ALPHA
 
 

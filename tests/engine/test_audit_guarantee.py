@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from verdicts import refuted, surely_above
 
 from smart_engine import Guarantee
 
@@ -78,11 +78,6 @@ def violated(quick, case: Case, seed: int) -> bool:
     return bool(done.differing > budget)
 
 
-def surely_above(count: int, trials: int) -> bool:
-    """Whether a count refutes that the level is kept, with p < 1e-4."""
-    return binomtest(count, trials, ALPHA, alternative="greater").pvalue < 1e-4
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -96,8 +91,8 @@ def surely_above(count: int, trials: int) -> bool:
     ],
 )
 def test_the_audit_keeps_the_promise(quick, case) -> None:
-    count = sum(violated(quick, case, seed) for seed in range(150))
-    assert not surely_above(count, 150)
+    trials = (violated(quick, case, seed) for seed in range(150))
+    assert not refuted(ALPHA, 150, trials)
 
 
 def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
@@ -110,8 +105,8 @@ def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
 
     monkeypatch.setitem(audit.__globals__, "Acceptance", careless)
     case = Case(300, 0.1, 1, "apart", 0.1)
-    count = sum(violated(quick, case, seed) for seed in range(150))
-    assert surely_above(count, 150)
+    trials = (violated(quick, case, seed) for seed in range(150))
+    assert refuted(ALPHA, 150, trials)
 
 
 CASES = [
@@ -156,7 +151,7 @@ def _count(case: Case, start: int) -> int:
 def test_violation_rates_of_the_audit_at_the_worst_case(quick) -> None:
     print("\n|      N |    δ | candidates | errors | beyond B | violated |")
     print("|-------:|-----:|-----------:|--------|---------:|---------:|")
-    refuted = []
+    too_often = []
     RUNNER[:] = [quick]
     with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
         for case in CASES:
@@ -167,6 +162,6 @@ def test_violation_rates_of_the_audit_at_the_worst_case(quick) -> None:
                 f"| {case.errors:<6} | {case.extra:>7.0%} | {count / TRIALS:>8.2%} |",
                 flush=True,
             )
-            if surely_above(count, TRIALS):
-                refuted.append(case)
-    assert not refuted
+            if surely_above(count, TRIALS, ALPHA):
+                too_often.append(case)
+    assert not too_often

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from smart_engine import BatchSession, Exact, Guarantee, Outcome, ProtocolError, Tier
 from smart_engine.calls import Call, Failure
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import BudgetExceededError, InvalidInputError
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.purse import BudgetExceededError, Purse
+from smart_engine.serving.purse import Purse
 from smart_engine.serving.terms import Terms
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}

@@ -130,7 +130,7 @@ def test_labels_of_any_script(labels, answer, label) -> None:
 def test_label_tells_labels_apart_and_names_them() -> None:
     assert equal(SPAM, "Spam!", "it's spam")
     assert not equal(SPAM, "spam", "not spam")
-    assert SPAM.name == "label of spam, not spam, unsure"
+    assert SPAM.name == "Label(['spam', 'not spam', 'unsure'])"
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,12 @@ def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
         guarantee = Guarantee(share, confidence)
         looks = CorrectedLooks(guarantee, n_items, 1)
         budget = guarantee.budget(n_items)
+        reach = cache(looks._reach)
         for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
             risk = 0.0
             for found, chance in enumerate(chances(n_items, wrong, draws).tolist()):
                 if chance:
-                    ahead = looks._reach(draws, found) - draws
+                    ahead = reach(draws, found) - draws
                     hidden = chances(n_items - draws, wrong - found, ahead)
                     risk += chance * hidden[budget + 1 :].sum()
             assert risk <= looks.level + 1e-9
@@ -117,11 +118,12 @@ def test_the_same_by_listing_every_order(n_items: int, share: float) -> None:
     guarantee = Guarantee(share, 0.6)
     looks = CorrectedLooks(guarantee, n_items, 1)
     budget = guarantee.budget(n_items)
+    reach_of = cache(looks._reach)
     served = 0
     for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
         bad = 0
         for places in combinations(range(n_items), wrong):
-            reach = looks._reach(draws, sum(place < draws for place in places))
+            reach = reach_of(draws, sum(place < draws for place in places))
             served += reach - draws
             bad += sum(draws <= place < reach for place in places) > budget
         assert bad <= looks.level * comb(n_items, wrong) + 1e-9

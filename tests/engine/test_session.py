@@ -429,7 +429,7 @@ def test_claims_say_whether_the_confidence_is_kept(drive, tiers, models) -> None
 
     for sentence in (claim("mix", "corrected"), claim("reference", "paper")):
         assert sentence.startswith("With probability at least 0.9, at most 20 of 400")
-        assert "'exact'" in sentence
+        assert "'Exact()'" in sentence
     assert "not kept at the worst case" in claim("mix", "paper")
     assert "looks='paper'" in claim("mix", "paper")
 

@@ -90,6 +90,16 @@ def test_share_of_reference_calls_at_one_percent_disagreement() -> None:
     assert share[1] <= 0.16
 
 
+@pytest.mark.parametrize(
+    ("rate", "delta", "most"),
+    [(0.01, 0.02, [0.80, 0.47]), (0.03, 0.05, [0.58, 0.29])],
+)
+def test_share_of_reference_calls_where_little_is_tolerated(rate, delta, most) -> None:
+    share = reference_share(rate, [1000, 5000], delta)
+    print(f"\nreference calls: {share.round(4)} of the first 1,000 and 5,000")
+    assert (share <= most).all()
+
+
 @pytest.mark.guarantee
 @pytest.mark.timeout(0)
 def test_share_of_reference_calls_of_long_streams() -> None:
@@ -428,7 +438,11 @@ def test_the_state_says_what_is_promised() -> None:
     state = stream.state()
     assert StreamState.model_validate_json(state.model_dump_json()) == state
     assert (state.seed, state.max_disagreement, state.confidence) == (11, 0.1, 0.9)
-    assert (state.equivalence, state.reference, state.policy) == ("exact", "big", "c1")
+    assert (state.equivalence, state.reference, state.policy) == (
+        "Exact()",
+        "big",
+        "c1",
+    )
     assert (state.arrived, state.answered, state.allowed) == (700, 700, 70)
     assert state.possible_misses <= state.allowed
     assert 0 < state.audit_rate < 1

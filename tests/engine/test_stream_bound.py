@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from functools import cache
 
@@ -26,20 +25,27 @@ def wealth(bound: MissBound, misses: int) -> float:
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.05, 1.0)), min_size=1, max_size=9))
 def test_the_mixture_is_a_supermartingale_over_all_coins(steps) -> None:
     """Σ over all coins of probability × W is 1, or less where slopes have slid."""
-    total, slid = 0.0, False
-    for coins in itertools.product([False, True], repeat=len(steps)):
-        bound, misses, probability = MissBound(0.05), 0, 1.0
-        for audited, (error, rate) in zip(coins, steps, strict=True):
-            if rate < 1:
-                steepest = math.log((1 - 0.2 * rate) / (1 - rate))
-                slid |= steepest < bound.slopes[0]
-                bound.flatten(steepest)
-            probability *= rate if audited else 1 - rate
-            if error and audited:
-                bound.charge(charges(bound.slopes, rate))
-            misses += error and not audited
-        if probability:
-            total += probability * wealth(bound, misses)
+    slid = False
+
+    def expected(bound: MissBound, step: int, misses: int) -> float:
+        nonlocal slid
+        if step == len(steps):
+            return wealth(bound, misses)
+        error, rate = steps[step]
+        bound = copy.copy(bound)
+        if rate < 1:
+            steepest = math.log((1 - 0.2 * rate) / (1 - rate))
+            slid |= steepest < bound.slopes[0]
+            bound.flatten(steepest)
+        audited = copy.copy(bound)
+        if error:
+            audited.charge(charges(audited.slopes, rate))
+        total = rate * expected(audited, step + 1, misses)
+        if rate < 1:
+            total += (1 - rate) * expected(bound, step + 1, misses + error)
+        return total
+
+    total = expected(MissBound(0.05), 0, 0)
     assert total <= 1 + 1e-9
     if not slid:
         assert total == pytest.approx(1)
@@ -98,28 +104,34 @@ def chance_to_escape(
     @cache
     def bound_after(finds: tuple[int, ...]) -> MissBound:
         """The bound in phase len(finds) − 1, with so many finds in each so far."""
-        bound = kind(alpha) if len(finds) == 1 else copy.copy(bound_after(finds[:-1]))
         rate = phases[len(finds) - 1][0]
-        bound.flatten(math.log((1 - 0.2 * rate) / (1 - rate)))
-        for _ in range(finds[-1]):
+        if finds[-1]:
+            bound = copy.copy(bound_after((*finds[:-1], finds[-1] - 1)))
             bound.charge(charged(bound, rate))
+            return bound
+        bound = kind(alpha) if len(finds) == 1 else copy.copy(bound_after(finds[:-1]))
+        bound.flatten(math.log((1 - 0.2 * rate) / (1 - rate)))
         return bound
 
-    @cache
-    def value(step: int, finds: tuple[int, ...], misses: int) -> float:
-        """The adversary's best chance from here."""
-        if misses > bound_after(finds).misses:
-            return 1.0
-        rate, steps = phases[len(finds) - 1]
-        if step == steps:
-            over = len(finds) == len(phases)
-            return 0.0 if over else value(0, (*finds, 0), misses)
-        caught = (*finds[:-1], finds[-1] + 1)
-        err = (1 - rate) * value(step + 1, finds, misses + 1)
-        err += rate * value(step + 1, caught, misses)
-        return max(err, value(step + 1, finds, misses))
+    most = sum(steps for _, steps in phases)
 
-    return value(0, (0,), 0)
+    @cache
+    def value(step: int, finds: tuple[int, ...]) -> np.ndarray:
+        """The adversary's best chance from here, per number of misses so far."""
+        rate, steps = phases[len(finds) - 1]
+        if step < steps:
+            right = value(step + 1, finds)
+            missed = np.append(right[1:], 1.0)
+            caught = value(step + 1, (*finds[:-1], finds[-1] + 1))
+            best = np.maximum((1 - rate) * missed + rate * caught, right)
+        elif len(finds) < len(phases):
+            best = value(0, (*finds, 0)).copy()
+        else:
+            best = np.zeros(most + 1)
+        best[bound_after(finds).misses + 1 :] = 1.0
+        return best
+
+    return float(value(0, (0,))[0])
 
 
 PHASES = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from scipy.stats import binomtest
+from verdicts import refuted, surely_above
 
 from smart_engine import Exact, Guarantee, Outcome, StreamSession, Tier
 from smart_engine.stream.bound import MissBound
@@ -193,11 +193,6 @@ def play(
     return Played(broken, worst, missed)
 
 
-def surely_above(count: int, trials: int, alpha: float) -> bool:
-    """Whether a count refutes that the level is kept, with p < 1e-4."""
-    return binomtest(count, trials, alpha, alternative="greater").pvalue < 1e-4
-
-
 @pytest.fixture
 def trusting(monkeypatch) -> None:
     """Let streams serve by the first candidate, however bad: validity must not care."""
@@ -209,38 +204,39 @@ def trusting(monkeypatch) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_streams_do_not_break_the_promise(name, window) -> None:
     guarantee = Guarantee(0.1, 0.8)
-    trials = 6
-    broken = sum(
+    trials = 8  # of which 7 would have to be broken
+    broken = (
         play(HOSTILE[name](), guarantee, 900, seed, window=window).broken
         for seed in range(trials)
     )
-    assert not surely_above(broken, trials, guarantee.alpha)
+    assert not refuted(guarantee.alpha, trials, broken)
 
 
-def broken_in(trials: int, **how) -> int:
-    """How many streams whose candidate errs after a while break a promise."""
-    guarantee = Guarantee(0.1, 0.9)
-    return sum(
+def found_out(**how) -> bool:
+    """Whether streams whose candidate errs after a while surely break a promise."""
+    guarantee, trials = Guarantee(0.1, 0.9), 20
+    broken = (
         play(lulled_briefly, guarantee, 500, seed, **how).broken
         for seed in range(trials)
     )
+    return refuted(guarantee.alpha, trials, broken)
 
 
 def test_trap_a_coin_tossed_before_the_answer_is_known_to_it() -> None:
-    assert surely_above(broken_in(20, sees_coin=True), 20, 0.1)
+    assert found_out(sees_coin=True)
 
 
 def test_trap_outcomes_in_flight_are_left_out(monkeypatch) -> None:
-    assert not surely_above(broken_in(20, window=60), 20, 0.1)
+    assert not found_out(window=60)
     monkeypatch.setattr(
         StreamSession, "_misses", lambda self, more=0: self._bound.misses
     )
-    assert surely_above(broken_in(20, window=60), 20, 0.1)
+    assert found_out(window=60)
 
 
 def test_trap_finds_are_not_charged(monkeypatch) -> None:
     monkeypatch.setattr(MissBound, "charge", lambda self, charged: None)
-    assert surely_above(broken_in(20), 20, 0.1)
+    assert found_out()
 
 
 ROUNDS = 26
@@ -254,7 +250,7 @@ def test_violation_rates_of_hostile_streams(request, trust) -> None:
         request.getfixturevalue("trusting")
     print("\n| adversary | δ | γ | in flight | streams | broken | worst m/(⌊δt⌋+1) |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    refuted, total = [], 0
+    too_often, total = [], 0
     for name, hostile in HOSTILE.items():
         for share, confidence, window, candidates in (
             (0.05, 0.95, 1, 1),
@@ -282,6 +278,6 @@ def test_violation_rates_of_hostile_streams(request, trust) -> None:
                 flush=True,
             )
             if surely_above(count, ROUNDS, guarantee.alpha):
-                refuted.append((name, guarantee, window, candidates))
+                too_often.append((name, guarantee, window, candidates))
     assert total >= 1000
-    assert not refuted
+    assert not too_often

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from verdicts import surely_above
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
 
@@ -33,11 +33,6 @@ def violations(quick, guarantee, n_items, wrong, trials, *, start=0, **how) -> i
         table = populations(n_items, wrong, candidates, seed)
         count += quick(table, costs, guarantee, seed=seed, **how).differing > budget
     return count
-
-
-def surely_above(count: int, trials: int, rate: float) -> bool:
-    """Whether a count refutes that the rate is kept, with p < 1e-4."""
-    return binomtest(count, trials, rate, alternative="greater").pvalue < 1e-4
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -129,7 +129,7 @@ async def test_a_cancelled_batch_keeps_its_books_and_leaves_nothing_running():
 
     with serve(script) as server:
         smart = smart_at(server, strategy="reference")
-        tasks = len(asyncio.all_tasks())
+        before = asyncio.all_tasks()
         running = asyncio.create_task(smart.abatch(ITEMS))
         while server.requests["big"] < 160:
             await asyncio.sleep(0.01)
@@ -141,7 +141,7 @@ async def test_a_cancelled_batch_keeps_its_books_and_leaves_nothing_running():
         assert 150 - 16 <= spend.calls - spend.failures <= 150
         assert 0 < spend.failures <= 16
         assert smart.report().certificates == ()
-        assert len(asyncio.all_tasks()) == tasks
+        assert asyncio.all_tasks() <= before
 
 
 def test_an_interrupted_batch_keeps_its_books_and_leaves_no_thread():

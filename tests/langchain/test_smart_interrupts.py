@@ -88,7 +88,7 @@ async def test_a_handler_that_raises_breaks_the_batch_and_closes_its_runs(mode):
     assert handler.events == {"start": 60, "error": 59}
     assert_books_hold(smart, big, small)
     assert smart.report().cost > 0
-    assert asyncio.all_tasks() == tasks
+    assert asyncio.all_tasks() <= tasks
     assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
 
 

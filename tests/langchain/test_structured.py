@@ -128,7 +128,7 @@ async def test_a_batch_is_one_session_of_members_that_differ_in_method(
     (certificate,) = smart.report().certificates
     assert certificate.items == 100
     assert certificate.served["small"] > 40
-    assert "'same JSON of Sorted'" in certificate.claim
+    assert "'Json() of Sorted'" in certificate.claim
     assert all(kwargs["tools"] for _, kwargs in foreign.calls)
 
 

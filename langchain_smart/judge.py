@@ -1,0 +1,82 @@
+"""Any chat model as judge of whether two answers mean the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import HumanMessage
+
+from langchain_smart.members import ChatMember, outcome, read_model
+from langchain_smart.runs import member_config, quiet_context
+from smart_engine.calls import Failure, Outcome
+from smart_engine.equivalence import Judge
+from smart_engine.equivalence.judge import INSTRUCTIONS
+from smart_engine.pricing import Price
+from smart_engine.serving.members import find_member
+
+__all__ = ["ChatJudge"]
+
+
+class ChatJudge(Judge):
+    """Answers are the same when a chat model says so twice, once in each order.
+
+    See `Judge`. It is asked while answers are compared, one comparison at a time, and
+    in async code the event loop waits meanwhile: run such a batch in a thread, by
+    `await asyncio.to_thread(smart.batch, inputs)`. With one candidate only items that
+    the reference answered are judged; several are compared with each other, too.
+
+    Args:
+        model: A chat model, or a string such as `"openai:gpt-5-mini"`.
+        price: What it charges; looked up if left out, as for members.
+        instructions: What it is told before the answers; it must ask for one word,
+            `same` or `different`.
+
+    Raises:
+        InvalidInputError: If it is no chat model, or its price is not known.
+
+    Example:
+        ```python
+        from langchain_core.language_models import FakeListChatModel
+
+        from langchain_smart.judge import ChatJudge
+
+        model = FakeListChatModel(name="judge", responses=["different"])
+        rule = ChatJudge(model, price=Price.free())
+        assert rule.name == "ChatJudge('judge')"
+        assert not rule.same("It is 5.", "It is 6.")
+        ```
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        model: BaseChatModel | str,
+        *,
+        price: Price | None = None,
+        instructions: str = INSTRUCTIONS,
+    ) -> None:
+        """Find the model and its price."""
+        named = read_model("ChatJudge.model", model)
+        prices = {} if price is None else {named.name: price}
+        member: ChatMember = find_member(
+            named, prices, "price=Price(input=…, output=…)"
+        )
+        super().__init__(_Asking(member), member.name, instructions)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Asks a chat model out of sight of whoever watches the answers."""
+
+    member: ChatMember
+
+    def __call__(self, text: str) -> Outcome | Failure:
+        """Ask once."""
+        model, config = self.member.model, member_config(None)
+        message = quiet_context().run(model.invoke, [HumanMessage(text)], config)
+        brought = outcome(self.member, message)
+        if isinstance(brought, Failure):
+            return brought
+        return brought._replace(answer=str(message.text))

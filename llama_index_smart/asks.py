@@ -1,0 +1,130 @@
+"""What is asked, in no member's own form: messages or a prompt, tools, arguments.
+
+Every call of a member is made here, whichever verb it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+)
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.tools import BaseTool
+
+from llama_index_smart.members import LLMMember, Response
+from smart_engine.errors import SmartError
+
+__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
+
+R = TypeVar("R")
+
+TASK = "smart_task"
+"""Argument of any verb that names the task."""
+
+MODEL = "smart_model"
+"""Argument of any verb that names the member that must answer."""
+
+TOOLS = "smart_tools"
+"""Argument that carries raw tools from `chat_with_tools` to the call."""
+
+
+class ToolsUnsupportedError(SmartError, NotImplementedError):
+    """A member cannot call tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Generic[R]):
+    """One item, and what comes with it.
+
+    Attributes:
+        messages: The messages of a chat, or None.
+        prompt: The prompt of a completion, or None.
+        tools: Tools that may be called, each member binds them in its own form.
+        arguments: What every member is called with beside them.
+        model: The member that must answer, if one was named.
+        task: The task's name, if the call names one.
+    """
+
+    messages: Sequence[ChatMessage] | None = None
+    prompt: str | None = None
+    tools: Sequence[BaseTool] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    task: str | None = None
+
+    @staticmethod
+    def chat(
+        messages: Sequence[ChatMessage], kwargs: dict[str, Any]
+    ) -> Ask[ChatResponse]:
+        """Return what a chat verb was called with."""
+        rest, told = _told(kwargs)
+        tools = rest.pop(TOOLS, None)
+        return Ask(messages=list(messages), tools=tools, arguments=rest, **told)
+
+    @staticmethod
+    def completion(prompt: str, kwargs: dict[str, Any]) -> Ask[CompletionResponse]:
+        """Return what a completion verb was called with."""
+        rest, told = _told(kwargs)
+        return Ask(prompt=prompt, arguments=rest, **told)
+
+    def of(self, member: LLMMember) -> Response:
+        """Return a member's whole answer."""
+        call, given, arguments = self._put_to(member, "")
+        response: Response = call(*given, **arguments)
+        return response
+
+    async def aof(self, member: LLMMember) -> Response:
+        """Return a member's whole answer."""
+        call, given, arguments = self._put_to(member, "a")
+        response: Response = await call(*given, **arguments)
+        return response
+
+    def stream_of(self, member: LLMMember) -> Any:
+        """Return a member's answer as it comes: each piece holds all so far."""
+        call, given, arguments = self._put_to(member, "stream_")
+        return call(*given, **_counted(member, arguments))
+
+    async def astream_of(self, member: LLMMember) -> Any:
+        """Return a member's answer as it comes: each piece holds all so far."""
+        call, given, arguments = self._put_to(member, "astream_")
+        return await call(*given, **_counted(member, arguments))
+
+    def _put_to(
+        self, member: LLMMember, form: str
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """Return a member's method and what it is called with."""
+        model = member.model
+        if self.prompt is not None:
+            return getattr(model, f"{form}complete"), (self.prompt,), self.arguments
+        messages = list(self.messages or ())
+        if self.tools is None:
+            return getattr(model, f"{form}chat"), (messages,), self.arguments
+        if not isinstance(model, FunctionCallingLLM):
+            hint = "leave it out of the candidates where tools are used"
+            raise ToolsUnsupportedError(f"{member.name} cannot call tools: {hint}")
+        arguments = {**self.arguments, "chat_history": messages}
+        return getattr(model, f"{form}chat_with_tools"), (self.tools,), arguments
+
+
+def _told(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments for members, and those for us."""
+    rest = dict(kwargs)
+    return rest, {"task": rest.pop(TASK, None), "model": rest.pop(MODEL, None)}
+
+
+def _counted(member: LLMMember, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a streamed call; ask for the usage where nobody chose."""
+    by_openai = any(
+        base.__module__.startswith("llama_index.llms.openai.")
+        for base in type(member.model).__mro__
+    )
+    chosen = {**getattr(member.model, "additional_kwargs", {}), **arguments}
+    if not by_openai or "stream_options" in chosen:
+        return arguments
+    return {"stream_options": {"include_usage": True}, **arguments}

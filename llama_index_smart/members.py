@@ -1,0 +1,164 @@
+"""LLMs as members: how they are given, what their responses report."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatResponse,
+    CompletionResponse,
+    LLMMetadata,
+)
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms import LLM
+
+from smart_engine.calls import Failure, Outcome
+from smart_engine.errors import InvalidInputError
+from smart_engine.pricing import Usage
+from smart_engine.serving.members import Member, Named
+
+__all__ = [
+    "LLMMember",
+    "Response",
+    "outcome",
+    "read_model",
+    "shared_metadata",
+    "usage_of",
+]
+
+LLMMember = Member[LLM]
+"""A LlamaIndex LLM behind a smart one."""
+
+Response = ChatResponse | CompletionResponse
+
+_INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
+
+
+def read_model(field: str, given: Any) -> Named:
+    """Return the LLM that the user gave for a field, without callbacks of its own.
+
+    The smart LLM tells its callbacks of each item once; members share their clients
+    and settings with the models that were given.
+
+    Args:
+        field: Where it was given.
+        given: A LlamaIndex LLM, or a LangChain chat model.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    if "langchain_core" in sys.modules:
+        from langchain_core.language_models.chat_models import BaseChatModel
+
+        if isinstance(given, BaseChatModel):
+            from llama_index_smart.from_langchain import LangChainLLM
+
+            given = LangChainLLM(model=given)
+    if not isinstance(given, LLM):
+        hint = "give a LlamaIndex LLM, such as OpenAI(model=…), or a LangChain model"
+        raise InvalidInputError(field, type(given).__name__, hint)
+    silent = given.model_copy(update={"callback_manager": CallbackManager([])})
+    name = given.metadata.model_name
+    if not name or name == "unknown":
+        name = getattr(given, "model", None) or given.class_name()
+    return Named(str(name), silent, str(name), _provider(given))
+
+
+def _provider(model: LLM) -> str | None:
+    """Return who serves a model, where its own integration says so for sure."""
+    module = type(model).__module__
+    elsewhere = str(getattr(model, "api_base", None) or "api.openai.com")
+    if module.startswith("llama_index.llms.openai.") and "api.openai.com" in elsewhere:
+        return "openai"
+    return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
+
+
+def outcome(member: LLMMember, response: Response) -> Outcome | Failure:
+    """Return what a response brought, priced by the usage it reports."""
+    return member.outcome(response, usage_of(response), _confidence(response))
+
+
+def usage_of(response: Response) -> Usage | None:
+    """Return the usage that a response reports, wherever its integration puts it."""
+    raw = response.raw
+    inside = raw.get("usage") if isinstance(raw, Mapping) else None
+    inside = inside or getattr(raw, "usage", None)
+    for told in (inside, response.additional_kwargs):
+        sent, said = _first(told, _INPUT), _first(told, _OUTPUT)
+        if sent is not None and said is not None:
+            return _by_kind(told, sent, said)
+    return None
+
+
+def _by_kind(told: Any, sent: float, said: float) -> Usage:
+    """Return a usage with the kinds of tokens that it tells apart.
+
+    OpenAI counts what was cached among the input, Anthropic beside it.
+    """
+    asked = _first_of(told, "prompt_tokens_details", "input_tokens_details")
+    answered = _first_of(told, "completion_tokens_details", "output_tokens_details")
+    beside = _first(told, ("cache_read_input_tokens",)) or 0
+    written = _first(told, ("cache_creation_input_tokens",)) or 0
+    return Usage(
+        sent + beside + written,
+        said,
+        cache_read=beside or _first(asked, ("cached_tokens",)) or 0,
+        cache_write=written,
+        input_audio=_first(asked, ("audio_tokens",)) or 0,
+        output_audio=_first(answered, ("audio_tokens",)) or 0,
+        reasoning=_first(answered, ("reasoning_tokens",)) or 0,
+    )
+
+
+def _first_of(told: Any, *names: str) -> Any:
+    """Return the first part that goes by one of these names."""
+    mapping = isinstance(told, Mapping)
+    parts = (told.get(n) if mapping else getattr(told, n, None) for n in names)
+    return next((part for part in parts if part is not None), None)
+
+
+def _first(told: Any, names: Sequence[str]) -> int | float | None:
+    """Return the first number that goes by one of these names."""
+    for name in names:
+        mapping = isinstance(told, Mapping)
+        value = told.get(name) if mapping else getattr(told, name, None)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _confidence(response: Response) -> float | None:
+    """Return the geometric mean of the probabilities of an answer's tokens, if told.
+
+    Unlike their product it does not sink with the answer's length.
+    """
+    logs = []
+    with suppress(AttributeError, IndexError, TypeError):  # OpenAI's own form
+        logs = [token.logprob for token in _raw(response).choices[0].logprobs.content]
+    logs = logs or [token[0].logprob for token in response.logprobs or () if token]
+    return math.exp(min(0.0, sum(logs) / len(logs))) if logs else None
+
+
+def _raw(response: Response) -> Any:
+    """Return what the provider sent."""
+    return response.raw
+
+
+def shared_metadata(members: Sequence[LLMMember]) -> LLMMetadata:
+    """Return what all members can do."""
+    tables = [member.model.metadata for member in members]
+    return LLMMetadata(
+        context_window=min(table.context_window for table in tables),
+        num_output=min(table.num_output for table in tables),
+        is_chat_model=all(table.is_chat_model for table in tables),
+        is_function_calling_model=all(
+            table.is_function_calling_model for table in tables
+        ),
+        model_name="smart",
+        system_role=tables[0].system_role,
+    )

@@ -1,0 +1,242 @@
+"""What a smart LLM is: its members, what it promises, what it tells of itself."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from llama_index.core.base.llms.types import LLMMetadata
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    ValidationError,
+)
+from typing_extensions import override
+
+from llama_index_smart.asks import Ask
+from llama_index_smart.bounds import most, most_output
+from llama_index_smart.members import LLMMember, read_model, shared_metadata
+from llama_index_smart.readings import ResponseReading
+from llama_index_smart.stored import read_response, write_response
+from llama_index_smart.tasks import fingerprint, task_of_prompt
+from smart_engine.calls import Call
+from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.pricing import Price
+from smart_engine.report import Report
+from smart_engine.serving.books import Books
+from smart_engine.serving.construction import plain_error
+from smart_engine.serving.item import SingleItem
+from smart_engine.serving.members import find_members
+from smart_engine.serving.resumed import AnySession, ResumedSession
+from smart_engine.serving.terms import Terms
+from smart_engine.stores import Store
+
+__all__ = ["SmartSettings"]
+
+
+class SmartSettings(FunctionCallingLLM):
+    """The fields of a smart LLM, checked before anything is spent.
+
+    See `SmartLLM` for what they mean.
+    """
+
+    reference: Annotated[Any, SkipValidation] = Field(exclude=True, repr=False)
+    candidates: Annotated[Sequence[Any], SkipValidation] = Field(
+        exclude=True, repr=False
+    )
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+    strategy: str = "audit"
+    looks: str = "corrected"
+    mode: str = "serve"
+    budget_usd: float | None = None
+    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
+        default_factory=Normalized, exclude=True, repr=False
+    )
+    prices: dict[str, Price] = Field(default_factory=dict)
+    seed: int = 0
+    max_concurrency: int = 32
+    task: str | None = None
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+    books: Annotated[Books | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+
+    model_config = ConfigDict(extra="forbid")  # a misspelt guarantee must not pass
+
+    _members: tuple[LLMMember, ...] = PrivateAttr()
+    _by_name: dict[str, LLMMember] = PrivateAttr()
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __init__(self, **kwargs: Any) -> None:
+            """Take the fields by name; raise `InvalidInputError` and nothing else."""
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                raise plain_error(error, type(self)) from None
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check everything before anything is spent."""
+        super().model_post_init(context)
+        self._members = find_members(
+            self.reference, self.candidates, self.prices, read_model
+        )
+        self._by_name = {member.name: member for member in self._members}
+        billed = {member.name: member.price for member in self._members}
+        self.prices = {**self.prices, **billed}
+        self.equivalence = as_equivalence(self.equivalence)
+        self._terms.check()
+        if self.budget_usd is not None:
+            for member in self._members:
+                most_output(member)
+        if self.store is not None and not isinstance(self.store, Store):
+            self.store = Store(self.store)
+        self.books = self.books or Books(threading.Lock)
+        self.books.admit(self._by_name)
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far, with all certificates."""
+        return self._books.report()
+
+    @property
+    def _books(self) -> Books:
+        """The books, which are there once the model is made."""
+        if self.books is None:
+            raise InvalidInputError("books", None, "leave it out to start new ones")
+        return self.books
+
+    @property
+    def _terms(self) -> Terms:
+        """What was told, as the engine knows it; fields may have been set since."""
+        return Terms(
+            models=tuple(self._by_name),
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=as_equivalence(self.equivalence),
+            strategy=self.strategy,
+            looks=self.looks,
+            mode=self.mode,
+            budget_usd=self.budget_usd,
+            seed=self.seed,
+            max_concurrency=self.max_concurrency,
+        )
+
+    def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
+        """Return the task of some items, which is one."""
+        named = next((ask.task for ask in asks if ask.task is not None), None)
+        return named or self.task or task_of_prompt() or fingerprint(asks)
+
+    def _item(self, ask: Ask[Any], task: str) -> SingleItem:
+        """Return one item of a task, and who decides on it."""
+        terms = self._terms
+        rule = ResponseReading(terms.rule, calls_tools=bool(ask.tools))
+
+        def bound(call: Call) -> float:
+            return most(self._by_name[call.tier], ask)
+
+        decider = terms.decider(self._books, rule, task, ask.model, bound)
+        return SingleItem(decider, self._books, terms.models[0], task)
+
+    def _session(self, asks: Sequence[Ask[Any]], task: str) -> AnySession:
+        """Return a session over some items, which may go on where one was cut off."""
+        terms = self._terms
+        rule = ResponseReading(terms.rule, calls_tools=any(ask.tools for ask in asks))
+
+        def bound(call: Call) -> float:
+            return most(self._by_name[call.tier], asks[call.item])
+
+        session = terms.session(len(asks), rule, task, bound)
+        if not isinstance(self.store, Store):
+            return session
+        job = terms.job(rule, task, self._asked(asks))
+        shelf = self.store.shelf(job, write_response, read_response)
+        return ResumedSession(session, shelf)
+
+    def _asked(self, asks: Sequence[Ask[Any]]) -> Iterator[str]:
+        """Yield what is asked of whom, as texts."""
+        for member in self._members:
+            yield repr((member.name, member.model.class_name(), member.model.metadata))
+            told = ("temperature", "max_tokens", "additional_kwargs")
+            yield repr([getattr(member.model, name, None) for name in told])
+        for ask in asks:
+            tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
+            messages = [message.model_dump_json() for message in ask.messages or ()]
+            yield repr((messages, ask.prompt, tools, ask.arguments))
+
+    # -- what LlamaIndex asks of an LLM ----------------------------------------
+
+    @classmethod
+    @override
+    def class_name(cls) -> str:
+        return "SmartLLM"
+
+    @property
+    @override
+    def metadata(self) -> LLMMetadata:
+        return shared_metadata(self._members)
+
+    @override
+    def to_payload(self) -> dict[str, Any]:
+        return {**super().to_payload(), "members": list(self._by_name)}
+
+    @override
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the settings: no member, hence no secret; see `from_dict`."""
+        data = super().to_dict(**kwargs)
+        rule = as_equivalence(self.equivalence).name
+        return {**data, "members": list(self._by_name), "equivalence": rule}
+
+    @classmethod
+    @override
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Return a smart LLM of these settings.
+
+        Args:
+            data: What `to_dict` returned.
+            **kwargs: `reference` and `candidates`, which are not among the settings, as
+                they hold secrets; and `equivalence`, if it was not `Normalized()`.
+
+        Raises:
+            InvalidInputError: If one of them is missing.
+        """
+        data = dict(data)
+        members, rule = data.pop("members", None), data.pop("equivalence", None)
+        for name in ("reference", "candidates"):
+            if name not in kwargs:
+                hint = f"a stored SmartLLM holds no models; give them again ({members})"
+                raise InvalidInputError(
+                    name, None, f"{hint}: from_dict(data, {name}=…)"
+                )
+        if rule != Normalized().name and "equivalence" not in kwargs:
+            hint = "it is not stored; give it again: from_dict(data, equivalence=…)"
+            raise InvalidInputError("equivalence", rule, hint)
+        return super().from_dict(data, **kwargs)
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled; nothing may be left out without a word."""
+        for name in ("reference", "candidates", "equivalence"):
+            try:
+                pickle.dumps(getattr(self, name))
+            except Exception as error:
+                hint = f"it cannot be pickled ({error}), and without it nothing holds"
+                raise InvalidInputError(
+                    name, type(getattr(self, name)), hint
+                ) from error
+        return super().__getstate__()
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return a copy with the same members, which hold connections, and books."""
+        return self.model_copy(update={"prices": dict(self.prices)})

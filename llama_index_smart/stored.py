@@ -1,0 +1,28 @@
+"""Responses as text, for a store: what was said and what it used, not the raw form."""
+
+from __future__ import annotations
+
+import json
+
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+
+from llama_index_smart.members import Response
+
+__all__ = ["read_response", "write_response"]
+
+_KEPT = {"message", "text", "additional_kwargs", "logprobs"}
+
+
+def write_response(response: Response) -> str:
+    """Return a response as text."""
+    kind = "chat" if isinstance(response, ChatResponse) else "completion"
+    told = response.model_dump(mode="json", include=_KEPT, warnings=False)
+    return json.dumps({"kind": kind, **told})
+
+
+def read_response(text: str) -> Response:
+    """Return the response in such a text."""
+    told = json.loads(text)
+    if told.pop("kind") == "chat":
+        return ChatResponse.model_validate(told)
+    return CompletionResponse.model_validate(told)

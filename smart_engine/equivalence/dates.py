@@ -1,0 +1,148 @@
+"""The rule for dates: the same day, or the same moment, however it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any, ClassVar
+
+from smart_engine.equivalence._base import Rule, shown
+from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+
+__all__ = ["Date"]
+
+_MONTHS = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+)
+_MONTH = (
+    r"(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|"
+    r"aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
+_YEAR = r"(?P<year>\d{4})"
+_CLOCK = r"[t ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?z| ?[+-]\d{2}:?\d{2})?"
+_ISO = re.compile(
+    rf"(?<!\d)\d{{4}}-\d{{2}}-\d{{2}}(?:{_CLOCK})?(?![\w:])", re.IGNORECASE
+)
+_WRITTEN = [
+    re.compile(rf"(?<![\w.]){form}(?!\w)", re.IGNORECASE)
+    for form in (
+        rf"{_DAY} (?:of )?{_MONTH},? {_YEAR}",
+        rf"{_MONTH} {_DAY},? {_YEAR}",
+        rf"{_YEAR}/(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})",
+        rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.{_YEAR}",
+    )
+]
+_SAMPLE = datetime(2001, 11, 23, tzinfo=UTC)
+"""A day that a format must bring back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Date(Rule):
+    """Answers are the same when they name the same day, or the same moment.
+
+    Read are ISO 8601, `31 January 2024`, `Jan 31st, 2024`, `2024/01/31` and
+    `31.01.2024`, also within a sentence that names one date only. `01/02/2024` is
+    January to some and February to others: it is read only by a format of yours.
+    A time with an offset is taken to UTC; midnight without one is the day.
+
+    Args:
+        formats: Further formats of whole answers, as `strptime` writes them, tried
+            first, in this order.
+
+    Raises:
+        InvalidInputError: If a format does not give day, month and year.
+
+    Example:
+        ```python
+        rule = Date(formats=["%m/%d/%Y"])
+        assert rule.same(rule.parse("due Jan 31st, 2024."), rule.parse("1/31/2024"))
+        assert rule.parse("2024-01-31T01:00+02:00") == "2024-01-30T23:00:00+00:00"
+        ```
+    """
+
+    formats: Sequence[str] = ()
+    keyed: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the formats."""
+        listed = isinstance(self.formats, Sequence) and not isinstance(
+            self.formats, str
+        )
+        if not listed or not all(map(_gives_a_day, self.formats)):
+            hint = "list formats with day, month and year, such as ['%d/%m/%Y']"
+            raise InvalidInputError("Date.formats", self.formats, hint)
+        object.__setattr__(self, "formats", tuple(self.formats))
+
+    @property
+    def _settings(self) -> str:
+        return f"formats={list(self.formats)!r}" if self.formats else ""
+
+    def parse(self, answer: Any) -> str:
+        """Return the day or the moment in ISO form."""
+        if isinstance(answer, date):
+            return _one_form(answer)
+        text = " ".join(str(answer).split())
+        for form in self.formats:
+            for written in (text, text.strip(".,;!?\"'`*()[] ")):
+                try:
+                    return _one_form(datetime.strptime(written, form))  # noqa: DTZ007 - as it is written
+                except (ValueError, OverflowError):
+                    continue
+        try:
+            found = sorted({_one_form(moment) for moment in _moments(text)})
+        except (ValueError, OverflowError) as error:
+            raise UnparseableAnswerError(f"no such date: {shown(answer)}") from error
+        if len(found) == 1:
+            return found[0]
+        problem = "several dates" if found else "no date that can be read"
+        raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both are the same day or moment."""
+        return bool(left == right)
+
+
+def _gives_a_day(form: object) -> bool:
+    """Whether a format brings back the day that it wrote."""
+    try:
+        again = datetime.strptime(_SAMPLE.strftime(form), form)  # type: ignore[arg-type]  # noqa: DTZ007
+    except (TypeError, ValueError, re.error):
+        return False
+    return again.date() == _SAMPLE.date()
+
+
+def _moments(text: str) -> Iterator[date]:
+    """Yield every date in a text."""
+    for match in _ISO.finditer(text):
+        written = re.sub(r"(?<=\d) (?=[Z+-])", "", match[0].upper())
+        yield datetime.fromisoformat(written)
+    for form in _WRITTEN:
+        for match in form.finditer(text):
+            parts = match.groupdict()
+            name = parts.get("name")
+            month = _MONTHS.index(name[:3].lower()) + 1 if name else parts["month"]
+            yield date(int(parts["year"]), int(month), int(parts["day"]))
+
+
+def _one_form(moment: date) -> str:
+    """Return a day or a moment in one fixed form."""
+    if not isinstance(moment, datetime):
+        return moment.isoformat()
+    if moment.tzinfo is not None:
+        return moment.astimezone(UTC).isoformat()
+    return (moment.date() if moment.time() == time.min else moment).isoformat()

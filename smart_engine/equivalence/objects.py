@@ -1,0 +1,151 @@
+"""The rule for JSON: the same value, or the same field by field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from smart_engine.equivalence._base import EquivalenceLike, Rule, as_equivalence, shown
+from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+
+__all__ = ["Json", "read_json"]
+
+_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
+"""What opens and what closes a code fence around JSON."""
+
+Reading = str | tuple[str, tuple[tuple[Any, ...], ...]]
+"""A value in one form; or what has no rule of its own, and what the rules read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Json(Rule):
+    """Answers are the same when they are the same JSON.
+
+    Order does not matter within an object, and does within a list; `1` is `1.0`, but
+    not `true` and not `"1"`. The answer may be JSON text, in a code fence or not, or a
+    value: what JSON knows, a pydantic model, a dataclass, a date.
+
+    Args:
+        fields: Field → rule for its value, for answers that are objects; a nested
+            `Json` goes deeper. Fields not named here must be the same JSON. A field
+            that is missing, or null, is the same only as one that is so, too.
+        ignore: Fields that do not matter.
+
+    Raises:
+        InvalidInputError: If a field's rule is none, or is ignored at the same time.
+
+    Example:
+        ```python
+        rule = Json(fields={"amount": Number(absolute=0.01)}, ignore=["id"])
+        assert agree(rule, '{"amount": "$9.99", "id": 7}', {"amount": 9.99})
+        assert Json().parse('{"b": 2, "a": 1.0}') == Json().parse({"a": 1, "b": 2})
+        ```
+    """
+
+    fields: Mapping[str, EquivalenceLike] = field(default_factory=dict, hash=False)
+    ignore: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the fields and make rules of what stands for them."""
+        named = isinstance(self.fields, Mapping) and all(
+            isinstance(name, str) for name in self.fields
+        )
+        if not named:
+            hint = "give a rule per field, such as {'amount': Number(absolute=0.01)}"
+            raise InvalidInputError("Json.fields", self.fields, hint)
+        listed = isinstance(self.ignore, Sequence) and not isinstance(self.ignore, str)
+        if not listed or not all(isinstance(name, str) for name in self.ignore):
+            hint = "list names of fields, such as ['id']"
+            raise InvalidInputError("Json.ignore", self.ignore, hint)
+        if both := sorted(set(self.ignore) & set(self.fields)):
+            hint = f"also in fields: {', '.join(both)}; name a field in one of them"
+            raise InvalidInputError("Json.ignore", self.ignore, hint)
+        rules = {
+            name: as_equivalence(rule, f"Json.fields[{name!r}]")
+            for name, rule in sorted(self.fields.items())
+        }
+        object.__setattr__(self, "fields", rules)
+        object.__setattr__(self, "ignore", tuple(sorted(set(self.ignore))))
+
+    @property
+    def _settings(self) -> str:
+        rules = ", ".join(f"{name!r}: {rule.name}" for name, rule in self._rules)
+        parts = [f"fields={{{rules}}}"] if rules else []
+        parts += [f"ignore={list(self.ignore)!r}"] if self.ignore else []
+        return ", ".join(parts)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the rules of all fields are."""
+        return all(getattr(rule, "keyed", False) for _, rule in self._rules)
+
+    @property
+    def _rules(self) -> list[tuple[str, Any]]:
+        return list(self.fields.items())
+
+    def parse(self, answer: Any) -> Reading:
+        """Return the answer in one fixed form."""
+        value = read_json(answer)
+        if not self.fields and not self.ignore:
+            return _written(value)
+        if not isinstance(value, dict):
+            raise UnparseableAnswerError(f"no JSON object in {shown(answer)}")
+        read = tuple(_reading(rule, value, name) for name, rule in self._rules)
+        aside = {*self.fields, *self.ignore}
+        rest = {name: part for name, part in value.items() if name not in aside}
+        return _written(rest), read
+
+    def same(self, left: Reading, right: Reading) -> bool:
+        """Whether both are the same JSON, and every field is by its rule."""
+        if isinstance(left, str) or isinstance(right, str):
+            return left == right
+        sides = zip(self._rules, left[1], right[1], strict=True)
+        return left[0] == right[0] and all(
+            rule.same(a[0], b[0]) if len(a) == len(b) == 1 else a == b
+            for (_, rule), a, b in sides
+        )
+
+
+def _reading(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]:
+    """Return what a field's rule reads; two values stand for null, none for missing."""
+    if name not in value:
+        return ()
+    return (None, None) if value[name] is None else (rule.parse(value[name]),)
+
+
+def read_json(answer: Any) -> Any:
+    """Return the JSON value of an answer.
+
+    Raises:
+        UnparseableAnswerError: If it has none.
+    """
+    try:
+        if isinstance(answer, str):
+            return _one_form(json.loads(_FENCE.sub("", answer)))
+        return _one_form(to_jsonable_python(answer))
+    except (ValueError, RecursionError) as error:
+        raise UnparseableAnswerError(f"no JSON in {shown(answer)}") from error
+
+
+def _one_form(value: Any) -> Any:
+    """Return a JSON value in which whole numbers are integers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_one_form(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _one_form(part) for key, part in value.items()}
+    return value
+
+
+def _written(value: Any) -> str:
+    """Return a JSON value as text in one fixed form."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:  # an integer of many digits, depth
+        raise UnparseableAnswerError("JSON too large to compare") from error

@@ -1,0 +1,127 @@
+"""Rules for texts: equal, equal but for form, or naming the same label."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from smart_engine.equivalence._base import Rule, shown
+from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+
+__all__ = ["Exact", "Label", "Normalized"]
+
+_MARKS = " .,;:!?\"'`*_()[]{}<>…«»“”‘’"
+"""What may stand around an answer without changing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact(Rule):
+    """Answers are the same when they are equal (`==`).
+
+    Example:
+        ```python
+        assert not Exact().same("Spam", "spam")
+        ```
+    """
+
+    keyed: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
+
+    def parse(self, answer: Any) -> Any:
+        """Return the answer as it is."""
+        return answer
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both are equal."""
+        return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalized(Rule):
+    """Texts are the same but for case, Unicode form, white space and outer marks.
+
+    Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
+    `"yes"`, but `"-5"` is not `"5"` and `"C++"` is not `"C"`.
+
+    Example:
+        ```python
+        rule = Normalized()
+        assert rule.same(rule.parse("  Spam!"), rule.parse("spam"))
+        ```
+    """
+
+    keyed: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
+
+    def parse(self, answer: Any) -> str:
+        """Return the text folded."""
+        text = unicodedata.normalize("NFKC", str(answer)).casefold()
+        return " ".join(text.split()).strip(_MARKS)
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both folded texts are equal."""
+        return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Rule):
+    """Answers are the same when they name the same one of a few labels.
+
+    The answer may be the label itself or a sentence in which exactly one of the
+    labels appears as a word. Anything else cannot be read: a candidate's item
+    then escalates to the reference.
+
+    Args:
+        labels: The labels, in any case, each once.
+
+    Raises:
+        InvalidInputError: If fewer than two distinct labels are given.
+
+    Example:
+        ```python
+        rule = Label(["spam", "ham"])
+        assert rule.parse("This is **Spam**.") == "spam"
+        ```
+    """
+
+    labels: Sequence[str]
+    keyed: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the labels and keep them folded."""
+        fold = Normalized().parse
+        listed = isinstance(self.labels, Iterable) and not isinstance(self.labels, str)
+        given = list(self.labels) if listed else []
+        folded = tuple(fold(label) for label in given)
+        if len(set(folded)) < 2 or len(set(folded)) < len(folded) or "" in folded:
+            hint = "give at least two distinct labels, such as ['spam', 'ham']"
+            raise InvalidInputError("Label.labels", self.labels, hint)
+        object.__setattr__(self, "labels", folded)
+
+    @property
+    def _settings(self) -> str:
+        return repr(list(self.labels))
+
+    def parse(self, answer: Any) -> str:
+        """Return the one label the answer names."""
+        text = Normalized().parse(answer)
+        if text in self.labels:
+            return text
+        # Longest first, each hit removed: "not spam" must not also count as "spam".
+        found = []
+        for label in sorted(self.labels, key=len, reverse=True):
+            text, hits = re.subn(rf"(?<!\w){re.escape(label)}(?!\w)", " ", text)
+            if hits:
+                found.append(label)
+        if len(found) == 1:
+            return found[0]
+        problem = "no label" if not found else f"several labels ({', '.join(found)})"
+        raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both name the same label."""
+        return bool(left == right)

@@ -1,0 +1,137 @@
+"""A batch that goes on where it was cut off: what had been bought is not bought again.
+
+A session's course depends on its seed and on what its calls bring, not on their order.
+So a new session that is given the outcomes of an earlier one, call by call as it asks
+for them, comes to where that one was, and ends as that one would have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from smart_engine.calls import Call, Failure, Outcome, Served
+from smart_engine.certificate import Certificate, Spend
+from smart_engine.errors import StoreError
+from smart_engine.session import BatchSession
+
+__all__ = ["AnySession", "ResumedSession", "Shelf"]
+
+
+class Shelf(Protocol):
+    """Where the outcomes of one job are kept."""
+
+    def held(self) -> dict[Call, Outcome]:
+        """Return what is kept."""
+        ...
+
+    def keep(self, call: Call, outcome: Outcome) -> None:
+        """Keep what a call brought, for good once this returns.
+
+        Raises:
+            StoreError: If that is not possible.
+        """
+        ...
+
+
+class ResumedSession:
+    """A batch session that buys nothing that is on its shelf, and puts there the rest.
+
+    Answers are kept before the session learns of them. Calls that failed are not kept:
+    they are made again. Where the shelf fails, a warning is given once and the session
+    goes on without it: what is bought is still handed out.
+
+    Args:
+        session: A fresh session of the job.
+        shelf: What was bought for the job before.
+
+    Attributes:
+        restored: USD that the outcomes taken from the shelf had cost.
+
+    Example:
+        ```python
+        class Memory(dict):
+            def held(self):
+                return dict(self)
+
+            def keep(self, call, outcome):
+                self[call] = outcome
+
+
+        from smart_engine.tiers import Tier
+
+        shelf = Memory()
+        for bought in (500, 0):  # the second time, everything is there
+            tiers = [Tier("big", role="reference"), Tier("small")]
+            session = ResumedSession(BatchSession(500, tiers), shelf)
+            calls_made = 0
+            while calls := session.next_calls():
+                for call in calls:
+                    session.record(call, Outcome("yes", cost=0.01))
+                    calls_made += 1
+            assert session.done
+            assert (calls_made > 0) == (bought > 0)
+        ```
+    """
+
+    def __init__(self, session: BatchSession, shelf: Shelf) -> None:
+        """Look at the shelf once."""
+        self._session, self._shelf = session, shelf
+        self._held = shelf.held()
+        self._keeping = True
+        self.restored = 0.0
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that have to be made now."""
+        while calls := self._session.next_calls():
+            fresh = []
+            for call in calls:
+                outcome = self._held.pop(call, None)
+                if outcome is None:
+                    fresh.append(call)
+                else:
+                    self._session.record(call, outcome)
+                    self.restored += outcome.paid
+            if fresh:
+                return fresh
+        return []
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Keep what a call brought, and record it."""
+        if self._keeping and isinstance(outcome, Outcome):
+            try:
+                self._shelf.keep(call, outcome)
+            except StoreError as error:
+                self._keeping = False
+                problem = f"the batch goes on, but cannot be resumed: {error}"
+                warnings.warn(problem, stacklevel=2)
+        self._session.record(call, outcome)
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has its answer."""
+        return self._session.done
+
+    @property
+    def answers(self) -> list[Served]:
+        """The answer handed out for each item."""
+        return self._session.answers
+
+    def bought(self, item: int) -> Iterator[tuple[str, Any]]:
+        """Yield every answer bought for an item, with the name of its model."""
+        return self._session.bought(item)
+
+    @property
+    def spend(self) -> dict[str, Spend]:
+        """What each model was asked and what it cost, in earlier runs, too."""
+        return self._session.spend
+
+    @property
+    def certificate(self) -> Certificate:
+        """What was promised, what was seen, and what follows."""
+        return self._session.certificate
+
+
+AnySession = BatchSession | ResumedSession
+"""A batch session, whether it may go on where another was cut off or not."""

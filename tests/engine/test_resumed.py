@@ -1,0 +1,94 @@
+"""A session given the outcomes of an earlier one ends as that one would have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smart_engine import BatchSession, Guarantee, Outcome, Tier
+from smart_engine.calls import Failure
+from smart_engine.errors import StoreError
+from smart_engine.serving.resumed import ResumedSession
+
+TIERS = [Tier("big", role="reference"), Tier("small"), Tier("tiny")]
+COST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
+
+
+class Memory(dict):
+    """A shelf that outlives sessions, not the test."""
+
+    def held(self):
+        return dict(self)
+
+    def keep(self, call, outcome):
+        assert call not in self
+        self[call] = outcome
+
+
+def fresh(seed: int, items: int = 120) -> BatchSession:
+    """Return a session of the job."""
+    strategy = ("audit", "mix", "efficient", "exhaustive")[seed % 4]
+    return BatchSession(
+        items, TIERS, Guarantee(0.1, 0.9), strategy=strategy, seed=seed, max_in_flight=4
+    )
+
+
+def outcome(call, seed: int):
+    """Return what a call brings, which depends on the call alone."""
+    luck = (call.item * 7919 + len(call.tier) * 104729 + seed) % 100
+    if luck == 99:
+        return Failure(ValueError("never"))
+    wrong = call.tier != "big" and luck < 5 * len(call.tier)
+    return Outcome("wrong" if wrong else "right", COST[call.tier])
+
+
+def drive(session, rng, bought, cut: int | None, seed: int) -> bool:
+    """Drive a session with up to 4 calls at once; stop after `cut` outcomes."""
+    waiting: list = []
+    recorded = 0
+    while True:
+        waiting += session.next_calls()
+        if not waiting:
+            return True
+        if recorded == cut:
+            return False
+        call = waiting.pop(int(rng.integers(min(4, len(waiting)))))
+        brought = outcome(call, seed)
+        bought.append(call)
+        session.record(call, brought)
+        recorded += 1
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [range(150), pytest.param(range(150, 1150), marks=pytest.mark.slow)],
+    ids=len,
+)
+def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
+    for seed in jobs:
+        rng = np.random.default_rng(seed)
+        whole, bought_at_once = fresh(seed, 60), []
+        assert drive(whole, rng, bought_at_once, None, seed)
+        shelf, bought = Memory(), []
+        for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
+            session = ResumedSession(fresh(seed, 60), shelf)
+            ended = drive(session, rng, bought, cut, seed)
+        assert ended
+        assert session.certificate == whole.certificate
+        answered = [c for c in bought if isinstance(outcome(c, seed), Outcome)]
+        assert len(answered) == len(set(answered))
+        assert set(bought) == set(bought_at_once)
+        restored = sum(shelf[call].paid for call in shelf)
+        assert session.restored <= restored + 1e-9
+
+
+def test_a_shelf_that_fails_costs_no_answer():
+    class Broken(Memory):
+        def keep(self, call, outcome):
+            raise StoreError("disk full")
+
+    session = ResumedSession(fresh(1), Broken())
+    with pytest.warns(UserWarning, match="disk full") as told:
+        assert drive(session, np.random.default_rng(0), [], None, 1)
+    assert len(told) == 1
+    assert len(session.answers) == 120

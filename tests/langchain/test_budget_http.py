@@ -1,0 +1,121 @@
+"""`budget_usd` is never exceeded, by the server's own bill; what was bought is kept."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from langchain_openai import ChatOpenAI
+from loopback import serve
+
+from langchain_smart import Price, SmartChatModel
+from smart_engine.errors import BudgetExceededError, InvalidInputError
+
+PRICES = {"big": Price(100, 300), "small": Price(1, 3)}
+ITEMS = [f"mail number {n}" for n in range(120)]
+BUDGET = 0.12  # the reference alone costs about .0024 an item
+
+
+def smart_at(server, **settings) -> SmartChatModel:
+    big, small = (
+        ChatOpenAI(model=name, base_url=server.url, api_key="none", timeout=30)
+        for name in PRICES
+    )
+    told = {"budget_usd": BUDGET, "max_tokens": 8, "prices": PRICES, **settings}
+    return SmartChatModel(reference=big, candidates=[small], **told)
+
+
+def bill(server) -> float:
+    return sum(
+        (server.input_tokens[m] * p.input + server.output_tokens[m] * p.output) / 1e6
+        for m, p in PRICES.items()
+    )
+
+
+def assert_kept(smart, server) -> None:
+    assert bill(server) <= BUDGET
+    assert smart.report().cost == pytest.approx(bill(server))
+
+
+async def answers_of(smart, verb):
+    if verb == "batch":
+        return smart.batch(ITEMS, return_exceptions=True)
+    return await smart.abatch(ITEMS, return_exceptions=True)
+
+
+@pytest.mark.parametrize("verb", ["batch", "abatch"])
+@pytest.mark.parametrize("mode", ["serve", "strict"])
+async def test_a_batch_ends_with_what_was_bought(verb, mode):
+    with serve(lambda model, text, attempt: "yes") as server:
+        smart = smart_at(server, mode=mode, max_disagreement=0.02)
+        answers = await answers_of(smart, verb)
+        assert_kept(smart, server)
+        assert bill(server) > BUDGET / 2
+    (certificate,) = smart.report().certificates
+    assert not certificate.valid
+    said = [a for a in answers if not isinstance(a, BaseException)]
+    errors = [a for a in answers if isinstance(a, BaseException)]
+    assert all(isinstance(error, BudgetExceededError) for error in errors)
+    roles = {a.response_metadata["smart"]["role"] for a in said}
+    assert ("uncertified" in roles) == (mode == "serve")
+    assert len(errors) == certificate.unanswered
+    assert certificate.uncertified > 0
+
+
+def test_the_error_of_a_batch_carries_all_answers():
+    with serve(lambda model, text, attempt: "yes") as server:
+        smart = smart_at(server, mode="strict", max_disagreement=0.02)
+        with pytest.raises(BudgetExceededError, match="raise budget_usd") as caught:
+            smart.batch(ITEMS)
+        assert (
+            sum(
+                a.__class__ is not BudgetExceededError
+                for a in caught.value.smart_results
+            )
+            > 10
+        )
+
+
+def test_a_stream_that_32_threads_use_keeps_to_it():
+    def ask(item):
+        try:
+            if int(item.split()[-1]) % 2:
+                return smart.invoke(item)
+            chunks = list(smart.stream(item))
+            whole = chunks[0]
+            for chunk in chunks[1:]:
+                whole += chunk
+        except BudgetExceededError as error:
+            return error
+        return whole
+
+    with serve(lambda model, text, attempt: "yes", latency=0.005) as server:
+        smart = smart_at(server, task="mails")
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(ask, ITEMS))
+        assert_kept(smart, server)
+    said = [a for a in answers if not isinstance(a, BaseException)]
+    roles = [a.response_metadata["smart"]["role"] for a in said]
+    assert "uncertified" in roles
+    (state,) = smart.report().streams
+    assert state.answered == len(roles) - roles.count("uncertified")
+
+
+def test_a_strict_stream_raises():
+    with serve(lambda model, text, attempt: "yes") as server:
+        smart = smart_at(server, mode="strict", budget_usd=0.03)
+        smart.invoke(ITEMS[0])
+        with pytest.raises(BudgetExceededError):  # noqa: PT012
+            for item in ITEMS:
+                smart.invoke(item)
+        assert bill(server) <= 0.03
+
+
+def test_a_budget_needs_answers_of_limited_length():
+    with serve(lambda *_: "yes") as server:
+        with pytest.raises(InvalidInputError, match="set max_tokens"):
+            smart_at(server, max_tokens=None)
+        smart = smart_at(
+            server, max_tokens=None, prices=dict.fromkeys(PRICES, Price.free())
+        )
+        assert smart.invoke("mail").content == "yes"

@@ -1,0 +1,270 @@
+"""A batch that is cut off goes on where it was: nothing is bought twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from fakes import Foreign
+from langchain_core.messages import AIMessage, HumanMessage
+from loopback import serve
+from pydantic import BaseModel
+
+from langchain_smart import Price, SmartChatModel
+from smart_engine.errors import InvalidInputError, StoreError
+from smart_engine.stores import Store
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+ITEMS = [f"item {number}" for number in range(300)]
+JOB = Path(__file__).with_name("killed_job.py")
+
+
+def say(name):
+    def answer(text, kwargs):
+        number = int(text.split()[-1])
+        return "no" if name == "small" and number % 31 == 0 else f"yes {number % 3}"
+
+    return answer
+
+
+def smart_with(store, scripts=say, **settings) -> SmartChatModel:
+    big, small = (Foreign(name=name, script=scripts(name)) for name in PRICES)
+    settings = {"max_disagreement": 0.1, **settings}
+    return SmartChatModel(
+        reference=big, candidates=[small], prices=PRICES, store=store, **settings
+    )
+
+
+def calls(smart) -> int:
+    return sum(len(member.model.calls) for member in smart._members)
+
+
+def contents(answers) -> list[str]:
+    return [answer.content for answer in answers]
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return tmp_path / "answers.db"
+
+
+def test_the_same_batch_again_buys_nothing_and_ends_the_same(place):
+    first, second = smart_with(place), smart_with(place)
+    answers, again = first.batch(ITEMS), second.batch(ITEMS)
+    assert calls(first) > 0
+    assert calls(second) == 0
+    assert contents(answers) == contents(again)
+    assert first.report().certificates == second.report().certificates
+    assert first.report().restored == 0
+    assert second.report().restored == pytest.approx(first.report().cost)
+    assert "paid in earlier runs" in str(second.report())
+
+
+async def test_async_and_sync_share_the_store(place):
+    first, second = smart_with(place), smart_with(place)
+    answers = await first.abatch(ITEMS)
+    assert contents(second.batch(ITEMS)) == contents(answers)
+    assert calls(second) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"max_disagreement": 0.2},
+        {"temperature": 0.5},
+        {"task": "another"},
+        {"equivalence": lambda a, b: a == b},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_job_starts_anew(file, change):
+    smart_with(file).batch(ITEMS)
+    other = smart_with(file, **change)
+    other.batch(ITEMS)
+    assert calls(other) > 0
+    assert other.report().restored == 0
+
+
+def test_other_items_are_another_job(file):
+    smart_with(file).batch(ITEMS)
+    other = smart_with(file)
+    other.batch([*ITEMS[1:], ITEMS[0]])
+    assert other.report().restored == 0
+    other.batch([[HumanMessage(item, name="someone")] for item in ITEMS])
+    assert other.report().restored == 0
+
+
+class Sorted(BaseModel):
+    """Where an item belongs."""
+
+    number: int
+
+
+def test_tool_calls_and_objects_come_back_as_they_were(file):
+    def scripts(name):
+        def answer(text, kwargs):
+            number = int(text.split()[-1])
+            call = {"name": "Sorted", "args": {"number": number}, "id": f"{number}"}
+            return AIMessage("", tool_calls=[call])
+
+        return answer
+
+    items = ITEMS[:40]
+    for bought in (True, False):
+        smart = smart_with(file, scripts)
+        sorted_ = smart.with_structured_output(Sorted).batch(items)
+        assert sorted_ == [Sorted(number=n) for n in range(40)]
+        assert (calls(smart) > 0) == bought
+
+
+def test_a_failed_call_is_made_again(file):
+    def fails(name):
+        return lambda text, kwargs: ValueError("not today")
+
+    items = ITEMS[:20]
+    first = smart_with(file, fails).batch(items, return_exceptions=True)
+    assert all(isinstance(result, ValueError) for result in first)
+    smart = smart_with(file)
+    assert contents(smart.batch(items)) == [say("big")(item, {}) for item in items]
+
+
+def test_the_file_is_its_owners_alone_and_holds_no_question(file):
+    smart_with(file).batch(["a secret question, item 1"] * 5)
+    for path in file.parent.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        assert b"secret question" not in path.read_bytes()
+
+
+def test_a_place_that_cannot_be_used_is_an_error_at_once(tmp_path):
+    for place in (tmp_path / "no folder" / "answers.db", tmp_path, 7, ""):
+        with pytest.raises(InvalidInputError, match="store"):
+            smart_with(place)
+    with pytest.raises(InvalidInputError) as caught:
+        smart_with("postgresql+psycopg://me:hush@127.0.0.1:1/none")
+    assert "hush" not in str(caught.value)
+    other = tmp_path / "letter.txt"
+    other.write_text("Dear reader, this is no database, and never was. " * 50)
+    with pytest.raises(InvalidInputError, match="not a database"):
+        smart_with(other)
+
+
+def test_a_damaged_store_is_a_clear_error_before_anything_is_spent(file):
+    import sqlite3
+
+    smart_with(file).batch(ITEMS)
+    with sqlite3.connect(file) as connection:
+        connection.execute("update smart_outcomes_1 set answer = 'no message'")
+    smart = smart_with(file)
+    with pytest.raises(StoreError, match="damaged"):
+        smart.batch(ITEMS)
+    assert calls(smart) == 0
+
+
+def test_a_store_that_fails_on_the_way_costs_no_answer(file):
+    import sqlite3
+
+    def scripts(name):
+        def answer(text, kwargs):
+            with sqlite3.connect(file) as connection:
+                connection.execute("drop table if exists smart_outcomes_1")
+            return say(name)(text, kwargs)
+
+        return answer
+
+    smart = smart_with(file, scripts, max_concurrency=1)
+    with pytest.warns(UserWarning, match="cannot be resumed"):
+        answers = smart.batch(ITEMS)
+    assert len(answers) == len(ITEMS)
+
+
+def test_a_store_says_nothing_of_its_password():
+    store = object.__new__(Store)
+    store._url = "postgresql+psycopg://me:hush@127.0.0.1/answers"
+    assert "hush" not in repr(store) + str(store)
+
+
+async def test_a_cancelled_batch_goes_on(file):
+    slow = smart_with(file)
+    for member in slow._members:
+        member.model.latency = 0.01
+    task = asyncio.create_task(slow.abatch(ITEMS))
+    while calls(slow) < 20:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    resumed = smart_with(file)
+    await resumed.abatch(ITEMS)
+    assert resumed.report().restored > 0
+
+
+def run_and_kill(server, file, after: int | None) -> dict | None:
+    """Run the job; kill it after so many requests. Return its record, if it ended."""
+    with subprocess.Popen(
+        [sys.executable, JOB, server.url, file, "150"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if after is not None:
+            waited = time.monotonic() + 60
+            seen = sum(server.requests.values())
+            while (
+                sum(server.requests.values()) < seen + after and process.poll() is None
+            ):
+                assert time.monotonic() < waited
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+        out, problem = process.communicate(timeout=60)
+    if process.returncode == -signal.SIGKILL:
+        return None
+    assert process.returncode == 0, problem
+    return json.loads(out)
+
+
+def test_a_job_that_is_killed_again_and_again_ends_as_one_that_was_not(place, tmp_path):
+    def script(model, text, attempt):
+        return say(model)(text, {})
+
+    rng = random.Random(5)
+    with serve(script, latency=0.003) as server:
+        whole = run_and_kill(server, tmp_path / "whole.db", None)
+        bought = sum(server.requests.values())
+        kills = 0
+        record = None
+        for _ in range(3):
+            record = run_and_kill(server, place, rng.randint(1, 40))
+            if record is not None:
+                break
+            kills += 1
+        record = record or run_and_kill(server, place, None)
+        twice = sum(server.requests.values()) - 2 * bought
+    assert kills >= 2
+    assert record["answers"] == whole["answers"]
+    assert record["certificate"] == whole["certificate"]
+    assert record["restored"] > 0
+    # Only what had not been taken up when it was killed may be asked again: of 4 calls
+    # at once, those in flight and as many that have just ended.
+    assert 0 <= twice <= 8 * kills
+
+
+def test_every_answer_is_kept(file):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        smart_with(file, strategy="reference").batch(ITEMS)
+    held = (
+        Store(file)
+        ._engine.connect()
+        .exec_driver_sql("select count(*) from smart_outcomes_1")
+    )
+    assert held.scalar() == len(ITEMS)
