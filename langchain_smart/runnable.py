@@ -47,9 +47,10 @@ class SmartRunnable(Batches[Any, Any]):
     `prices[model name]`; cached replies cost nothing, and what was used before a
     failure is booked. What costs money beside models, such as a reranker, is told by
     `prices[tier name] = Price.per_call(usd)`; embeddings, which report no usage, as
-    well. A tier that calls no model needs `Price.free()` or a price per call. A model
-    without a price is an error: at construction where it can be found in the chain,
-    otherwise when it is first called.
+    well. A tier that calls no model needs `Price.free()` or a price per call. Models
+    that can be found in a chain at construction are looked up, as by `SmartChatModel`,
+    if you give no price. A model without a price is an error: at construction, or when
+    it is first called by a function that makes it for itself.
 
     Texts are compared by the equivalence, messages by their tool calls or else by their
     texts, everything else as JSON; a function of your own gets the answers as they are.
@@ -72,7 +73,7 @@ class SmartRunnable(Batches[Any, Any]):
         confidence: Probability with which that holds.
         strategy: As for `SmartChatModel`.
         looks: As for `SmartChatModel`.
-        mode: As for `SmartChatModel`.
+        mode: `"serve"` or `"shadow"`, as for `SmartChatModel`.
         equivalence: When two answers mean the same.
         prices: Model name → `Price` in USD per million tokens; tier name → price per
             call.

@@ -173,8 +173,12 @@ class Single:
         except BaseException as error:
             failure = self.asker.broken_off(call.tier, self._shown, error)
             self.item.record(call, failure)
-            if self._shown or not isinstance(error, Exception):
+            if self._shown or self._seen(call) or not isinstance(error, Exception):
                 raise
+
+    def _seen(self, call: Call) -> bool:
+        """Whether somebody has seen models at work on an answer to be shown."""
+        return self.asker.watched and self.asker.streamed(call.tier)
 
     def _close(self, call: Call) -> None:
         """Record a call that was shown to its end; one that failed is recorded."""
@@ -218,8 +222,7 @@ class Single:
         self.item.record(call, brought)
         if not isinstance(brought, Failure):
             return
-        withdrawn = shown and self.asker.streamed(call.tier)
-        if withdrawn or isinstance(brought.error, UnpricedError):
+        if (shown and self._seen(call)) or isinstance(brought.error, UnpricedError):
             self._fatal = brought.error
 
     @contextmanager

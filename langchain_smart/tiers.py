@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from langchain_smart.bound import unwrapped
+from langchain_smart.members import read_model
 from langchain_smart.meter import Bill, Meter, price_of
 from langchain_smart.promise import Promise
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
-from smart_engine.serving.members import UnpricedError
+from smart_engine.serving.members import UnpricedError, find_member
 
 __all__ = ["ChainTier", "find_tiers"]
 
@@ -117,12 +119,16 @@ def _tier(
     """Return a tier whose models all have a price."""
     found = list(_models(chain, set()))
     own_names: set[str] = set()
+    listed: dict[str, Price] = {}
     for model, arguments in found:
         names = _names(model, arguments)
         own_names.update(names)
         wanted, price = price_of(names, prices)
         if price is None and not isinstance(model, Promise):
-            raise UnpricedError(wanted)
+            if not isinstance(model, BaseChatModel):
+                raise UnpricedError(wanted)
+            named = read_model(name, model)._replace(name=wanted, official=wanted)
+            listed[wanted] = find_member(named, prices).price
     fee = None if name in own_names else prices.get(name)
     if fee is not None and (fee.input or fee.output):
         hint = (
@@ -130,9 +136,8 @@ def _tier(
             "their own names; if this is meant for a model, name the chain otherwise"
         )
         raise InvalidInputError("prices", name, hint)
-    return ChainTier(
-        name, chain, prices, None if fee is None else fee.call, bool(found)
-    )
+    call = None if fee is None else fee.call
+    return ChainTier(name, chain, {**listed, **prices}, call, bool(found))
 
 
 def _names(

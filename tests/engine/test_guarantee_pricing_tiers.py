@@ -60,7 +60,7 @@ def test_guarantee_refuses_what_is_no_share(field: str, hint: str, value) -> Non
 
 
 @pytest.mark.parametrize("value", NOT_PRICES)
-@pytest.mark.parametrize("field", ["input", "output"])
+@pytest.mark.parametrize("field", ["input", "output", "call"])
 def test_price_refuses_what_is_no_price(field: str, value) -> None:
     given_prices = {"input": 1.0, "output": 1.0} | {field: value}
     with pytest.raises(InvalidInputError) as error:
@@ -165,3 +165,9 @@ def test_cost_is_tokens_times_price_per_million(
 def test_free_models_cost_nothing_whatever_they_use() -> None:
     assert Price.free().cost(Usage(10**9, 10**9)) == 0
     assert Usage(120, 3).total_tokens == 123
+
+
+def test_a_price_per_call_is_added_to_that_of_the_tokens() -> None:
+    assert Price.per_call(0.25).cost(Usage(10**6, 10**6)) == 0.25
+    assert Price(1, 2, call=0.5).cost(Usage(10**6, 10**6)) == 3.5
+    assert Price.per_call(0) == Price.free()

@@ -7,9 +7,11 @@ import pickle
 import pytest
 from fakes import Scripted
 from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
-from langchain_smart import Price, SmartChatModel
+from langchain_smart import Price, SmartChatModel, SmartRunnable
 from langchain_smart.members import outcome, read_model
 from smart_engine import Failure, InvalidInputError, Usage
 from smart_engine.serving.members import Member
@@ -138,3 +140,17 @@ def test_whoever_serves_a_model_is_told_by_it() -> None:
         api_version="2024-10-21",
     )
     assert read_model("reference", azure).provider == "azure"
+
+
+def test_a_model_in_a_chain_is_looked_up_too():
+    def chain(model):
+        return RunnableLambda(str) | model | StrOutputParser()
+
+    smart = SmartRunnable(
+        reference={"long": chain(openai())},
+        candidates={"short": chain(openai("x").bind(model="gpt-4o-mini"))},
+    )
+    listed = [list(tier.prices) for tier in smart._tiers]
+    assert listed == [["gpt-4o-2024-08-06"], ["gpt-4o-mini"]]
+    with pytest.raises(InvalidInputError, match=r"no-such-model.*no price is known"):
+        SmartRunnable(reference=chain(openai()), candidates=[openai("no-such-model")])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import Scripted
+from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import (
     BaseCallbackHandler,
@@ -26,10 +27,11 @@ from langchain_core.runnables import (
     RunnableParallel,
     RunnablePassthrough,
 )
+from langchain_core.tools import tool
 from langchain_core.tracers.base import BaseTracer
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
-from loopback import Fault, serve
+from loopback import Calls, Fault, serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
@@ -512,6 +514,43 @@ async def test_langgraph_shows_the_tokens_of_one_answer(verb):
         assert_ledger_is_the_bill(smart, server)
 
 
+@pytest.mark.parametrize("verb", ["ainvoke", "astream"])
+async def test_what_was_shown_is_not_withdrawn_where_its_tier_fails_later(verb):
+    failing = False
+
+    def stumble(message):
+        if failing:
+            raise ValueError("stumbled")
+        return message.content
+
+    with serve(lambda *_: "yes") as server:
+        long = SHORT | openai(server, "big") | StrOutputParser()
+        short = SHORT | openai(server, "tiny") | RunnableLambda(stumble)
+        smart = smart_of(long, short, prices=PRICES, max_disagreement=0.3)
+
+        async def call(given, config):
+            return await smart.ainvoke(given, config)
+
+        watched = smart if verb == "astream" else RunnableLambda(call)
+        failed = 0
+        for number, item in enumerate(ITEMS[:100]):
+            failing = number >= 60
+            seen, error = [], None
+            try:
+                async for event in watched.astream_events({"t": item}, version="v2"):
+                    if event["event"] == "on_chat_model_end":
+                        seen.append(event["metadata"]["ls_model_name"])
+            except ValueError as raised:
+                error = raised
+            assert len(seen) == 1
+            assert error is None or seen == ["tiny"]
+            failed += error is not None
+        assert failed > 0
+        assert_ledger_is_the_bill(smart, server)
+        (stream,) = smart.report().streams
+        assert stream.in_flight == 0
+
+
 @pytest.mark.parametrize("verb", ["stream", "astream"])
 async def test_an_answer_comes_piece_by_piece(verb):
     with serve(mostly_yes) as server:
@@ -558,6 +597,34 @@ def test_a_chain_that_yields_nothing_escalates():
     free = {"long": Price.free(), "short": Price.free()}
     smart = smart_of(told("yes"), RunnableGenerator(nothing), prices=free)
     assert [list(smart.stream(item)) for item in ITEMS] == [["yes"]] * 200
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_agents_are_tiers(mode):
+    @tool
+    def add(number: int) -> str:
+        """Add a hundred to a number."""
+        return str(number + 100)
+
+    def script(model, text, attempt):
+        if text.body["messages"][-1]["role"] == "tool":
+            return f"It is {text}."
+        return Calls([("add", {"number": int(text.split()[-1])})])
+
+    with serve(script) as server:
+        long, short = (
+            create_agent(openai(server, name), [add]) for name in ("big", "tiny")
+        )
+        smart = smart_of(long, short, prices=PRICES)
+        inputs = [{"messages": [("human", item)]} for item in ITEMS[:100]]
+        states = await run(smart, "batch" if mode == "sync" else "abatch", inputs)
+        for number, state in enumerate(states):
+            assert state["messages"][-1].content == f"It is {number + 100}."
+        assert_ledger_is_the_bill(smart, server)
+        report = smart.report()
+        assert report.served["short"] > 50
+        assert report.inside["tiny"].calls == 2 * report.spend["short"].calls
+        assert "inside, tiny: " in str(report)
 
 
 # -- as any runnable ---------------------------------------------------------------
