@@ -76,10 +76,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, script: Script, latency: float = 0.0) -> None:
+    def __init__(self, script: Script, latency: float = 0.0, piece: int = 1) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
         self.latency = latency
+        self.piece = piece
         self.lock = threading.Lock()
         self.requests: Counter[str] = Counter()
         self.input_tokens: Counter[str] = Counter()
@@ -165,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         """Send a message as events: its role, piece by piece, the end, the usage."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += _deltas(choice["message"])
+        deltas += _deltas(choice["message"], self.server.piece)
         choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
         choices[-1]["logprobs"] = choice.get("logprobs")
         end = choice["finish_reason"]
@@ -221,8 +222,8 @@ def _message(
     return {**message, "content": text}, "stop"
 
 
-def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the pieces of a message: each character, each call in two halves."""
+def _deltas(message: dict[str, Any], piece: int) -> list[dict[str, Any]]:
+    """Return the pieces of a message: some characters, each call in two halves."""
     deltas: list[dict[str, Any]] = []
     for place, call in enumerate(message.get("tool_calls", [])):
         arguments = call["function"]["arguments"]
@@ -233,13 +234,18 @@ def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
         parts += [{"function": {"arguments": arguments[half:]}}]
         deltas += [{"tool_calls": [{**part, "index": place}]} for part in parts]
     kind = "refusal" if "refusal" in message else "content"
-    return [*deltas, *({kind: character} for character in message[kind] or "")]
+    text = message[kind] or ""
+    starts = range(0, len(text), piece)
+    return [*deltas, *({kind: text[start : start + piece]} for start in starts)]
 
 
 @contextmanager
-def serve(script: Script, latency: float = 0.0) -> Iterator[Server]:
-    """Run a server for as long as the block lasts; every answer takes `latency`."""
-    server = start(script, latency)
+def serve(script: Script, latency: float = 0.0, piece: int = 1) -> Iterator[Server]:
+    """Run a server for as long as the block lasts.
+
+    Every answer takes `latency`, and is streamed in pieces of so many characters.
+    """
+    server = start(script, latency, piece)
     try:
         yield server
     finally:
@@ -247,9 +253,9 @@ def serve(script: Script, latency: float = 0.0) -> Iterator[Server]:
         server.server_close()
 
 
-def start(script: Script, latency: float = 0.0) -> Server:
+def start(script: Script, latency: float = 0.0, piece: int = 1) -> Server:
     """Start a server that lasts until it is shut down, or the process ends."""
-    server = Server(script, latency)
+    server = Server(script, latency, piece)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
 

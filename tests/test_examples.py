@@ -1,0 +1,55 @@
+"""The examples run as their users run them, without a key and without a network."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from smart_engine import Certificate, verify
+
+HERE = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run an example; return what it prints."""
+
+    def main(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.syspath_prepend(HERE)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(HERE / name), run_name="__main__")
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    return main
+
+
+def test_the_demo(run):
+    shown = run("demo.py", "--items", "300")
+    assert "who answered at the right" in shown
+    assert "With probability at least 0.95, at most 15 of 300 answers" in shown
+
+
+def test_a_query_engine(run):
+    shown = run("llama_index_query_engine.py", "--questions", "300")
+    question, answer = shown.splitlines()[:2]
+    assert question == "What is the warranty of the Alder desk lamp?"
+    assert re.fullmatch(r"  It is \d years\.", answer)
+    assert float(re.findall(r"saved (-?[\d.]+) USD", shown)[0]) > 0
+    assert "after every answer, at most 0.1 of the answers so far differ" in shown
+
+
+def test_a_nightly_extraction(run, tmp_path):
+    path = tmp_path / "night.json"
+    shown = run("llama_index_nightly_extraction.py", "--certificate", str(path))
+    assert float(re.findall(r"saved (-?[\d.]+) USD", shown)[0]) > 0
+    assert "at most 100 of 2000 answers (0.05 of all) differ from big's" in shown
+    certificate = Certificate.model_validate_json(path.read_text(encoding="utf-8"))
+    assert certificate.task == "invoices"
+    assert certificate.cost < 0.5 * certificate.reference_only_cost
+    assert all(check.holds for check in verify(certificate))
