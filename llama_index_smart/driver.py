@@ -1,7 +1,8 @@
 """Drives a batch's session: makes its calls concurrently and records what they bring.
 
 Only the driver touches the session. Whatever ends a drive, outcomes that have arrived
-are recorded first: they were paid for.
+are recorded first: they were paid for. An interrupt reaches the main thread alone, so
+the driver has a thread of its own: nothing comes between an outcome and its record.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from threading import Event
 
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.resumed import AnySession
@@ -21,6 +21,8 @@ from smart_engine.serving.resumed import AnySession
 __all__ = ["adrive", "drive"]
 
 Brought = Outcome | Failure
+Arrived = SimpleQueue[tuple[Call, Brought] | None]
+"""What calls brought; None wakes a driver that is to stop."""
 
 
 def drive(
@@ -33,41 +35,56 @@ def drive(
         ask: Makes one call, in a worker thread; what it raises fails that call.
         max_concurrency: Most calls in flight at once.
     """
-    ended: SimpleQueue[tuple[Call, Future[Brought]]] = SimpleQueue()
+    stop, arrived = Event(), Arrived()
+    driver = ThreadPoolExecutor(1, "smart")
+    try:
+        run = copy_context().run
+        driver.submit(run, _run, session, ask, max_concurrency, stop, arrived).result()
+    finally:
+        stop.set()
+        arrived.put(None)
+        driver.shutdown(wait=True)
+
+
+def _run(
+    session: AnySession,
+    ask: Callable[[Call], Brought],
+    max_concurrency: int,
+    stop: Event,
+    arrived: Arrived,
+) -> None:
+    """Run a session to its end, or until it is to stop."""
+
+    def work(call: Call) -> None:
+        if stop.is_set():
+            return
+        try:
+            arrived.put((call, ask(call)))
+        except BaseException as error:  # noqa: BLE001 - the item's, not the job's
+            arrived.put((call, Failure(error)))
+
     backlog: deque[Call] = deque()
     flying = 0
-
-    def take_up() -> None:
-        nonlocal flying
-        call, future = ended.get()
-        flying -= 1
-        error = future.exception()
-        session.record(call, future.result() if error is None else Failure(error))
-
-    with ThreadPoolExecutor(max_concurrency, "smart") as pool:
-        try:
-            while True:
-                backlog.extend(session.next_calls())
-                while backlog and flying < 2 * max_concurrency:
-                    call = backlog.popleft()
-                    future = pool.submit(copy_context().run, ask, call)
-                    flying += 1
-                    future.add_done_callback(partial(_put, ended, call))
-                if not flying:
-                    return
-                take_up()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            while not ended.empty():
-                call, future = ended.get()
-                if not future.cancelled():
-                    ended.put((call, future))
-                    take_up()
-
-
-def _put(ended: SimpleQueue[Any], call: Call, future: Future[Brought]) -> None:
-    """Say that a call has ended."""
-    ended.put((call, future))
+    pool = ThreadPoolExecutor(max_concurrency, "smart")
+    try:
+        while not stop.is_set():
+            backlog.extend(session.next_calls())
+            while backlog and flying < 2 * max_concurrency:
+                pool.submit(copy_context().run, work, backlog.popleft())
+                flying += 1
+            if not flying:
+                return
+            found = arrived.get()
+            if found is None:
+                return
+            session.record(*found)
+            flying -= 1
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        while not arrived.empty():
+            found = arrived.get()
+            if found is not None:
+                session.record(*found)
 
 
 async def adrive(
@@ -110,5 +127,10 @@ async def _brought(ask: Callable[[Call], Awaitable[Brought]], call: Call) -> Bro
     """Return what a call brings; an error is its own, not the job's."""
     try:
         return await ask(call)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return Failure(error)  # nobody cancelled the job: the call did so itself
     except Exception as error:  # noqa: BLE001
         return Failure(error)

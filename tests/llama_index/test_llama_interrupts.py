@@ -13,6 +13,10 @@ from llama_index.llms.openai_like import OpenAILike
 from loopback import serve
 
 from llama_index_smart import Price, SmartLLM
+from llama_index_smart.driver import drive
+from smart_engine import BatchSession, Guarantee
+from smart_engine.calls import Outcome
+from smart_engine.tiers import Tier
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"mail {n}" for n in range(300)]
@@ -37,6 +41,33 @@ def smart_at(server) -> SmartLLM:
 
 def asked(server) -> int:
     return sum(server.requests.values())
+
+
+def test_no_outcome_is_lost_whenever_the_interrupt_comes():
+    for rounds in range(40):
+        session = BatchSession(
+            5000,
+            [Tier("big", role="reference"), Tier("small")],
+            Guarantee(0.05, 0.95),
+            strategy="reference",
+        )
+        made, late, sent = [], [], threading.Event()
+
+        def ask(call, made=made, late=late, sent=sent, at=20 + rounds):
+            (late if sent.is_set() else made).append(call)
+            if len(made) == at and not sent.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.0005)
+            return Outcome("yes", cost=1.0)
+
+        with pytest.raises(KeyboardInterrupt):
+            drive(session, ask, AT_ONCE)
+        sent.set()
+        spend = session.spend["big"]
+        assert (spend.calls, spend.failures) == (len(made), 0)
+        time.sleep(0.002)
+        assert not late
+        assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
 
 
 def test_a_real_interrupt_ends_a_batch():
