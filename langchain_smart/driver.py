@@ -2,7 +2,9 @@
 
 Both drivers do the same, with threads and with tasks: workers take calls from one
 queue and put outcomes into another; only the driver touches the session. Whatever
-ends a drive, outcomes that have arrived are recorded first: they were paid for.
+ends a drive, outcomes that have arrived are recorded first: they were paid for. An
+interrupt reaches the main thread alone, so the driver of threads has one of its own:
+nothing comes between an outcome and its record.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
+from threading import Event
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from smart_engine.calls import Call, Failure, Outcome
@@ -21,6 +26,8 @@ from smart_engine.serving.resumed import AnySession
 __all__ = ["adrive", "drive"]
 
 Result = tuple[Call, Outcome | Failure]
+Results = SimpleQueue[Result | None]
+"""What calls brought; None wakes a driver that is to stop."""
 
 _AHEAD = 2
 """Calls handed out per worker: one to make, one to take up at once after it."""
@@ -42,8 +49,28 @@ def drive(
         broken_off: Returns what a call brought that raised an error.
         max_concurrency: Most calls in flight at once.
     """
+    stop, results = Event(), Results()
+    driver = ThreadPoolExecutor(1, "smart")
+    job = partial(_run, session, begin, ask, broken_off, max_concurrency)
+    try:
+        driver.submit(copy_context().run, partial(job, stop, results)).result()
+    finally:
+        stop.set()
+        results.put(None)
+        driver.shutdown(wait=True)
+
+
+def _run(
+    session: AnySession,
+    begin: Callable[[int], None],
+    ask: Callable[[Call], Outcome | Failure],
+    broken_off: Callable[[Call, BaseException], Failure],
+    max_concurrency: int,
+    stop: Event,
+    results: Results,
+) -> None:
+    """Run a session to its end, or until it is to stop."""
     todo: SimpleQueue[Call | None] = SimpleQueue()
-    results: SimpleQueue[Result] = SimpleQueue()
 
     def work() -> None:
         while (call := todo.get()) is not None:
@@ -56,7 +83,7 @@ def drive(
     handed_out = workers = 0
     with ThreadPoolExecutor(max_concurrency, "smart") as pool:
         try:
-            while True:
+            while not stop.is_set():
                 backlog.extend(session.next_calls())
                 while backlog and handed_out < _AHEAD * max_concurrency:
                     call = backlog.popleft()
@@ -66,17 +93,24 @@ def drive(
                     if workers < min(handed_out, max_concurrency):
                         workers += 1
                         pool.submit(quiet_context().run, work)
-                if not handed_out:
+                result = results.get() if handed_out else None
+                if result is None:
                     return
-                _record(session, results.get())
+                _record(session, result)
                 handed_out -= 1
         finally:
             _drain(todo)
             for _ in range(workers):
                 todo.put(None)
             pool.shutdown(wait=True)
-            while not results.empty():
-                session.record(*results.get())
+            _record_rest(session, results)
+
+
+def _record_rest(session: AnySession, results: Results) -> None:
+    """Record what has arrived."""
+    while not results.empty():
+        if (result := results.get()) is not None:
+            session.record(*result)
 
 
 def _record(session: AnySession, result: Result) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -90,6 +93,33 @@ async def test_a_handler_that_raises_breaks_the_batch_and_closes_its_runs(mode):
     assert smart.report().cost > 0
     assert asyncio.all_tasks() <= tasks
     assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
+
+
+def test_an_interrupt_loses_no_answer_and_makes_no_further_call():
+    smart, big, small = smart_over(0.005, max_concurrency=8)
+
+    def interrupt() -> None:
+        while len(big.calls) < 20:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    tracer = Roots()
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        smart.batch(ITEMS, {"callbacks": [tracer]})
+    watcher.join()
+    made = len(big.calls) + len(small.calls)
+    time.sleep(0.05)
+    assert len(big.calls) + len(small.calls) == made < len(ITEMS)
+    assert len(tracer.roots) == tracer.begun
+    spend = smart.report().spend
+    assert {name: part.calls for name, part in spend.items()} == {
+        "big": len(big.calls),
+        "small": len(small.calls),
+    }
+    assert not any(part.failures for part in spend.values())
+    assert_books_hold(smart, big, small)
 
 
 async def test_a_cancelled_batch_closes_every_run_it_began():
