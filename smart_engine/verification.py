@@ -11,6 +11,9 @@ from smart_engine.guarantee import Guarantee
 
 __all__ = ["Check", "verify"]
 
+_MOST = 10**9
+"""Items beyond which no audit is recomputed."""
+
 
 class Check(NamedTuple):
     """One statement that has to hold.
@@ -93,6 +96,9 @@ def verify(certificate: Certificate) -> list[Check]:
 
 def _check(test: AuditTest, certificate: Certificate, budget: int) -> list[Check]:
     """Check one test that accepted."""
+    if not _possible(test):
+        statement = f"'{test.policy}': its figures are such as an audit can have"
+        return [Check(False, statement)]
     place = test.accepted or 0
     errors = sum(number <= place for number in test.errors)
     design = Acceptance(test.items, test.budget, test.level, test.expected_errors)
@@ -114,3 +120,15 @@ def _check(test: AuditTest, certificate: Certificate, budget: int) -> list[Check
             f"level {test.level:.6g}; it accepted after {place}",
         ),
     ]
+
+
+def _possible(test: AuditTest) -> bool:
+    """Whether an audit's figures are such that something can be computed of them."""
+    return (
+        0 <= test.items <= _MOST
+        and 0 <= test.budget <= _MOST
+        and 0 < test.level < 1
+        and 0 <= test.expected_errors <= _MOST
+        and 0 <= (test.accepted or 0) <= test.draws <= test.items
+        and len(test.errors) <= test.draws
+    )
