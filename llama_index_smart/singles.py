@@ -18,6 +18,7 @@ from typing import Any
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember, Response, outcome, usage_of
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.errors import UnparseableAnswerError
 from smart_engine.pricing import Usage
 from smart_engine.serving.item import SingleItem
 
@@ -102,6 +103,7 @@ class Single:
             finally:
                 if isinstance(pieces, Generator):
                     pieces.close()
+            self._refuse_nothing(call)
         self._close(call)
 
     async def _alive(self, call: Call) -> AsyncGenerator[Response]:
@@ -114,7 +116,14 @@ class Single:
             finally:
                 if isinstance(pieces, AsyncGenerator):
                     await pieces.aclose()
+            self._refuse_nothing(call)
         self._close(call)
+
+    def _refuse_nothing(self, call: Call) -> None:
+        """Raise if a stream ended without a single piece."""
+        if self._last is None:
+            problem = f"{call.tier}'s stream ended before it began"
+            raise UnparseableAnswerError(problem)
 
     def _piece(self, name: str, piece: Response) -> Response:
         """Keep a piece and return it; the ending tells the usage, once."""
