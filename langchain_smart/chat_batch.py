@@ -114,12 +114,6 @@ class ChatJob(Job):
         self, served: Served, certificate: Certificate, certificate_id: str
     ) -> AIMessage:
         message: AIMessage = served.answer
-        reference_only = certificate.reference_only_cost
-        saved = (
-            None
-            if reference_only is None
-            else reference_only / certificate.items - served.cost
-        )
         usage = message.usage_metadata
         for name, answer in self.session.bought(served.item):
             if name != served.tier:
@@ -132,7 +126,7 @@ class ChatJob(Job):
             role=served.role,
             task=self.task,
             cost=served.cost,
-            saved=saved,
+            saved=certificate.saved_by(served.cost),
             certificate=certificate_id,
         )
         if self.output_version != "v1":

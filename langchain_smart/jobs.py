@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableConfig
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
-from smart_engine.serving.resumed import AnySession, ResumedSession
+from smart_engine.serving.resumed import AnySession
 
 __all__ = ["Job", "Share"]
 
@@ -58,12 +58,6 @@ class Job(ABC):
     def __post_init__(self) -> None:
         """No run has begun."""
         self.runs = [None] * len(self.share.places)
-
-    @property
-    def restored(self) -> float:
-        """USD of what was spent that was paid in earlier runs."""
-        session = self.session
-        return session.restored if isinstance(session, ResumedSession) else 0.0
 
     # -- runs ------------------------------------------------------------------
 

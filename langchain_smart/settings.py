@@ -24,7 +24,7 @@ from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.serving.members import find_members
 from smart_engine.serving.terms import Terms
-from smart_engine.stores import Store
+from smart_engine.stores import Store, as_store
 
 __all__ = ["SmartSettings"]
 
@@ -71,8 +71,7 @@ class SmartSettings(Promise, BaseChatModel):
         if self.budget_usd is not None:
             for member in self._members:
                 most_output(member, self.max_tokens)
-        if self.store is not None and not isinstance(self.store, Store):
-            self.store = Store(self.store)
+        self.store = as_store(self.store)
 
     @property
     @override

@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
+    MessageRole,
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
@@ -20,7 +21,7 @@ from llama_index.core.tools import BaseTool
 from llama_index_smart.members import LLMMember, Response
 from smart_engine.errors import SmartError
 
-__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
+__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError", "conversation"]
 
 R = TypeVar("R")
 
@@ -110,6 +111,18 @@ class Ask(Generic[R]):
             raise ToolsUnsupportedError(f"{member.name} cannot call tools: {hint}")
         arguments = {**self.arguments, "chat_history": messages}
         return getattr(model, f"{form}chat_with_tools"), (self.tools,), arguments
+
+
+def conversation(
+    history: Sequence[ChatMessage] | None, message: str | ChatMessage | None
+) -> list[ChatMessage]:
+    """Return the messages of a chat with tools: what was said, and what is said now."""
+    messages = list(history or [])
+    if isinstance(message, str):
+        message = ChatMessage(role=MessageRole.USER, content=message)
+    if message is not None:
+        messages.append(message)
+    return messages
 
 
 def _told(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

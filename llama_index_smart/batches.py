@@ -20,7 +20,7 @@ from llama_index_smart.singles import marked
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.serving.resumed import AnySession, ResumedSession
+from smart_engine.serving.resumed import AnySession
 
 __all__ = ["SmartBatches"]
 
@@ -111,7 +111,7 @@ class SmartBatches(SmartSettings):
             drive(session, ask, self._limit(limit))
             results = self._results(session, task)
         except BaseException:
-            self._books.enter(session.spend, _restored(session))
+            self._books.enter(session.spend, session.restored)
             raise
         return self._deliver(session, asks, results, return_exceptions)
 
@@ -131,7 +131,7 @@ class SmartBatches(SmartSettings):
             await adrive(session, ask, self._limit(limit))
             results = self._results(session, task)
         except BaseException:
-            self._books.enter(session.spend, _restored(session))
+            self._books.enter(session.spend, session.restored)
             raise
         return self._deliver(session, asks, results, return_exceptions)
 
@@ -167,7 +167,7 @@ class SmartBatches(SmartSettings):
         return_exceptions: bool,
     ) -> list[Any]:
         """Enter the batch, tell callbacks, and hand out the results."""
-        self._books.enter_batch(session.certificate, _restored(session))
+        self._books.enter_batch(session.certificate, session.restored)
         payload = self.to_payload()
         for ask, result in zip(asks, results, strict=True):
             if self.callback_manager.handlers and not isinstance(result, BaseException):
@@ -184,11 +184,6 @@ class SmartBatches(SmartSettings):
         return results
 
 
-def _restored(session: AnySession) -> float:
-    """Return USD of what was spent that was paid in earlier runs."""
-    return session.restored if isinstance(session, ResumedSession) else 0.0
-
-
 def _result(
     session: AnySession,
     served: Served,
@@ -198,9 +193,7 @@ def _result(
     """Return the response handed out for an item, with what it cost."""
     if served.error is not None:
         return served.error
-    reference_only, saved = certificate.reference_only_cost, None
-    if reference_only is not None:
-        saved = reference_only / certificate.items - served.cost
+    saved = certificate.saved_by(served.cost)
     smart = {"model": served.tier, "role": served.role, "cost": served.cost, **told}
     said = [answer for _, answer in session.bought(served.item)]
     return marked(served.answer, said, {**smart, "saved": saved})

@@ -44,6 +44,7 @@ from llama_index.core.tools import BaseTool
 from pydantic import Field
 from typing_extensions import override
 
+from llama_index_smart.asks import conversation
 from llama_index_smart.readings import selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 
@@ -180,11 +181,7 @@ class LangChainLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        messages = list(chat_history or [])
-        if isinstance(user_msg, str):
-            user_msg = ChatMessage(role=MessageRole.USER, content=user_msg)
-        if user_msg is not None:
-            messages.append(user_msg)
+        messages = conversation(chat_history, user_msg)
         if tool_required:
             kwargs.setdefault("tool_choice", "any")
         specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]

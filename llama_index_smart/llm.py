@@ -21,7 +21,7 @@ from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
 from typing_extensions import override
 
-from llama_index_smart.asks import TOOLS, Ask
+from llama_index_smart.asks import TOOLS, Ask, conversation
 from llama_index_smart.batches import SmartBatches
 from llama_index_smart.events import told_of
 from llama_index_smart.readings import selected_tools
@@ -216,11 +216,7 @@ class SmartLLM(SmartBatches):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        messages = list(chat_history or [])
-        if isinstance(user_msg, str):
-            user_msg = ChatMessage(role="user", content=user_msg)
-        if user_msg is not None:
-            messages.append(user_msg)
+        messages = conversation(chat_history, user_msg)
         return {
             "messages": messages,
             TOOLS: list(tools),

@@ -37,7 +37,7 @@ from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
 from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.terms import Terms
-from smart_engine.stores import Store
+from smart_engine.stores import Store, as_store
 
 __all__ = ["SmartSettings"]
 
@@ -103,8 +103,7 @@ class SmartSettings(FunctionCallingLLM):
         if self.budget_usd is not None:
             for member in self._members:
                 most_output(member)
-        if self.store is not None and not isinstance(self.store, Store):
-            self.store = Store(self.store)
+        self.store = as_store(self.store)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._by_name)
 

@@ -168,6 +168,12 @@ class Certificate(_Record):
             return None
         return self.reference_only_cost - self.cost
 
+    def saved_by(self, cost: float) -> float | None:
+        """USD saved (estimated) by an item that cost so much, None if unknown."""
+        if self.reference_only_cost is None:
+            return None
+        return self.reference_only_cost / self.items - cost
+
     @property
     def claim(self) -> str:
         """What follows, in one sentence."""

@@ -65,6 +65,10 @@ class BatchSession:
         ```
     """
 
+    restored = 0.0
+    """USD of what it spent that was paid in earlier runs: nothing; see
+    `ResumedSession`."""
+
     def __init__(
         self,
         n_items: int,

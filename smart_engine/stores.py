@@ -19,7 +19,7 @@ from smart_engine.serving.resumed import Shelf
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Table
 
-__all__ = ["Store"]
+__all__ = ["Store", "as_store"]
 
 _FORMAT = 1
 
@@ -106,6 +106,15 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         """Return how to open it again."""
         return Store, (self._url,)
+
+
+def as_store(given: Store | str | os.PathLike[str] | None) -> Store | None:
+    """Return a store that was given as such or by its place, if any was.
+
+    Raises:
+        InvalidInputError: If the place cannot be used.
+    """
+    return given if given is None or isinstance(given, Store) else Store(given)
 
 
 class _SqlShelf:

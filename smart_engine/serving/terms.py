@@ -6,8 +6,8 @@ Every session and every decider of an adapter is begun here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,6 @@ from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
 
 __all__ = ["Terms"]
-
-Lock = Callable[[], AbstractContextManager[Any]]
 
 _MODES = ("serve", "shadow", "strict")
 
@@ -87,7 +85,6 @@ class Terms:
         rule: Equivalence,
         task: str | None,
         most: Most | None = None,
-        lock: Lock = nullcontext,
     ) -> BatchSession:
         """Return a fresh session over that many items.
 
@@ -96,7 +93,6 @@ class Terms:
             rule: How answers to this request are compared.
             task: Name of the task.
             most: The most a call can cost, in USD; needed where there is a budget.
-            lock: Makes a lock, if the purse is used by several threads.
         """
         how: dict[str, Any] = {
             "task": task,
@@ -108,7 +104,7 @@ class Terms:
         }
         if self.budget_usd is None or most is None:
             return BatchSession(n_items, self._tiers, self.guarantee, **how)
-        purse, strict = Purse(self.budget_usd, lock()), self.mode == "strict"
+        purse, strict = Purse(self.budget_usd, nullcontext()), self.mode == "strict"
         how |= {"purse": purse, "most": most, "strict": strict}
         return CappedSession(n_items, self._tiers, self.guarantee, **how)
 
