@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from smart_engine.session import BatchSession
     from smart_engine.stores import Store
     from smart_engine.stream.session import StreamSession
-    from smart_engine.stream.state import StreamState
+    from smart_engine.stream.state import StreamPoint, StreamState
     from smart_engine.tiers import Tier
     from smart_engine.traces import Trace
     from smart_engine.verification import verify
@@ -80,6 +80,7 @@ _HOME = {
     "Spend": "certificate",
     "Store": "stores",
     "StoreError": "errors",
+    "StreamPoint": "stream.state",
     "StreamSession": "stream.session",
     "StreamState": "stream.state",
     "Tier": "tiers",
@@ -124,6 +125,7 @@ __all__ = [
     "Spend",
     "Store",
     "StoreError",
+    "StreamPoint",
     "StreamSession",
     "StreamState",
     "Tier",

@@ -72,6 +72,12 @@ class StreamLedger:
         self.served[tier] += 1
         self.roles[role] += 1
 
+    @property
+    def cost(self) -> float:
+        """USD spent by all models, judges included."""
+        models = sum(account.cost for account in self._by_tier)
+        return models + sum(spend.cost for spend in self.judging.values())
+
     def spend(self) -> dict[str, Spend]:
         """Model or judge → what it was asked and what it cost."""
         models = {

@@ -38,7 +38,7 @@ from smart_engine.stream.bound import MissBound, charges
 from smart_engine.stream.choice import NOBODY, Choice, advance
 from smart_engine.stream.ledger import StreamLedger
 from smart_engine.stream.rate import Plan, plan
-from smart_engine.stream.state import StreamState
+from smart_engine.stream.state import StreamPoint, StreamState
 from smart_engine.tails import FloatArray
 from smart_engine.tiers import Tier, check_tiers
 
@@ -58,6 +58,9 @@ _COINS = 1024
 
 _CUTS = 16
 """Cuts of the stream at which to bound the misses while audits are unresolved."""
+
+_MARKS = 0.05
+"""Growth of the number of answers after which the history gains a point."""
 
 _FADING = 0.99
 """How fast past crowding in flight is forgotten, per item."""
@@ -168,6 +171,7 @@ class StreamSession:
         self._crowd = 0.0
         self._compared = [0] * len(checked)
         self._by_reference = 0
+        self._history: list[StreamPoint] = []
 
     # -- driving ---------------------------------------------------------------
 
@@ -298,6 +302,7 @@ class StreamSession:
         entry.taken = True
         if not entry.waiting:
             del self._items[item]
+        self._mark()
         answer = entry.answers.get(server) if error is None else None
         return Served(item, self._names[server], role, answer, entry.cost, error)
 
@@ -341,7 +346,7 @@ class StreamSession:
             in_flight=len(self._items),
             answered=ledger.answered,
             allowed=self._allowed(ledger.answered),
-            possible_misses=min(self._misses(), self._unaudited),
+            possible_misses=self._possible_misses(),
             audits=ledger.audits,
             unresolved=len(self._unresolved),
             found=ledger.found,
@@ -353,6 +358,7 @@ class StreamSession:
             abandoned=ledger.abandoned,
             spend=ledger.spend(),
             reference_cost=self.reference_cost,
+            history=tuple(self._history),
         )
 
     @property
@@ -499,6 +505,10 @@ class StreamSession:
             return self._bound.misses
         return min(self._if_found, self._at_cuts + self._unaudited + more)
 
+    def _possible_misses(self) -> int:
+        """Bound on the misses: no more can be missed than went unaudited."""
+        return min(self._misses(), self._unaudited)
+
     def _within_budget(self) -> bool:
         """Whether one more item may be tossed for."""
         misses = self._misses(more=1)
@@ -528,6 +538,21 @@ class StreamSession:
             return 1.0
         within = self._misses(more=1) <= self._allowed(self._ledger.answered + 1)
         return self._plan.rate if within else 1.0
+
+    def _mark(self) -> None:
+        """Add a point to the history, if the stream has grown enough."""
+        answered = self._ledger.answered
+        last = self._history[-1].answered if self._history else 0
+        if answered <= last + int(_MARKS * last):
+            return
+        point = StreamPoint(
+            answered=answered,
+            allowed=self._allowed(answered),
+            possible_misses=self._possible_misses(),
+            audits=self._ledger.audits,
+            cost=self._ledger.cost,
+        )
+        self._history.append(point)
 
     def _policy_name(self) -> str:
         """Name of the policy that serves."""

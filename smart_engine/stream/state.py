@@ -9,7 +9,27 @@ from pydantic import BaseModel, ConfigDict
 from smart_engine.calls import Role
 from smart_engine.certificate import Spend
 
-__all__ = ["StreamState"]
+__all__ = ["StreamPoint", "StreamState"]
+
+
+class StreamPoint(BaseModel):
+    """Where a stream stood after some answer, for a plot of the bound over time.
+
+    Attributes:
+        answered: Answers handed out by then.
+        allowed: Differing answers allowed among them.
+        possible_misses: The bound at that moment; see `StreamState`.
+        audits: Items that a coin had sent to the reference.
+        cost: USD spent by all models.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answered: int
+    allowed: int
+    possible_misses: int
+    audits: int
+    cost: float
 
 
 class StreamState(BaseModel):
@@ -43,6 +63,8 @@ class StreamState(BaseModel):
         spend: Model → what it was asked and what it cost; judges as `judge: …`.
         reference_cost: Recent mean cost of a call of the reference, in USD; None if it
             was never asked.
+        history: Where it stood before, a point whenever the answers had grown by 5 %
+            since the last one: about 50 for every tenfold.
         valid: Whether the stated confidence is kept at the worst case: always.
     """
 
@@ -71,6 +93,7 @@ class StreamState(BaseModel):
     abandoned: int
     spend: dict[str, Spend]
     reference_cost: float | None
+    history: tuple[StreamPoint, ...] = ()
     valid: Literal[True] = True
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -423,13 +424,30 @@ def test_memory_does_not_grow_with_the_stream() -> None:
             len(value)
             for table in held
             for name, value in table.items()
-            if hasattr(value, "__len__") and name != "_coins"
+            if hasattr(value, "__len__") and name not in {"_coins", "_history"}
         )
 
     run(stream, agreeing, 500)
     before = sizes()
     run(stream, agreeing, 5000)
     assert sizes() == before
+
+
+def test_the_history_grows_with_the_logarithm_of_the_stream() -> None:
+    stream = StreamSession(TIERS, Guarantee(0.1, 0.9))
+    run(stream, erring(0.02), 1000)
+    early = stream.state().history
+    run(stream, erring(0.02), 9000)
+    state = stream.state()
+    assert state.history[: len(early)] == early
+    assert len(state.history) - len(early) == pytest.approx(47, abs=3)
+    *_, last = state.history
+    assert last.answered > state.answered / 1.06
+    for before, after in pairwise(state.history):
+        assert before.answered < after.answered <= before.answered * 1.05 + 1
+        assert before.audits <= after.audits
+        assert before.cost < after.cost
+        assert after.possible_misses <= after.allowed == after.answered // 10
 
 
 def test_the_state_says_what_is_promised() -> None:
