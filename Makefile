@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test verify verify-guarantee lint format type bench clean
+.PHONY: demo test verify verify-guarantee lint format type bench docs clean
 
 $(READY): pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -38,5 +38,8 @@ type: $(READY)
 bench: $(READY)  ## side-by-side ratios, printed
 	$(BIN)/python -m pytest tests/benchmarks -m bench -s $(ARGS)
 
+docs: $(READY)  ## the API reference and the pages of smart_engine/docs, into build/docs
+	$(BIN)/python .ci/reference.py build/docs
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,11 @@
-"""Databases that tests begin with: one file, one on a server of our own."""
+"""What all tests share: databases to begin with, certificates read only once."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 
 _NUMBERS = itertools.count()
+
+# Every HTTP client reads the certificates of the world, though no test speaks TLS.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
 @pytest.fixture(scope="session")
