@@ -83,11 +83,10 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             )
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend, job.session.restored)
             for run in job.begun:
                 job.end(run, error)
             raise
-        self._books.enter_batch(job.session.certificate, job.session.restored)
+        self._books.end_batch(job.page, job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is not None:  # else nobody was asked: the budget had ended
                 job.end(run, output)
@@ -105,12 +104,11 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             )
             outputs = job.results()
         except BaseException as error:
-            self._books.enter(job.session.spend, job.session.restored)
             for run in job.begun:
                 if (ending := job.end(run, error)) is not None:
                     await ending
             raise
-        self._books.enter_batch(job.session.certificate, job.session.restored)
+        self._books.end_batch(job.page, job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is None:
                 continue

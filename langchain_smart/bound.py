@@ -5,7 +5,7 @@ Every call of a member is made here, whichever verb it serves.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from tenacity import (
     AsyncRetrying,
+    RetryCallState,
     Retrying,
     retry_if_exception,
     stop_after_attempt,
@@ -36,12 +37,16 @@ class Bound:
         arguments: What it is called with beside the messages.
         parser: Turns its messages into the object that was asked for, if one was.
         retries: How often a call that failed is made again.
+        begins: Told before each attempt at a call.
+        repeats: Told why an attempt failed after which there is another.
     """
 
     model: BaseChatModel
     arguments: dict[str, Any] = field(default_factory=dict)
     parser: Runnable[Any, Any] | None = None
     retries: int = 0
+    begins: Callable[[], None] = field(default=lambda: None)
+    repeats: Callable[[BaseException], None] = field(default=lambda _: None)
 
     def called_with(self, arguments: dict[str, Any], retries: int) -> Bound:
         """Return it with further arguments, which take precedence."""
@@ -52,7 +57,7 @@ class Bound:
         """Return the whole answer."""
         if not self.retries:
             return self.model.invoke(given, config, **self.arguments)
-        retrying = Retrying(**_policy(self.retries))
+        retrying = Retrying(**self._policy)
         return retrying(self.model.invoke, given, config, **self.arguments)
 
     async def ainvoke(
@@ -61,7 +66,7 @@ class Bound:
         """Return the whole answer."""
         if not self.retries:
             return await self.model.ainvoke(given, config, **self.arguments)
-        retrying = AsyncRetrying(**_policy(self.retries))
+        retrying = AsyncRetrying(**self._policy)
         return await retrying(self.model.ainvoke, given, config, **self.arguments)
 
     def stream(
@@ -74,7 +79,7 @@ class Bound:
             return [chunk for chunk in [next(chunks, None)] if chunk], chunks
 
         begun: tuple[list[AIMessage], Iterator[AIMessage]]
-        begun = Retrying(**_policy(self.retries))(begin)
+        begun = Retrying(**self._policy)(begin)
         first, rest = begun
         yield from first
         yield from rest
@@ -89,7 +94,7 @@ class Bound:
             return [chunk for chunk in [await anext(chunks, None)] if chunk], chunks
 
         begun: tuple[list[AIMessage], AsyncIterator[AIMessage]]
-        begun = await AsyncRetrying(**_policy(self.retries))(begin)
+        begun = await AsyncRetrying(**self._policy)(begin)
         first, rest = begun
         try:
             for chunk in first:
@@ -106,6 +111,24 @@ class Bound:
         undecided = getattr(self.model, "stream_usage", ...) is None
         return {"stream_usage": True, **self.arguments} if undecided else self.arguments
 
+    @property
+    def _policy(self) -> dict[str, Any]:
+        """How tenacity tries again."""
+
+        def repeats(state: RetryCallState) -> None:
+            ended = state.outcome
+            if ended is not None and (error := ended.exception()) is not None:
+                self.repeats(error)
+
+        return {
+            "stop": stop_after_attempt(self.retries + 1),
+            "wait": wait_random_exponential(multiplier=0.5, max=8),
+            "retry": retry_if_exception(_may_pass),
+            "before": lambda _: self.begins(),
+            "before_sleep": repeats,
+            "reraise": True,
+        }
+
 
 def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:
     """Return what is bound, and all arguments that are bound to it."""
@@ -114,16 +137,6 @@ def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:
         arguments = {**runnable.kwargs, **arguments}
         runnable = runnable.bound
     return runnable, arguments
-
-
-def _policy(retries: int) -> dict[str, Any]:
-    """Return how tenacity tries again."""
-    return {
-        "stop": stop_after_attempt(retries + 1),
-        "wait": wait_random_exponential(multiplier=0.5, max=8),
-        "retry": retry_if_exception(_may_pass),
-        "reraise": True,
-    }
 
 
 def _may_pass(error: BaseException) -> bool:

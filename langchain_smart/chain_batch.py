@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,7 +19,6 @@ from langchain_smart.jobs import Job
 from langchain_smart.tiers import ChainTier
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
-from smart_engine.serving.books import Books
 
 __all__ = ["ChainJob"]
 
@@ -29,13 +29,11 @@ class ChainJob(Job):
 
     Attributes:
         tiers: The tiers by name.
-        books: Where it is told which models were asked.
         name: What an item's run is called where its config has no name for it.
         arguments: What every tier is called with beside the items.
     """
 
     tiers: Mapping[str, ChainTier]
-    books: Books
     name: str
     arguments: dict[str, Any]
     _askers: dict[int, ChainAsker] = field(init=False, default_factory=dict)
@@ -95,7 +93,8 @@ class ChainJob(Job):
         if asker is None:
             config = _inner(self.share.configs[call.item], self.runs[call.item])
             given = self.share.given[call.item]
-            made = ChainAsker(self.tiers, self.books, given, config, self.arguments)
+            inside = partial(self.page.inside, call.item)
+            made = ChainAsker(self.tiers, inside, given, config, self.arguments)
             asker = self._askers.setdefault(call.item, made)
         return asker
 

@@ -5,7 +5,7 @@ Every call of a tier goes through here, in batches and on its own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +13,10 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from langchain_smart.chain_runs import is_watched, tier_config
-from langchain_smart.meter import Bill, Meter
+from langchain_smart.meter import Meter
 from langchain_smart.tiers import ChainTier
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Brought, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
-from smart_engine.serving.books import Books
 
 __all__ = ["ChainAsker"]
 
@@ -28,14 +27,14 @@ class ChainAsker:
 
     Attributes:
         tiers: The tiers by name.
-        books: Where it is told which models were asked.
+        inside: Told of a model's call within a tier's, and what it brought.
         given: The item.
         config: Its config, with the callbacks of its run's children.
         arguments: What every tier is called with beside them.
     """
 
     tiers: Mapping[str, ChainTier]
-    books: Books
+    inside: Callable[[str, Brought], None]
     given: Any
     config: RunnableConfig
     arguments: dict[str, Any]
@@ -55,14 +54,14 @@ class ChainAsker:
         config = self._begin(name, shown=shown)
         chain = self.tiers[name].chain
         answer = chain.invoke(self.given, config, **self.arguments)
-        return self._bill(name).outcome(answer)
+        return self._brought(name, answer)
 
     async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
         """Return what a tier brings."""
         config = self._begin(name, shown=shown)
         chain = self.tiers[name].chain
         answer = await chain.ainvoke(self.given, config, **self.arguments)
-        return self._bill(name).outcome(answer)
+        return self._brought(name, answer)
 
     def stream(self, name: str) -> Iterator[Any]:
         """Yield a tier's answer piece by piece."""
@@ -90,25 +89,27 @@ class ChainAsker:
 
     def whole(self, name: str, pieces: Sequence[Any]) -> Outcome | Failure:
         """Return what a streamed answer brought."""
-        return self._bill(name).outcome(_joined(pieces))
+        return self._brought(name, _joined(pieces))
 
     def broken_off(
         self, name: str, pieces: Sequence[Any], error: BaseException
     ) -> Failure:
         """Return what a call brought that ended by an error."""
         del pieces
-        return self._bill(name).failure(error)
+        meter = self._meters[name]
+        bill = self.tiers[name].bill(meter, self.inside)
+        return meter.clock.timed(bill.failure(error))
 
     def _begin(self, name: str, *, shown: bool) -> RunnableConfig:
         """Return the config of a call that is about to be made."""
         meter = self._meters[name] = Meter()
         return tier_config(self.config, meter, name, shown=shown)
 
-    def _bill(self, name: str) -> Bill:
-        """Return what a call cost, and tell which models were asked."""
-        bill = self.tiers[name].bill(self._meters[name])
-        self.books.itemise(bill.models)
-        return bill
+    def _brought(self, name: str, answer: Any) -> Outcome | Failure:
+        """Return what a call brought that ended with an answer."""
+        meter = self._meters[name]
+        bill = self.tiers[name].bill(meter, self.inside)
+        return meter.clock.timed(bill.outcome(answer))
 
 
 def _joined(pieces: Sequence[Any]) -> Any:

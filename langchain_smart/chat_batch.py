@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
@@ -48,6 +49,7 @@ class ChatJob(Job):
     configuration: Callable[[RunnableConfig], dict[str, Any]]
     rate_limiter: BaseRateLimiter | None = None
     output_version: str | None = None
+    _askers: dict[Call, ChatAsker] = field(init=False, default_factory=dict)
 
     # -- runs ------------------------------------------------------------------
 
@@ -92,22 +94,30 @@ class ChatJob(Job):
     def ask(self, call: Call) -> Outcome | Failure:
         if self.rate_limiter:
             self.rate_limiter.acquire(blocking=True)
-        return self._asker(call).ask(call.tier)
+        brought = self._asker(call).ask(call.tier)
+        del self._askers[call]
+        return brought
 
     @override
     async def aask(self, call: Call) -> Outcome | Failure:
         if self.rate_limiter:
             await self.rate_limiter.aacquire(blocking=True)
-        return await self._asker(call).aask(call.tier)
+        brought = await self._asker(call).aask(call.tier)
+        del self._askers[call]
+        return brought
 
     @override
     def broken_off(self, call: Call, error: BaseException) -> Failure:
-        return self._asker(call).broken_off(call.tier, [], error)
+        asker = self._askers.pop(call, None)
+        return asker.broken_off(call.tier, [], error) if asker else Failure(error)
 
     def _asker(self, call: Call) -> ChatAsker:
-        """Return who asks about an item."""
+        """Return who makes a call; it is known until the call has ended."""
         given, run = self.share.given[call.item], self.runs[call.item]
-        return ChatAsker(self.members, self.put_to, given, run)
+        repeated = partial(self.page.asked, call.item)
+        asker = ChatAsker(self.members, self.put_to, given, repeated, run)
+        self._askers[call] = asker
+        return asker
 
     @override
     def handed_out(

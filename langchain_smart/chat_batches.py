@@ -20,6 +20,7 @@ from langchain_smart.requests import Request
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
 from smart_engine.calls import Call
+from smart_engine.ledger import Page
 from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.stores import Store
 
@@ -54,12 +55,13 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
                 "local_metadata": self.metadata,
             }
 
-        def session_of(share: Share, task: str) -> AnySession:
+        def session_of(share: Share, task: str, page: Page) -> AnySession:
             def bounded(call: Call) -> float:
                 asked = share.given[call.item].messages
                 return most(members[call.tier], asked, request)
 
-            session = terms.session(len(share.places), rule, task, bounded)
+            items = len(share.places)
+            session = terms.session(items, rule, task, bounded, page)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))
@@ -69,9 +71,11 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
         def make(share: Share) -> ChatJob:
             asked = (prompt.messages for prompt in share.given)
             task = share.task or fingerprint(asked, request)
+            page = self._books.batch(terms.models[0], task)
             return ChatJob(
                 share,
-                session_of(share, task),
+                session_of(share, task, page),
+                page,
                 members=members,
                 put_to=lambda member: bound[member.name],
                 task=task,

@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -26,11 +26,12 @@ from langchain_smart.members import ChatMember, outcome
 from langchain_smart.runs import Run, member_config
 from langchain_smart.singles import Single
 from smart_engine.calls import Failure, Outcome
+from smart_engine.serving.clock import Clock
 
 __all__ = ["ChatAsker", "as_chunk", "ending", "marked", "piece", "result"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatAsker:
     """Puts one item to chat models.
 
@@ -38,13 +39,16 @@ class ChatAsker:
         members: The models by name.
         put_to: Makes a model ready to be asked; what it raises fails that call.
         given: What to send.
+        repeated: Told of a model's call that has failed and is made again.
         run: The run of the item, where core tells it.
     """
 
     members: Mapping[str, ChatMember]
     put_to: Callable[[ChatMember], Bound]
     given: LanguageModelInput
+    repeated: Callable[[str, Failure], None]
     run: Run | None = None
+    _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     watched = False  # core itself streams where somebody shows an answer
 
@@ -56,26 +60,26 @@ class ChatAsker:
     def ask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
         """Return what a model brings."""
         del shown
-        member = self.members[name]
-        bound = self.put_to(member)
-        return outcome(member, bound.invoke(self.given, member_config(self.run)))
+        bound = self._begin(name)
+        return self._brought(name, bound.invoke(self.given, member_config(self.run)))
 
     async def aask(self, name: str, *, shown: bool = False) -> Outcome | Failure:
         """Return what a model brings."""
         del shown
-        member = self.members[name]
-        bound = self.put_to(member)
-        return outcome(member, await bound.ainvoke(self.given, member_config(self.run)))
+        bound = self._begin(name)
+        return self._brought(
+            name, await bound.ainvoke(self.given, member_config(self.run))
+        )
 
     def stream(self, name: str) -> Iterator[AIMessageChunk]:
         """Yield a model's answer piece by piece."""
-        bound = self.put_to(self.members[name])
+        bound = self._begin(name)
         for message in bound.stream(self.given, member_config(self.run)):
             yield as_chunk(message)
 
     async def astream(self, name: str) -> AsyncGenerator[AIMessageChunk]:
         """Yield a model's answer piece by piece."""
-        bound = self.put_to(self.members[name])
+        bound = self._begin(name)
         pieces = bound.astream(self.given, member_config(self.run))
         try:
             async for message in pieces:
@@ -85,17 +89,35 @@ class ChatAsker:
 
     def whole(self, name: str, pieces: Sequence[AIMessageChunk]) -> Outcome | Failure:
         """Return what a streamed answer brought."""
-        return outcome(self.members[name], add_ai_message_chunks(*pieces))
+        return self._brought(name, add_ai_message_chunks(*pieces))
 
     def broken_off(
         self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
         """Return what an answer brought that ended by an error: its usage so far."""
+        failure = Failure(error)
         told = [piece for piece in pieces if piece.usage_metadata]
-        if not told:
-            return Failure(error)
-        billed = self.whole(name, told)
-        return Failure(error, billed.paid, billed.usage)
+        if told:
+            billed = self.whole(name, told)
+            failure = Failure(error, billed.paid, billed.usage)
+        clock = self._clocks.get(name)  # none where the call was not even made
+        return failure if clock is None else clock.timed(failure)
+
+    def _begin(self, name: str) -> Bound:
+        """Return a model that is asked now."""
+        bound = self.put_to(self.members[name])
+        clock = self._clocks[name] = Clock()
+        if not bound.retries:
+            return bound
+
+        def repeats(error: BaseException) -> None:
+            self.repeated(name, clock.timed(Failure(error)))
+
+        return replace(bound, begins=clock.restart, repeats=repeats)
+
+    def _brought(self, name: str, message: AIMessage) -> Outcome | Failure:
+        """Return what a model's message brought, now that it is whole."""
+        return self._clocks[name].timed(outcome(self.members[name], message))
 
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:

@@ -305,7 +305,8 @@ class SmartChatModel(ChatBatches):
 
         decider = terms.decider(self._books, rule, task, request.model, bounded)
         item = SingleItem(decider, self._books, terms.models[0], task)
-        return Single(item, ChatAsker(members, request.put_to, messages, run))
+        asker = ChatAsker(members, request.put_to, messages, item.repeated, run)
+        return Single(item, asker)
 
 
 def _told(

@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
+from smart_engine.ledger import Page
 from smart_engine.serving.resumed import AnySession
 
 __all__ = ["Job", "Share"]
@@ -46,12 +47,14 @@ class Job(ABC):
     Attributes:
         share: The items.
         session: A fresh session over them.
+        page: Where its calls are entered.
         runs: Per item, its run, once it has begun.
         manager: Callback manager of the last run begun.
     """
 
     share: Share
     session: AnySession
+    page: Page
     runs: list[Any] = field(init=False)
     manager: Any = field(init=False, default=None)
 

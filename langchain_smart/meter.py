@@ -17,9 +17,9 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
 from langchain_smart.members import confidence_of, usage_of
-from smart_engine.calls import Failure, Outcome
-from smart_engine.certificate import Spend
+from smart_engine.calls import Brought, Failure, Outcome, Timing
 from smart_engine.pricing import Price, Usage
+from smart_engine.serving.clock import Clock
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = ["Bill", "Meter", "price_of"]
@@ -33,16 +33,18 @@ class ModelCall(NamedTuple):
         usage: What it reported; None if nothing.
         cached: Its answer came from a cache.
         told: USD that a smart model says its answer cost; it keeps its own prices.
-        failed: It brought no answer.
+        error: Why it brought no answer, if so.
         confidence: The model's own score of its answer, where known.
+        timing: When it ran.
     """
 
     names: tuple[str, ...]
     usage: Usage | None
     cached: bool = False
     told: float | None = None
-    failed: bool = False
+    error: BaseException | None = None
     confidence: float | None = None
+    timing: Timing | None = None
 
 
 class Bill(NamedTuple):
@@ -53,7 +55,7 @@ class Bill(NamedTuple):
         worth: USD that it would have cost without a cache.
         usage: Tokens paid for.
         cached: Caches answered all of it.
-        models: Model → its part.
+        calls: Its models, in the order in which they ended, and what each brought.
         error: Why not all of it could be priced, if so.
         confidence: The last model's own score of its answer, where known.
     """
@@ -62,7 +64,7 @@ class Bill(NamedTuple):
     worth: float
     usage: Usage
     cached: bool
-    models: dict[str, Spend]
+    calls: list[tuple[str, Brought]]
     error: BaseException | None = None
     confidence: float | None = None
 
@@ -91,6 +93,7 @@ class Meter(BaseCallbackHandler):
 
     Attributes:
         streamed: Whether a model has streamed any of its answer.
+        clock: When the call began.
     """
 
     run_inline = True
@@ -98,7 +101,8 @@ class Meter(BaseCallbackHandler):
     def __init__(self) -> None:
         """Nothing was called yet."""
         self.streamed = False
-        self._names: dict[UUID, tuple[str, ...]] = {}
+        self.clock = Clock()
+        self._begun: dict[UUID, tuple[tuple[str, ...], Clock]] = {}
         self._calls: list[ModelCall] = []
 
     def bill(self, prices: Mapping[str, Price], fee: float = 0.0) -> Bill:
@@ -109,12 +113,12 @@ class Meter(BaseCallbackHandler):
             fee: USD that the call costs beside its models.
         """
         paid = worth = fee
-        usage, models = Usage(), dict[str, Spend]()
+        usage, calls = Usage(), list[tuple[str, Brought]]()
         error: BaseException | None = None
         for call in self._calls:
             name, brought = _priced(call, prices)
             if isinstance(brought, Failure):
-                error = error or (None if call.failed else brought.error)
+                error = error or (None if call.error else brought.error)
             else:
                 worth += brought.cost
             used = brought.usage or Usage()
@@ -123,16 +127,12 @@ class Meter(BaseCallbackHandler):
                 usage.input_tokens + used.input_tokens,
                 usage.output_tokens + used.output_tokens,
             )
-            models[name] = models.get(name, Spend()) + Spend(
-                calls=1,
-                failures=call.failed,
-                cost=brought.paid,
-                input_tokens=used.input_tokens,
-                output_tokens=used.output_tokens,
-            )
+            if call.error is not None:
+                brought = Failure(call.error, brought.paid, brought.usage)
+            calls.append((name, brought._replace(timing=call.timing)))
         cached = bool(self._calls) and not fee and all(c.cached for c in self._calls)
         sure = self._calls[-1].confidence if self._calls else None
-        return Bill(paid, worth, usage, cached, models, error, sure)
+        return Bill(paid, worth, usage, cached, calls, error, sure)
 
     # -- what models report ----------------------------------------------------
 
@@ -151,10 +151,11 @@ class Meter(BaseCallbackHandler):
     def _begin(
         self, serialized: dict[str, Any] | None, run_id: UUID, told: dict[str, Any]
     ) -> None:
-        """Keep what a model is called."""
+        """Keep what a model is called, and when it began."""
         official = (told.get("metadata") or {}).get("ls_model_name")
         names = ((serialized or {}).get("name"), official)
-        self._names[run_id] = tuple(str(name) for name in names if name)
+        named = tuple(str(name) for name in names if name)
+        self._begun[run_id] = named, Clock()
 
     @override
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
@@ -173,26 +174,32 @@ class Meter(BaseCallbackHandler):
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
         response = kwargs.get("response") or LLMResult(generations=[])
-        self._calls.append(self._read(response, run_id)._replace(failed=True))
+        self._calls.append(self._read(response, run_id)._replace(error=error))
 
     def _read(self, response: LLMResult, run_id: UUID) -> ModelCall:
-        """Return what a model's result reports."""
-        names = self._names.pop(run_id, ())
-        for message in _messages(response):
-            answered_by = message.response_metadata.get("model_name")
-            names = (*names, str(answered_by)) if answered_by else names
-            told = (message.response_metadata.get("smart") or {}).get("cost")
-            sure, reported = confidence_of(message), message.usage_metadata
-            if reported is not None:
-                usage = usage_of(reported)
-                cached = reported.get("total_cost") == 0  # how core marks a cached one
-                return ModelCall(names, usage, cached, told, confidence=sure)
-            return ModelCall(names, None, told=told, confidence=sure)
-        counted = (response.llm_output or {}).get("token_usage") or {}
-        if "prompt_tokens" in counted:  # a model of texts
-            usage = Usage(counted["prompt_tokens"], counted.get("completion_tokens", 0))
-            return ModelCall(names, usage)
-        return ModelCall(names, None)
+        """Return a run that has ended."""
+        names, clock = self._begun.pop(run_id, ((), None))
+        timing = None if clock is None else clock.timing
+        return _reported(names, response)._replace(timing=timing)
+
+
+def _reported(names: tuple[str, ...], response: LLMResult) -> ModelCall:
+    """Return what a model's result reports."""
+    for message in _messages(response):
+        answered_by = message.response_metadata.get("model_name")
+        names = (*names, str(answered_by)) if answered_by else names
+        told = (message.response_metadata.get("smart") or {}).get("cost")
+        sure, reported = confidence_of(message), message.usage_metadata
+        if reported is not None:
+            usage = usage_of(reported)
+            cached = reported.get("total_cost") == 0  # how core marks a cached one
+            return ModelCall(names, usage, cached, told, confidence=sure)
+        return ModelCall(names, None, told=told, confidence=sure)
+    counted = (response.llm_output or {}).get("token_usage") or {}
+    if "prompt_tokens" in counted:  # a model of texts
+        usage = Usage(counted["prompt_tokens"], counted.get("completion_tokens", 0))
+        return ModelCall(names, usage)
+    return ModelCall(names, None)
 
 
 def _messages(response: LLMResult) -> list[AIMessage]:
@@ -211,7 +218,7 @@ def _priced(
     if call.told is not None:
         usage = Usage() if call.cached else call.usage
         return name, Outcome(None, call.told, usage, cached=call.cached)
-    if call.failed and call.usage is None:
+    if call.error is not None and call.usage is None:
         return name, Outcome(None, 0.0)
     if price is None:
         return name, Failure(UnpricedError(name), 0.0, call.usage)

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from langchain_smart.chat_model import SmartChatModel
 from smart_engine.equivalence import Normalized, as_equivalence
+from smart_engine.ledger import Ledger
 from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.serving.books import Books
@@ -80,6 +81,10 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
     def report(self) -> Report:
         """Return what was asked, paid and saved so far."""
         return self._books.report()
+
+    def ledger(self) -> Ledger:
+        """Return every call so far; see `SmartChatModel.ledger`."""
+        return self._books.ledger()
 
     @override
     def wrap_model_call(

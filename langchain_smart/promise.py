@@ -16,6 +16,7 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
+from smart_engine.ledger import Ledger
 from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.serving.books import Books
@@ -48,6 +49,15 @@ class Promise(ClearErrors):
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""
         return self._books.report()
+
+    def ledger(self) -> Ledger:
+        """Return every call so far, one by one and in sums.
+
+        A call that is made again, for `max_retries`, has a row for each attempt, as has
+        each model's run within a chain; what a provider's own client tries again is
+        seen once. `report()` is made of the same rows.
+        """
+        return self._books.ledger()
 
     def _open(self) -> None:
         """Check the terms before anything is spent, and open the books."""

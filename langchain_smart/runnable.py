@@ -204,7 +204,7 @@ class SmartRunnable(Batches[Any, Any]):
         item = SingleItem(decider, self._books, terms.models[0], task)
         return Single(
             item,
-            ChainAsker(self._by_name, self._books, given, config, _arguments(kwargs)),
+            ChainAsker(self._by_name, item.inside, given, config, _arguments(kwargs)),
         )
 
     # -- whole batches ---------------------------------------------------------
@@ -220,11 +220,12 @@ class SmartRunnable(Batches[Any, Any]):
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
+            page = self._books.batch(terms.models[0], task)
             return ChainJob(
                 share,
-                terms.session(len(share.places), rule, task),
+                terms.session(len(share.places), rule, task, page=page),
+                page,
                 tiers=self._by_name,
-                books=self._books,
                 name=self.get_name(),
                 arguments=_arguments(kwargs),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from langchain_smart.bound import unwrapped
 from langchain_smart.members import read_model
 from langchain_smart.meter import Bill, Meter, price_of
 from langchain_smart.promise import Promise
+from smart_engine.calls import Brought
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
 from smart_engine.serving.members import UnpricedError, find_member
@@ -41,10 +42,17 @@ class ChainTier:
     fee: float | None
     models: bool
 
-    def bill(self, meter: Meter) -> Bill:
-        """Return what a call cost."""
+    def bill(self, meter: Meter, inside: Callable[[str, Brought], None]) -> Bill:
+        """Return what a call cost.
+
+        Args:
+            meter: Has read what its models reported.
+            inside: Told of each of them, and what it brought.
+        """
         bill = meter.bill(self.prices, self.fee or 0.0)
-        if not bill.models and not self.models and self.fee is None:
+        for name, brought in bill.calls:
+            inside(name, brought)
+        if not bill.calls and not self.models and self.fee is None:
             hint = (
                 "no model was seen in this call, so its cost is unknown: add prices="
                 f"{{{self.name!r}: Price.free()}} if it costs nothing, or "

@@ -20,6 +20,7 @@ from llama_index_smart.singles import marked
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.serving.clock import Clock
 from smart_engine.serving.resumed import AnySession
 
 __all__ = ["SmartBatches"]
@@ -101,19 +102,20 @@ class SmartBatches(SmartSettings):
         """Answer a batch."""
         self._refuse_shadow(asks)
         task = self._task_of(asks)
-        session = self._session(asks, task)
+        page = self._books.batch(self._terms.models[0], task)
+        session = self._session(asks, task, page)
 
         def ask(call: Call) -> Outcome | Failure:
-            member = self._by_name[call.tier]
-            return outcome(member, asks[call.item].of(member))
+            member, clock = self._by_name[call.tier], Clock()
+            try:
+                return clock.timed(outcome(member, asks[call.item].of(member)))
+            except Exception as error:  # noqa: BLE001 - the item's, not the job's
+                return clock.timed(Failure(error))
 
-        try:
-            drive(session, ask, self._limit(limit))
-            results = self._results(session, task)
-        except BaseException:
-            self._books.enter(session.spend, session.restored)
-            raise
-        return self._deliver(session, asks, results, return_exceptions)
+        drive(session, ask, self._limit(limit))
+        results = self._results(session, task)
+        self._books.end_batch(page, session.certificate)
+        return self._deliver(asks, results, return_exceptions)
 
     async def _abatch(
         self, asks: list[Ask[Any]], limit: int | None, return_exceptions: bool
@@ -121,19 +123,20 @@ class SmartBatches(SmartSettings):
         """Answer a batch."""
         self._refuse_shadow(asks)
         task = self._task_of(asks)
-        session = self._session(asks, task)
+        page = self._books.batch(self._terms.models[0], task)
+        session = self._session(asks, task, page)
 
         async def ask(call: Call) -> Outcome | Failure:
-            member = self._by_name[call.tier]
-            return outcome(member, await asks[call.item].aof(member))
+            member, clock = self._by_name[call.tier], Clock()
+            try:
+                return clock.timed(outcome(member, await asks[call.item].aof(member)))
+            except Exception as error:  # noqa: BLE001 - the item's, not the job's
+                return clock.timed(Failure(error))
 
-        try:
-            await adrive(session, ask, self._limit(limit))
-            results = self._results(session, task)
-        except BaseException:
-            self._books.enter(session.spend, session.restored)
-            raise
-        return self._deliver(session, asks, results, return_exceptions)
+        await adrive(session, ask, self._limit(limit))
+        results = self._results(session, task)
+        self._books.end_batch(page, session.certificate)
+        return self._deliver(asks, results, return_exceptions)
 
     def _refuse_shadow(self, asks: list[Ask[Any]]) -> None:
         """Raise where no session can decide."""
@@ -161,13 +164,11 @@ class SmartBatches(SmartSettings):
 
     def _deliver(
         self,
-        session: AnySession,
         asks: Sequence[Ask[Any]],
         results: list[Any],
         return_exceptions: bool,
     ) -> list[Any]:
-        """Enter the batch, tell callbacks, and hand out the results."""
-        self._books.enter_batch(session.certificate, session.restored)
+        """Tell callbacks, and hand out the results."""
         payload = self.to_payload()
         for ask, result in zip(asks, results, strict=True):
             if self.callback_manager.handlers and not isinstance(result, BaseException):

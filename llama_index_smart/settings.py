@@ -29,6 +29,7 @@ from smart_engine.calls import Call
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
+from smart_engine.ledger import Ledger, Page
 from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.serving.books import Books
@@ -111,6 +112,14 @@ class SmartSettings(FunctionCallingLLM):
         """Return what was asked, paid and saved so far, with all certificates."""
         return self._books.report()
 
+    def ledger(self) -> Ledger:
+        """Return every call so far, one by one and in sums.
+
+        What an LLM's own client tries again is seen once. `report()` is made of the
+        same rows.
+        """
+        return self._books.ledger()
+
     @property
     def _books(self) -> Books:
         """The books, which are there once the model is made."""
@@ -149,7 +158,7 @@ class SmartSettings(FunctionCallingLLM):
         decider = terms.decider(self._books, rule, task, ask.model, bound)
         return SingleItem(decider, self._books, terms.models[0], task)
 
-    def _session(self, asks: Sequence[Ask[Any]], task: str) -> AnySession:
+    def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
         terms = self._terms
         rule = ResponseReading(terms.rule, calls_tools=any(ask.tools for ask in asks))
@@ -157,7 +166,7 @@ class SmartSettings(FunctionCallingLLM):
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], asks[call.item])
 
-        session = terms.session(len(asks), rule, task, bound)
+        session = terms.session(len(asks), rule, task, bound, page)
         if not isinstance(self.store, Store):
             return session
         job = terms.job(rule, task, self._asked(asks))

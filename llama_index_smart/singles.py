@@ -20,6 +20,7 @@ from llama_index_smart.members import LLMMember, Response, outcome, usage_of
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.pricing import Usage
+from smart_engine.serving.clock import Clock
 from smart_engine.serving.item import SingleItem
 
 __all__ = ["Single", "marked"]
@@ -95,7 +96,7 @@ class Single:
 
     def _live(self, call: Call) -> Generator[Response]:
         """Make one call and yield what it brings."""
-        with self._recording_failure(call):
+        with self._recording_failure(call) as clock:
             pieces = self.ask.stream_of(self.members[call.tier])
             try:
                 for piece in pieces:
@@ -104,11 +105,11 @@ class Single:
                 if isinstance(pieces, Generator):
                     pieces.close()
             self._refuse_nothing(call)
-        self._close(call)
+        self._close(call, clock)
 
     async def _alive(self, call: Call) -> AsyncGenerator[Response]:
         """Make one call and yield what it brings."""
-        with self._recording_failure(call):
+        with self._recording_failure(call) as clock:
             pieces = await self.ask.astream_of(self.members[call.tier])
             try:
                 async for piece in pieces:
@@ -117,7 +118,7 @@ class Single:
                 if isinstance(pieces, AsyncGenerator):
                     await pieces.aclose()
             self._refuse_nothing(call)
-        self._close(call)
+        self._close(call, clock)
 
     def _refuse_nothing(self, call: Call) -> None:
         """Raise if a stream ended without a single piece."""
@@ -139,28 +140,29 @@ class Single:
         return piece.model_copy(update={"additional_kwargs": told})
 
     @contextmanager
-    def _recording_failure(self, call: Call) -> Iterator[None]:
+    def _recording_failure(self, call: Call) -> Iterator[Clock]:
         """Record a call that fails, or is broken off, with the usage told so far.
 
         What was shown cannot be withdrawn: then the error is the caller's.
         """
+        clock = Clock()
         try:
-            yield
+            yield clock
         except BaseException as error:
             failure = Failure(error)
             if self._last is not None and self._usage is not None:
                 billed = self._outcome(call, self._counted(self._last))
                 failure = Failure(error, billed.paid, billed.usage)
-            self.item.record(call, failure)
+            self.item.record(call, clock.timed(failure))
             if self._shown or not isinstance(error, Exception):
                 raise
 
-    def _close(self, call: Call) -> None:
+    def _close(self, call: Call, clock: Clock) -> None:
         """Record a call that was shown to its end; one that failed is recorded."""
         if self._last is None:
             return
         brought = self._outcome(call, self._counted(self._last))
-        self.item.record(call, brought)
+        self.item.record(call, clock.timed(brought))
         if isinstance(brought, Failure):
             raise brought.error
 
@@ -185,25 +187,27 @@ class Single:
 
     def _call(self, call: Call) -> None:
         """Make one call and record what it brings."""
+        clock = Clock()
         try:
             brought = self._outcome(call, self.ask.of(self.members[call.tier]))
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self.item.record(call, clock.timed(Failure(error)))
             if not isinstance(error, Exception):
                 raise
         else:
-            self.item.record(call, brought)
+            self.item.record(call, clock.timed(brought))
 
     async def _acall(self, call: Call) -> None:
         """Make one call and record what it brings."""
+        clock = Clock()
         try:
             brought = self._outcome(call, await self.ask.aof(self.members[call.tier]))
         except BaseException as error:
-            self.item.record(call, Failure(error))
+            self.item.record(call, clock.timed(Failure(error)))
             if not isinstance(error, Exception):
                 raise
         else:
-            self.item.record(call, brought)
+            self.item.record(call, clock.timed(brought))
 
     @contextmanager
     def _beside(self, calls: Sequence[Call]) -> Iterator[None]:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
         UnparseableAnswerError,
     )
     from smart_engine.guarantee import Guarantee
+    from smart_engine.ledger import Entry, Ledger
     from smart_engine.pricing import Price, Usage
-    from smart_engine.report import Ledger, Report
+    from smart_engine.report import Report
     from smart_engine.session import BatchSession
     from smart_engine.stores import Store
     from smart_engine.stream.session import StreamSession
@@ -54,6 +55,7 @@ _HOME = {
     "Call": "calls",
     "Certificate": "certificate",
     "Date": "equivalence",
+    "Entry": "ledger",
     "Equivalence": "equivalence",
     "Evidence": "certificate",
     "Exact": "equivalence",
@@ -65,7 +67,7 @@ _HOME = {
     "Judge": "equivalence",
     "Judged": "equivalence",
     "Label": "equivalence",
-    "Ledger": "report",
+    "Ledger": "ledger",
     "MissingExtraError": "errors",
     "Normalized": "equivalence",
     "Number": "equivalence",
@@ -99,6 +101,7 @@ __all__ = [
     "Call",
     "Certificate",
     "Date",
+    "Entry",
     "Equivalence",
     "Evidence",
     "Exact",

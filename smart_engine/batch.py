@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from smart_engine.certificate import Spend
 from smart_engine.equivalence import Equivalence, Exact, agree
 from smart_engine.guarantee import Guarantee
+from smart_engine.ledger import Page
 from smart_engine.spending import add, metered
 from smart_engine.tails import FloatArray, IntArray
 from smart_engine.tiers import Tier
@@ -36,6 +37,7 @@ class Batch:
         seed: Seed of all randomness of the session.
         rule: When two answers mean the same.
         max_in_flight: Calls that an audit's waves should fill.
+        page: Where the calls of the rule are entered, if anywhere.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Batch:
         seed: int,
         rule: Equivalence = Exact(),
         max_in_flight: int = 1,
+        page: Page | None = None,
     ) -> None:
         """Start with nothing asked."""
         self.n_items = n_items
@@ -54,6 +57,7 @@ class Batch:
         self.rng = np.random.default_rng(seed)
         self.max_in_flight = max_in_flight
         self.rule = rule
+        self.page = page
         self.judging: dict[str, Spend] = {}
         self.judged = array("d", bytes(8 * n_items))
         self._same: dict[tuple[int, int, int], bool] = {}
@@ -105,11 +109,14 @@ class Batch:
 
     def agree(self, item: int, left: Any, right: Any) -> bool:
         """Whether two answers to an item mean the same; book what it cost to say."""
-        with metered() as table:
-            same = agree(self.rule, left, right)
-        add(self.judging, table)
-        self.judged[item] += sum(spend.cost for spend in table.values())
-        return same
+        with metered() as bought:
+            try:
+                return agree(self.rule, left, right)
+            finally:
+                add(self.judging, bought)
+                self.judged[item] += sum(brought.paid for _, brought in bought)
+                if self.page is not None:
+                    self.page.judged(item, bought)
 
     def failures(self, tier: int, items: IntArray) -> int:
         """How many of that tier's calls on these items brought no usable answer."""

@@ -9,7 +9,16 @@ import numpy as np
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 
-__all__ = ["Call", "Failure", "Outcome", "Role", "Served", "check_outcome"]
+__all__ = [
+    "Brought",
+    "Call",
+    "Failure",
+    "Outcome",
+    "Role",
+    "Served",
+    "Timing",
+    "check_outcome",
+]
 
 Role = Literal["profiled", "applied", "escalated", "reference", "uncertified"]
 """Why a model answered an item.
@@ -33,6 +42,18 @@ class Call(NamedTuple):
     tier: str
 
 
+class Timing(NamedTuple):
+    """When a call was made, as whoever made it saw it.
+
+    Attributes:
+        began: When it began, in seconds since 1970, UTC.
+        seconds: How long it took, until its answer was whole or it failed.
+    """
+
+    began: float
+    seconds: float
+
+
 class Outcome(NamedTuple):
     """What a call brought.
 
@@ -43,6 +64,8 @@ class Outcome(NamedTuple):
         confidence: The model's own score of this answer, 0 to 1, where known.
         cached: The answer came from a cache: nothing is paid, and `cost` is what it
             would have cost, for a plan must not take a model for free.
+        restored: The answer was bought in an earlier run and kept in a store.
+        timing: When the call was made, where known.
     """
 
     answer: Any
@@ -50,6 +73,8 @@ class Outcome(NamedTuple):
     usage: Usage | None = None
     confidence: float | None = None
     cached: bool = False
+    restored: bool = False
+    timing: Timing | None = None
 
     @property
     def paid(self) -> float:
@@ -64,16 +89,22 @@ class Failure(NamedTuple):
         error: What went wrong.
         cost: What was billed all the same, in USD.
         usage: Tokens billed all the same, for the ledger.
+        timing: When the call was made, where known.
     """
 
     error: BaseException
     cost: float = 0.0
     usage: Usage | None = None
+    timing: Timing | None = None
 
     @property
     def paid(self) -> float:
         """What was paid for it, in USD."""
         return self.cost
+
+
+Brought = Outcome | Failure
+"""What a call brought, or why it brought nothing."""
 
 
 class Served(NamedTuple):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.spending import JUDGE
 from smart_engine.stream.state import StreamState
 
-__all__ = ["Ledger", "Report"]
+__all__ = ["Report"]
 
 
 class Report(BaseModel):
@@ -78,83 +75,3 @@ class Report(BaseModel):
             for shadow in self.shadows
         ]
         return "\n".join(lines)
-
-
-class Ledger:
-    """Collects spend and certificates. Not thread-safe: hold a lock around it.
-
-    Args:
-        models: Names of the models, reference first; reports list them in this order.
-
-    Example:
-        ```python
-        ledger = Ledger(["big", "small"])
-        ledger.add({"small": Spend(calls=1, cost=0.25)})
-        assert ledger.report().cost == 0.25
-        ```
-    """
-
-    def __init__(self, models: list[str]) -> None:
-        """Start with nothing spent."""
-        self._spend: dict[str, Spend] = {}
-        self._served: dict[str, int] = {}
-        self._certificates: list[Certificate] = []
-        self._restored = 0.0
-        self._inside: dict[str, Spend] = {}
-        self.admit(models)
-
-    def admit(self, models: Iterable[str]) -> None:
-        """Keep books on these models, too; nothing is lost of those known already."""
-        for name in models:
-            self._spend.setdefault(name, Spend())
-            self._served.setdefault(name, 0)
-
-    def add(self, spend: Mapping[str, Spend], restored: float = 0.0) -> None:
-        """Add what was spent outside a finished batch, by model.
-
-        Args:
-            spend: Model → what was spent.
-            restored: USD of it that was paid in earlier runs.
-        """
-        self._restored += restored
-        for name, part in spend.items():
-            if name.startswith(JUDGE):
-                self._spend.setdefault(name, Spend())
-            self._spend[name] += part
-
-    def itemise(self, spend: Mapping[str, Spend]) -> None:
-        """Add what models were asked inside tiers."""
-        for name, part in spend.items():
-            self._inside[name] = self._inside.get(name, Spend()) + part
-
-    def add_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
-        """Add a finished batch, and what of it was paid in earlier runs, in USD."""
-        self.add(certificate.spend, restored)
-        for name, count in certificate.served.items():
-            self._served[name] += count
-        self._certificates.append(certificate)
-
-    def report(
-        self,
-        streams: Iterable[StreamState] = (),
-        shadows: Iterable[StreamState] = (),
-    ) -> Report:
-        """Return the totals so far.
-
-        Args:
-            streams: The streams of single items; what they spent is in the ledger.
-            shadows: Streams that were only tried.
-        """
-        streams, served = tuple(streams), dict(self._served)
-        for stream in streams:
-            for name, count in stream.served.items():
-                served[name] += count
-        return Report(
-            spend=dict(self._spend),
-            served=served,
-            certificates=tuple(self._certificates),
-            streams=streams,
-            shadows=tuple(shadows),
-            restored=self._restored,
-            inside=dict(self._inside),
-        )

@@ -19,6 +19,7 @@ from smart_engine.certificate import Certificate, Spend
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.ledger import Page
 from smart_engine.looks import find_looks
 from smart_engine.strategies import Decision, Wave, find_strategy
 from smart_engine.tiers import Tier, check_tiers
@@ -44,6 +45,7 @@ class BatchSession:
         max_in_flight: Most calls that will be made at once. The audit's waves are
             sized to fill it, but never buy a draw beyond those that may suffice.
         task: Name of the task, for the certificate.
+        page: Where every call is entered as it is recorded, if anywhere.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -65,10 +67,6 @@ class BatchSession:
         ```
     """
 
-    restored = 0.0
-    """USD of what it spent that was paid in earlier runs: nothing; see
-    `ResumedSession`."""
-
     def __init__(
         self,
         n_items: int,
@@ -81,6 +79,7 @@ class BatchSession:
         equivalence: EquivalenceLike = Exact(),
         max_in_flight: int = 1,
         task: str | None = None,
+        page: Page | None = None,
     ) -> None:
         """Check everything before anything is spent."""
         check_whole("n_items", n_items, 0)
@@ -90,8 +89,9 @@ class BatchSession:
         find_looks(looks)
         checked = check_tiers(tiers)
         self._equivalence = as_equivalence(equivalence)
+        self._page = page
         self._batch = Batch(
-            n_items, checked, guarantee, seed, self._equivalence, max_in_flight
+            n_items, checked, guarantee, seed, self._equivalence, max_in_flight, page
         )
         self._codes: dict[Any, int] = {}
         self._index = {tier.name: index for index, tier in enumerate(checked)}
@@ -132,12 +132,15 @@ class BatchSession:
         self._mark(REFERENCE, (call.item for call in calls))
         return calls
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought; the order of recording does not matter.
 
         Args:
             call: A call that `next_calls` returned.
             outcome: What it brought, or why it brought nothing.
+
+        Returns:
+            Why no answer of it can be used, None if one can.
 
         Raises:
             ProtocolError: If that call is not in flight.
@@ -156,6 +159,8 @@ class BatchSession:
             batch.input_tokens[tier][item] = outcome.usage.input_tokens
             batch.output_tokens[tier][item] = outcome.usage.output_tokens
         error = self._keep(tier, item, outcome)
+        if self._page is not None:
+            self._page.asked(item, name, outcome, error)
         batch.status[tier][item] = ANSWERED if error is None else FAILED
         if error is not None:
             self._errors[tier, item] = error
@@ -164,6 +169,7 @@ class BatchSession:
         elif error is not None and self._decision is not None:
             self._escalations.append(item)
         self._in_flight -= 1
+        return error
 
     def stop(
         self, unmade: Iterable[Call], why: BaseException, *, strict: bool = False

@@ -10,53 +10,65 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Brought, Failure
 from smart_engine.certificate import Spend
 from smart_engine.pricing import Usage
 
-__all__ = ["JUDGE", "add", "book", "metered", "spent"]
+__all__ = ["JUDGE", "Bought", "add", "book", "metered", "spent"]
 
 JUDGE = "judge: "
 """How the names of judges begin in books; models' names stand as they are."""
 
 Table = dict[str, Spend]
 
-_OPEN: ContextVar[tuple[Table, ...]] = ContextVar("smart_meters", default=())
+Bought = list[tuple[str, Brought]]
+"""Calls that rules made, one by one: who was asked, and what that brought."""
+
+_OPEN: ContextVar[tuple[Bought, ...]] = ContextVar("smart_meters", default=())
 
 
 @contextmanager
-def metered() -> Iterator[Table]:
-    """Collect what rules spend meanwhile, by name.
+def metered() -> Iterator[Bought]:
+    """Collect the calls that rules make meanwhile.
 
     Example:
         ```python
-        with metered() as table:
-            book("judge: big", Spend(calls=1, cost=0.25))
-            book("judge: big", Spend(calls=1, cost=0.25))
+        from smart_engine.calls import Outcome
+
+        with metered() as bought:
+            book("judge: big", Outcome("same", cost=0.25))
+            book("judge: big", Outcome("same", cost=0.25))
+        table = {}
+        add(table, bought)
         assert table == {"judge: big": Spend(calls=2, cost=0.5)}
         ```
     """
-    table: Table = {}
-    token = _OPEN.set((*_OPEN.get(), table))
+    bought: Bought = []
+    token = _OPEN.set((*_OPEN.get(), bought))
     try:
-        yield table
+        yield bought
     finally:
         _OPEN.reset(token)
 
 
-def book(name: str, spend: Spend) -> None:
-    """Enter what was spent in all meters that are open."""
-    for table in _OPEN.get():
-        add(table, {name: spend})
+def book(name: str, brought: Brought) -> None:
+    """Enter a call in all meters that are open.
+
+    Args:
+        name: Who was asked, after what for: `judge: …`.
+        brought: What that brought.
+    """
+    for bought in _OPEN.get():
+        bought.append((name, brought))
 
 
-def add(table: Table, more: Table) -> None:
+def add(table: Table, bought: Bought) -> None:
     """Add what was spent to a table."""
-    for name, spend in more.items():
-        table[name] = table.get(name, Spend()) + spend
+    for name, brought in bought:
+        table[name] = table.get(name, Spend()) + spent(brought)
 
 
-def spent(outcome: Outcome | Failure) -> Spend:
+def spent(outcome: Brought) -> Spend:
     """Return what one call spent."""
     usage = outcome.usage or Usage()
     return Spend(

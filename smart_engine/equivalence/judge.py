@@ -13,7 +13,7 @@ from smart_engine.equivalence._base import Rule
 from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.texts import Label, Normalized
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
-from smart_engine.spending import JUDGE, book, spent
+from smart_engine.spending import JUDGE, book
 
 __all__ = ["INSTRUCTIONS", "Judge"]
 
@@ -113,9 +113,9 @@ class Judge(Rule):
         try:
             outcome = self.ask(f"{self.instructions}\n\n{answers}")
         except BaseException as error:
-            book(JUDGE + self.model, spent(Failure(error)))
+            book(JUDGE + self.model, Failure(error))
             raise
-        book(JUDGE + self.model, spent(outcome))
+        book(JUDGE + self.model, outcome)
         if isinstance(outcome, Failure):
             raise outcome.error
         try:

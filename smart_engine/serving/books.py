@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
+from smart_engine.calls import Brought
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.report import Ledger, Report
+from smart_engine.ledger import ROWS, Journal, Key, Ledger, Page
+from smart_engine.report import Report
 from smart_engine.serving.deciders import Stream
 from smart_engine.serving.purse import Purse
 from smart_engine.stream.session import StreamSession
@@ -25,16 +28,23 @@ class Books:
         lock: Makes a lock, such as `threading.Lock`; one guards the books and one each
             stream.
         models: Names of the models to keep books on.
+        rows: Calls that the ledger keeps one by one, the newest ones; it keeps sums of
+            all.
     """
 
     def __init__(
         self,
         lock: Callable[[], AbstractContextManager[Any]],
         models: Iterable[str] = (),
+        rows: int = ROWS,
     ) -> None:
         """Start with nothing spent."""
-        self._new_lock = lock
-        self._ledger = Ledger(list(models))
+        self._new_lock, self._kept = lock, rows
+        self._journal = Journal(rows)
+        self._served: dict[str, int] = dict.fromkeys(models, 0)
+        self._certificates: list[Certificate] = []
+        self._arrived: Counter[str] = Counter()
+        self._batches = 0
         self._streams: dict[Hashable, Stream] = {}
         self._shadows: dict[Hashable, Stream] = {}
         self._purses: dict[Hashable, Purse] = {}
@@ -45,29 +55,65 @@ class Books:
         del memo
         return self
 
-    def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str]]]:
+    def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str], int]]:
         """Return how to start new books."""
-        return Books, (self._new_lock, list(self.report().spend))
+        with self._lock:
+            return Books, (self._new_lock, list(self._served), self._kept)
 
     def admit(self, models: Iterable[str]) -> None:
-        """Keep books on these models, too."""
+        """Keep books on these models, too; reports list models in this order."""
         with self._lock:
-            self._ledger.admit(models)
+            for name in models:
+                self._served.setdefault(name, 0)
 
-    def enter(self, spend: Mapping[str, Spend], restored: float = 0.0) -> None:
-        """Enter what was spent outside a finished batch; see `Ledger.add`."""
-        with self._lock:
-            self._ledger.add(spend, restored)
+    def batch(self, reference: str, task: str) -> Page:
+        """Return where the calls of a batch that begins now are entered.
 
-    def itemise(self, spend: Mapping[str, Spend]) -> None:
-        """Tell what models were asked inside tiers; their money is entered by tier."""
+        Args:
+            reference: Name of the reference.
+            task: Name of the task.
+        """
         with self._lock:
-            self._ledger.itemise(spend)
+            self._batches += 1
+            return Page(self._enter, reference, task, self._batches)
 
-    def enter_batch(self, certificate: Certificate, restored: float = 0.0) -> None:
-        """Enter a finished batch; see `Ledger.add_batch`."""
+    def item(self, reference: str, task: str) -> tuple[Page, int]:
+        """Return where the calls of a single item are entered, and its number.
+
+        Args:
+            reference: Name of the reference.
+            task: Name of the task.
+        """
         with self._lock:
-            self._ledger.add_batch(certificate, restored)
+            number = self._arrived[task]
+            self._arrived[task] += 1
+        return Page(self._enter, reference, task), number
+
+    def _enter(
+        self,
+        key: Key,
+        batch: int | None,
+        item: int,
+        error: str | None,
+        brought: Brought,
+    ) -> None:
+        """Enter a call; see `Journal.enter`."""
+        with self._lock:
+            self._journal.enter(key, batch, item, error, brought)
+
+    def end_batch(self, page: Page, certificate: Certificate) -> None:
+        """Enter how a batch has ended; its calls are entered already.
+
+        Args:
+            page: Where they were entered.
+            certificate: What follows.
+        """
+        with self._lock:
+            for name, count in certificate.served.items():
+                self._served[name] += count
+            self._certificates.append(certificate)
+            if page.batch is not None:
+                self._journal.certificates[page.batch] = certificate.id
 
     def stream(
         self, key: Hashable, begin: Callable[[], StreamSession], *, shadow: bool
@@ -102,4 +148,23 @@ class Books:
         with self._lock:
             streams = [stream.state() for stream in self._streams.values()]
             shadows = [shadow.state() for shadow in self._shadows.values()]
-            return self._ledger.report(streams, shadows)
+            served, certificates = dict(self._served), tuple(self._certificates)
+            ledger = self._journal.ledger()
+        for stream in streams:
+            for name, count in stream.served.items():
+                served[name] += count
+        restored = ledger.sums("outcome").get("restored", Spend())
+        return Report(
+            spend={name: Spend() for name in served} | ledger.sums("model"),
+            served=served,
+            certificates=certificates,
+            streams=tuple(streams),
+            shadows=tuple(shadows),
+            restored=restored.cost,
+            inside=ledger.sums("inside"),
+        )
+
+    def ledger(self) -> Ledger:
+        """Return every call so far, one by one and in sums."""
+        with self._lock:
+            return self._journal.ledger()

@@ -61,10 +61,11 @@ class CappedSession(BatchSession):
             self._waiting.clear()
         return ready
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
-        super().record(call, outcome)
+        error = super().record(call, outcome)
         self._purse.settle(self._reserved.pop(call), outcome.paid)
+        return error
 
 
 class CappedDecider:
@@ -121,12 +122,11 @@ class CappedDecider:
             raise error
         return [instead]
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
         self._said[call.tier] = outcome
         self._purse.settle(self._reserved.pop(call), outcome.paid)
-        if not self._ended:
-            self._inner.record(call, outcome)
+        return None if self._ended else self._inner.record(call, outcome)
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.equivalence import Equivalence
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import StreamState
 
@@ -47,8 +48,8 @@ class Decider(Protocol):
         """Return the calls that may start now."""
         ...
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Record what a call brought."""
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why its answer is of no use, if so."""
         ...
 
     def settle(self, item: int) -> Settled:
@@ -89,10 +90,10 @@ class Stream:
         with self._lock:
             return self._session.next_calls(item)
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Record what a call brought."""
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why its answer is of no use, if so."""
         with self._lock:
-            self._session.record(call, outcome)
+            return self._session.record(call, outcome)
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
@@ -121,11 +122,14 @@ class Shadow:
     Args:
         stream: The stream that is tried.
         models: Names of all models, the reference first.
+        rule: Reads the candidates' answers.
     """
 
-    def __init__(self, stream: Stream, models: Sequence[str]) -> None:
+    def __init__(
+        self, stream: Stream, models: Sequence[str], rule: Equivalence
+    ) -> None:
         """Nobody was asked yet."""
-        self._stream, self._models = stream, models
+        self._stream, self._models, self._rule = stream, models, rule
         self._item = -1
         self._asked = False
         self._brought: dict[str, Outcome | Failure] = {}
@@ -146,9 +150,16 @@ class Shadow:
         self._asked = True
         return calls
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Keep what a call brought."""
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Keep what a call brought; return why its answer is of no use, if so."""
         self._brought[call.tier] = outcome
+        if isinstance(outcome, Failure) or call.tier == self._models[0]:
+            return None
+        try:
+            self._rule.parse(outcome.answer)
+        except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
+            return error
+        return None
 
     def settle(self, item: int) -> Settled:
         """Let the stream answer for itself; hand out the reference's answer."""

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.certificate import Spend
+from smart_engine.calls import Brought, Call, Failure, Outcome
 from smart_engine.errors import ProtocolError
 from smart_engine.serving.books import Books
 from smart_engine.serving.deciders import Decider
-from smart_engine.spending import metered, spent
+from smart_engine.spending import metered
 
 __all__ = ["SingleItem"]
 
@@ -54,8 +53,8 @@ class SingleItem:
         self, decider: Decider, books: Books, reference: str, task: str
     ) -> None:
         """Nobody was asked yet."""
-        self._decider, self._books = decider, books
-        self._reference = reference
+        self._decider, self._reference = decider, reference
+        self._page, self._place = books.item(reference, task)
         self.task = task
         self.said: dict[str, Any] = {}
         self._cost = 0.0
@@ -79,7 +78,8 @@ class SingleItem:
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now; none: the answer can be handed out."""
-        return self._decider.next_calls(self._number)
+        with self._judging():
+            return self._decider.next_calls(self._number)
 
     def live(self, calls: Sequence[Call]) -> Call | None:
         """Return the call whose answer is handed out if it succeeds, if any is."""
@@ -90,16 +90,27 @@ class SingleItem:
         """Enter a call in the books, and tell who decides."""
         if isinstance(outcome, Outcome):
             self.said[call.tier] = outcome.answer
-        self._enter({call.tier: spent(outcome)})
-        with metered() as judging:
-            self._decider.record(call, outcome)
-        self._enter(judging)
+        unread = None
+        with self._judging():
+            try:
+                unread = self._decider.record(call, outcome)
+            finally:
+                self._cost += outcome.paid
+                self._page.asked(self._place, call.tier, outcome, unread)
+
+    def repeated(self, name: str, failure: Failure) -> None:
+        """Enter a call that has failed and is made again."""
+        self._cost += failure.paid
+        self._page.asked(self._place, name, failure)
+
+    def inside(self, model: str, brought: Brought) -> None:
+        """Enter a model's call within the call of a chain."""
+        self._page.inside(self._place, model, brought)
 
     def settle(self) -> Any:
         """Hand out the answer; raise if there is none."""
-        with metered() as judging:
+        with self._judging():
             settled = self._decider.settle(self._number)
-        self._enter(judging)
         if settled.error is not None:
             raise settled.error
         reference = settled.reference_cost
@@ -113,11 +124,15 @@ class SingleItem:
         }
         return self.said[settled.model]
 
-    def _enter(self, spend: dict[str, Spend]) -> None:
-        """Enter what was spent on the item."""
-        self._cost += sum(part.cost for part in spend.values())
-        if spend:
-            self._books.enter(spend)
+    @contextmanager
+    def _judging(self) -> Iterator[None]:
+        """Enter the calls that the rule makes meanwhile."""
+        with metered() as bought:
+            try:
+                yield
+            finally:
+                self._cost += sum(brought.paid for _, brought in bought)
+                self._page.judged(self._place, bought)
 
     @property
     def told(self) -> dict[str, Any]:

@@ -46,9 +46,6 @@ class ResumedSession:
         session: A fresh session of the job.
         shelf: What was bought for the job before.
 
-    Attributes:
-        restored: USD that the outcomes taken from the shelf had cost.
-
     Example:
         ```python
         class Memory(dict):
@@ -80,7 +77,6 @@ class ResumedSession:
         self._session, self._shelf = session, shelf
         self._held = shelf.held()
         self._keeping = True
-        self.restored = 0.0
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
@@ -91,13 +87,12 @@ class ResumedSession:
                 if outcome is None:
                     fresh.append(call)
                 else:
-                    self._session.record(call, outcome)
-                    self.restored += outcome.paid
+                    self._session.record(call, outcome._replace(restored=True))
             if fresh:
                 return fresh
         return []
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Keep what a call brought, and record it."""
         if self._keeping and isinstance(outcome, Outcome):
             try:
@@ -106,7 +101,7 @@ class ResumedSession:
                 self._keeping = False
                 problem = f"the batch goes on, but cannot be resumed: {error}"
                 warnings.warn(problem, stacklevel=2)
-        self._session.record(call, outcome)
+        return self._session.record(call, outcome)
 
     @property
     def done(self) -> bool:

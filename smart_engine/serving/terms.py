@@ -14,6 +14,7 @@ from typing import Any
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
+from smart_engine.ledger import Page
 from smart_engine.serving.books import Books
 from smart_engine.serving.capped import CappedDecider, CappedSession, Most
 from smart_engine.serving.deciders import Decider, NamedModel, Shadow
@@ -85,6 +86,7 @@ class Terms:
         rule: Equivalence,
         task: str | None,
         most: Most | None = None,
+        page: Page | None = None,
     ) -> BatchSession:
         """Return a fresh session over that many items.
 
@@ -93,6 +95,7 @@ class Terms:
             rule: How answers to this request are compared.
             task: Name of the task.
             most: The most a call can cost, in USD; needed where there is a budget.
+            page: Where its calls are entered, if anywhere.
         """
         how: dict[str, Any] = {
             "task": task,
@@ -101,6 +104,7 @@ class Terms:
             "seed": self.seed,
             "equivalence": rule,
             "max_in_flight": self.max_concurrency,
+            "page": page,
         }
         if self.budget_usd is None or most is None:
             return BatchSession(n_items, self._tiers, self.guarantee, **how)
@@ -178,7 +182,7 @@ class Terms:
         shadow = self.mode == "shadow"
         stream = books.stream(key, begin, shadow=shadow)
         if shadow:
-            return Shadow(stream, self.models), None
+            return Shadow(stream, self.models, rule), None
         return stream, None if self.mode == "strict" else self.models[1]
 
     @property

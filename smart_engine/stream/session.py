@@ -235,7 +235,7 @@ class StreamSession:
         entry.asked.update(fresh)
         return [Call(item, self._names[tier]) for tier in fresh]
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought.
 
         Outcomes may still be recorded when the item's answer was handed out already:
@@ -245,6 +245,9 @@ class StreamSession:
         Args:
             call: A call that `next_calls` returned.
             outcome: What it brought, or why it brought nothing.
+
+        Returns:
+            Why no answer of it can be used, None if one can.
 
         Raises:
             ProtocolError: If that call is not in flight.
@@ -271,6 +274,7 @@ class StreamSession:
                 self._resolve(number, entry)
             if entry.taken:
                 del self._items[number]
+        return error
 
     def ready(self, item: int) -> bool:
         """Whether the answer to an item can be handed out.
@@ -460,10 +464,10 @@ class StreamSession:
         def same(left: int, right: int) -> bool:
             if left not in answers or right not in answers:
                 return False
-            with metered() as table:
+            with metered() as bought:
                 alike = agree(rule, answers[left], answers[right])
-            add(self._ledger.judging, table)
-            entry.cost += sum(spend.cost for spend in table.values())
+            add(self._ledger.judging, bought)
+            entry.cost += sum(brought.paid for _, brought in bought)
             return alike
 
         return same

@@ -27,7 +27,7 @@ from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.serving.books import Books
 from smart_engine.serving.deciders import Shadow, Stream
 from smart_engine.serving.item import SingleItem
-from smart_engine.spending import metered
+from smart_engine.spending import metered, spent
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 FEE, NAME = 0.001, "judge: owl"
@@ -114,11 +114,11 @@ def test_a_judge_that_fails_is_booked_told_and_asked_again() -> None:
     }
     for rule, spend in cases.items():
         with (
-            metered() as table,
+            metered() as bought,
             pytest.warns(UserWarning, match=r"Judge\('owl'\) raised RuntimeError"),
         ):
             assert not agree(rule, "a", "b")
-        assert table == {NAME: spend}
+        assert [(name, spent(brought)) for name, brought in bought] == [(NAME, spend)]
         assert not rule._verdicts
 
 
@@ -180,7 +180,8 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
     for turn in range(400):
         stream = books.stream("key", begin, shadow=shadow)
         assert isinstance(stream, Stream)
-        decider = Shadow(stream, ["big", "small"]) if shadow else stream
+        rule = Judge(owl, "owl")
+        decider = Shadow(stream, ["big", "small"], rule) if shadow else stream
         item = SingleItem(decider, books, "big", "task")
         with item.admitted(shown=False):
             while calls := item.next_calls():
@@ -199,10 +200,11 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
 
 
 def test_a_batch_that_is_broken_off_has_its_judging_booked() -> None:
-    session = BatchSession(50, TIERS, equivalence=Judge(Owl(), "owl"))
+    books = Books(nullcontext, ["big", "small"])
+    page = books.batch("big", "task")
+    session = BatchSession(50, TIERS, equivalence=Judge(Owl(), "owl"), page=page)
     for call in session.next_calls():
         session.record(call, Outcome(answer(call.tier, call.item), 1.0))
-    books = Books(nullcontext, ["big", "small"])
-    books.enter(session.spend)
+    assert books.report().spend[NAME] == session.spend[NAME]
     assert books.report().spend[NAME].calls > 0
     assert pickle.loads(pickle.dumps(books)).report().cost == 0  # noqa: S301 - our own

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
-from smart_engine import BatchSession, Ledger, Spend
+from smart_engine import BatchSession, Certificate, Failure, Outcome
+from smart_engine.serving.books import Books
 
 
-def test_a_ledger_adds_batches_and_single_calls(drive, tiers, models) -> None:
+def batch(books: Books, drive, tiers, table, seed: int) -> Certificate:
+    """Answer a batch and enter it."""
+    page = books.batch("big", "task")
+    session = BatchSession(len(table["big"]), tiers(1), seed=seed, page=page)
+    certificate = drive(session, table).certificate
+    books.end_batch(page, certificate)
+    return certificate
+
+
+def test_a_report_adds_batches_and_single_calls(drive, tiers, models) -> None:
+    books = Books(nullcontext, ["big", "c1"])
     certificates = [
-        drive(BatchSession(600, tiers(1), seed=seed), models(600, 0.0)).certificate
-        for seed in (1, 2)
+        batch(books, drive, tiers, models(600, 0.0), seed) for seed in (1, 2)
     ]
-    ledger = Ledger(["big", "c1"])
-    for certificate in certificates:
-        ledger.add_batch(certificate)
-    before = ledger.report()
-    ledger.add({"c1": Spend(calls=1, failures=1, cost=0.5)})
-    ledger.add({"big": Spend(calls=2, cost=4.0)})
-    report = ledger.report()
+    before = books.report()
+    page, number = books.item("big", "task")
+    page.asked(number, "c1", Failure(ValueError(), cost=0.5))
+    page.asked(number, "big", Outcome("yes", cost=2.0))
+    page, number = books.item("big", "task")
+    page.asked(number, "big", Outcome("yes", cost=2.0))
+    report = books.report()
 
     assert report.certificates == tuple(certificates)
     assert sum(report.served.values()) == 1200
@@ -32,18 +44,20 @@ def test_a_ledger_adds_batches_and_single_calls(drive, tiers, models) -> None:
 
 
 def test_a_report_prints_every_model(drive, tiers, models) -> None:
-    ledger = Ledger(["big", "c1"])
-    assert "cost 0.000000 USD, saved 0.000000 USD" in str(ledger.report())
-    ledger.add_batch(drive(BatchSession(600, tiers(1)), models(600, 0.0)).certificate)
-    head, big, small, total = str(ledger.report()).splitlines()
+    books = Books(nullcontext, ["big", "c1"])
+    assert "cost 0.000000 USD, saved 0.000000 USD" in str(books.report())
+    batch(books, drive, tiers, models(600, 0.0), 0)
+    head, big, small, total = str(books.report()).splitlines()
     assert (big.split()[0], small.split()[0]) == ("big", "c1")
     assert len(head) == len(big) == len(small)
     assert total.endswith("in 1 batches and 0 single items")
 
 
-def test_a_ledger_knows_its_models_and_takes_judges_up() -> None:
-    ledger = Ledger(["big"])
-    ledger.add({"judge: small": Spend(calls=1, cost=0.5)})
-    assert ledger.report().cost == 0.5
-    with pytest.raises(KeyError):
-        ledger.add({"nobody": Spend()})
+def test_a_batch_that_has_begun_is_in_the_report_already(tiers) -> None:
+    books = Books(nullcontext, ["big", "c1"])
+    page = books.batch("big", "task")
+    session = BatchSession(100, tiers(1), page=page)
+    call, *_ = session.next_calls()
+    session.record(call, Outcome("yes", cost=0.5))
+    report = books.report()
+    assert (report.cost, report.certificates) == (0.5, ())

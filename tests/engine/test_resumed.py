@@ -8,6 +8,7 @@ import pytest
 from smart_engine import BatchSession, Guarantee, Outcome, Tier
 from smart_engine.calls import Failure
 from smart_engine.errors import StoreError
+from smart_engine.ledger import Journal, Page
 from smart_engine.serving.resumed import ResumedSession
 
 TIERS = [Tier("big", role="reference"), Tier("small"), Tier("tiny")]
@@ -25,11 +26,17 @@ class Memory(dict):
         self[call] = outcome
 
 
-def fresh(seed: int, items: int = 120) -> BatchSession:
+def fresh(seed: int, items: int = 120, page: Page | None = None) -> BatchSession:
     """Return a session of the job."""
     strategy = ("audit", "mix", "efficient", "exhaustive")[seed % 4]
     return BatchSession(
-        items, TIERS, Guarantee(0.1, 0.9), strategy=strategy, seed=seed, max_in_flight=4
+        items,
+        TIERS,
+        Guarantee(0.1, 0.9),
+        strategy=strategy,
+        seed=seed,
+        max_in_flight=4,
+        page=page,
     )
 
 
@@ -71,15 +78,19 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         assert drive(whole, rng, bought_at_once, None, seed)
         shelf, bought = Memory(), []
         for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
-            session = ResumedSession(fresh(seed, 60), shelf)
+            journal, kept = Journal(), sum(shelf[call].paid for call in shelf)
+            page = Page(journal.enter, "big", "task")
+            session = ResumedSession(fresh(seed, 60, page), shelf)
             ended = drive(session, rng, bought, cut, seed)
         assert ended
         assert session.certificate == whole.certificate
         answered = [c for c in bought if isinstance(outcome(c, seed), Outcome)]
         assert len(answered) == len(set(answered))
         assert set(bought) == set(bought_at_once)
-        restored = sum(shelf[call].paid for call in shelf)
-        assert session.restored <= restored + 1e-9
+        sums = journal.ledger().sums("outcome")
+        assert sums["restored"].cost == pytest.approx(kept)
+        total = sum(spend.cost for spend in session.spend.values())
+        assert sum(spend.cost for spend in sums.values()) == pytest.approx(total)
 
 
 def test_a_shelf_that_fails_costs_no_answer():
