@@ -195,8 +195,7 @@ class Ledger:
         """Return the rows as comma-separated values, below the fields' names."""
         text = io.StringIO(newline="")
         # Else a name that holds a carriage return would be written as two lines.
-        quoted = csv.QUOTE_NONNUMERIC
-        writer = csv.writer(text, quoting=quoted, lineterminator="\n")
+        writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(Entry._fields)
         writer.writerows(self.entries)
         return text.getvalue()

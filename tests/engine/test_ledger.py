@@ -223,7 +223,7 @@ def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
 
 
 def test_sums_are_asked_for_by_a_name_that_is_known():
-    with pytest.raises(InvalidInputError, match="by='colour'.*model, role, task"):
+    with pytest.raises(InvalidInputError, match=r"by='colour'.*model, role, task"):
         Journal().ledger().sums("colour")
     with pytest.raises(InvalidInputError, match="rows=-1"):
         Books(nullcontext, NAMES, -1)
