@@ -12,7 +12,6 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -268,12 +267,23 @@ def test_exports_read_back_to_the_same_rows(seed, task, model):
     lines = ledger.to_jsonl().splitlines()
     assert tuple(Entry(**json.loads(line)) for line in lines) == ledger.entries
     assert tuple(read_csv(ledger.to_csv())) == ledger.entries
+
+
+@pytest.mark.filterwarnings("ignore:.*the answers count as different")
+def test_a_frame_has_the_rows_with_moments_and_numbers():
+    world = World(5)
+    world.batch(30)
+    world.item(0, None)
+    page, number = world.books.item("big", "task")
+    page.asked(number, "big", Outcome("yes", 0.1))  # nobody knows when
+    ledger = world.books.ledger()
     frame = ledger.to_frame()
     assert list(frame.columns) == list(Entry._fields)
     assert frame["cost"].sum() == pytest.approx(world.books.report().cost)
     assert frame["model"].tolist() == [entry.model for entry in ledger.entries]
     counted = frame.groupby("role")["number"].count().to_dict()
     assert counted == {role: s.calls for role, s in ledger.sums("role").items()}
+    assert frame["batch"].isna().sum() == sum(e.batch is None for e in ledger.entries)
     known = frame["at"].dropna()
     assert known.dt.tz is not None
     assert known.dt.year.unique().tolist() == [2001]
@@ -281,10 +291,10 @@ def test_exports_read_back_to_the_same_rows(seed, task, model):
 
 def test_an_empty_ledger_is_written_too():
     ledger = Journal().ledger()
+    frame = ledger.to_frame()
+    assert (list(frame.columns), len(frame)) == (list(Entry._fields), 0)
     assert ledger.to_jsonl() == ""
     assert read_csv(ledger.to_csv()) == []
-    assert isinstance(ledger.to_frame(), pd.DataFrame)
-    assert len(ledger.to_frame()) == 0
     assert repr(ledger) == "<Ledger of 0 rows, 0 dropped>"
 
 
