@@ -13,6 +13,7 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.pricing import Price
+from smart_engine.serving.clock import Clock
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]
@@ -75,8 +76,9 @@ class _Asking:
     def __call__(self, text: str) -> Outcome | Failure:
         """Ask once."""
         model, config = self.member.model, member_config(None)
+        clock = Clock()
         message = quiet_context().run(model.invoke, [HumanMessage(text)], config)
-        brought = outcome(self.member, message)
+        brought = clock.timed(outcome(self.member, message))
         if isinstance(brought, Failure):
             return brought
         return brought._replace(answer=str(message.text))

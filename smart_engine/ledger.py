@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ROWS", "Entry", "Journal", "Key", "Ledger", "Page"]
 
 ROWS = 100_000
-"""Rows kept, the newest ones; some 300 bytes each."""
+"""Rows kept, the newest ones; some 400 bytes each."""
 
 _INSIDE = "inside"
 
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
         number: Number of the row, counted from 0 in the order in which outcomes came;
             dropped rows are counted, too.
         at: When the call was made, in seconds since 1970, UTC; None where unknown, as
-            for what was restored.
+            for what was restored, and for a call that ended before it was made.
         task: Name of the task.
         batch: Number of the batch, counted from 1 in the order in which they began;
             None for a single item.
