@@ -40,6 +40,7 @@ Source: Ville (1939); mixtures as in Robbins (1970) and Howard, Ramdas et al. (2
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -117,6 +118,17 @@ class MissBound:
         weights = self.slopes**_LEAN
         self.log_wealth = np.log(weights / weights.sum())
         self.threshold = math.log(1 / alpha)
+        self.misses = self.bound()
+
+    def take_up(self, slopes: Sequence[float], log_wealth: Sequence[float]) -> None:
+        """Go on from where another bound of the same level stood.
+
+        Raises:
+            ValueError: If that one had other slopes.
+        """
+        if not len(slopes) == len(log_wealth) == len(self.slopes):
+            raise ValueError("a bound with other slopes")
+        self.slopes, self.log_wealth = np.array(slopes), np.array(log_wealth)
         self.misses = self.bound()
 
     def flatten(self, steepest: float) -> None:

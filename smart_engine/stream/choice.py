@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from smart_engine.audit.policies import Policy, family
+from smart_engine.stream.shared import Learned, Seen
 
 __all__ = ["NOBODY", "Choice", "Step", "advance"]
 
@@ -127,6 +128,22 @@ class _Standing:
         for place in range(step.consulted):
             self.asked[place] += 1
 
+    def said(self) -> Seen:
+        """Return what was seen, to be shared."""
+        return Seen(
+            seen=self.seen,
+            wrong=self.wrong,
+            escalated=self.escalated,
+            asked=tuple(self.asked),
+        )
+
+    def take_up(self, seen: Seen) -> None:
+        """Go on from what was seen elsewhere."""
+        if len(seen.asked) != len(self.asked):
+            raise ValueError("a policy of other models")
+        self.seen, self.wrong, self.escalated = seen.seen, seen.wrong, seen.escalated
+        self.asked = list(seen.asked)
+
 
 class Choice:
     """Chooses the policy that serves.
@@ -186,6 +203,39 @@ class Choice:
             step = advance(standing.policy, usable, same)
             if not step.ask:
                 standing.learn(step, step.server is not None and wrong(step.server))
+
+    @property
+    def policies(self) -> list[Policy]:
+        """All policies that may serve."""
+        return [standing.policy for standing in self._standings]
+
+    def learned(self) -> Learned:
+        """Return what was learned, to be shared."""
+        chosen = -1 if self.policy == NOBODY else self.policies.index(self.policy)
+        return Learned(
+            policies=tuple(standing.said() for standing in self._standings),
+            chosen=chosen,
+            error=self.error,
+            cost=tuple(self._cost),
+            calls=tuple(self._calls),
+        )
+
+    def take_up(self, learned: Learned) -> None:
+        """Go on from what was learned elsewhere.
+
+        Raises:
+            ValueError: If it was learned of other policies.
+        """
+        for standing, seen in zip(self._standings, learned.policies, strict=True):
+            standing.take_up(seen)
+        policies = self.policies
+        if not -1 <= learned.chosen < len(policies):
+            raise ValueError("no such policy")
+        self.policy = NOBODY if learned.chosen < 0 else policies[learned.chosen]
+        self.error = learned.error
+        if not len(learned.cost) == len(learned.calls) == len(self._cost):
+            raise ValueError("costs of other models")
+        self._cost, self._calls = list(learned.cost), list(learned.calls)
 
     def choose(self, answered: int) -> None:
         """Choose again.

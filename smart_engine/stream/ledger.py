@@ -7,6 +7,7 @@ from typing import get_args
 
 from smart_engine.calls import Failure, Outcome, Role
 from smart_engine.certificate import Spend
+from smart_engine.stream.shared import Sums
 
 __all__ = ["StreamLedger"]
 
@@ -80,7 +81,11 @@ class StreamLedger:
 
     def spend(self) -> dict[str, Spend]:
         """Model or judge → what it was asked and what it cost."""
-        models = {
+        return self._models() | self.judging
+
+    def _models(self) -> dict[str, Spend]:
+        """Model → what it was asked and what it cost."""
+        return {
             name: Spend(
                 calls=account.calls,
                 failures=account.failures,
@@ -90,4 +95,40 @@ class StreamLedger:
             )
             for name, account in self._accounts.items()
         }
-        return models | self.judging
+
+    def sums(self) -> Sums:
+        """Return all sums, to be shared."""
+        return Sums(
+            answered=self.answered,
+            unanswered=self.unanswered,
+            abandoned=self.abandoned,
+            audits=self.audits,
+            found=self.found,
+            served=dict(zip(self._accounts, self.served, strict=True)),
+            roles=dict(self.roles),
+            spend=self._models(),
+            judging=dict(self.judging),
+        )
+
+    def take_up(self, sums: Sums) -> None:
+        """Go on from such sums.
+
+        Raises:
+            ValueError: If they are sums over other models.
+        """
+        if [*sums.served] != [*self._accounts] or [*sums.spend] != [*self._accounts]:
+            raise ValueError("sums over other models")
+        self.answered, self.unanswered = sums.answered, sums.unanswered
+        self.abandoned, self.audits, self.found = (
+            sums.abandoned,
+            sums.audits,
+            sums.found,
+        )
+        self.served = list(sums.served.values())
+        self.roles.update(sums.roles)
+        self.judging = dict(sums.judging)
+        for account, spend in zip(self._by_tier, sums.spend.values(), strict=True):
+            account.calls, account.failures = spend.calls, spend.failures
+            account.cost = spend.cost
+            account.input_tokens = spend.input_tokens
+            account.output_tokens = spend.output_tokens

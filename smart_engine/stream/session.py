@@ -4,6 +4,10 @@ The session keeps the books and tosses the coins. It does no I/O: whoever drives
 makes the calls, in any order and concurrently, and records each outcome. A session is
 not thread-safe: hold a lock.
 
+Several sessions, in as many processes, may work on one stream: each knows the items it
+let in, and between two steps of any of them the part that all share is handed on, by
+`shared` and `take_up`. What they do together is what one session would have done.
+
 What it does with an item is settled when the item arrives:
 
 | way       | asked                                  | answer             | role       |
@@ -33,11 +37,13 @@ from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outco
 from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
-from smart_engine.spending import add, metered
+from smart_engine.spending import Bought, add, metered
 from smart_engine.stream.bound import MissBound, charges
 from smart_engine.stream.choice import NOBODY, Choice, advance
+from smart_engine.stream.coins import Coins
 from smart_engine.stream.ledger import StreamLedger
 from smart_engine.stream.rate import Plan, plan
+from smart_engine.stream.shared import SharedPart, Waiting
 from smart_engine.stream.state import StreamPoint, StreamState
 from smart_engine.tails import FloatArray
 from smart_engine.tiers import Tier, check_tiers
@@ -53,9 +59,6 @@ _ACQUAINTED = 128
 _NOW_AND_THEN = 16
 """Later, one in so many items that the reference answers anyway is learned from."""
 
-_COINS = 1024
-"""Coins tossed at once, for speed."""
-
 _CUTS = 16
 """Cuts of the stream at which to bound the misses while audits are unresolved."""
 
@@ -70,10 +73,13 @@ class _Item:
     """One item in flight."""
 
     __slots__ = (
+        "alike",
         "answers",
         "asked",
+        "booked",
         "cost",
         "errors",
+        "judging",
         "learners",
         "policy",
         "role",
@@ -90,14 +96,17 @@ class _Item:
         self.asked: set[int] = set()
         self.answers: dict[int, Any] = {}
         self.errors: dict[int, BaseException] = {}
+        self.booked: set[int] = set()
+        self.alike: dict[tuple[int, int], bool] = {}
+        self.judging: Bought = []
         self.cost = 0.0
         self.server: int | None = None
         self.taken = False
 
     @property
     def waiting(self) -> int:
-        """Number of its calls in flight."""
-        return len(self.asked) - len(self.answers) - len(self.errors)
+        """Number of its calls that are not booked."""
+        return len(self.asked) - len(self.booked)
 
 
 class StreamSession:
@@ -154,8 +163,7 @@ class StreamSession:
         self._index = {name: tier for tier, name in enumerate(self._names)}
         self._guarantee, self._seed = guarantee, seed
         self._share = guarantee.share.as_integer_ratio()
-        self._rng = np.random.default_rng(seed)
-        self._coins: list[float] = []
+        self._coins = Coins(seed)
         self._bound = MissBound(guarantee.alpha)
         self._choice = Choice(range(1, len(checked)), guarantee.max_disagreement)
         self._ledger = StreamLedger(self._names)
@@ -187,9 +195,7 @@ class StreamSession:
             The item's number, counted from 0 in the order of arrival.
         """
         number, self._next = self._next, self._next + 1
-        if not self._coins:
-            self._coins = self._rng.random(_COINS).tolist()
-        coin = self._coins.pop()
+        coin = self._coins[number]
         if self._ledger.answered >= self._due:
             self._replan()
         policy = self._choice.policy
@@ -254,27 +260,56 @@ class StreamSession:
             InvalidInputError: If the cost is not a number of zero or more, or the
                 confidence no number.
         """
-        number, name = call
-        entry = self._items.get(number)
-        tier = self._index.get(name, -1)
-        flying = entry is not None and tier in entry.asked
-        if entry is None or not flying or tier in entry.answers or tier in entry.errors:
+        error = self.hear(call, outcome)
+        self.book(call, outcome)
+        return error
+
+    def hear(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Take note of what a call brought: the first half of `record`.
+
+        Answers are compared here, which may take long where a judge is asked. Nothing
+        shared is touched: the lock that guards it need not be held, as long as the
+        outcomes of one item are recorded one after the other.
+
+        Returns:
+            Why no answer of it can be used, None if one can.
+
+        Raises:
+            ProtocolError: If that call is not in flight.
+            InvalidInputError: If the cost is not a number of zero or more, or the
+                confidence no number.
+        """
+        entry, tier = self._flying(call)
+        if tier in entry.answers or tier in entry.errors:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
-        error = self._keep(entry, tier, outcome)
-        self._ledger.book(tier, outcome, failed=error is not None)
-        self._choice.paid(tier, outcome.cost)
+        self._keep(entry, tier, outcome)
         entry.cost += outcome.paid
         if entry.role == "applied" and entry.server is None:
             self._wanted(entry)
         elif tier == REFERENCE:
             entry.server = REFERENCE
+        if entry.learners and len(entry.answers) + len(entry.errors) == len(
+            entry.asked
+        ):
+            self._compare(entry)
+        return entry.errors.get(tier)
+
+    def book(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Enter what a call brought that was heard: the second half of `record`."""
+        entry, tier = self._flying(call)
+        error = entry.errors.get(tier)
+        if error is None and tier not in entry.answers:
+            raise ProtocolError(f"{call} was not heard yet: use record()")
+        entry.booked.add(tier)
+        self._ledger.book(tier, outcome, failed=error is not None)
+        self._choice.paid(tier, outcome.cost)
+        self._pass_on(entry)
         if not entry.waiting:
             if entry.learners:
-                self._resolve(number, entry)
+                self._resolve(call.item, entry)
             if entry.taken:
-                del self._items[number]
-        return error
+                del self._items[call.item]
 
     def ready(self, item: int) -> bool:
         """Whether the answer to an item can be handed out.
@@ -298,17 +333,14 @@ class StreamSession:
         if server is None:
             hint = "make the calls that next_calls() returns and record their outcomes"
             raise ProtocolError(f"item {item} has no answer yet: {hint}")
-        error = entry.errors.get(REFERENCE) if server == REFERENCE else None
-        role: Role = entry.role
-        if role == "applied" and server == REFERENCE:
-            role = "escalated"
-        self._ledger.hand_out(server, role, failed=error is not None)
+        served = self._served(item, entry, server)
+        self._pass_on(entry)
+        self._ledger.hand_out(server, served.role, failed=served.error is not None)
         entry.taken = True
         if not entry.waiting:
             del self._items[item]
         self._mark()
-        answer = entry.answers.get(server) if error is None else None
-        return Served(item, self._names[server], role, answer, entry.cost, error)
+        return served
 
     def abandon(self, item: int) -> None:
         """Close an item whose answer, or whose audit, nobody waits for any longer.
@@ -327,12 +359,95 @@ class StreamSession:
         entry = self._items.pop(item, None)
         if entry is None:
             raise ProtocolError(f"item {item} is not open: abandon each item once")
-        for tier in entry.asked - entry.answers.keys() - entry.errors.keys():
+        for tier in entry.asked - entry.booked:
             self._ledger.lost(tier)
+        self._pass_on(entry)
         if item in self._unresolved:
             self._settle(item, found=True)
         if not entry.taken:
             self._ledger.abandoned += 1
+
+    # -- several processes -------------------------------------------------------
+
+    def shared(self) -> SharedPart:
+        """Return the part that all who work on the stream share.
+
+        Example:
+            ```python
+            tiers = [Tier("big", role="reference"), Tier("small")]
+            here, there = StreamSession(tiers), StreamSession(tiers)
+            first = here.arrive()
+            there.take_up(here.shared())
+            second = there.arrive()
+            assert (first, second) == (0, 1)
+            ```
+        """
+        together: dict[tuple[float, ...], list[tuple[int, int]]] = {}
+        for number, (charged, before) in self._unresolved.items():
+            key = tuple(charged.tolist())
+            together.setdefault(key, []).append((number, before))
+        return SharedPart(
+            arrived=self._next,
+            unaudited=self._unaudited,
+            slopes=tuple(self._bound.slopes.tolist()),
+            log_wealth=tuple(self._bound.log_wealth.tolist()),
+            plan=self._plan,
+            due=self._due,
+            crowd=self._crowd,
+            unresolved=tuple(
+                Waiting(charges=charged, audits=tuple(audits))
+                for charged, audits in together.items()
+            ),
+            learned=self._choice.learned(),
+            compared=tuple(self._compared),
+            by_reference=self._by_reference,
+            sums=self._ledger.sums(),
+            history=tuple(self._history),
+        )
+
+    def take_up(self, part: SharedPart) -> None:
+        """Go on from where the others have come; the items let in here stay open.
+
+        Args:
+            part: What `shared` returned, of a session that was begun with the same
+                arguments.
+
+        Raises:
+            ValueError: If it is of another stream.
+        """
+        self._bound.take_up(part.slopes, part.log_wealth)
+        self._choice.take_up(part.learned)
+        self._ledger.take_up(part.sums)
+        if len(part.compared) != len(self._names):
+            raise ValueError("comparisons of other models")
+        self._next, self._unaudited = part.arrived, part.unaudited
+        self._due, self._crowd = part.due, part.crowd
+        self._compared, self._by_reference = list(part.compared), part.by_reference
+        self._history = list(part.history)
+        self._plan = None if part.plan is None else Plan(*part.plan)
+        if self._plan is not None:
+            self._charges = charges(self._bound.slopes, self._plan.rate)
+        waiting = {
+            number: (np.array(one.charges), before)
+            for one in part.unresolved
+            for number, before in one.audits
+        }
+        self._unresolved = dict(sorted(waiting.items()))
+        self._recount()
+
+    def forget(self, item: int) -> Served | None:
+        """Close an item here, and leave what is shared as it is.
+
+        To the others it is as if this process had been killed: an audit that was not
+        resolved counts at its worst for ever, and a served item as a possible miss.
+
+        Returns:
+            Its answer, if it is ready and was not handed out: it still may be.
+        """
+        entry = self._items.pop(item, None)
+        if entry is None or entry.server is None or entry.taken:
+            return None
+        return self._served(item, entry, entry.server)
 
     # -- results ---------------------------------------------------------------
 
@@ -409,10 +524,8 @@ class StreamSession:
             return (REFERENCE,)
         return step.ask
 
-    def _keep(
-        self, entry: _Item, tier: int, outcome: Outcome | Failure
-    ) -> BaseException | None:
-        """Keep an answer; return why it cannot be used, if so."""
+    def _keep(self, entry: _Item, tier: int, outcome: Outcome | Failure) -> None:
+        """Keep an answer, or why it cannot be used."""
         error: BaseException | None = None
         if isinstance(outcome, Failure):
             error = outcome.error
@@ -425,7 +538,37 @@ class StreamSession:
             entry.errors[tier] = error
         elif isinstance(outcome, Outcome):
             entry.answers[tier] = outcome.answer
-        return error
+
+    def _compare(self, entry: _Item) -> None:
+        """Compare all that resolving an item will ask for."""
+        alike, usable = self._alike(entry), _usable(entry)
+        others = [] if REFERENCE in entry.errors else self._choice.policies
+        for policy in (entry.policy, *others):
+            server = advance(policy, usable, alike).server
+            if server is not None:
+                alike(server, REFERENCE)
+
+    def _pass_on(self, entry: _Item) -> None:
+        """Enter what comparing has cost."""
+        add(self._ledger.judging, entry.judging)
+        entry.judging = []
+
+    def _served(self, item: int, entry: _Item, server: int) -> Served:
+        """Return the answer of an item that is ready."""
+        error = entry.errors.get(REFERENCE) if server == REFERENCE else None
+        role: Role = entry.role
+        if role == "applied" and server == REFERENCE:
+            role = "escalated"
+        answer = entry.answers.get(server) if error is None else None
+        return Served(item, self._names[server], role, answer, entry.cost, error)
+
+    def _flying(self, call: Call) -> tuple[_Item, int]:
+        """Return the item of a call that was made and is not booked, and its tier."""
+        entry = self._items.get(call.item)
+        tier = self._index.get(call.tier, -1)
+        if entry is None or tier not in entry.asked or tier in entry.booked:
+            raise ProtocolError(f"{call} is not in flight: record each call once")
+        return entry, tier
 
     def _open(self, item: int) -> _Item:
         """Return an item whose answer was not handed out."""
@@ -459,16 +602,17 @@ class StreamSession:
 
     def _alike(self, entry: _Item) -> Any:
         """Return whether two tiers' answers to an item mean the same, as a function."""
-        answers, rule = entry.answers, self._rule
+        answers, rule, known = entry.answers, self._rule, entry.alike
 
         def same(left: int, right: int) -> bool:
             if left not in answers or right not in answers:
                 return False
-            with metered() as bought:
-                alike = agree(rule, answers[left], answers[right])
-            add(self._ledger.judging, bought)
-            entry.cost += sum(brought.paid for _, brought in bought)
-            return alike
+            if (left, right) not in known:
+                with metered() as bought:
+                    known[left, right] = agree(rule, answers[left], answers[right])
+                entry.judging += bought
+                entry.cost += sum(brought.paid for _, brought in bought)
+            return known[left, right]
 
         return same
 

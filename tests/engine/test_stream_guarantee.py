@@ -177,8 +177,9 @@ def play(
     open_items: set[int] = set()
     for number in range(items):
         err = adversary(View(stream, number, missed, dice))
-        if sees_coin and stream._coins:
-            err = stream._coins[-1] >= (stream._plan.rate if stream._plan else 1.0)
+        if sees_coin:
+            coin = stream._coins[stream._next]
+            err = coin >= (stream._plan.rate if stream._plan else 1.0)
         item = stream.arrive()
         wrong[item] = err
         open_items.add(item)
