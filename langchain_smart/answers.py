@@ -56,6 +56,11 @@ class MessageReading:
         """How objects are compared."""
         return Json() if getattr(self.inner, "reads_text", False) else self.inner
 
+    @property
+    def waits(self) -> bool:
+        """Whether comparing may wait for an answer from elsewhere."""
+        return bool(getattr(self.inner, "waits", False))
+
     def parse(self, answer: AIMessage) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
         if answer.additional_kwargs.get("refusal"):

@@ -89,8 +89,7 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
 
     def _asked(self, share: Share, request: Request) -> Iterator[str]:
         """Yield what is asked of whom, as texts."""
-        for member in self._members:
-            yield repr((member.name, member.model._identifying_params))  # noqa: SLF001
+        yield from map(repr, self._models_told())
         yield repr((request.arguments, request.tools, request.schema))
         for prompt in share.given:
             yield repr([_identity(message) for message in prompt.messages])

@@ -303,7 +303,10 @@ class SmartChatModel(ChatBatches):
         def bounded(call: Call) -> float:
             return most(members[call.tier], messages, request)
 
-        decider = terms.decider(self._books, rule, task, request.model, bounded)
+        keeping = self._keeping(messages, request)
+        decider = terms.decider(
+            self._books, rule, task, request.model, bounded, keeping
+        )
         item = SingleItem(decider, self._books, terms.models[0], task)
         asker = ChatAsker(members, request.put_to, messages, item.repeated, run)
         return Single(item, asker)

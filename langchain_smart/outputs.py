@@ -50,6 +50,11 @@ class OutputReading:
         """Whether equal readings mean equal answers."""
         return bool(getattr(self.inner, "keyed", False))
 
+    @property
+    def waits(self) -> bool:
+        """Whether comparing may wait for an answer from elsewhere."""
+        return bool(getattr(self.inner, "waits", False))
+
     def parse(self, answer: Any) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
         if isinstance(answer, AIMessage):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Annotated, Any
 
 from langchain_core.language_models import LangSmithParams, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
@@ -23,6 +23,7 @@ from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.serving.members import find_members
+from smart_engine.serving.profile import Keeping
 from smart_engine.serving.terms import Terms
 from smart_engine.stores import Store, as_store
 
@@ -82,6 +83,24 @@ class SmartSettings(Promise, BaseChatModel):
     @override
     def _names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self._members)
+
+    def _models_told(self) -> Iterator[tuple[str, str]]:
+        """Yield each member's name, and a text that tells its settings."""
+        for member in self._members:
+            yield member.name, repr(member.model._identifying_params)  # noqa: SLF001
+
+    def _keeping(
+        self, messages: Sequence[BaseMessage], request: Request
+    ) -> Keeping | None:
+        """Return how the stream of a request is kept, if there is a store."""
+        if not isinstance(self.store, Store):
+            return None
+
+        def prompt() -> str:
+            systems = [m.content for m in messages if isinstance(m, SystemMessage)]
+            return repr((systems, request.tools, request.schema, self._defaults))
+
+        return Keeping(self.store, self._models_told, prompt)
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         """Return what a call's keyword arguments ask for."""

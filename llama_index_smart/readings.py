@@ -46,6 +46,11 @@ class ResponseReading:
         """Whether equal readings mean equal answers."""
         return bool(getattr(self.inner, "keyed", False))
 
+    @property
+    def waits(self) -> bool:
+        """Whether comparing may wait for an answer from elsewhere."""
+        return bool(getattr(self.inner, "waits", False))
+
     def parse(self, answer: Response) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
         calls = tool_calls(answer) if self.calls_tools else []

@@ -24,7 +24,7 @@ from llama_index_smart.bounds import most, most_output
 from llama_index_smart.members import LLMMember, read_model, shared_metadata
 from llama_index_smart.readings import ResponseReading
 from llama_index_smart.stored import read_response, write_response
-from llama_index_smart.tasks import fingerprint, task_of_prompt
+from llama_index_smart.tasks import fingerprint, lasting, task_of_prompt
 from smart_engine.calls import Call
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
@@ -36,6 +36,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
+from smart_engine.serving.profile import Keeping
 from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.terms import Terms
 from smart_engine.stores import Store, as_store
@@ -155,7 +156,8 @@ class SmartSettings(FunctionCallingLLM):
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], ask)
 
-        decider = terms.decider(self._books, rule, task, ask.model, bound)
+        keeping = self._keeping(ask)
+        decider = terms.decider(self._books, rule, task, ask.model, bound, keeping)
         return SingleItem(decider, self._books, terms.models[0], task)
 
     def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
@@ -173,12 +175,25 @@ class SmartSettings(FunctionCallingLLM):
         shelf = self.store.shelf(job, write_response, read_response)
         return ResumedSession(session, shelf)
 
+    def _keeping(self, ask: Ask[Any]) -> Keeping | None:
+        """Return how the stream of an item is kept, if there is a store."""
+        if not isinstance(self.store, Store):
+            return None
+
+        template = task_of_prompt()  # now: that of whoever asks
+        return Keeping(self.store, self._models_told, lambda: lasting(ask, template))
+
+    def _models_told(self) -> Iterator[tuple[str, str]]:
+        """Yield each member's name, and a text that tells its settings."""
+        told = ("temperature", "max_tokens", "additional_kwargs")
+        for member in self._members:
+            model = member.model
+            settings = [getattr(model, name, None) for name in told]
+            yield member.name, repr((model.class_name(), model.metadata, settings))
+
     def _asked(self, asks: Sequence[Ask[Any]]) -> Iterator[str]:
         """Yield what is asked of whom, as texts."""
-        for member in self._members:
-            yield repr((member.name, member.model.class_name(), member.model.metadata))
-            told = ("temperature", "max_tokens", "additional_kwargs")
-            yield repr([getattr(member.model, name, None) for name in told])
+        yield from map(repr, self._models_told())
         for ask in asks:
             tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
             messages = [message.model_dump_json() for message in ask.messages or ()]

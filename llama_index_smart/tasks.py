@@ -18,7 +18,7 @@ from llama_index.core.prompts.utils import get_template_vars
 
 from llama_index_smart.asks import Ask
 
-__all__ = ["asking_with", "fingerprint", "task_of_prompt"]
+__all__ = ["asking_with", "fingerprint", "lasting", "task_of_prompt"]
 
 _PROMPT: ContextVar[str | None] = ContextVar("smart_task_of_prompt", default=None)
 
@@ -59,13 +59,30 @@ def fingerprint(asks: Iterable[Ask[Any]]) -> str:
     """
     told: set[str] = set()
     for ask in asks:
-        told |= {
-            f"system {message.content}"
-            for message in ask.messages or ()
-            if message.role == MessageRole.SYSTEM
-        }
+        told |= {f"system {said}" for said in _systems(ask)}
         told |= {f"tool {tool.metadata.name}" for tool in ask.tools or ()}
     return f"task-{_short(repr(sorted(told)))}"
+
+
+def lasting(ask: Ask[Any], template: str | None) -> str:
+    """Return a text that tells what is asked beside the item itself.
+
+    Args:
+        ask: What is asked.
+        template: Task of the template that it is asked with, if any is: what fills its
+            gaps is the item's, also where it is said in the system's name.
+    """
+    tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
+    return repr((template or _systems(ask), tools))
+
+
+def _systems(ask: Ask[Any]) -> list[Any]:
+    """Return what the system's messages say."""
+    return [
+        message.content
+        for message in ask.messages or ()
+        if message.role == MessageRole.SYSTEM
+    ]
 
 
 def _lasting(prompt: BasePromptTemplate, llm: Any) -> str:

@@ -1,23 +1,28 @@
-"""`Store`: a database in which bought answers outlive the process.
+"""`Store`: a database in which bought answers and streams outlive the process.
 
 The one place of the engine that touches a database; nothing else in it imports this.
-It holds answers, never what was asked: a job is known by a hash.
+It holds the answers of batches and what streams share, never what was asked: a job is
+known by a hash, a stream by the names and hashes of what it is good for.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from smart_engine.calls import Call, Outcome
 from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
 from smart_engine.pricing import Usage
+from smart_engine.serving.profile import Page, Place, Profile
 from smart_engine.serving.resumed import Shelf
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine, Table
+    from sqlalchemy import Connection, Engine, Table
 
 __all__ = ["Store", "as_store"]
 
@@ -25,7 +30,10 @@ _FORMAT = 1
 
 
 class Store:
-    """A database of bought answers, for jobs that may be cut off and go on later.
+    """A database of bought answers and of streams.
+
+    Batches that were cut off go on where they were. Streams go on, too, and several
+    processes, on several machines if the database is a server, may work on one.
 
     Args:
         place: A file, which is made if it is not there, readable by its owner alone;
@@ -58,10 +66,12 @@ class Store:
         self._url = _url(place)
         try:
             self._engine = sqlalchemy.create_engine(self._url)
-            self._outcomes = _outcomes()
-            if self._engine.dialect.name == "sqlite":
-                sqlalchemy.event.listen(self._engine, "connect", _write_ahead)
-            self._outcomes.metadata.create_all(self._engine)
+            self._outcomes, self._streams = _outcomes(), _streams()
+            prepare = _PREPARE.get(self._engine.dialect.name)
+            if prepare is not None:
+                sqlalchemy.event.listen(self._engine, "connect", prepare)
+            for table in (self._outcomes, self._streams):
+                _create(self._engine, table)
         except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             raise InvalidInputError("store", str(self), _plain(error)) from error
 
@@ -79,6 +89,17 @@ class Store:
             read: Turns such a text into the answer again.
         """
         return _SqlShelf(self._engine, self._outcomes, job, write, read)
+
+    def place(self, profile: Profile, what: Literal["state", "purse"]) -> Place:
+        """Return where the state or the purse of a profile's stream is kept.
+
+        Args:
+            profile: What the stream is good for. If the store has streams of its task,
+                but none of this profile, the first step begins one and warns what is
+                different.
+            what: The state, or the purse.
+        """
+        return _SqlPlace(self._engine, self._streams, profile, what)
 
     def close(self) -> None:
         """Close all connections; the store may be used again."""
@@ -178,6 +199,105 @@ class _SqlShelf:
             raise StoreError(f"the store cannot be written: {_plain(error)}") from error
 
 
+class _SqlPlace:
+    """The state or the purse of one stream, in its row of a table."""
+
+    def __init__(
+        self, engine: Engine, table: Table, profile: Profile, what: str
+    ) -> None:
+        self._engine, self._table = engine, table
+        self._profile, self._what = profile, what
+        self._row = table.c.profile == profile.fingerprint
+        self._begun = False
+
+    @contextmanager
+    def held(self) -> Iterator[Page]:
+        import sqlalchemy
+
+        news = None
+        try:
+            with self._engine.begin() as connection:
+                if self._engine.dialect.name == "sqlite":
+                    # Whoever reads is going to write: nobody else may come between.
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                text = self._read(connection)
+                if text is None:
+                    news = self._begin(connection)
+                    text = self._read(connection) or ""
+                self._begun = True
+                page = Page(text)
+                yield page
+                if page.text != text:
+                    changed = self._table.update().where(self._row)
+                    connection.execute(changed.values({self._what: page.text}))
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise StoreError(f"the store cannot be used: {_plain(error)}") from error
+        if news:
+            warnings.warn(news, stacklevel=4)
+
+    def _read(self, connection: Connection) -> str | None:
+        """Return what is kept, and keep others from changing it."""
+        import sqlalchemy
+
+        wanted = sqlalchemy.select(self._table.c[self._what]).where(self._row)
+        found: str | None = connection.execute(wanted.with_for_update()).scalar()
+        return found
+
+    def _begin(self, connection: Connection) -> str | None:
+        """Make the row, unless another process just did; say if that is news."""
+        import sqlalchemy
+
+        if self._begun:
+            hint = "leave it there, or begin anew in another process"
+            raise StoreError(f"a stream was removed from the store in use: {hint}")
+        profile, table = self._profile, self._table
+        same_task = (table.c.task == profile.task) & (table.c.mode == profile.mode)
+        others = connection.execute(sqlalchemy.select(table.c.parts).where(same_task))
+        try:
+            changes = [profile.changes(json.loads(parts)) for (parts,) in others]
+        except (AttributeError, ValueError) as error:
+            hint = "it is damaged; use another one"
+            raise StoreError(
+                f"a profile in the store cannot be read: {hint}"
+            ) from error
+        row = {
+            "profile": profile.fingerprint,
+            "task": profile.task,
+            "mode": profile.mode,
+            "parts": json.dumps(dict(profile.parts)),
+            "state": "",
+            "purse": "",
+        }
+        try:
+            with connection.begin_nested():
+                connection.execute(table.insert(), row)
+        except sqlalchemy.exc.IntegrityError:
+            return None
+        if not changes:
+            return None
+        return (
+            f"the store knows task {profile.task!r}, but not with this "
+            f"{min(changes, key=len)}: what was learned does not hold here, and its "
+            "stream begins anew"
+        )
+
+
+def _streams() -> Table:
+    """Return the table: one row per stream, what it is good for and how it stands."""
+    import sqlalchemy as sql
+
+    return sql.Table(
+        f"smart_streams_{_FORMAT}",
+        sql.MetaData(),
+        sql.Column("profile", sql.String(64), primary_key=True),
+        sql.Column("task", sql.Text, nullable=False),
+        sql.Column("mode", sql.String(16), nullable=False),
+        sql.Column("parts", sql.Text, nullable=False),
+        sql.Column("state", sql.Text, nullable=False),
+        sql.Column("purse", sql.Text, nullable=False),
+    )
+
+
 def _outcomes() -> Table:
     """Return the table: one row per answer that was bought."""
     import sqlalchemy as sql
@@ -214,10 +334,33 @@ def _url(place: str | os.PathLike[str]) -> str:
     return f"sqlite:///{path}"
 
 
+def _create(engine: Engine, table: Table) -> None:
+    """Make a table if it is not there; another process may be faster."""
+    import sqlalchemy
+
+    try:
+        table.create(engine, checkfirst=True)
+    except sqlalchemy.exc.DBAPIError:
+        if not sqlalchemy.inspect(engine).has_table(table.name):
+            raise
+
+
 def _write_ahead(connection: Any, _: Any) -> None:
     """Let a SQLite file be read while it is written, and survive a kill."""
-    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
+    for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _bounded_waits(connection: Any, _: Any) -> None:
+    """Let nobody wait for ever for a process that stopped while it held a row."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '30s'")
+        cursor.execute("SET idle_in_transaction_session_timeout = '20s'")
+    connection.commit()
+
+
+_PREPARE = {"sqlite": _write_ahead, "postgresql": _bounded_waits}
+"""What is told each new connection, by kind of database."""
 
 
 def _plain(error: BaseException) -> str:

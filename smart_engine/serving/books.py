@@ -12,7 +12,9 @@ from smart_engine.certificate import Certificate, Spend
 from smart_engine.ledger import ROWS, Journal, Key, Ledger, Page
 from smart_engine.report import Report
 from smart_engine.serving.deciders import Stream
+from smart_engine.serving.profile import Place
 from smart_engine.serving.purse import Purse
+from smart_engine.serving.stored import StoredPurse, StoredStream
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
@@ -22,7 +24,7 @@ class Books:
     """A ledger and streams that threads and tasks may use at once.
 
     A deep copy of a smart model keeps these books; one that was pickled starts new
-    ones, for a stream's promise cannot be kept in two places.
+    ones, for a stream's promise cannot be kept in two places, but for a store.
 
     Args:
         lock: Makes a lock, such as `threading.Lock`; one guards the books and one each
@@ -116,7 +118,12 @@ class Books:
                 self._journal.certificates[page.batch] = certificate.id
 
     def stream(
-        self, key: Hashable, begin: Callable[[], StreamSession], *, shadow: bool
+        self,
+        key: Hashable,
+        begin: Callable[[], StreamSession],
+        *,
+        shadow: bool,
+        place: Callable[[], Place] | None = None,
     ) -> Stream:
         """Return the stream of a key.
 
@@ -124,33 +131,56 @@ class Books:
             key: All that a stream's promise rests on.
             begin: Makes its session, if there is none yet.
             shadow: Whether it is only tried.
+            place: Returns where it is kept, if it is.
         """
         with self._lock:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
-                streams[key] = Stream(begin(), self._new_lock())
+                lock = self._new_lock()
+                streams[key] = (
+                    Stream(begin(), lock)
+                    if place is None
+                    else StoredStream(begin(), lock, place())
+                )
             return streams[key]
 
-    def purse(self, key: Hashable, limit: float) -> Purse:
+    def purse(
+        self,
+        key: Hashable,
+        limit: float,
+        place: Callable[[], Place] | None = None,
+    ) -> Purse:
         """Return the budget of a key; one is begun if there is none yet.
 
         Args:
             key: What the budget is for.
             limit: The budget in USD.
+            place: Returns where it is kept, if it is.
         """
         with self._lock:
             if key not in self._purses:
-                self._purses[key] = Purse(limit, self._new_lock())
+                lock = self._new_lock()
+                self._purses[key] = (
+                    Purse(limit, lock)
+                    if place is None
+                    else StoredPurse(limit, lock, place())
+                )
             return self._purses[key]
 
+    def new_lock(self) -> AbstractContextManager[Any]:
+        """Return a lock, of the kind that guards these books."""
+        return self._new_lock()
+
     def report(self) -> Report:
-        """Return the totals so far."""
+        """Return the totals so far; streams in a store as all processes left them."""
         with self._lock:
-            streams = [stream.state() for stream in self._streams.values()]
-            shadows = [shadow.state() for shadow in self._shadows.values()]
+            streams, shadows = [*self._streams.values()], [*self._shadows.values()]
+        states = [stream.state() for stream in streams]  # which may take a while
+        tried = [shadow.state() for shadow in shadows]
+        with self._lock:
             served, certificates = dict(self._served), tuple(self._certificates)
             ledger = self._journal.ledger()
-        for stream in streams:
+        for stream in states:
             for name, count in stream.served.items():
                 served[name] += count
         restored = ledger.sums("outcome").get("restored", Spend())
@@ -158,8 +188,8 @@ class Books:
             spend={name: Spend() for name in served} | ledger.sums("model"),
             served=served,
             certificates=certificates,
-            streams=tuple(streams),
-            shadows=tuple(shadows),
+            streams=tuple(states),
+            shadows=tuple(tried),
             restored=restored.cost,
             inside=ledger.sums("inside"),
         )

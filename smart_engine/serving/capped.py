@@ -89,6 +89,11 @@ class CappedDecider:
         self._said: dict[str, Outcome | Failure] = {}
         self._ended = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._inner.waits
+
     def arrive(self, *, shown: bool) -> int:
         """Let the item in."""
         return self._inner.arrive(shown=shown)

@@ -5,8 +5,8 @@ Either way whoever answers the item takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
@@ -35,6 +35,11 @@ class Settled(NamedTuple):
 
 class Decider(Protocol):
     """The steps of an item; see `StreamSession` for each."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait: for a database, or for a judge's verdict."""
+        ...
 
     def arrive(self, *, shown: bool) -> int:
         """Let the item in."""
@@ -75,10 +80,15 @@ class Stream:
         """Nobody holds the lock."""
         self._session, self._lock = session, lock
 
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._session.waits
+
     def arrive(self, *, shown: bool) -> int:
         """Let the next item in."""
-        with self._lock:
-            return self._session.arrive(shown=shown)
+        with self._step() as session:
+            return session.arrive(shown=shown)
 
     def serving(self, item: int) -> str | None:
         """Name of the model whose answer is handed out if its call succeeds."""
@@ -91,26 +101,37 @@ class Stream:
             return self._session.next_calls(item)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought; return why its answer is of no use, if so."""
-        with self._lock:
-            return self._session.record(call, outcome)
+        """Record what a call brought; return why its answer is of no use, if so.
+
+        The outcomes of one item are recorded one after the other.
+        """
+        unread = self._session.hear(call, outcome)  # judges take long: nobody waits
+        with self._step() as session:
+            session.book(call, outcome)
+        return unread
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
-        with self._lock:
-            served = self._session.answer(item)
-            cost = self._session.reference_cost
+        with self._step() as session:
+            served = session.answer(item)
+            cost = session.reference_cost
         return Settled(served.tier, served.role, served.error, cost)
 
     def abandon(self, item: int) -> None:
         """Close an item that nobody waits for any longer."""
-        with self._lock:
-            self._session.abandon(item)
+        with self._step() as session:
+            session.abandon(item)
 
     def state(self) -> StreamState:
         """Where the stream stands."""
         with self._lock:
             return self._session.state()
+
+    @contextmanager
+    def _step(self) -> Iterator[StreamSession]:
+        """Hold the session for a step."""
+        with self._lock:
+            yield self._session
 
 
 class Shadow:
@@ -126,13 +147,18 @@ class Shadow:
     """
 
     def __init__(
-        self, stream: Stream, models: Sequence[str], rule: Equivalence
+        self, stream: Decider, models: Sequence[str], rule: Equivalence
     ) -> None:
         """Nobody was asked yet."""
         self._stream, self._models, self._rule = stream, models, rule
         self._item = -1
         self._asked = False
         self._brought: dict[str, Outcome | Failure] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._stream.waits
 
     def arrive(self, *, shown: bool) -> int:
         """Let the item in."""
@@ -183,6 +209,8 @@ class NamedModel:
         name: Name of the model.
         role: Why it answers.
     """
+
+    waits = False
 
     def __init__(self, name: str, role: str) -> None:
         """Nothing was asked yet."""

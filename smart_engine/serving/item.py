@@ -60,6 +60,12 @@ class SingleItem:
         self._cost = 0.0
         self._number = -1
         self._told: dict[str, Any] = {}
+        self._lock = books.new_lock()
+
+    @property
+    def waits(self) -> bool:
+        """Whether its steps may wait, as no step in an event loop may."""
+        return self._decider.waits
 
     @contextmanager
     def admitted(self, *, shown: bool) -> Iterator[None]:
@@ -87,11 +93,11 @@ class SingleItem:
         return next((call for call in calls if call.tier in wanted), None)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Enter a call in the books, and tell who decides."""
+        """Enter a call in the books, and tell who decides; one after the other."""
         if isinstance(outcome, Outcome):
             self.said[call.tier] = outcome.answer
         unread = None
-        with self._judging():
+        with self._lock, self._judging():
             try:
                 unread = self._decider.record(call, outcome)
             finally:
@@ -100,7 +106,8 @@ class SingleItem:
 
     def repeated(self, name: str, failure: Failure) -> None:
         """Enter a call that has failed and is made again."""
-        self._cost += failure.paid
+        with self._lock:
+            self._cost += failure.paid
         self._page.asked(self._place, name, failure)
 
     def inside(self, model: str, brought: Brought) -> None:

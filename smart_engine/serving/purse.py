@@ -8,7 +8,8 @@ limit as long as no call costs more than it reserved.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from smart_engine.errors import BudgetExceededError, InvalidInputError
@@ -48,7 +49,7 @@ class Purse:
 
     def reserve(self, most: float) -> bool:
         """Set aside the most a call can cost; False if that does not fit."""
-        with self._lock:
+        with self._open():
             # Sums of floats may miss the limit by a rounding error.
             if self._spent + self._reserved + most > self.limit * (1 + 1e-12):
                 return False
@@ -57,9 +58,15 @@ class Purse:
 
     def settle(self, reserved: float, paid: float) -> None:
         """Book what a call cost; the rest of what it reserved is free again."""
-        with self._lock:
+        with self._open():
             self._reserved -= reserved
             self._spent += paid
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Hold the purse open."""
+        with self._lock:
+            yield
 
     def exceeded(self) -> BudgetExceededError:
         """Return the error that says so."""

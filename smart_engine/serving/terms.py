@@ -6,19 +6,23 @@ Every session and every decider of an adapter is begun here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.identity import Identity, identity
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
 from smart_engine.ledger import Page
 from smart_engine.serving.books import Books
 from smart_engine.serving.capped import CappedDecider, CappedSession, Most
 from smart_engine.serving.deciders import Decider, NamedModel, Shadow
+from smart_engine.serving.profile import Keeping, Place, Profile, mark
 from smart_engine.serving.purse import Purse, check_budget
+from smart_engine.serving.stored import StoredItem, StoredStream
 from smart_engine.session import BatchSession
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
@@ -133,6 +137,7 @@ class Terms:
         task: str,
         model: str | None = None,
         most: Most | None = None,
+        keeping: Keeping | None = None,
     ) -> Decider:
         """Return who decides on one item; the only place that does.
 
@@ -142,16 +147,41 @@ class Terms:
             task: Name of the task.
             model: The model that must answer, if the caller named one.
             most: The most a call can cost, in USD; needed where there is a budget.
+            keeping: How the stream is kept beyond this process, if it is.
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
         """
-        key = (task, self.guarantee, self.seed, self.models, rule.name, id(self.rule))
-        decider, fallback = self._uncapped(books, rule, task, model, key)
+        same = identity(self.rule)
+        promised = (self.guarantee, self.seed, self.models, rule.name, same)
+        key = (task, *promised, keeping and keeping.profiles)
+        places = None if keeping is None else self._places(rule, task, same, keeping)
+        decider, fallback = self._uncapped(books, rule, task, model, key, places)
         if self.budget_usd is None or most is None:
             return decider
-        purse = books.purse((key, self.budget_usd), self.budget_usd)
+        place = places and partial(places, "purse")
+        purse = books.purse((key, self.budget_usd), self.budget_usd, place)
         return CappedDecider(decider, purse, most, fallback)
+
+    def _places(
+        self, rule: Equivalence, task: str, same: Identity, keeping: Keeping
+    ) -> Callable[[Literal["state", "purse"]], Place]:
+        """Return what tells where state and purse of a task's stream are kept."""
+
+        def place(what: Literal["state", "purse"]) -> Place:
+            models = (f"{name} {mark(told)}" for name, told in keeping.models())
+            promise = self.guarantee
+            parts = {
+                "models": ", ".join(models),
+                "prompt": mark(keeping.prompt()),
+                "equivalence": f"{rule.name} #{same.mark}",
+                "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
+                "seed": str(self.seed),
+            }
+            mode = "shadow" if self.mode == "shadow" else "serve"
+            return keeping.profiles.place(Profile(task, mode, parts), what)
+
+        return place
 
     def _uncapped(
         self,
@@ -160,6 +190,7 @@ class Terms:
         task: str,
         model: str | None,
         key: Hashable,
+        places: Callable[[Literal["state", "purse"]], Place] | None,
     ) -> tuple[Decider, str | None]:
         """Return who decides, and whose answer may be handed out beyond a budget."""
         if model is not None:
@@ -180,10 +211,14 @@ class Terms:
             )
 
         shadow = self.mode == "shadow"
-        stream = books.stream(key, begin, shadow=shadow)
+        place = places and partial(places, "state")
+        stream = books.stream(key, begin, shadow=shadow, place=place)
+        decider: Decider = stream
+        if isinstance(stream, StoredStream):
+            decider = StoredItem(stream, self.models[0])
         if shadow:
-            return Shadow(stream, self.models, rule), None
-        return stream, None if self.mode == "strict" else self.models[1]
+            return Shadow(decider, self.models, rule), None
+        return decider, None if self.mode == "strict" else self.models[1]
 
     @property
     def _tiers(self) -> list[Tier]:

@@ -181,6 +181,11 @@ class StreamSession:
         self._by_reference = 0
         self._history: list[StreamPoint] = []
 
+    @property
+    def waits(self) -> bool:
+        """Whether comparing answers may wait, such as for a judge's verdict."""
+        return bool(getattr(self._rule, "waits", False))
+
     # -- driving ---------------------------------------------------------------
 
     def arrive(self, *, shown: bool = False) -> int:

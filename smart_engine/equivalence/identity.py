@@ -1,0 +1,120 @@
+"""What tells one equivalence from another where its name does not: functions, mostly.
+
+A function is known by its module, its name and its code, with the values it holds; what
+it calls elsewhere is not seen. An object that is neither plain data nor a rule is known
+by its class, and within one process by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from smart_engine.equivalence._base import Equivalence, Rule
+
+__all__ = ["Identity", "identity"]
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
+
+
+class Identity(NamedTuple):
+    """What tells an equivalence from others.
+
+    Attributes:
+        mark: A short hash that is the same in every process.
+        objects: Ids of what only this process can tell apart.
+    """
+
+    mark: str
+    objects: tuple[int, ...]
+
+
+def identity(rule: Equivalence) -> Identity:
+    """Return what tells an equivalence from others.
+
+    Example:
+        ```python
+        from smart_engine.equivalence import Judged, Normalized
+
+
+        def near(margin):
+            return Judged(lambda left, right: abs(left - right) < margin)
+
+
+        assert identity(near(0.1)) == identity(near(0.1)) != identity(near(0.2))
+        assert identity(Normalized()) == identity(Normalized())
+        ```
+    """
+    reader = _Reader()
+    told = reader.read(rule)
+    mark = hashlib.sha256(told.encode()).hexdigest()[:12]
+    return Identity(mark, tuple(reader.objects))
+
+
+class _Reader:
+    """Reads an object down to plain data."""
+
+    def __init__(self) -> None:
+        self.objects: list[int] = []
+        self._within: list[int] = []
+
+    def read(self, value: Any) -> str:
+        """Return a text that tells a value from others."""
+        if isinstance(value, _PLAIN):
+            return f"{type(value).__name__} {value!r}"
+        if id(value) in self._within:  # it holds itself
+            return "itself"
+        self._within.append(id(value))
+        try:
+            return self._inside(value)
+        finally:
+            self._within.pop()
+
+    def _inside(self, value: Any) -> str:
+        if isinstance(value, type | BuiltinFunctionType):
+            return f"{value.__module__}.{value.__qualname__}"
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        for kind, parts in _PARTS:
+            if isinstance(value, kind):
+                return f"{name} {self._all(parts(value))}"
+        if is_dataclass(value):
+            held = [getattr(value, f.name) for f in fields(value) if f.compare]
+            return f"{name} {self._all(held)}"
+        if isinstance(value, Rule):
+            return f"{name} {value.name} {self._all(vars(value).items())}"
+        self.objects.append(id(value))
+        return name
+
+    def _all(self, values: Iterable[Any]) -> str:
+        return repr([self.read(value) for value in values])
+
+
+def _of_function(function: FunctionType) -> tuple[Any, ...]:
+    """Return what a function is, and the values that it holds."""
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    name = function.__module__, function.__qualname__
+    return (
+        *name,
+        function.__code__,
+        function.__defaults__,
+        function.__kwdefaults__,
+        held,
+    )
+
+
+_PARTS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
+    (FunctionType, _of_function),
+    (CodeType, lambda code: (code.co_code, code.co_names, code.co_consts)),
+    (MethodType, lambda method: (method.__func__, method.__self__)),
+    (functools.partial, lambda call: (call.func, call.args, call.keywords)),
+    (re.Pattern, lambda pattern: (pattern.pattern, pattern.flags)),
+    (list | tuple, lambda values: values),
+    (set | frozenset, lambda values: sorted(values, key=repr)),
+    (Mapping, lambda table: table.items()),
+)
+"""What an object is made of, by its kind."""
