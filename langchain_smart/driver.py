@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
+from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.resumed import AnySession
@@ -157,7 +158,7 @@ async def adrive(
     workers: list[asyncio.Task[None]] = []
     try:
         while True:
-            for call in session.next_calls():
+            for call in await stepped(session, session.next_calls):
                 await begin(call.item)
                 todo.put_nowait(call)
                 in_flight += 1
@@ -167,14 +168,20 @@ async def adrive(
                     )
             if not in_flight:
                 return
-            _record(session, await results.get())
+            await stepped(session, _record, session, await results.get())
             in_flight -= 1
     finally:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-        while not results.empty():
-            session.record(*results.get_nowait())
+        rest = [results.get_nowait() for _ in range(results.qsize())]
+        await stepped(session, _record_all, session, rest)
+
+
+def _record_all(session: AnySession, results: Iterable[Result]) -> None:
+    """Record what has arrived."""
+    for result in results:
+        session.record(*result)
 
 
 async def _work(

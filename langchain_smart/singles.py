@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from langchain_smart.runs import aeach_in, each_in, quiet_context
+from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
@@ -93,11 +94,11 @@ class Single:
 
     async def aask(self) -> Any:
         """Return the answer."""
-        with self.item.admitted(shown=self.asker.watched):
-            while calls := self._next_calls():
+        async with self._admitted(shown=self.asker.watched):
+            while calls := await stepped(self.item, self._next_calls):
                 async with self._abeside(calls, self._live(calls)):
                     pass
-            return self.item.settle()
+            return await stepped(self.item, self.item.settle)
 
     def _live(self, calls: Sequence[Call]) -> Call | None:
         """Return the call whose answer may be shown while it is made, if any may."""
@@ -126,15 +127,15 @@ class Single:
 
     async def astream(self) -> AsyncGenerator[Any]:
         """Yield the answer piece by piece, as it comes."""
-        with self.item.admitted(shown=True):
-            while calls := self._next_calls():
+        async with self._admitted(shown=True):
+            while calls := await stepped(self.item, self._next_calls):
                 live = self.item.live(calls)
                 async with self._abeside([c for c in calls if c != live]):
                     if live is not None:
                         async with aclosing(self._apieces(live)) as pieces:
                             async for piece in pieces:
                                 yield piece
-            whole = self.item.settle()
+            whole = await stepped(self.item, self.item.settle)
             if self.shows is None:
                 self.shows = self.item.told["model"]
                 yield whole
@@ -149,13 +150,13 @@ class Single:
 
     async def _apieces(self, call: Call) -> AsyncGenerator[Any]:
         """Make one call and yield what it brings."""
-        with self._recording_failure(call):
+        async with self._arecording_failure(call):
             asked = self.asker.astream(call.tier)
             async with aclosing(aeach_in(quiet_context(), asked)) as pieces:
                 async for piece in pieces:
                     self._show(call, piece)
                     yield piece
-        self._close(call)
+        await stepped(self.item, self._close, call)
 
     def _show(self, call: Call, piece: Any) -> None:
         """Keep a piece that is about to be shown."""
@@ -164,17 +165,32 @@ class Single:
 
     @contextmanager
     def _recording_failure(self, call: Call) -> Iterator[None]:
-        """Record a call that fails, or is broken off, with the usage told so far.
-
-        What was shown cannot be withdrawn: then the error is the caller's.
-        """
+        """Record a call that fails, or is broken off, with the usage told so far."""
         try:
             yield
         except BaseException as error:
-            failure = self.asker.broken_off(call.tier, self._shown, error)
-            self.item.record(call, failure)
-            if self._shown or self._seen(call) or not isinstance(error, Exception):
+            self._break_off(call, error)
+            if self._told(call, error):
                 raise
+
+    @asynccontextmanager
+    async def _arecording_failure(self, call: Call) -> AsyncIterator[None]:
+        """Record a call that fails, or is broken off, with the usage told so far."""
+        try:
+            yield
+        except BaseException as error:
+            await stepped(self.item, self._break_off, call, error)
+            if self._told(call, error):
+                raise
+
+    def _break_off(self, call: Call, error: BaseException) -> None:
+        """Record a call that was shown and has failed."""
+        self.item.record(call, self.asker.broken_off(call.tier, self._shown, error))
+
+    def _told(self, call: Call, error: BaseException) -> bool:
+        """Whether an error is the caller's: what was shown cannot be withdrawn."""
+        shown = bool(self._shown) or self._seen(call)
+        return shown or not isinstance(error, Exception)
 
     def _seen(self, call: Call) -> bool:
         """Whether somebody has seen models at work on an answer to be shown."""
@@ -208,11 +224,12 @@ class Single:
         try:
             brought = await self.asker.aask(call.tier, shown=shown)
         except BaseException as error:
-            self._record(call, self.asker.broken_off(call.tier, [], error), shown)
+            failure = self.asker.broken_off(call.tier, [], error)
+            await stepped(self.item, self._record, call, failure, shown)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._record(call, brought, shown)
+            await stepped(self.item, self._record, call, brought, shown)
 
     def _record(self, call: Call, brought: Outcome | Failure, shown: bool) -> None:
         """Record what a call brought.
@@ -224,6 +241,16 @@ class Single:
             return
         if (shown and self._seen(call)) or isinstance(brought.error, UnpricedError):
             self._fatal = brought.error
+
+    @asynccontextmanager
+    async def _admitted(self, *, shown: bool) -> AsyncIterator[None]:
+        """Let the item in; see that it is closed whatever happens."""
+        try:
+            await stepped(self.item, self.item.arrive, shown=shown)
+            yield
+        except BaseException:
+            await stepped(self.item, self.item.abandon)
+            raise
 
     @contextmanager
     def _beside(self, calls: Sequence[Call]) -> Iterator[None]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event
 
+from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.resumed import AnySession
 
@@ -102,7 +103,7 @@ async def adrive(
     backlog: deque[Call] = deque()
     try:
         while True:
-            backlog.extend(session.next_calls())
+            backlog.extend(await stepped(session, session.next_calls))
             while backlog and len(flying) < max_concurrency:
                 call = backlog.popleft()
                 task = asyncio.create_task(_brought(ask, call))
@@ -111,16 +112,25 @@ async def adrive(
             if not flying:
                 return
             task = await ended.get()
-            session.record(flying.pop(task), task.result())
+            call, brought = flying.pop(task), task.result()
+            await stepped(session, session.record, call, brought)
     finally:
         for task in flying:
             task.cancel()
         found = await asyncio.gather(*flying, return_exceptions=True)
-        for call, brought in zip(flying.values(), found, strict=True):
-            if isinstance(brought, BaseException):
-                session.record(call, Failure(brought))
-            else:
-                session.record(call, brought)
+        rest = zip(flying.values(), found, strict=True)
+        await stepped(session, _record_all, session, rest)
+
+
+def _record_all(
+    session: AnySession, rest: Iterable[tuple[Call, Brought | BaseException]]
+) -> None:
+    """Record what calls brought, or that they were broken off."""
+    for call, brought in rest:
+        if isinstance(brought, BaseException):
+            session.record(call, Failure(brought))
+        else:
+            session.record(call, brought)
 
 
 async def _brought(ask: Callable[[Call], Awaitable[Brought]], call: Call) -> Brought:

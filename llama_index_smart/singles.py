@@ -17,6 +17,7 @@ from typing import Any
 
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember, Response, outcome, usage_of
+from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.pricing import Usage
@@ -56,11 +57,11 @@ class Single:
 
     async def awhole(self) -> Response:
         """Return the answer."""
-        with self.item.admitted(shown=False):
-            while calls := self.item.next_calls():
+        async with self._admitted(shown=False):
+            while calls := await stepped(self.item, self.item.next_calls):
                 async with self._abeside(calls):
                     pass
-            return self._result()
+            return await stepped(self.item, self._result)
 
     def _result(self) -> Response:
         """Return the answer as the smart model's own."""
@@ -81,8 +82,8 @@ class Single:
 
     async def apieces(self) -> AsyncGenerator[Response]:
         """Yield the answer piece by piece, as it comes."""
-        with self.item.admitted(shown=True):
-            while calls := self.item.next_calls():
+        async with self._admitted(shown=True):
+            while calls := await stepped(self.item, self.item.next_calls):
                 live = self.item.live(calls)
                 async with self._abeside([call for call in calls if call != live]):
                     if live is not None:
@@ -92,7 +93,7 @@ class Single:
                                 yield piece
                         finally:
                             await pieces.aclose()
-            yield self._ending()
+            yield await stepped(self.item, self._ending)
 
     def _live(self, call: Call) -> Generator[Response]:
         """Make one call and yield what it brings."""
@@ -109,7 +110,7 @@ class Single:
 
     async def _alive(self, call: Call) -> AsyncGenerator[Response]:
         """Make one call and yield what it brings."""
-        with self._recording_failure(call) as clock:
+        async with self._arecording_failure(call) as clock:
             pieces = await self.ask.astream_of(self.members[call.tier])
             try:
                 async for piece in pieces:
@@ -118,7 +119,7 @@ class Single:
                 if isinstance(pieces, AsyncGenerator):
                     await pieces.aclose()
             self._refuse_nothing(call)
-        self._close(call, clock)
+        await stepped(self.item, self._close, call, clock)
 
     def _refuse_nothing(self, call: Call) -> None:
         """Raise if a stream ended without a single piece."""
@@ -141,21 +142,37 @@ class Single:
 
     @contextmanager
     def _recording_failure(self, call: Call) -> Iterator[Clock]:
-        """Record a call that fails, or is broken off, with the usage told so far.
-
-        What was shown cannot be withdrawn: then the error is the caller's.
-        """
+        """Record a call that fails, or is broken off, with the usage told so far."""
         clock = Clock()
         try:
             yield clock
         except BaseException as error:
-            failure = Failure(error)
-            if self._last is not None and self._usage is not None:
-                billed = self._outcome(call, self._counted(self._last))
-                failure = Failure(error, billed.paid, billed.usage)
-            self.item.record(call, clock.timed(failure))
-            if self._shown or not isinstance(error, Exception):
+            self._break_off(call, error, clock)
+            if self._told(error):
                 raise
+
+    @asynccontextmanager
+    async def _arecording_failure(self, call: Call) -> AsyncIterator[Clock]:
+        """Record a call that fails, or is broken off, with the usage told so far."""
+        clock = Clock()
+        try:
+            yield clock
+        except BaseException as error:
+            await stepped(self.item, self._break_off, call, error, clock)
+            if self._told(error):
+                raise
+
+    def _break_off(self, call: Call, error: BaseException, clock: Clock) -> None:
+        """Record a call that was shown and has failed."""
+        failure = Failure(error)
+        if self._last is not None and self._usage is not None:
+            billed = self._outcome(call, self._counted(self._last))
+            failure = Failure(error, billed.paid, billed.usage)
+        self.item.record(call, clock.timed(failure))
+
+    def _told(self, error: BaseException) -> bool:
+        """Whether an error is the caller's: what was shown cannot be withdrawn."""
+        return bool(self._shown) or not isinstance(error, Exception)
 
     def _close(self, call: Call, clock: Clock) -> None:
         """Record a call that was shown to its end; one that failed is recorded."""
@@ -203,11 +220,22 @@ class Single:
         try:
             brought = self._outcome(call, await self.ask.aof(self.members[call.tier]))
         except BaseException as error:
-            self.item.record(call, clock.timed(Failure(error)))
+            failure = clock.timed(Failure(error))
+            await stepped(self.item, self.item.record, call, failure)
             if not isinstance(error, Exception):
                 raise
         else:
-            self.item.record(call, clock.timed(brought))
+            await stepped(self.item, self.item.record, call, clock.timed(brought))
+
+    @asynccontextmanager
+    async def _admitted(self, *, shown: bool) -> AsyncIterator[None]:
+        """Let the item in; see that it is closed whatever happens."""
+        try:
+            await stepped(self.item, self.item.arrive, shown=shown)
+            yield
+        except BaseException:
+            await stepped(self.item, self.item.abandon)
+            raise
 
     @contextmanager
     def _beside(self, calls: Sequence[Call]) -> Iterator[None]:

@@ -108,6 +108,11 @@ class BatchSession:
         self._uncovered = np.zeros(n_items, bool)
         self._stopped: BaseException | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether comparing answers may wait, such as for a judge's verdict."""
+        return bool(getattr(self._equivalence, "waits", False))
+
     # -- driving ---------------------------------------------------------------
 
     def next_calls(self) -> list[Call]:

@@ -211,15 +211,15 @@ class _SqlPlace:
         self._begun = False
 
     @contextmanager
-    def held(self) -> Iterator[Page]:
+    def held(self, *, for_good: bool) -> Iterator[Page]:
         import sqlalchemy
 
+        begin = _BEGIN.get(self._engine.dialect.name, {}).get(for_good, ())
         news = None
         try:
             with self._engine.begin() as connection:
-                if self._engine.dialect.name == "sqlite":
-                    # Whoever reads is going to write: nobody else may come between.
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                for statement in begin:
+                    connection.exec_driver_sql(statement)
                 text = self._read(connection)
                 if text is None:
                     news = self._begin(connection)
@@ -347,7 +347,7 @@ def _create(engine: Engine, table: Table) -> None:
 
 def _write_ahead(connection: Any, _: Any) -> None:
     """Let a SQLite file be read while it is written, and survive a kill."""
-    for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL"):
+    for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {setting}")
 
 
@@ -358,6 +358,15 @@ def _bounded_waits(connection: Any, _: Any) -> None:
         cursor.execute("SET idle_in_transaction_session_timeout = '20s'")
     connection.commit()
 
+
+_BEGIN: dict[str, dict[bool, tuple[str, ...]]] = {
+    "sqlite": {  # whoever reads is going to write: nobody else may come between
+        True: ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+        False: ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
+    },
+    "postgresql": {False: ("SET LOCAL synchronous_commit = off",)},
+}
+"""How a step begins, by kind of database and whether it must outlive a power cut."""
 
 _PREPARE = {"sqlite": _write_ahead, "postgresql": _bounded_waits}
 """What is told each new connection, by kind of database."""

@@ -59,6 +59,7 @@ class SingleItem:
         self.said: dict[str, Any] = {}
         self._cost = 0.0
         self._number = -1
+        self._arrived = False
         self._told: dict[str, Any] = {}
         self._lock = books.new_lock()
 
@@ -74,13 +75,27 @@ class SingleItem:
         Args:
             shown: Whether its answer will be shown while it is being written.
         """
-        self._number = self._decider.arrive(shown=shown)
         try:
+            self.arrive(shown=shown)
             yield
         except BaseException:
-            with suppress(ProtocolError):  # it is closed already
-                self._decider.abandon(self._number)
+            self.abandon()
             raise
+
+    def arrive(self, *, shown: bool) -> None:
+        """Let the item in; whoever does so closes it, whatever happens: see `admitted`.
+
+        Args:
+            shown: Whether its answer will be shown while it is being written.
+        """
+        self._number = self._decider.arrive(shown=shown)
+        self._arrived = True
+
+    def abandon(self) -> None:
+        """Close the item, unless it did not arrive, or is closed already."""
+        if self._arrived:
+            with suppress(ProtocolError):
+                self._decider.abandon(self._number)
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now; none: the answer can be handed out."""

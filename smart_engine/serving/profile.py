@@ -68,11 +68,15 @@ class Page:
 class Place(Protocol):
     """Where a text is kept that several processes read and write."""
 
-    def held(self) -> AbstractContextManager[Page]:
+    def held(self, *, for_good: bool) -> AbstractContextManager[Page]:
         """Hold it against all others.
 
-        What the page says at the end is kept for good when the block is left; if that
-        is by an error, all stays as it was.
+        What the page says at the end is kept when the block is left; if that is by an
+        error, all stays as it was.
+
+        Args:
+            for_good: Whether what is kept must outlive a power cut from then on. All
+                that was kept before then does, too.
 
         Raises:
             StoreError: If it cannot be read or written; then nothing was kept, as far

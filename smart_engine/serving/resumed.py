@@ -72,6 +72,8 @@ class ResumedSession:
         ```
     """
 
+    waits = True  # for the shelf
+
     def __init__(self, session: BatchSession, shelf: Shelf) -> None:
         """Look at the shelf once."""
         self._session, self._shelf = session, shelf

@@ -6,6 +6,10 @@ counts as that of a killed process. The stream knows no more of its item than th
 arrived, and takes that at its worst for ever: an audit for a find, a served item for a
 miss. The item itself gets the answer it was to have, if that is there, or else the
 reference's.
+
+Arrivals wait for the disk, so that no coin is tossed twice and no possible miss is
+forgotten. Nothing else does: what a power cut may take of it are sums, audits that were
+resolved, and answers that had been counted, without which the bound is but higher.
 """
 
 from __future__ import annotations
@@ -56,11 +60,11 @@ class StoredStream(Stream):
         self._arrived = 0
 
     @contextmanager
-    def _step(self) -> Iterator[StreamSession]:
+    def _step(self, *, for_good: bool = False) -> Iterator[StreamSession]:
         with self._lock:
             # Unless this step is written, the next one starts from what is kept.
             known, self._known = self._known, None
-            with self._place.held() as page:
+            with self._place.held(for_good=for_good) as page:
                 if page.text != known:
                     self._take_up(page.text)
                 yield self._session
@@ -88,7 +92,7 @@ class StoredStream(Stream):
         """Let the next item in."""
         number = None
         try:
-            with self._step() as session:
+            with self._step(for_good=True) as session:
                 number = session.arrive(shown=shown)
         except BaseException:
             if number is not None:
@@ -96,10 +100,15 @@ class StoredStream(Stream):
             raise
         return number
 
-    def forget(self, item: int) -> Served | None:
-        """Close an item of which the store could not be told; return its answer."""
+    def peek(self, item: int) -> Served | None:
+        """Return the answer to an item if it can be handed out."""
         with self._lock:
-            return self._session.forget(item)
+            return self._session.peek(item)
+
+    def forget(self, item: int) -> None:
+        """Close an item of which the store could not be told."""
+        with self._lock:
+            self._session.forget(item)
 
     def state(self) -> StreamState:
         """Where the stream stands, by the work of all; or where it was seen last."""
@@ -152,19 +161,21 @@ class StoredItem:
         self._asked.update(call.tier for call in calls)
         return calls
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Record what a call brought."""
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why its answer is of no use, if so."""
         self._said[call.tier] = outcome
         if self._alone:
-            return
+            return None
         try:
-            self._stream.record(call, outcome)
+            return self._stream.record(call, outcome)
         except StoreError as error:
             self._part(call.item, error)
+            return None
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
         if not self._alone:
+            self._ready = self._stream.peek(item)
             try:
                 return self._stream.settle(item)
             except StoreError as problem:
@@ -186,7 +197,9 @@ class StoredItem:
 
     def _part(self, item: int, error: StoreError) -> None:
         """Go on without the stream."""
-        self._alone, self._ready = True, self._stream.forget(item)
+        self._alone = True
+        self._ready = self._ready or self._stream.peek(item)
+        self._stream.forget(item)
         problem = (
             f"an item goes on without its stream, at the reference's cost: {error}"
         )
@@ -214,7 +227,7 @@ class StoredPurse(Purse):
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        with super()._open(), self._place.held() as page:
+        with super()._open(), self._place.held(for_good=True) as page:
             self._spent, self._reserved = _sums(page.text)
             yield
             page.text = json.dumps([self._spent, self._reserved])

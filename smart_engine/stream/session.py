@@ -440,19 +440,21 @@ class StreamSession:
         self._unresolved = dict(sorted(waiting.items()))
         self._recount()
 
-    def forget(self, item: int) -> Served | None:
-        """Close an item here, and leave what is shared as it is.
-
-        To the others it is as if this process had been killed: an audit that was not
-        resolved counts at its worst for ever, and a served item as a possible miss.
-
-        Returns:
-            Its answer, if it is ready and was not handed out: it still may be.
-        """
-        entry = self._items.pop(item, None)
+    def peek(self, item: int) -> Served | None:
+        """Return the answer to an item if it can be handed out; nothing is."""
+        entry = self._items.get(item)
         if entry is None or entry.server is None or entry.taken:
             return None
         return self._served(item, entry, entry.server)
+
+    def forget(self, item: int) -> None:
+        """Close an item here, and leave what is shared as it is.
+
+        To the others it is as if this process had been killed: an audit that was not
+        resolved counts at its worst for ever, and a served item as a possible miss. Its
+        answer may still be handed out.
+        """
+        self._items.pop(item, None)
 
     # -- results ---------------------------------------------------------------
 

@@ -1,0 +1,386 @@
+"""Streams in a store: shared by who opens them, good for their profile, never lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smart_engine import (
+    BudgetExceededError,
+    Call,
+    Exact,
+    Failure,
+    Guarantee,
+    Label,
+    Normalized,
+    Outcome,
+    Store,
+    StoreError,
+)
+from smart_engine.serving.books import Books
+from smart_engine.serving.item import SingleItem
+from smart_engine.serving.profile import Keeping, Page
+from smart_engine.serving.terms import Terms
+
+pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
+MODELS = ("big", "small")
+COSTS = {"big": 1.0, "small": 0.01}
+HIDDEN = "the very secret prompt"
+
+
+class Worker:
+    """A process, as far as the engine knows: terms, books, and a store it opened."""
+
+    def __init__(self, profiles, task="mail", rule=None, **told) -> None:
+        self.settings = {"models": "1", "prompt": HIDDEN}
+        self.settings |= {k: told.pop(k) for k in list(told) if k in self.settings}
+        self.profiles = profiles
+        rule = rule or Normalized()
+        guarantee = told.pop("guarantee", Guarantee(0.2, 0.9))
+        self.terms = Terms(MODELS, guarantee, rule, **told)
+        self.books = Books(threading.Lock, MODELS)
+        self.task = task
+
+    def item(self) -> SingleItem:
+        keeping = Keeping(
+            self.profiles,
+            lambda: [(name, self.settings["models"]) for name in MODELS],
+            lambda: self.settings["prompt"],
+        )
+        most = lambda call: 2 * COSTS[call.tier]  # noqa: E731
+        decider = self.terms.decider(
+            self.books, self.terms.rule, self.task, None, most, keeping
+        )
+        return SingleItem(decider, self.books, "big", self.task)
+
+    def answer(self, says=lambda call: "yes"):
+        item = self.item()
+        with item.admitted(shown=False):
+            while calls := item.next_calls():
+                for call in calls:
+                    item.record(call, bring(call, says(call)))
+            return item.settle(), item.told
+
+    def state(self):
+        report = self.books.report()
+        (state,) = report.streams or report.shadows
+        return state
+
+
+def bring(call: Call, said) -> Outcome | Failure:
+    if isinstance(said, Exception):
+        return Failure(said, COSTS[call.tier])
+    return Outcome(said, COSTS[call.tier])
+
+
+@pytest.fixture
+def file(tmp_path) -> str:
+    return str(tmp_path / "answers.db")
+
+
+# -- one stream for all ------------------------------------------------------------
+
+
+def test_workers_share_a_stream_and_who_comes_later_goes_on_with_it(place) -> None:
+    first, second = Worker(Store(place)), Worker(Store(place))
+    for turn in range(60):
+        assert (first, second)[turn % 2].answer()[0] == "yes"
+    assert first.state() == second.state()
+    assert first.state().answered == 60
+    spent = first.books.report().cost + second.books.report().cost
+    assert first.state().cost == pytest.approx(spent)
+    later = Worker(Store(place))
+    later.answer()
+    assert later.state().arrived == 61
+    assert later.state().history[:10] == first.state().history[:10]
+    assert later.books.report().cost < later.state().cost
+
+
+def test_with_and_without_a_store_the_same_is_decided(file) -> None:
+    def run(profiles) -> list:
+        worker = Worker(profiles)
+        keeping = None if profiles is None else worker.item()
+        del keeping
+        told = []
+        for _ in range(80):
+            told.append(worker.answer()[1])
+        return [*told, worker.state()]
+
+    stored = run(Store(file))
+    worker = Worker(None)
+    worker.item = lambda: SingleItem(  # type: ignore[method-assign]
+        worker.terms.decider(worker.books, worker.terms.rule, "mail"),
+        worker.books,
+        "big",
+        "mail",
+    )
+    plain = [worker.answer()[1] for _ in range(80)]
+    assert stored == [*plain, worker.state()]
+    assert stored[-1].served["small"] > 5
+
+
+def test_threads_of_several_workers_lose_nothing(place) -> None:
+    workers = [Worker(Store(place)) for _ in range(2)]
+    failed = []
+
+    def work(worker: Worker) -> None:
+        try:
+            for _ in range(8):
+                worker.answer()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(w,)) for w in workers * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    state = workers[0].state()
+    assert (state.arrived, state.answered, state.unresolved) == (32, 32, 0)
+    assert state.cost == pytest.approx(sum(w.books.report().cost for w in workers))
+
+
+def test_a_killed_worker_loses_nothing_that_it_recorded(place) -> None:
+    killed, left = Worker(Store(place)), Worker(Store(place))
+    for _ in range(10):
+        killed.answer()
+    item = killed.item()
+    item.arrive(shown=False)
+    first, *_ = item.next_calls()
+    item.record(first, Outcome("yes", 0.25))
+    del killed, item  # without a word
+    before = left.answer()[1]
+    state = left.state()
+    assert state.arrived == 12
+    assert state.answered == 11
+    assert state.cost == pytest.approx(before["cost"] + 0.25 + 10 * 1.01)
+
+
+def test_shadows_are_kept_apart(file) -> None:
+    Worker(Store(file)).answer()
+    shadow = Worker(Store(file), mode="shadow")
+    assert shadow.answer()[1]["role"] == "shadow"
+    assert shadow.state().arrived == 1
+    again = Worker(Store(file), mode="shadow")
+    again.answer()
+    assert again.state().arrived == 2
+
+
+# -- profiles ----------------------------------------------------------------------
+
+
+CHANGES = {
+    "models": ({"models": "2"}, r"models \(big #\w+, small #\w+ → big #\w+"),
+    "prompt": ({"prompt": "Be brief."}, r"prompt \(#\w+ → #\w+\)"),
+    "equivalence": ({"rule": Exact()}, r"equivalence \(Normalized\(\).* → Exact\(\)"),
+    "guarantee": (
+        {"guarantee": Guarantee(0.1, 0.9)},
+        r"guarantee \(0.2, 0.9 → 0.1, 0.9\)",
+    ),
+    "seed": ({"seed": 1}, r"seed \(0 → 1\)"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_else_begins_anew_and_says_why(file, what) -> None:
+    changed, why = CHANGES[what]
+    for _ in range(3):
+        Worker(Store(file)).answer()
+    worker = Worker(Store(file), **changed)
+    with pytest.warns(UserWarning, match=rf"task 'mail', but not with this {why}"):
+        worker.answer()
+    assert worker.state().arrived == 1
+    worker.answer()  # it says so once, and
+    again = Worker(Store(file), **changed)
+    again.answer()  # never of a stream that goes on
+    assert again.state().arrived == 3
+    old = Worker(Store(file))
+    old.answer()
+    assert old.state().arrived == 4
+
+
+def test_another_task_is_no_news(file) -> None:
+    Worker(Store(file)).answer()
+    other = Worker(Store(file), task="else", prompt="else")
+    other.answer()
+    assert other.state().arrived == 1
+
+
+def test_no_prompt_and_no_answer_is_in_the_file(tmp_path) -> None:
+    worker = Worker(Store(tmp_path / "answers.db"))
+    for _ in range(20):
+        worker.answer(lambda _: "the very secret answer")
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"mail" in kept
+    assert b"secret" not in kept
+
+
+# -- budgets -----------------------------------------------------------------------
+
+
+def test_a_budget_holds_for_all_workers_together(place) -> None:
+    told = {"budget_usd": 10.0, "mode": "strict"}
+    workers = [Worker(Store(place), **told) for _ in range(2)]
+    answered = 0
+    with suppress(BudgetExceededError):
+        for turn in range(40):
+            workers[turn % 2].answer()
+            answered += 1
+    spent = sum(worker.books.report().cost for worker in workers)
+    assert 5 < answered < 40
+    assert spent <= 10.0 < spent + 2.02
+    with pytest.raises(BudgetExceededError):
+        Worker(Store(place), **told).answer()
+
+
+def test_what_a_killed_worker_had_set_aside_stays_so(file) -> None:
+    told = {"budget_usd": 5.0, "mode": "strict"}
+    item = Worker(Store(file), **told).item()
+    item.arrive(shown=False)
+    assert len(item.next_calls()) == 2  # 2.02 USD at most
+    left = Worker(Store(file), **told)
+    left.answer()
+    with pytest.raises(BudgetExceededError, match=r"1\.97 USD are left"):
+        left.answer()
+
+
+# -- what may go wrong ---------------------------------------------------------------
+
+
+class Shaky:
+    """A place in memory that fails when it is told to: before, or while writing."""
+
+    def __init__(self) -> None:
+        self.kept = {"state": "", "purse": ""}
+        self.fails: list[str] = []
+
+    def place(self, profile, what):
+        shaky = self
+
+        class Place:
+            @contextmanager
+            def held(self, *, for_good):
+                now = shaky.fails.pop(0) if shaky.fails else ""
+                if now == "read":
+                    raise StoreError("the store cannot be used: gone")
+                page = Page(shaky.kept[what])
+                yield page
+                if now == "write":
+                    raise StoreError("the store cannot be used: gone")
+                shaky.kept[what] = page.text
+                if now == "after":
+                    raise StoreError("the store cannot be used: gone")
+
+        return Place()
+
+
+@pytest.mark.parametrize("how", ["read", "write", "after"])
+@pytest.mark.parametrize("step", range(4))
+def test_where_the_store_fails_the_item_is_answered_all_the_same(how, step) -> None:
+    shaky = Shaky()
+    worker = Worker(shaky)
+    for _ in range(30):
+        worker.answer()
+    for _ in range(12):
+        spent = worker.books.report().cost
+        shaky.fails = [""] * step + [how]
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            said, told = worker.answer()
+        failed, shaky.fails = not shaky.fails, []
+        assert said == "yes"
+        assert told["role"] in {"applied", "profiled", "reference"}
+        assert told["cost"] == pytest.approx(worker.books.report().cost - spent)
+        assert failed == any(
+            "goes on without its stream" in str(w.message) for w in seen
+        )
+        state = worker.state()
+        assert state.answered <= state.arrived
+        assert state.possible_misses <= state.allowed
+        assert state.in_flight == 0
+    # A second worker has come just as far: nobody is ahead of what is kept.
+    again = Worker(shaky)
+    again.answer()
+    assert worker.state() == again.state()
+
+
+def test_a_served_answer_that_could_not_be_written_still_counts_as_a_miss() -> None:
+    shaky = Shaky()
+    worker = Worker(shaky)
+    while True:
+        item = worker.item()
+        item.arrive(shown=False)
+        calls = item.next_calls()
+        if [call.tier for call in calls] == ["small"]:
+            break
+        for call in calls:
+            item.record(call, bring(call, "yes"))
+        item.settle()
+    before = json.loads(shaky.kept["state"])
+    shaky.fails = ["read"]
+    with pytest.warns(UserWarning, match="goes on without its stream"):
+        item.record(calls[0], bring(calls[0], "yes"))
+    assert item.next_calls() == []
+    assert (item.settle(), item.told["role"]) == ("yes", "applied")
+    assert json.loads(shaky.kept["state"]) == before
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=40) | st.just('{"format": 1}') | st.just("[1, 2]"))
+def test_a_spoilt_row_is_told_and_the_reference_answers(text) -> None:
+    shaky = Shaky()
+    shaky.kept["state"] = text or "?"
+    worker = Worker(shaky)
+    with pytest.warns(UserWarning, match="cannot be read: it is damaged"):
+        _, told = worker.answer()
+    assert told["role"] == "reference"
+    assert shaky.kept["state"] == (text or "?")
+
+
+@pytest.mark.parametrize("text", ["x", "[1]", "[NaN, 0]", '{"a": 1}', "[1, null]"])
+def test_a_spoilt_budget_spends_nothing(text) -> None:
+    shaky = Shaky()
+    shaky.kept["purse"] = text
+    worker = Worker(shaky, budget_usd=10.0)
+    with pytest.raises(StoreError, match="a budget in the store cannot be read"):
+        worker.answer()
+    assert worker.books.report().cost == 0
+
+
+def test_a_store_that_was_set_back_is_refused() -> None:
+    shaky = Shaky()
+    worker = Worker(shaky)
+    worker.answer()
+    backup = shaky.kept["state"]
+    worker.answer()
+    shaky.kept["state"] = backup
+    with pytest.warns(UserWarning, match="no coin may be tossed twice"):
+        worker.answer()
+
+
+def test_a_row_that_was_removed_is_not_begun_again_in_use(file) -> None:
+    worker = Worker(Store(file))
+    worker.answer()
+    with sqlite3.connect(file) as connection:
+        connection.execute("delete from smart_streams_1")
+    with pytest.warns(UserWarning, match="removed from the store in use"):
+        worker.answer()
+
+
+def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
+    assert Worker(Store(file)).item().waits
+    assert Worker(Store(file), mode="shadow").item().waits
+    assert Worker(Store(file), budget_usd=9.0).item().waits
+    books = Books(nullcontext, MODELS)
+    terms = Terms(MODELS, Guarantee(), Label(["a", "b"]))
+    decider = terms.decider(books, terms.rule, "mail")
+    assert not SingleItem(decider, books, "big", "mail").waits
