@@ -18,11 +18,6 @@ from stream_workers import PRICES, say
 PROGRAM = Path(__file__).with_name("stream_workers.py")
 
 
-def address(postgres):
-    """The server's own database, as SQLAlchemy names it."""
-    return postgres.replace("postgresql://", "postgresql+psycopg://")
-
-
 @contextmanager
 def workers_at(server, place, folder, workers, items, most_seconds):
     """Run workers to their ends; yield their ids as soon as they are there."""
@@ -78,18 +73,18 @@ def check(server, folder, items):
 
 
 @pytest.mark.timeout(300)
-def test_processes_share_a_stream_to_the_last_token(tmp_path):
-    file = tmp_path / "stream.db"
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_processes_share_a_stream_to_the_last_token(place, tmp_path):
     with serve(say) as server:
-        with workers_at(server, file, tmp_path, 3, 60, 240):
+        with workers_at(server, place, tmp_path, 3, 60, 240):
             pass
         state = check(server, tmp_path, 60)
     assert state["spend"]["small"]["calls"] > 40
 
 
 @pytest.mark.timeout(300)
-def test_a_process_that_is_killed_loses_nothing_that_was_recorded(postgres, tmp_path):
-    place = address(postgres)
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_a_process_that_is_killed_loses_nothing_that_was_recorded(place, tmp_path):
     with serve(say, latency=0.002) as server:
         with workers_at(server, place, tmp_path, 3, 150, 240) as (first, *_):
             waited = time.monotonic() + 120
@@ -117,8 +112,8 @@ def test_a_process_that_is_killed_loses_nothing_that_was_recorded(postgres, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_eight_processes_and_twenty_thousand_calls(postgres, tmp_path):
-    place = address(postgres)
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_eight_processes_and_twenty_thousand_calls(place, tmp_path):
     began = time.monotonic()
     with serve(say) as server:
         with workers_at(server, place, tmp_path, 8, 20_000, 4 * 3600):
