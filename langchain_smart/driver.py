@@ -22,7 +22,7 @@ from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.members import UnpricedError
-from smart_engine.serving.resumed import AnySession
+from smart_engine.serving.resumed import Driven
 
 __all__ = ["adrive", "drive"]
 
@@ -35,7 +35,7 @@ _AHEAD = 2
 
 
 def drive(
-    session: AnySession,
+    session: Driven,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -62,7 +62,7 @@ def drive(
 
 
 def _run(
-    session: AnySession,
+    session: Driven,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -107,14 +107,14 @@ def _run(
             _record_rest(session, results)
 
 
-def _record_rest(session: AnySession, results: Results) -> None:
+def _record_rest(session: Driven, results: Results) -> None:
     """Record what has arrived."""
     while not results.empty():
         if (result := results.get()) is not None:
             session.record(*result)
 
 
-def _record(session: AnySession, result: Result) -> None:
+def _record(session: Driven, result: Result) -> None:
     """Record what a call brought; a price that is missing ends the whole job.
 
     Raises:
@@ -136,7 +136,7 @@ def _drain(todo: SimpleQueue[Call | None]) -> None:
 
 
 async def adrive(
-    session: AnySession,
+    session: Driven,
     begin: Callable[[int], Awaitable[None]],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
     broken_off: Callable[[Call, BaseException], Failure],

@@ -19,6 +19,7 @@ from smart_engine.serving.members import Member, Named
 __all__ = [
     "ChatMember",
     "confidence_of",
+    "load_model",
     "outcome",
     "read_model",
     "shared_profile",
@@ -106,7 +107,7 @@ def read_model(field: str, given: Any) -> Named:
     Raises:
         InvalidInputError: If it is neither, or names no known model.
     """
-    model = _load(field, given) if isinstance(given, str) else given
+    model = load_model(field, given) if isinstance(given, str) else given
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
         raise InvalidInputError(field, type(model).__name__, hint)
@@ -120,15 +121,24 @@ def read_model(field: str, given: Any) -> Named:
     return Named(name, model, official, provider)
 
 
-def _load(field: str, name: str) -> BaseChatModel:
-    """Return the model that a string names."""
+def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:
+    """Return the model that a string names.
+
+    Args:
+        field: Where it was given.
+        name: A string for `init_chat_model`.
+        **settings: Settings of the model.
+
+    Raises:
+        InvalidInputError: If it names no known model, or one that cannot be made.
+    """
     try:
         from langchain.chat_models import init_chat_model
     except ModuleNotFoundError as error:
         hint = "naming a model by a string needs: pip install langchain"
         raise InvalidInputError(field, name, hint) from error
     try:
-        return init_chat_model(name)
+        return cast("BaseChatModel", init_chat_model(name, **settings))
     except Exception as error:
         hint = f"init_chat_model could not make this model: {error}"
         raise InvalidInputError(field, name, hint) from error

@@ -120,9 +120,9 @@ class Certificate(_Record):
         uncertified: Items that the guarantee does not cover, for the budget ended
             first: answered by what had been bought, or not at all.
         spend: Model → what it was asked and what it cost; judges as `judge: …`.
-        reference_only_cost: What the reference alone would have cost, in USD,
-            estimated by its mean cost on the items it was paid for; None if it was
-            never paid.
+        reference_only_cost: What the reference alone would have cost, in USD, on the
+            items that have an answer, estimated by its mean cost on those it was paid
+            for; None if it was never paid.
         valid: Whether the stated confidence is kept at the worst case. It is not
             with the paper's repeated looks, nor where the budget ended first.
     """
@@ -172,7 +172,7 @@ class Certificate(_Record):
         """USD saved (estimated) by an item that cost so much, None if unknown."""
         if self.reference_only_cost is None:
             return None
-        return self.reference_only_cost / self.items - cost
+        return self.reference_only_cost / (self.items - self.unanswered) - cost
 
     @property
     def claim(self) -> str:

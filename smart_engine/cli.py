@@ -1,35 +1,87 @@
 """The command line: the only file of the engine with a clock and a terminal.
 
-Exit codes: 0 done, 1 a claim does not follow, 2 an option or a file cannot be used.
+Here are the commands that ask no model, and what all commands share: exit codes, how
+errors are told, options. Adapters add commands to `app`.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import os
 import time
-from collections.abc import Iterator
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from smart_engine.certificate import Certificate, Spend
 from smart_engine.dry_run import Recording, ReplayResult, replay
-from smart_engine.errors import SmartError
+from smart_engine.equivalence import Equivalence, Exact
+from smart_engine.equivalence.written import WAYS, read_rule
+from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import LOOKS
+from smart_engine.report import Report
+from smart_engine.stores import Store
 from smart_engine.strategies import STRATEGIES, find_strategy
-from smart_engine.traces import Trace, read_certificate, read_simulation
+from smart_engine.traces import Simulation, Trace, read_certificate, read_simulation
 from smart_engine.verification import verify
 
-__all__ = ["app"]
+__all__ = [
+    "Code",
+    "ConfidenceOption",
+    "DisagreementOption",
+    "EquivalenceOption",
+    "JsonOption",
+    "SeedOption",
+    "StrategyOption",
+    "app",
+    "clear_errors",
+    "free_place",
+    "say",
+    "write",
+]
+
+
+class Code(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    UNPROVEN = 1
+    UNUSABLE = 2
+    BUDGET = 3
+    INTERRUPTED = 130
+
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Cheaper answers with a guarantee.",
+    epilog=(
+        "Exit codes: 0 done; 1 a claim does not follow, or rows stay without an "
+        "answer; 2 an option or a file cannot be used; 3 the budget ended first; "
+        "130 interrupted."
+    ),
     pretty_exceptions_enable=False,
 )
+
+
+def _among(names: object) -> Callable[[str], list[str]]:
+    """Return what a shell completes a value with."""
+
+    def completed(incomplete: str) -> list[str]:
+        known = [str(name) for name in names]  # type: ignore[attr-defined]
+        return [name for name in known if name.startswith(incomplete)]
+
+    return completed
+
 
 ReferenceOption = Annotated[
     str | None, typer.Option(help="Model whose answers define 'right'.")
@@ -37,15 +89,32 @@ ReferenceOption = Annotated[
 CandidateOption = Annotated[
     list[str] | None, typer.Option(help="Cheaper model; repeat for more.")
 ]
-StrategyOption = Annotated[
+StrategiesOption = Annotated[
     list[str] | None,
     typer.Option(
-        help=f"One of {', '.join(STRATEGIES)}; repeat for more. Default: all."
+        help=f"One of {', '.join(STRATEGIES)}; repeat for more. Default: all.",
+        autocompletion=_among(STRATEGIES),
+    ),
+]
+StrategyOption = Annotated[
+    str,
+    typer.Option(
+        help=f"One of {', '.join(STRATEGIES)}.", autocompletion=_among(STRATEGIES)
     ),
 ]
 LooksOption = Annotated[
     str,
-    typer.Option(help=f"How repeated looks are treated: {' or '.join(sorted(LOOKS))}."),
+    typer.Option(
+        help=f"How repeated looks are treated: {' or '.join(sorted(LOOKS))}.",
+        autocompletion=_among(sorted(LOOKS)),
+    ),
+]
+EquivalenceOption = Annotated[
+    str,
+    typer.Option(
+        help=f"When two answers mean the same: {'; '.join(WAYS.values())}.",
+        autocompletion=_among(WAYS),
+    ),
 ]
 DisagreementOption = Annotated[
     float, typer.Option(help="Tolerated share of differing answers.")
@@ -54,15 +123,29 @@ ConfidenceOption = Annotated[
     float, typer.Option(help="Probability with which that holds.")
 ]
 TrialsOption = Annotated[int, typer.Option(help="Runs per strategy.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the first run.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line per strategy.")
+    bool, typer.Option("--json", help="Print JSON, one object a line.")
 ]
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"smart-llm {importlib.metadata.version('smart-llm')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _app() -> None:
+def _app(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Say which it is."
+        ),
+    ] = False,
+) -> None:
     """Cheaper answers with a guarantee."""
+    del version
 
 
 @app.command("replay")
@@ -73,8 +156,9 @@ def replay_command(
     ] = None,
     reference: ReferenceOption = None,
     candidate: CandidateOption = None,
-    strategy: StrategyOption = None,
+    strategy: StrategiesOption = None,
     looks: LooksOption = "corrected",
+    equivalence: EquivalenceOption = "exact",
     max_disagreement: DisagreementOption = 0.05,
     confidence: ConfidenceOption = 0.95,
     trials: TrialsOption = 20,
@@ -82,12 +166,12 @@ def replay_command(
     as_json: JsonOption = False,
 ) -> None:
     """What would it have cost on my logs? Runs sessions on recorded answers."""
-    with _clear_errors():
+    with clear_errors():
         trace = Trace.read(
             items, models, reference=reference, candidates=candidate or ()
         )
-        guarantee = Guarantee(max_disagreement, confidence)
-        _report(trace, guarantee, strategy, looks, trials, seed, as_json)
+        runs = Runs(strategy, looks, trials, seed, read_rule(equivalence))
+        _replay(trace, Guarantee(max_disagreement, confidence), runs, as_json)
 
 
 @app.command("simulate")
@@ -96,7 +180,7 @@ def simulate_command(
     dataset: Annotated[str, typer.Option(help="Name of the data set.")],
     reference: ReferenceOption = None,
     candidate: CandidateOption = None,
-    strategy: StrategyOption = None,
+    strategy: StrategiesOption = None,
     looks: LooksOption = "corrected",
     max_disagreement: DisagreementOption = 0.05,
     confidence: ConfidenceOption = 0.95,
@@ -105,41 +189,147 @@ def simulate_command(
     as_json: JsonOption = False,
 ) -> None:
     """The same on independent random answers, as in the SMART paper's simulation."""
-    with _clear_errors():
+    with clear_errors():
         simulation = read_simulation(
             file, dataset, reference=reference, candidates=candidate or ()
         )
         guarantee = Guarantee(max_disagreement, confidence)
-        _report(simulation, guarantee, strategy, looks, trials, seed, as_json)
+        _replay(simulation, guarantee, Runs(strategy, looks, trials, seed), as_json)
+
+
+@app.command("demo")
+def demo_command(
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 3000,
+    max_disagreement: DisagreementOption = 0.05,
+    confidence: ConfidenceOption = 0.95,
+    trials: TrialsOption = 5,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Every strategy on three made-up models that err at random; asks nobody."""
+    with clear_errors():
+        guarantee = Guarantee(max_disagreement, confidence)
+        models = Simulation(
+            items,
+            "big",
+            agreement={"medium": 0.98, "small": 0.91},
+            costs={"big": 0.01, "medium": 0.0005, "small": 0.0001},
+        )
+        _replay(models, guarantee, Runs(None, "corrected", trials, seed), as_json)
+    if not as_json:
+        say("These answers are made up; `smart estimate` tries models on your data.")
 
 
 @app.command("verify")
 def verify_command(
     certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Does the claim follow? Recomputes a certificate from its recorded draws."""
-    with _clear_errors():
+    with clear_errors():
         record = read_certificate(certificate)
         checks = verify(record)
-    for check in checks:
-        print("holds" if check.holds else "FAILS", "-", check.statement)
-    if not all(check.holds for check in checks):
-        print("The claim does not follow from the record.")
-        raise typer.Exit(1)
-    print(record.claim)
+    holds = all(check.holds for check in checks)
+    if as_json:
+        told = [check._asdict() for check in checks]
+        print(json.dumps({"holds": holds, "claim": record.claim, "checks": told}))
+    else:
+        for check in checks:
+            print("holds" if check.holds else "FAILS", "-", check.statement)
+        print(record.claim if holds else "The claim does not follow from the record.")
+    if not holds:
+        raise typer.Exit(Code.UNPROVEN)
 
 
-def _report(
-    recording: Recording,
-    guarantee: Guarantee,
-    strategies: list[str] | None,
-    looks: str,
-    trials: int,
-    seed: int,
-    as_json: bool,
+@app.command("report")
+def report_command(
+    records: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CERTIFICATE|STORE…",
+            help="Certificates (.json), and stores: files or database URLs.",
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """What jobs cost and saved, by their certificates; what stores keep of others."""
+    with clear_errors():
+        paths = [Path(name) for name in records if name.endswith(".json")]
+        certificates = [read_certificate(path) for path in paths]
+        stores = [_open(name) for name in records if not name.endswith(".json")]
+        kept = {str(store): store.bought() for store in stores}
+    if certificates:
+        report = _together(certificates)
+        print(report.model_dump_json() if as_json else report)
+    for path, record in zip(paths, certificates, strict=True):
+        if not as_json:
+            print(f"\n{path}: {record.claim}")
+    for name, jobs in kept.items():
+        _tell_kept(name, jobs, as_json)
+
+
+def _together(certificates: list[Certificate]) -> Report:
+    """Return the totals of jobs."""
+    spend: dict[str, Spend] = {}
+    served: Counter[str] = Counter()
+    for record in certificates:
+        served.update(record.served)
+        for model, part in record.spend.items():
+            spend[model] = spend.get(model, Spend()) + part
+    return Report(spend=spend, served=served, certificates=tuple(certificates))
+
+
+def _open(name: str) -> Store:
+    """Return a store that is there."""
+    if "://" not in name and not Path(name).is_file():
+        raise InvalidInputError("STORE", name, "there is no such file")
+    return Store(name)
+
+
+def _tell_kept(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) -> None:
+    """Tell what a store keeps."""
+    if as_json:
+        told = {
+            job: {model: spend.model_dump() for model, spend in models.items()}
+            for job, models in jobs.items()
+        }
+        print(json.dumps({"store": name, "jobs": told}))
+        return
+    print(f"\n{name}: answers of {len(jobs)} jobs")
+    for job, models in jobs.items():
+        parts = [
+            f"{model} {spend.calls:,} ({spend.cost:.6f} USD)"
+            for model, spend in models.items()
+        ]
+        print(f"  {job[:12]}  {', '.join(parts)}")
+
+
+# -- replays -----------------------------------------------------------------------
+
+
+class Runs(NamedTuple):
+    """How replays are run.
+
+    Attributes:
+        strategies: Names of the strategies; all if there are none.
+        looks: Name of the looks.
+        trials: Number of trials.
+        seed: Seed of the first trial.
+        rule: When two answers mean the same.
+    """
+
+    strategies: list[str] | None
+    looks: str
+    trials: int
+    seed: int
+    rule: Equivalence = Exact()
+
+
+def _replay(
+    recording: Recording, guarantee: Guarantee, runs: Runs, as_json: bool
 ) -> None:
     """Run every strategy; print each line as it is known, or one table."""
-    names = list(dict.fromkeys(strategies or STRATEGIES))
+    names = list(dict.fromkeys(runs.strategies or STRATEGIES))
     for name in names:
         find_strategy(name)
     results = []
@@ -148,9 +338,10 @@ def _report(
             recording,
             guarantee,
             strategy=name,
-            looks=looks,
-            trials=trials,
-            seed=seed,
+            looks=runs.looks,
+            trials=runs.trials,
+            seed=runs.seed,
+            equivalence=runs.rule,
             clock=time.perf_counter,
         )
         results.append(result)
@@ -203,11 +394,63 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     console.print(calls)
 
 
+# -- what all commands share -------------------------------------------------------
+
+
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Print our own errors as one line and leave with code 2."""
+def clear_errors() -> Iterator[None]:
+    """Tell our own errors and all warnings in one line each, on stderr."""
+    shown = warnings.showwarning
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    warnings.showwarning = tell
     try:
         yield
     except SmartError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from error
+        say(f"error: {error}")
+        raise typer.Exit(Code.UNUSABLE) from error
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        raise typer.Exit(Code.INTERRUPTED) from error
+    finally:
+        warnings.showwarning = shown
+
+
+def say(text: str) -> None:
+    """Say something beside the output, in one line on stderr."""
+    typer.echo(" ".join(text.split()), err=True)
+
+
+def free_place(field: str, path: Path, force: bool) -> None:
+    """Raise unless a file can be written, before anything is spent on its content.
+
+    Args:
+        field: The option or argument that names the file.
+        path: The file.
+        force: Whether it may be there already.
+
+    Raises:
+        InvalidInputError: If it cannot be written.
+    """
+    if path.exists() and not force:
+        hint = "is there already; --force writes over it"
+        raise InvalidInputError(field, str(path), hint)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InvalidInputError(field, str(path), "no file can be written there")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InvalidInputError: If it cannot be written.
+    """
+    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        begun.write_bytes(content)
+        begun.replace(path)
+    except OSError as error:
+        begun.unlink(missing_ok=True)
+        raise InvalidInputError("file", str(path), str(error.strerror)) from error

@@ -407,6 +407,8 @@ class BatchSession:
             asked_others |= batch.asked(tier, np.arange(batch.n_items))
         escalated = by_reference & ~profiled & asked_others
         accepted = [test for test in decision.tests if test.accepted is not None]
+        unanswered = int((asked == FAILED).sum() + (tiers < 0).sum())
+        answered = batch.n_items - unanswered
         return Certificate(
             task=self._task,
             strategy=self._strategy,
@@ -427,10 +429,10 @@ class BatchSession:
             profiled=int(profiled.sum()),
             served=dict(zip(self._names, counts, strict=True)),
             escalated=int(escalated.sum()),
-            unanswered=int((asked == FAILED).sum() + (tiers < 0).sum()),
+            unanswered=unanswered,
             uncertified=int(self._uncovered.sum()),
             spend=spend,
-            reference_only_cost=None if mean is None else mean * batch.n_items,
+            reference_only_cost=None if mean is None else mean * answered,
             valid=self._stopped is None
             and (decision.level is None or find_looks(self._looks).keeps_level),
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smart_engine.calls import Call, Outcome
+from smart_engine.certificate import Spend
 from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
 from smart_engine.pricing import Usage
 from smart_engine.serving.profile import Page, Place, Profile
@@ -100,6 +101,34 @@ class Store:
             what: The state, or the purse.
         """
         return _SqlPlace(self._engine, self._streams, profile, what)
+
+    def bought(self) -> dict[str, dict[str, Spend]]:
+        """Return what is kept: job → model → what its answers had cost.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        import sqlalchemy as sql
+
+        kept = self._outcomes.c
+        paid = sql.case((kept.cached, 0.0), else_=kept.cost)
+        sums = [sql.func.sum(s) for s in (paid, kept.input_tokens, kept.output_tokens)]
+        wanted = sql.select(kept.job, kept.tier, sql.func.count(), *sums)
+        wanted = wanted.group_by(kept.job, kept.tier).order_by(kept.job, kept.tier)
+        jobs: dict[str, dict[str, Spend]] = {}
+        try:
+            with self._engine.connect() as connection:
+                for job, tier, calls, cost, sent, said in connection.execute(wanted):
+                    jobs.setdefault(job, {})[tier] = Spend(
+                        calls=calls,
+                        cost=cost,
+                        input_tokens=sent or 0,
+                        output_tokens=said or 0,
+                    )
+        except sql.exc.SQLAlchemyError as error:
+            problem = f"the store cannot be read: {_plain(error)}"
+            raise StoreError(problem) from error
+        return jobs
 
     def close(self) -> None:
         """Close all connections; the store may be used again."""

@@ -35,6 +35,17 @@ def test_the_demo(run):
     assert "With probability at least 0.95, at most 15 of 300 answers" in shown
 
 
+def test_choosing_how_much_may_differ(run):
+    shown = run("choosing_delta.py", "--items", "400", "--trials", "2")
+    rows = re.findall(
+        r"^ +(\d+)% +([\d.]+) +[\d.]+% +-?[\d.]+% +([\d.]+)%", shown, re.MULTILINE
+    )
+    assert [int(allowed) for allowed, _, _ in rows] == [1, 2, 5, 10, 20]
+    costs = [float(cost) for _, cost, _ in rows]
+    assert costs[-1] < costs[0]
+    assert all(float(differ) <= int(allowed) for allowed, _, differ in rows)
+
+
 def test_a_query_engine(run):
     shown = run("llama_index_query_engine.py", "--questions", "300")
     question, answer = shown.splitlines()[:2]

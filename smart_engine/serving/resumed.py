@@ -16,7 +16,7 @@ from smart_engine.certificate import Certificate, Spend
 from smart_engine.errors import StoreError
 from smart_engine.session import BatchSession
 
-__all__ = ["AnySession", "ResumedSession", "Shelf"]
+__all__ = ["AnySession", "Driven", "Resumed", "ResumedSession", "Shelf"]
 
 
 class Shelf(Protocol):
@@ -35,12 +35,67 @@ class Shelf(Protocol):
         ...
 
 
-class ResumedSession:
-    """A batch session that buys nothing that is on its shelf, and puts there the rest.
+class Driven(Protocol):
+    """Anything that says which calls to make, and is told what they bring."""
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now."""
+        ...
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why no answer of it can be used, if so."""
+        ...
+
+
+class Resumed:
+    """Buys nothing that is on a shelf, and puts there the rest, whatever it is for.
 
     Answers are kept before the session learns of them. Calls that failed are not kept:
     they are made again. Where the shelf fails, a warning is given once and the session
     goes on without it: what is bought is still handed out.
+
+    Args:
+        session: What asks for calls.
+        shelf: What was bought for its job before.
+
+    Attributes:
+        shelf: The same.
+    """
+
+    def __init__(self, session: Driven, shelf: Shelf) -> None:
+        """Look at the shelf once."""
+        self._driven, self.shelf = session, shelf
+        self._held = shelf.held()
+        self._keeping = True
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that have to be made now."""
+        while calls := self._driven.next_calls():
+            fresh = []
+            for call in calls:
+                outcome = self._held.pop(call, None)
+                if outcome is None:
+                    fresh.append(call)
+                else:
+                    self._driven.record(call, outcome._replace(restored=True))
+            if fresh:
+                return fresh
+        return []
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Keep what a call brought, and record it."""
+        if self._keeping and isinstance(outcome, Outcome):
+            try:
+                self.shelf.keep(call, outcome)
+            except StoreError as error:
+                self._keeping = False
+                problem = f"the batch goes on, but cannot be resumed: {error}"
+                warnings.warn(problem, stacklevel=2)
+        return self._driven.record(call, outcome)
+
+
+class ResumedSession(Resumed):
+    """A batch session that buys nothing that is on its shelf, and puts there the rest.
 
     Args:
         session: A fresh session of the job.
@@ -76,34 +131,8 @@ class ResumedSession:
 
     def __init__(self, session: BatchSession, shelf: Shelf) -> None:
         """Look at the shelf once."""
-        self._session, self._shelf = session, shelf
-        self._held = shelf.held()
-        self._keeping = True
-
-    def next_calls(self) -> list[Call]:
-        """Return the calls that have to be made now."""
-        while calls := self._session.next_calls():
-            fresh = []
-            for call in calls:
-                outcome = self._held.pop(call, None)
-                if outcome is None:
-                    fresh.append(call)
-                else:
-                    self._session.record(call, outcome._replace(restored=True))
-            if fresh:
-                return fresh
-        return []
-
-    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Keep what a call brought, and record it."""
-        if self._keeping and isinstance(outcome, Outcome):
-            try:
-                self._shelf.keep(call, outcome)
-            except StoreError as error:
-                self._keeping = False
-                problem = f"the batch goes on, but cannot be resumed: {error}"
-                warnings.warn(problem, stacklevel=2)
-        return self._session.record(call, outcome)
+        super().__init__(session, shelf)
+        self._session = session
 
     @property
     def done(self) -> bool:

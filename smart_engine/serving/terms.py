@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -119,13 +119,17 @@ class Terms:
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
         """Return a hash of all that a batch's result depends on.
 
+        How much may be spent, and how many calls may be in flight, is no part of it:
+        a job whose budget ended goes on with a larger one.
+
         Args:
             rule: How answers are compared.
             task: Name of the task.
             asked: Texts that tell what is asked of whom: models with their settings,
                 what comes with each call, and every item.
         """
-        digest = hashlib.sha256(repr((self, rule.name, task)).encode())
+        job = replace(self, budget_usd=None, max_concurrency=1)
+        digest = hashlib.sha256(repr((job, rule.name, task)).encode())
         for text in asked:
             digest.update(hashlib.sha256(text.encode()).digest())
         return digest.hexdigest()

@@ -9,8 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from smart_engine import BatchSession, Guarantee, Outcome, Tier
+from smart_engine import (
+    BatchSession,
+    Date,
+    Exact,
+    Guarantee,
+    InvalidInputError,
+    Items,
+    Json,
+    Label,
+    Normalized,
+    Number,
+    Outcome,
+    Tier,
+)
 from smart_engine.dry_run import ReplayResult
+from smart_engine.equivalence.written import read_rule
 
 typer_testing = pytest.importorskip("typer.testing")
 pytest.importorskip("rich")
@@ -263,3 +277,84 @@ def test_verify_refuses_what_is_no_certificate(tmp_path, content) -> None:
     result = smart("verify", path)
     assert result.exit_code == 2
     assert "certificate=" in result.stderr
+
+
+def test_verify_and_report_print_json(certificate) -> None:
+    (told,) = json_lines(smart("verify", certificate, "--json"))
+    assert told["holds"] is True
+    assert all(check["holds"] and check["statement"] for check in told["checks"])
+    (report,) = json_lines(smart("report", certificate, certificate, "--json"))
+    assert len(report["certificates"]) == 2
+    assert report["certificates"][0]["items"] == 800
+    assert report["spend"]["big"]["calls"] == 2 * (800 - report["served"]["small"] / 2)
+
+
+def test_report_adds_jobs_up(certificate) -> None:
+    result = smart("report", certificate, certificate)
+    assert result.exit_code == 0
+    assert "in 2 batches" in result.stdout
+    assert result.stdout.count("at most 80 of 800 answers") == 2
+
+
+def test_report_makes_no_store(tmp_path) -> None:
+    letter = tmp_path / "letter.db"
+    letter.write_text("Dear reader, this is no database. " * 50)
+    for place in (tmp_path / "gone.db", letter):
+        result = smart("report", place)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: ")
+    assert not (tmp_path / "gone.db").exists()
+
+
+def test_demo_runs_every_strategy_and_says_that_it_is_made_up() -> None:
+    lines = json_lines(smart("demo", "--json", "--items", 200, "--trials", 1))
+    assert [line["strategy"] for line in lines] == STRATEGIES
+    assert "made up" in smart("demo", "--items", 50, "--trials", 1).stderr
+
+
+def test_the_version_and_the_exit_codes_are_told() -> None:
+    assert smart("--version").stdout.startswith("smart-llm ")
+    shown = smart("--help").stdout
+    for code in ("0 done", "1 a claim", "2 an option", "3 the budget", "130 inter"):
+        assert code in " ".join(shown.split())
+
+
+def test_answers_are_compared_by_the_rule_that_is_named(tmp_path, trace) -> None:
+    rows = [json.loads(line) for line in trace.read_text().splitlines()]
+    for row in rows:
+        row["answers"] = {"big": "Yes.", "small": "yes", "tiny": "no"}
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    words = (path, "--models", trace.with_name("t.models.json"), "--json")
+    words = (*words, "--strategy", "exhaustive", "--trials", 1)
+    (plain,) = json_lines(smart("replay", *words))
+    (normalized,) = json_lines(smart("replay", *words, "--equivalence", "normalized"))
+    assert plain["cost_floor"] > normalized["cost_floor"]
+
+
+@pytest.mark.parametrize(
+    ("written", "rule"),
+    [
+        ("normalized", Normalized()),
+        ("exact", Exact()),
+        ("label:spam, ham", Label(["spam", "ham"])),
+        ("number", Number()),
+        ("number:0.01", Number(absolute=0.01)),
+        ("date", Date()),
+        ("date:%m/%d/%Y", Date(formats=["%m/%d/%Y"])),
+        ("items", Items()),
+        ("json", Json()),
+        ("json:id,time", Json(ignore=["id", "time"])),
+    ],
+)
+def test_a_rule_may_be_written_in_a_word(written, rule) -> None:
+    assert read_rule(written).name == rule.name
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "alike", "exact:", "label", "label:spam", "number:", "number:-1", "date:"],
+)
+def test_a_word_that_is_no_rule_is_refused(written) -> None:
+    with pytest.raises(InvalidInputError):
+        read_rule(written)

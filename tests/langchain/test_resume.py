@@ -95,6 +95,17 @@ def test_another_job_starts_anew(file, change):
     assert other.report().restored == 0
 
 
+def test_a_larger_budget_and_another_pace_are_the_same_job(file):
+    first = smart_with(file, budget_usd=0.01, max_tokens=5)
+    first.batch(ITEMS, return_exceptions=True)
+    assert 0 < first.report().cost <= 0.01
+    second = smart_with(file, budget_usd=5, max_tokens=5, max_concurrency=4)
+    answers = second.batch(ITEMS)
+    assert len(contents(answers)) == len(ITEMS)
+    assert second.report().certificates[0].valid
+    assert second.report().restored == pytest.approx(first.report().cost)
+
+
 def test_other_items_are_another_job(file):
     smart_with(file).batch(ITEMS)
     other = smart_with(file)

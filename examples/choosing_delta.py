@@ -1,0 +1,58 @@
+"""How much disagreement is worth allowing? Dry runs on recorded answers tell its price.
+
+It needs no key and asks nobody: the answers are simulated (see tickets.py); put a
+trace of your own in their place with `--trace answers.jsonl.gz`. The same on a command
+line: `smart replay answers.jsonl.gz --strategy audit --max-disagreement 0.05`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tickets import LABELS, tickets
+
+from smart_engine import Equivalence, Guarantee, Label, Normalized, Trace, replay
+
+ALLOWED = (0.01, 0.02, 0.05, 0.10, 0.20)
+
+
+def main() -> int:
+    """Try several guarantees; show what each would cost, and how many would differ."""
+    arguments = _arguments()
+    rule: Equivalence = Label(list(LABELS))
+    trace = tickets(arguments.items)
+    if arguments.trace:
+        rule, trace = Normalized(), Trace.read(arguments.trace)
+    alone = sum(
+        trace.outcome(item, trace.reference).cost for item in range(len(trace.rows))
+    )
+    print(f"{len(trace.rows):,} items; {trace.reference} alone costs {alone:.4f} USD\n")
+    print("may differ   costs USD   of that    saved   really differ   reference asked")
+    for allowed in ALLOWED:
+        result = replay(
+            trace,
+            Guarantee(max_disagreement=allowed, confidence=arguments.confidence),
+            trials=arguments.trials,
+            equivalence=rule,
+        )
+        ratio, differ = result.cost_ratio, 1 - result.agreement_mean
+        print(
+            f"{allowed:>10.0%}   {ratio * alone:>9.4f}   {ratio:>7.1%}   "
+            f"{1 - ratio:>6.1%}   {differ:>13.2%}   {result.reference_share:>15.1%}"
+        )
+    print("\nStop where the next step saves less than the answers it may change.")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trace", help="recorded answers, instead of simulated ones")
+    parser.add_argument("--items", type=int, default=3000)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--trials", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,123 @@
+"""Tables on disk: rows in, the same rows and more out. CSV, TSV or JSONL, by name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smart_engine.errors import InvalidInputError
+
+__all__ = ["Row", "Table", "as_bytes", "read_table"]
+
+Row = dict[str, Any]
+"""Column → value."""
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_LINES = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file.
+
+    Attributes:
+        path: The file.
+        rows: The rows.
+        lines: Per row, the number of the line on which it begins.
+    """
+
+    path: Path
+    rows: Sequence[Row]
+    lines: Sequence[int]
+
+    def where(self, row: int) -> str:
+        """Say where a row is."""
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def read_table(path: Path) -> Table:
+    """Read a table.
+
+    Raises:
+        InvalidInputError: If the file cannot be read or has no rows, or a row does not
+            fit; the error names its line.
+    """
+    if path.suffix not in {*_SEPARATORS, _LINES}:
+        hint = "the name of a table ends in .csv, .tsv or .jsonl"
+        raise InvalidInputError("IN", str(path), hint)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInputError("IN", str(path), str(error.strerror)) from error
+    except UnicodeDecodeError as error:
+        hint = f"this is no UTF-8, from byte {error.start} on"
+        raise InvalidInputError("IN", str(path), hint) from error
+    read = _objects if path.suffix == _LINES else _cells
+    numbered = list(read(path, text))
+    if not numbered:
+        raise InvalidInputError("IN", str(path), "there are no rows in it")
+    lines, rows = zip(*numbered, strict=True)
+    return Table(path, rows, lines)
+
+
+def as_bytes(suffix: str, rows: Sequence[Row]) -> bytes:
+    """Return rows as the content of a file whose name ends so."""
+    text = io.StringIO(newline="")
+    if suffix == _LINES:
+        text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        separator = _SEPARATORS[suffix]
+        writer = csv.DictWriter(
+            text, list(rows[0]), delimiter=separator, lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+    # What cannot be UTF-8, such as half a pair, is escaped: in JSON that is the same.
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+    """Yield each object with its line; blank lines are skipped."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _bad(path, number, f"this is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise _bad(path, number, "a row is an object, {…}")
+        yield number, row
+
+
+def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+    """Yield each row below the header with its line; blank lines are skipped."""
+    csv.field_size_limit(2**31 - 1)
+    separator = _SEPARATORS[path.suffix]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    columns: list[str] = []
+    number = 1
+    try:
+        for cells in reader:
+            if cells and not columns:
+                columns = cells
+                if len(set(columns)) < len(columns):
+                    raise _bad(path, number, "two columns have the same name")
+            elif cells:
+                if len(cells) != len(columns):
+                    problem = f"{len(cells)} cells under {len(columns)} columns"
+                    raise _bad(path, number, problem)
+                yield number, dict(zip(columns, cells, strict=True))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise _bad(path, number, str(error)) from error
+
+
+def _bad(path: Path, line: int, problem: str) -> InvalidInputError:
+    """Return an error that names a line."""
+    return InvalidInputError("IN", f"{path}, line {line}", problem)

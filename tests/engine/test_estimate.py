@@ -1,0 +1,148 @@
+"""What a sample says of a whole job: an honest range, and nothing bought twice."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+
+from smart_engine import BatchSession, Failure, Guarantee, Label, Outcome, Tier
+from smart_engine.calls import Call
+from smart_engine.equivalence import as_equivalence
+from smart_engine.errors import InvalidInputError
+from smart_engine.estimate import estimate
+from smart_engine.ledger import Journal, Page
+from smart_engine.serving.resumed import Resumed
+from smart_engine.serving.sample import SampleSession
+
+COSTS = {"big": 1.0, "small": 0.02}
+PROMISE = Guarantee(0.1, 0.95)
+EQUAL = as_equivalence(operator.eq)
+
+
+def answers(n_items: int, share: float, rng: np.random.Generator):
+    """Return both models' outcomes; `small` differs on that share of the items."""
+    wrong = rng.random(n_items) < share
+    return {
+        "big": [Outcome("yes", COSTS["big"])] * n_items,
+        "small": [Outcome("no" if w else "yes", COSTS["small"]) for w in wrong],
+    }
+
+
+def real(job, seed: int) -> tuple[float, int]:
+    """Return what a job really costs, and its audits."""
+    session = BatchSession(
+        len(job["big"]),
+        [Tier("big", role="reference"), Tier("small")],
+        PROMISE,
+        seed=seed,
+        equivalence=operator.eq,
+    )
+    while calls := session.next_calls():
+        for call in calls:
+            session.record(call, job[call.tier][call.item])
+    return session.certificate.cost, session.certificate.profiled
+
+
+def test_the_more_differs_the_less_is_saved():
+    rng = np.random.default_rng(0)
+    expected = [
+        estimate(answers(40, share, rng), 300, PROMISE, EQUAL, jobs=6)
+        for share in (0.0, 0.3, 1.0)
+    ]
+    none, some, all_ = (each.saved.mean for each in expected)
+    assert none > some > all_
+    assert expected[0].differing == {"small": 0}
+    assert expected[2].differing == {"small": 40}
+    assert all_ <= 30  # one in ten may differ, whatever the candidate says
+    for each in expected:
+        assert each.reference_only.mean == pytest.approx(300)
+        assert each.saved.mean == pytest.approx(300 - each.cost.mean)
+        assert each.certifying.mean <= each.cost.mean
+
+
+def test_a_sample_without_an_error_does_not_promise_a_job_without_one():
+    sure = answers(20, 0.0, np.random.default_rng(0))
+    expected = estimate(sure, 300, PROMISE, EQUAL, jobs=10)
+    least, _ = real(answers(300, 0.0, np.random.default_rng(0)), seed=0)
+    assert expected.cost.mean > least * 1.1
+    assert expected.cost.high > least * 1.2
+
+
+def test_what_fails_or_cannot_be_read_is_counted_and_escalates():
+    rule = Label(["yes", "no"])
+    small = [Outcome("yes", 0.02)] * 10 + [Outcome("perhaps", 0.02)] * 5
+    small += [Failure(ValueError("gone"), 0.01)] * 5
+    sample = {"big": [Outcome("Yes.", 1.0)] * 20, "small": small}
+    expected = estimate(sample, 300, PROMISE, rule, jobs=5)
+    assert expected.failed == {"big": 0, "small": 10}
+    assert expected.differing == {"small": 0}
+    assert expected.cost.mean > 100  # half of the items go to the reference
+
+
+def test_large_jobs_are_scaled():
+    sure = answers(20, 0.0, np.random.default_rng(0))
+    expected = estimate(sure, 10**7, PROMISE, EQUAL, jobs=1)
+    assert expected.reference_only.mean == pytest.approx(10**7)
+
+
+@pytest.mark.parametrize("sample", [0, 3])
+def test_a_sample_that_says_nothing_is_refused(sample):
+    nothing = {name: [Failure(ValueError("gone"))] * sample for name in COSTS}
+    with pytest.raises(InvalidInputError, match="answered no item"):
+        estimate(nothing, 300, PROMISE, EQUAL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_jobs_cost_what_was_estimated():
+    """Over jobs of unknown quality, the real cost lies mostly within the range."""
+    rng = np.random.default_rng(7)
+    inside, ratios, trials, n_items = 0, [], 60, 500
+    for trial in range(trials):
+        job = answers(n_items, rng.beta(1, 12), rng)
+        drawn = rng.choice(n_items, 50, replace=False)
+        sample = {name: [brought[i] for i in drawn] for name, brought in job.items()}
+        expected = estimate(sample, n_items, PROMISE, EQUAL, seed=trial)
+        cost, _ = real(job, trial)
+        inside += expected.cost.low <= cost <= expected.cost.high
+        ratios.append(cost / expected.cost.mean)
+    print(
+        f"\n{inside} of {trials} within the range (11 of 13 would be exact); "
+        f"real ÷ expected cost: {np.mean(ratios):.2f} on average, 8 in 10 within "
+        f"{np.quantile(ratios, [0.1, 0.9]).round(2).tolist()}"
+    )
+    assert inside >= 0.7 * trials
+    assert 0.7 < np.mean(ratios) < 1.3
+
+
+class Memory(dict):
+    """A shelf."""
+
+    def held(self):
+        return dict(self)
+
+    def keep(self, call, outcome):
+        self[call] = outcome
+
+
+def test_a_sample_asks_everybody_once_and_keeps_the_answers():
+    shelf = Memory({Call(4, "big"): Outcome("yes", 1.0)})
+    journal = Journal()
+    sample = SampleSession([4, 2], ["big", "small"], Page(journal.enter, "big", "t"))
+    session = Resumed(sample, shelf)
+    calls = session.next_calls()
+    assert calls == [Call(4, "small"), Call(2, "big"), Call(2, "small")]
+    for call in calls[:2]:
+        assert session.record(call, Outcome("no", 0.5)) is None
+    gone = Failure(ValueError("gone"), 0.1)
+    assert session.record(calls[2], gone) is gone.error
+    assert session.next_calls() == []
+    answers = {m: [one[0] for one in told] for m, told in sample.outcomes.items()}
+    assert answers == {"big": ["yes", "no"], "small": ["no", gone.error]}
+    assert set(shelf) == {Call(4, "big"), *calls[:2]}
+    sums = journal.ledger().sums
+    assert sums("outcome")["restored"].cost == 1.0
+    assert sums()["big"].cost == 1.5
+    assert (sums()["small"].calls, sums()["small"].failures) == (2, 1)

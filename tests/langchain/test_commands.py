@@ -1,0 +1,448 @@
+"""`smart run` and `smart estimate` over HTTP, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from loopback import Fault, serve
+
+from smart_engine import Price
+
+runner = pytest.importorskip("typer.testing").CliRunner(
+    env={"COLUMNS": "400", "NO_COLOR": "1"}
+)
+pytest.importorskip("rich")
+
+from langchain_smart.cli import add_commands  # noqa: E402
+from smart_engine.cli import Code, app  # noqa: E402
+from smart_engine.equivalence.written import WAYS  # noqa: E402
+
+add_commands(app)
+
+ROWS = 200
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+
+
+def say(model, text, attempt):
+    number = int(text.split()[-1])
+    if model == "small" and number % 50 == 7:
+        return "I would not know"
+    return "Spam." if number % 2 else "ham"
+
+
+@pytest.fixture
+def server():
+    with serve(lambda *asked: server.script(*asked)) as server:
+        server.script = say
+        yield server
+
+
+@pytest.fixture
+def mails(tmp_path) -> Path:
+    path = tmp_path / "mails.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "the mail", "note"])
+        for number in range(ROWS):
+            writer.writerow([f"m{number}", f"mail {number}", "one,\ntwo"])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
+
+
+def job(server) -> list[str]:
+    """Return the options that most tests share."""
+    options = {
+        "--reference": "openai:big",
+        "--candidate": "openai:small",
+        "--prompt": "Spam or ham? {{one word}} {the mail}",
+        "--equivalence": "label:spam,ham",
+        "--base-url": server.url,
+        "--max-tokens": "20",
+        "--max-disagreement": "0.1",
+        "--max-concurrency": "8",
+    }
+    words = [word for pair in options.items() for word in pair]
+    return [*words, "--price", "big=10,30", "--price", "small=0.1,0.4"]
+
+
+def smart(*words: object):
+    """Run the command in this process; it never shows a key."""
+    result = runner.invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert "sk-hush" not in result.output
+    return result
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def charge(server, model: str) -> float:
+    """Return what the server would charge for a model."""
+    price = PRICES[model]
+    sent, said = server.input_tokens[model], server.output_tokens[model]
+    return (price.input * sent + price.output * said) / 1e6
+
+
+def bill(server) -> float:
+    """Return what the server would charge in all."""
+    return sum(charge(server, model) for model in PRICES)
+
+
+def kept_for(result) -> float:
+    """Return what the answers had cost that a command says are kept."""
+    return float(re.findall(r"answers for ([\d.]+) USD are kept in", result.stderr)[0])
+
+
+def bought_once(server) -> bool:
+    return max(server.attempts.values()) == 1
+
+
+def test_a_table_is_answered_and_the_claim_can_be_checked(server, mails, tmp_path):
+    out, certificate = tmp_path / "out.csv", tmp_path / "certificate.json"
+    words = [mails, out, *job(server), "--certificate", certificate, "--json"]
+    result = smart("run", *words)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["cost"] == pytest.approx(bill(server))
+    assert told["served"]["big"] + told["served"]["small"] == ROWS
+    assert 0 < told["saved"] < told["reference_only_cost"]
+
+    rows = read(out)
+    given = [{**row, "note": "one,\ntwo"} for row in read(mails)]
+    assert [{name: row[name] for name in given[0]} for row in rows] == given
+    assert list(rows[0])[-5:-1] == ["answer", "smart_model", "smart_role", "smart_cost"]
+    assert sum(float(row["smart_cost"]) for row in rows) == pytest.approx(bill(server))
+    for number, row in enumerate(rows):
+        right = say("big", f"{number}", 1)
+        assert row["answer"] == right  # what cannot be read escalates
+        assert row["smart_error"] == ""
+    assert server.bodies[0]["messages"][0]["content"].startswith(
+        "Spam or ham? {one word} mail "
+    )
+
+    assert smart("verify", certificate).exit_code == 0
+    shown = smart("report", certificate)
+    assert shown.exit_code == 0
+    assert told["claim"] in shown.stdout
+
+    refused = smart("run", *words)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--force" in refused.stderr
+    again = smart("run", *words, "--force")
+    assert json.loads(again.stdout)["paid_in_earlier_runs"] == pytest.approx(
+        told["cost"]
+    )
+    assert bought_once(server)
+    plain = smart("run", *words[:-1], "--force")
+    assert told["claim"] in plain.stdout
+
+
+def test_objects_come_out_as_they_went_in(server, tmp_path):
+    path, out = tmp_path / "mails.jsonl", tmp_path / "out.jsonl"
+    rows = [
+        {"the mail": {"größe": [1, None], "n": f" {number} "}, "cut": "\ud800"}
+        for number in range(20)
+    ]
+    path.write_text("\n\n".join(json.dumps(row) for row in rows))
+    server.script = lambda model, text, attempt: f"ham, {model} \u2028"
+    result = smart("run", path, out, *job(server), "--system", "Be brief.")
+    assert result.exit_code == 0, result.output
+    content = out.read_text(encoding="utf-8")
+    told = [json.loads(line) for line in content.split("\n") if line]
+    assert [{name: row[name] for name in rows[0]} for row in told] == rows
+    assert {row["answer"] for row in told} <= {"ham, big \u2028", "ham, small \u2028"}
+    messages = server.bodies[0]["messages"]
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+    assert '{"größe": [1, null]' in messages[1]["content"]
+
+
+def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_path):
+    result = smart("estimate", mails, *job(server), "--items", 40, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert server.requests == {"big": 40, "small": 40}
+    assert told["sample_cost"] == pytest.approx(bill(server))
+    assert (told["items"], told["sampled"]) == (ROWS, 40)
+    asked = {text for _, text in server.attempts}
+    odd = sum(int(text.split()[-1]) % 50 == 7 for text in asked)
+    assert (told["differing"], told["failed"]) == (
+        {"small": 0},
+        {"big": 0, "small": odd},
+    )
+    for figure in ("audits", "certifying", "cost", "reference_only", "saved"):
+        assert told[figure]["low"] <= told[figure]["mean"] <= told[figure]["high"]
+    alone = bill(server) / 40 * ROWS
+    assert told["reference_only"]["mean"] == pytest.approx(alone, rel=0.05)
+
+    table = smart("estimate", mails, *job(server), "--items", 45)
+    assert "45 of 200 rows asked" in table.stdout
+    assert "USD to certify" in table.stdout
+    assert server.requests == {"big": 45, "small": 45}
+
+    result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")
+    assert bought_once(server)
+    assert json.loads(result.stdout)["paid_in_earlier_runs"] > 0
+
+
+def test_an_interrupted_run_goes_on(server, mails, tmp_path):
+    out, main = tmp_path / "out.csv", threading.main_thread().ident
+
+    def interrupted(model, text, attempt):
+        if sum(server.requests.values()) == 60:
+            signal.pthread_kill(main, signal.SIGINT)
+        return say(model, text, attempt)
+
+    server.script = interrupted
+    result = smart("run", mails, out, *job(server))
+    assert result.exit_code == 130
+    assert not out.exists()
+    assert "the same command goes on" in result.stderr
+    assert kept_for(result) == pytest.approx(bill(server), abs=1e-6)
+    assert f"kept in {mails}.answers.db" in result.stderr
+    assert "Traceback" not in result.output
+
+    server.script = say
+    kept = f"{mails}.answers.db"
+    (jobs,) = json.loads(smart("report", kept, "--json").stdout)["jobs"].values()
+    assert sum(spend["cost"] for spend in jobs.values()) == pytest.approx(bill(server))
+    assert {name: spend["calls"] for name, spend in jobs.items()} == server.requests
+    assert f"big {server.requests['big']} (" in smart("report", kept).stdout
+
+    assert smart("run", mails, out, *job(server)).exit_code == 0
+    assert bought_once(server)
+    assert [row["answer"] for row in read(out)] == [
+        say("big", f"{number}", 1) for number in range(ROWS)
+    ]
+
+
+def test_a_killed_run_goes_on(server, mails, tmp_path):
+    words = ["run", str(mails), str(tmp_path / "out.csv"), *job(server)]
+    killed = subprocess.Popen([sys.executable, "-m", "langchain_smart", *words])
+    deadline = time.monotonic() + 60
+    while sum(server.requests.values()) < 100 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
+    assert sum(server.requests.values()) >= 100
+    assert list(tmp_path.glob("*out.csv*")) == []
+    assert smart(*words).exit_code == 0
+    assert sum(n > 1 for n in server.attempts.values()) <= 8  # those in flight
+    assert len(read(tmp_path / "out.csv")) == ROWS
+
+
+def test_where_the_answers_cannot_be_written_they_are_kept(server, mails, tmp_path):
+    out = tmp_path / "new" / "out.csv"
+    out.parent.mkdir()
+
+    def vanishing(model, text, attempt):
+        shutil.rmtree(out.parent, ignore_errors=True)
+        return say(model, text, attempt)
+
+    server.script = vanishing
+    result = smart("run", mails, out, *job(server))
+    assert result.exit_code == 2
+    assert kept_for(result) == pytest.approx(bill(server), abs=1e-6)
+    _, error = result.stderr.splitlines()
+    assert error.startswith("error: file=")
+    out.parent.mkdir()
+    assert smart("run", mails, out, *job(server)).exit_code == 0
+    assert bought_once(server)
+
+
+def test_a_budget_ends_a_run_and_a_larger_one_goes_on(server, mails, tmp_path):
+    out = tmp_path / "out.csv"
+    words = ["run", mails, out, *job(server), "--json"]
+    result = smart(*words, "--budget", 0.02)
+    assert result.exit_code == 3
+    assert 0 < bill(server) <= 0.02
+    told = json.loads(result.stdout)
+    assert told["uncertified"] > 0
+    assert not told["valid"]
+    answered = ROWS - told["unanswered"]
+    a_row = charge(server, "big") / server.requests["big"]
+    assert told["reference_only_cost"] == pytest.approx(answered * a_row)
+    rows = read(out)
+    roles = [row["smart_role"] for row in rows]
+    assert roles.count("uncertified") + roles.count("unanswered") == told["uncertified"]
+    for row in rows:
+        left_out = row["smart_role"] == "unanswered"
+        assert left_out == (row["answer"] == "")
+        assert left_out == row["smart_error"].startswith("BudgetExceededError")
+    assert "a larger --budget" in result.stderr
+
+    result = smart(*words, "--budget", 1, "--force", "--max-concurrency", 4)
+    assert result.exit_code == 0, result.output
+    assert bought_once(server)
+    assert all(row["answer"] for row in read(out))
+
+
+def test_rows_without_an_answer_are_told_and_asked_again(server, mails, tmp_path):
+    def refuses(model, text, attempt):
+        bad = (text.endswith("mail 11") and model == "big") or text.endswith("mail 12")
+        return Fault("not today", 400) if bad else say(model, text, attempt)
+
+    server.script = refuses
+    out = tmp_path / "out.csv"
+    words = ["run", mails, out, *job(server), "--strategy", "reference"]
+    result = smart(*words)
+    assert result.exit_code == 1
+    assert "2 rows have no answer, the first in" in result.stderr
+    assert f"{mails}, line 24 (" in result.stderr
+    rows = read(out)
+    assert [n for n, row in enumerate(rows) if not row["answer"]] == [11, 12]
+    assert rows[11]["smart_role"] == "unanswered"
+    assert "not today" in rows[11]["smart_error"]
+
+    server.script = say
+    assert smart(*words, "--force").exit_code == 0
+    assert all(row["answer"] for row in read(out))
+
+
+def test_a_reference_that_answers_nothing_is_an_error(server, mails):
+    server.script = lambda *_: Fault("closed", 400)
+    result = smart("estimate", mails, *job(server), "--items", 5)
+    assert result.exit_code == 2
+    assert re.search(r"big answered none of the items: .*closed", result.stderr)
+
+
+IN = "mails.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "told"),
+    [
+        ("", [], "there are no rows"),
+        ("the mail\n", [], "there are no rows"),
+        ("text\nmail 1\n", [], "{the mail}"),
+        ("the mail,n\nmail 1,1\nmail 2\n", [], "mails.csv, line 3"),
+        ('the mail\n"a\nb"\n"open\n', [], "mails.csv, line 4"),
+        ("the mail,the mail\nmail 1,1\n", [], "two columns"),
+        ("the mail,answer\nmail 1,1\n", [], "--answer"),
+        ("the mail\n\xff\n", [], "no UTF-8, from byte 9"),
+        ("the mail\nmail 1\n", ["--prompt", "{the mail"], "braces"),
+        ("the mail\nmail 1\n", ["--prompt", "the mail"], "{column}"),
+        ("the mail\nmail 1\n", ["--prompt", "{the mail!r}"], "{column}"),
+        ("the mail\nmail 1\n", ["--prompt", "@gone.txt"], "prompt='@gone.txt'"),
+        ("the mail\nmail 1\n", ["--price", "big=1"], "MODEL=INPUT,OUTPUT"),
+        ("the mail\nmail 1\n", ["--candidate", "openai:new"], "--price MODEL"),
+        ("the mail\nmail 1\n", ["--candidate", "new"], "candidate='new'"),
+        ("the mail\nmail 1\n", ["--equivalence", "label"], "two distinct labels"),
+        ("the mail\nmail 1\n", ["--equivalence", "alike"], "choose one of"),
+        ("the mail\nmail 1\n", ["--equivalence", "date:%Q"], "day, month and year"),
+        ("the mail\nmail 1\n", ["--confidence", "95"], "confidence=95"),
+        ("the mail\nmail 1\n", ["--strategy", "luck"], "strategy='luck'"),
+        ("the mail\nmail 1\n", ["--store", "no/where.db"], "store="),
+        ("the mail\nmail 1\n", ["--certificate", "no/where.json"], "certificate="),
+        ("the mail\nmail 1\n", ["--certificate", IN], "another file"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_before_anything_is_asked(
+    server, tmp_path, monkeypatch, content, words, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path(IN).write_bytes(content.encode("latin-1"))
+    result = smart("run", IN, "out.csv", *job(server), *words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert told in result.stderr
+    assert not server.requests
+    assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "out", "told"),
+    [
+        ("a.jsonl", '{"the mail": 1}\n{"the', "b.jsonl", "a.jsonl, line 2"),
+        ("a.jsonl", '\n["the mail"]', "b.jsonl", "line 2': a row is an object"),
+        ("a.jsonl", '{"the mail": 1}\n{"x": 1}', "b.jsonl", "line 2 has only x"),
+        ("a.xlsx", "", "b.xlsx", ".csv, .tsv or .jsonl"),
+        ("a.csv", "", "b.jsonl", "ends in .csv"),
+        ("a.csv", "the mail\n1", "no/b.csv", "no file can be written there"),
+        ("a.csv", "the mail\n1", "a.csv", "another file of this command"),
+        ("a.jsonl", '{"the mail": 1, "answer": 2}', "b.jsonl", "--answer"),
+        ("a.csv", "the mail\n1", ".csv", "'.csv'"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told_by_its_line(
+    server, tmp_path, monkeypatch, name, content, out, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(content)
+    result = smart("run", name, out, *job(server))
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not server.requests
+
+
+def test_a_missing_key_is_named(server, mails, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = smart("estimate", mails, *job(server))
+    assert result.exit_code == 2
+    assert "OPENAI_API_KEY" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("absent", ["langchain", "sqlalchemy"])
+def test_the_missing_extra_is_named(server, mails, monkeypatch, absent):
+    monkeypatch.setitem(sys.modules, absent, None)
+    result = smart("estimate", mails, *job(server))
+    assert result.exit_code == 2
+    assert "pip install 'smart-llm[run]'" in result.stderr
+
+
+def test_shells_complete_the_commands_without_loading_langchain():
+    code = """
+import sys
+from langchain_smart.__main__ import main
+try:
+    main()
+finally:
+    print("langchain_core" in sys.modules, file=sys.stderr)
+"""
+    told = {"COMP_WORDS": "smart ", "COMP_CWORD": "1"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **told, "_SMART_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    commands = ["replay", "simulate", "demo", "verify", "report", "estimate", "run"]
+    assert set(shown.stdout.split()) >= set(commands)
+    assert shown.stderr == "False\n"
+
+
+def test_the_page_names_what_there_is():
+    import smart_engine.docs
+
+    page = Path(smart_engine.docs.__file__).with_name("command-line.md").read_text()
+    named = set(re.findall(r"`smart (\w+)", page))
+    helps = {name: " ".join(smart(name, "--help").stdout.split()) for name in named}
+    told = " ".join(helps.values()) + smart("--help").stdout
+    assert named >= {command.name for command in app.registered_commands}
+    for option in set(re.findall(r"--[a-z][a-z-]+", page)):
+        assert option in told, option
+    for rule in WAYS:
+        assert f"`{rule}" in page
+    for code in Code:
+        assert f"| {code.value} |" in page
