@@ -1,10 +1,11 @@
 """Drives a session: makes its calls concurrently and records what they bring.
 
 Both drivers do the same, with threads and with tasks: workers take calls from one
-queue and put outcomes into another; only the driver touches the session. Whatever
-ends a drive, outcomes that have arrived are recorded first: they were paid for. An
-interrupt reaches the main thread alone, so the driver of threads has one of its own:
-nothing comes between an outcome and its record.
+queue and put outcomes into another; only the driver records them. Whatever ends a
+drive, outcomes that have arrived are recorded first: they were paid for. An interrupt
+reaches the main thread alone, so the driver of threads has one of its own: nothing
+comes between an outcome and its record. A kill asks nobody, so workers keep outcomes,
+where the session keeps any, before they do anything else.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _run(
     def work() -> None:
         while (call := todo.get()) is not None:
             try:
-                results.put((call, ask(call)))
+                brought = ask(call)
+                session.keep(call, brought)
+                results.put((call, brought))
             except BaseException as error:  # noqa: BLE001 - the item's, not the job's
                 results.put((call, broken_off(call, error)))
 
@@ -153,6 +156,11 @@ async def adrive(
     todo: asyncio.Queue[Call] = asyncio.Queue()
     results: asyncio.Queue[Result] = asyncio.Queue()
 
+    async def kept(call: Call) -> Outcome | Failure:
+        brought = await ask(call)
+        session.keep(call, brought)
+        return brought
+
     in_flight = 0
     workers: list[asyncio.Task[None]] = []
     try:
@@ -163,7 +171,7 @@ async def adrive(
                 in_flight += 1
                 if len(workers) < min(in_flight, max_concurrency):
                     workers.append(
-                        asyncio.create_task(_work(todo, results, ask, broken_off))
+                        asyncio.create_task(_work(todo, results, kept, broken_off))
                     )
             if not in_flight:
                 return

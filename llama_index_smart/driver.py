@@ -1,8 +1,10 @@
 """Drives a batch's session: makes its calls concurrently and records what they bring.
 
-Only the driver touches the session. Whatever ends a drive, outcomes that have arrived
-are recorded first: they were paid for. An interrupt reaches the main thread alone, so
-the driver has a thread of its own: nothing comes between an outcome and its record.
+Only the driver records outcomes. Whatever ends a drive, those that have arrived are
+recorded first: they were paid for. An interrupt reaches the main thread alone, so the
+driver has a thread of its own: nothing comes between an outcome and its record. A kill
+asks nobody, so whoever made a call keeps its outcome, where the session keeps any,
+before anything else is done.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def _run(
         if stop.is_set():
             return
         try:
-            arrived.put((call, ask(call)))
+            brought = ask(call)
+            session.keep(call, brought)
+            arrived.put((call, brought))
         except BaseException as error:  # noqa: BLE001 - the item's, not the job's
             arrived.put((call, Failure(error)))
 
@@ -97,6 +101,12 @@ async def adrive(
         ask: Makes one call; what it raises fails that call.
         max_concurrency: Most calls in flight at once.
     """
+
+    async def kept(call: Call) -> Brought:
+        brought = await ask(call)
+        session.keep(call, brought)
+        return brought
+
     flying: dict[asyncio.Task[Brought], Call] = {}
     ended: asyncio.Queue[asyncio.Task[Brought]] = asyncio.Queue()
     backlog: deque[Call] = deque()
@@ -105,7 +115,7 @@ async def adrive(
             backlog.extend(session.next_calls())
             while backlog and len(flying) < max_concurrency:
                 call = backlog.popleft()
-                task = asyncio.create_task(_brought(ask, call))
+                task = asyncio.create_task(_brought(kept, call))
                 flying[task] = call
                 task.add_done_callback(ended.put_nowait)
             if not flying:

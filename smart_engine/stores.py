@@ -7,6 +7,7 @@ It holds answers, never what was asked: a job is known by a hash.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,10 +61,13 @@ class Store:
             self._engine = sqlalchemy.create_engine(self._url)
             self._outcomes = _outcomes()
             if self._engine.dialect.name == "sqlite":
+                _make_private(self._engine.url.database)
                 sqlalchemy.event.listen(self._engine, "connect", _write_ahead)
             self._outcomes.metadata.create_all(self._engine)
         except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             raise InvalidInputError("store", str(self), _plain(error)) from error
+        except OSError as error:
+            raise InvalidInputError("store", str(self), str(error.strerror)) from error
 
     def shelf(
         self,
@@ -85,14 +89,14 @@ class Store:
         self._engine.dispose()
 
     def __str__(self) -> str:
-        """Show the place, without a password."""
+        """Show the place, without a password, nor options, which may hold one."""
         import sqlalchemy
 
         try:
             url = sqlalchemy.make_url(self._url)
         except sqlalchemy.exc.ArgumentError:
             return "…"
-        return url.render_as_string(hide_password=True)
+        return url.set(query={}).render_as_string(hide_password=True)
 
     def __repr__(self) -> str:
         """Show the place, without a password."""
@@ -130,6 +134,7 @@ class _SqlShelf:
     ) -> None:
         self._engine, self._table, self._job = engine, table, job
         self._write, self._read = write, read
+        self._lock = threading.Lock()  # else writers wait for each other by the clock
 
     def held(self) -> dict[Call, Outcome]:
         import sqlalchemy
@@ -170,7 +175,7 @@ class _SqlShelf:
             "cached": outcome.cached,
         }
         try:
-            with self._engine.begin() as connection:
+            with self._lock, self._engine.begin() as connection:
                 connection.execute(self._table.insert(), row)
         except sqlalchemy.exc.IntegrityError:
             return  # another process that works on the same job was first
@@ -199,19 +204,19 @@ def _outcomes() -> Table:
 
 
 def _url(place: str | os.PathLike[str]) -> str:
-    """Return the URL of a place; make the file if it is one."""
+    """Return the URL of a place."""
     if not isinstance(place, str | os.PathLike) or not str(place):
         hint = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
         raise InvalidInputError("store", place, hint)
     if "://" in str(place):
         return str(place)
-    path = Path(place).absolute()
-    try:
-        # Born readable by its owner alone; the files beside it inherit that.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as error:
-        raise InvalidInputError("store", str(place), str(error.strerror)) from error
-    return f"sqlite:///{path}"
+    return f"sqlite:///{Path(place).absolute()}"
+
+
+def _make_private(file: str | None) -> None:
+    """Make a file readable by its owner alone; those beside it will inherit that."""
+    if file and file != ":memory:" and not file.startswith("file:"):
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _write_ahead(connection: Any, _: Any) -> None:

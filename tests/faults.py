@@ -107,11 +107,13 @@ def answer(model: str, text: Asked, attempt: int) -> Any:
 
 
 def impatient(request: httpx.Request) -> None:
-    """Give up soon on who says nothing."""
-    if b" | silent" in request.content or b" | stalled" in request.content:
-        request.extensions["timeout"] = dict.fromkeys(
-            ("connect", "write", "pool"), 20.0
-        ) | {"read": 0.2 if b" | stalled" in request.content else 0.05}
+    """Give up soon on who says nothing, or nothing more."""
+    body = json.loads(request.content)
+    _, who, fault = Asked.of(body).split(" | ")
+    soon = {"silent": 0.05, "stalled": 0.2}
+    if who == body["model"] and fault in soon:
+        patient = dict.fromkeys(("connect", "write", "pool"), 20.0)
+        request.extensions["timeout"] = {**patient, "read": soon[fault]}
 
 
 async def aimpatient(request: httpx.Request) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.errors import StoreError
 from smart_engine.session import BatchSession
 
 __all__ = ["AnySession", "ResumedSession", "Shelf"]
@@ -27,7 +26,7 @@ class Shelf(Protocol):
         ...
 
     def keep(self, call: Call, outcome: Outcome) -> None:
-        """Keep what a call brought, for good once this returns.
+        """Keep what a call brought, for good once this returns, in whatever thread.
 
         Raises:
             StoreError: If that is not possible.
@@ -38,9 +37,10 @@ class Shelf(Protocol):
 class ResumedSession:
     """A batch session that buys nothing that is on its shelf, and puts there the rest.
 
-    Answers are kept before the session learns of them. Calls that failed are not kept:
-    they are made again. Where the shelf fails, a warning is given once and the session
-    goes on without it: what is bought is still handed out.
+    Answers are kept before the session learns of them: as soon as they arrive, if
+    whoever makes the calls says so with `keep`. Calls that failed are not kept: they
+    are made again. Where the shelf fails, a warning is given once and the session goes
+    on without it: what is bought is still handed out.
 
     Args:
         session: A fresh session of the job.
@@ -76,7 +76,9 @@ class ResumedSession:
         """Look at the shelf once."""
         self._session, self._shelf = session, shelf
         self._held = shelf.held()
-        self._keeping = True
+        self._kept: set[Call] = set()
+        self._problem: Exception | None = None
+        self._warned = False
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
@@ -92,15 +94,29 @@ class ResumedSession:
                 return fresh
         return []
 
+    def keep(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Keep what a call has just brought; `record` it later, in its turn.
+
+        Whatever thread a call was made in may do so at once. It raises nothing: a shelf
+        that fails costs no answer.
+        """
+        known = self._problem is not None or call in self._kept
+        if known or not isinstance(outcome, Outcome):
+            return
+        try:
+            self._shelf.keep(call, outcome)
+        except Exception as error:  # noqa: BLE001 - told when it is recorded
+            self._problem = error
+        else:
+            self._kept.add(call)
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Keep what a call brought, and record it."""
-        if self._keeping and isinstance(outcome, Outcome):
-            try:
-                self._shelf.keep(call, outcome)
-            except StoreError as error:
-                self._keeping = False
-                problem = f"the batch goes on, but cannot be resumed: {error}"
-                warnings.warn(problem, stacklevel=2)
+        """Record what a call brought, and keep it if that was not done yet."""
+        self.keep(call, outcome)
+        if self._problem is not None and not self._warned:
+            self._warned = True
+            problem = f"the batch goes on, but cannot be resumed: {self._problem}"
+            warnings.warn(problem, stacklevel=2)
         return self._session.record(call, outcome)
 
     @property
