@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from langchain_smart.structured import Schema
+from langchain_smart.tools import Tools
 from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
 
@@ -22,18 +23,18 @@ class MessageReading:
     an object was asked for, the object is: as JSON if your rule reads texts only, by
     your rule otherwise. All other messages are compared by their texts.
 
-    What was refused, is empty, or does not fit the schema cannot be read: a
-    candidate's item then escalates to the reference.
+    What was refused, is empty, calls what nobody offered, or does not fit the schema
+    cannot be read: a candidate's item then escalates to the reference.
 
     Args:
         inner: The user's equivalence.
         schema: The object that was asked for.
-        calls_tools: Whether tools were offered.
+        tools: The tools that were offered.
     """
 
     inner: Equivalence
     schema: Schema | None = None
-    calls_tools: bool = False
+    tools: Tools | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class MessageReading:
         rule = self._of_objects if self.schema is not None else self.inner
         if self.schema is not None:
             return f"{rule.name} of {self.schema.name or 'the object'}"
-        if self.calls_tools:
+        if self.tools is not None:
             return f"same tool calls as JSON, else {rule.name}"
         return rule.name
 
@@ -68,6 +69,9 @@ class MessageReading:
         if answer.invalid_tool_calls:
             raise UnparseableAnswerError("a tool call's arguments are no JSON")
         calls = [{"name": c["name"], "args": c["args"]} for c in answer.tool_calls]
+        for called in (call["name"] for call in answer.tool_calls):
+            if not self._offered(called):
+                raise UnparseableAnswerError(f"nobody offered a tool {called!r}")
         if calls and self.schema is not None and calls[0]["name"] == self.schema.name:
             value = self.schema.read(calls[0]["args"])
             return "object", self._of_objects.parse(value)
@@ -79,6 +83,12 @@ class MessageReading:
         if self.schema is not None:
             return "object", self._of_objects.parse(self.schema.read_text(text))
         return "text", self.inner.parse(text)
+
+    def _offered(self, name: str) -> bool:
+        """Whether a tool may be called; a member may have some of its own."""
+        if self.schema is not None and self.schema.name is not None:
+            return name == self.schema.name
+        return self.tools is None or self.tools.offer(name)
 
     def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
         """Whether both are of one kind and mean the same."""

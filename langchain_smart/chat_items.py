@@ -22,7 +22,7 @@ from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_smart.bound import Bound
-from langchain_smart.members import ChatMember, outcome
+from langchain_smart.members import ChatMember, outcome, usage_in
 from langchain_smart.runs import Run, member_config
 from langchain_smart.singles import Single
 from smart_engine.calls import Failure, Outcome
@@ -95,13 +95,21 @@ class ChatAsker:
         self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
         """Return what an answer brought that ended by an error: its usage so far."""
-        failure = Failure(error)
-        told = [piece for piece in pieces if piece.usage_metadata]
-        if told:
-            billed = self.whole(name, told)
-            failure = Failure(error, billed.paid, billed.usage)
+        failure = self._billed(name, pieces, error)
         clock = self._clocks.get(name)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
+
+    def _billed(
+        self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
+    ) -> Failure:
+        """Return a failure with what it is billed: by its pieces, or by its reply."""
+        told = [piece for piece in pieces if piece.usage_metadata]
+        usage = usage_in(error)
+        if not told and usage is None:
+            return Failure(error)
+        member = self.members[name]
+        billed = self.whole(name, told) if told else member.outcome(None, usage)
+        return Failure(error, billed.paid, billed.usage)
 
     def _begin(self, name: str) -> Bound:
         """Return a model that is asked now."""
@@ -111,7 +119,7 @@ class ChatAsker:
             return bound
 
         def repeats(error: BaseException) -> None:
-            self.repeated(name, clock.timed(Failure(error)))
+            self.repeated(name, clock.timed(self._billed(name, (), error)))
 
         return replace(bound, begins=clock.restart, repeats=repeats)
 

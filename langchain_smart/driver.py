@@ -1,10 +1,11 @@
 """Drives a session: makes its calls concurrently and records what they bring.
 
 Both drivers do the same, with threads and with tasks: workers take calls from one
-queue and put outcomes into another; only the driver touches the session. Whatever
-ends a drive, outcomes that have arrived are recorded first: they were paid for. An
-interrupt reaches the main thread alone, so the driver of threads has one of its own:
-nothing comes between an outcome and its record.
+queue and put outcomes into another; only the driver records them. Whatever ends a
+drive, outcomes that have arrived are recorded first: they were paid for. An interrupt
+reaches the main thread alone, so the driver of threads has one of its own: nothing
+comes between an outcome and its record. A kill asks nobody, so workers keep outcomes,
+where the session keeps any, before they do anything else.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def _run(
     def work() -> None:
         while (call := todo.get()) is not None:
             try:
-                results.put((call, ask(call)))
+                brought = ask(call)
+                session.keep(call, brought)
+                results.put((call, brought))
             except BaseException as error:  # noqa: BLE001 - the item's, not the job's
                 results.put((call, broken_off(call, error)))
 
@@ -164,7 +167,9 @@ async def adrive(
                 in_flight += 1
                 if len(workers) < min(in_flight, max_concurrency):
                     workers.append(
-                        asyncio.create_task(_work(todo, results, ask, broken_off))
+                        asyncio.create_task(
+                            _work(session, todo, results, ask, broken_off)
+                        )
                     )
             if not in_flight:
                 return
@@ -178,13 +183,14 @@ async def adrive(
         await stepped(session, _record_all, session, rest)
 
 
-def _record_all(session: AnySession, results: Iterable[Result]) -> None:
+def _record_all(session: Driven, results: Iterable[Result]) -> None:
     """Record what has arrived."""
     for result in results:
         session.record(*result)
 
 
 async def _work(
+    session: Driven,
     todo: asyncio.Queue[Call],
     results: asyncio.Queue[Result],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
@@ -195,10 +201,15 @@ async def _work(
     while True:
         call = await todo.get()
         try:
-            results.put_nowait((call, await ask(call)))
+            brought = await ask(call)
         except BaseException as error:  # the item's, unless the job itself is ending
             results.put_nowait((call, broken_off(call, error)))
             task = asyncio.current_task()
             ending = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
             if ending or (task and task.cancelling()):
                 raise
+        else:
+            try:
+                await stepped(session, session.keep, call, brought)
+            finally:
+                results.put_nowait((call, brought))

@@ -23,6 +23,7 @@ __all__ = [
     "outcome",
     "read_model",
     "shared_profile",
+    "usage_in",
     "usage_of",
 ]
 
@@ -58,6 +59,30 @@ def usage_of(reported: UsageMetadata) -> Usage:
         output_audio=said.get("audio") or 0,
         reasoning=said.get("reasoning") or 0,
     )
+
+
+def usage_in(error: BaseException) -> Usage | None:
+    """Return the usage of an answer that came, but was refused by its model's class.
+
+    An object cut off by its limit of tokens, or by a filter, is billed all the same:
+    OpenAI's classes hang the reply on the error.
+    """
+    reply = getattr(error, "response", None)
+    try:
+        told = reply.json()["usage"]  # type: ignore[union-attr]
+        asked = told.get("prompt_tokens_details") or {}
+        said = told.get("completion_tokens_details") or {}
+        return Usage(
+            told["prompt_tokens"],
+            told["completion_tokens"],
+            cache_read=asked.get("cached_tokens") or 0,
+            cache_write=asked.get("cache_write_tokens") or 0,
+            input_audio=asked.get("audio_tokens") or 0,
+            output_audio=said.get("audio_tokens") or 0,
+            reasoning=said.get("reasoning_tokens") or 0,
+        )
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None  # there was no reply, or none that tells it
 
 
 def confidence_of(message: AIMessage) -> float | None:

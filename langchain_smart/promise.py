@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, SkipValidation
+from typing_extensions import override
 
 from langchain_smart.clear_errors import ClearErrors
 from smart_engine.equivalence import (
@@ -65,6 +66,14 @@ class Promise(ClearErrors):
         self._terms.check()
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._names)
+
+    @override
+    def __repr_args__(self) -> Any:
+        """Tell who answers by name: what models show of themselves may be secret."""
+        yield "models", list(self._names)
+        for name, value in super().__repr_args__():
+            if name not in ("reference", "candidates"):
+                yield name, value
 
     @property
     def _names(self) -> tuple[str, ...]:

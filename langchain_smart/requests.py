@@ -88,4 +88,4 @@ class Request:
 
     def reading(self, rule: Equivalence) -> Equivalence:
         """Return how answers to this request are compared."""
-        return MessageReading(rule, self.schema, calls_tools=self.tools is not None)
+        return MessageReading(rule, self.schema, self.tools)

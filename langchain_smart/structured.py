@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.utils import AddableDict
 from langchain_core.utils.function_calling import (
     convert_to_json_schema,
     convert_to_openai_tool,
 )
+from langchain_core.utils.json import parse_json_markdown
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import override
@@ -124,7 +124,7 @@ class Schema:
             UnparseableAnswerError: If there is none.
         """
         try:
-            value = JsonOutputParser().parse(text)
+            value = parse_json_markdown(text, parser=_whole_json)
         except Exception as error:
             raise UnparseableAnswerError(f"no JSON in {text[:80]!r}") from error
         return self.read(value)
@@ -138,6 +138,11 @@ class Schema:
         """Show everything that tells this schema from others."""
         shown = json.dumps(self.told, sort_keys=True, default=repr)
         return f"Schema({shown})"
+
+
+def _whole_json(text: str) -> Any:
+    """Return what JSON says; one that was cut off says nothing."""
+    return json.loads(text, strict=False)
 
 
 class Parsed(Runnable[AIMessage, Any]):

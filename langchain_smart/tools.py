@@ -66,6 +66,14 @@ class Tools(list[Any]):
             self._bound[member.name] = member.model, bound
         return bound
 
+    def offer(self, name: str) -> bool:
+        """Whether a tool of that name may be called.
+
+        What a provider's own tools are called is for the provider to say.
+        """
+        names = [tool.get("function", {}).get("name") for tool in self]
+        return name in names or None in names
+
     @property
     def options(self) -> dict[str, Any]:
         """Options as they can be shown."""

@@ -74,6 +74,11 @@ class Ask(Generic[R]):
         rest, told = _told(kwargs)
         return Ask(prompt=prompt, arguments=rest, **told)
 
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """Names of the tools that may be called."""
+        return frozenset(tool.metadata.get_name() for tool in self.tools or ())
+
     def of(self, member: LLMMember) -> Response:
         """Return a member's whole answer."""
         call, given, arguments = self._put_to(member, "")

@@ -1,8 +1,10 @@
 """Drives a batch's session: makes its calls concurrently and records what they bring.
 
-Only the driver touches the session. Whatever ends a drive, outcomes that have arrived
-are recorded first: they were paid for. An interrupt reaches the main thread alone, so
-the driver has a thread of its own: nothing comes between an outcome and its record.
+Only the driver records outcomes. Whatever ends a drive, those that have arrived are
+recorded first: they were paid for. An interrupt reaches the main thread alone, so the
+driver has a thread of its own: nothing comes between an outcome and its record. A kill
+asks nobody, so whoever made a call keeps its outcome, where the session keeps any,
+before anything else is done.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event
@@ -60,7 +63,9 @@ def _run(
         if stop.is_set():
             return
         try:
-            arrived.put((call, ask(call)))
+            brought = ask(call)
+            session.keep(call, brought)
+            arrived.put((call, brought))
         except BaseException as error:  # noqa: BLE001 - the item's, not the job's
             arrived.put((call, Failure(error)))
 
@@ -106,7 +111,7 @@ async def adrive(
             backlog.extend(await stepped(session, session.next_calls))
             while backlog and len(flying) < max_concurrency:
                 call = backlog.popleft()
-                task = asyncio.create_task(_brought(ask, call))
+                task = asyncio.create_task(_brought(session, ask, call))
                 flying[task] = call
                 task.add_done_callback(ended.put_nowait)
             if not flying:
@@ -133,10 +138,12 @@ def _record_all(
             session.record(call, brought)
 
 
-async def _brought(ask: Callable[[Call], Awaitable[Brought]], call: Call) -> Brought:
+async def _brought(
+    session: AnySession, ask: Callable[[Call], Awaitable[Brought]], call: Call
+) -> Brought:
     """Return what a call brings; an error is its own, not the job's."""
     try:
-        return await ask(call)
+        brought = await ask(call)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -144,3 +151,6 @@ async def _brought(ask: Callable[[Call], Awaitable[Brought]], call: Call) -> Bro
         return Failure(error)  # nobody cancelled the job: the call did so itself
     except Exception as error:  # noqa: BLE001
         return Failure(error)
+    with suppress(asyncio.CancelledError):  # it ends here anyway, and is paid for
+        await stepped(session, session.keep, call, brought)
+    return brought

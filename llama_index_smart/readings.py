@@ -23,21 +23,21 @@ class ResponseReading:
     """Applies an equivalence to responses.
 
     Where a response calls tools, its calls are compared, by name and arguments;
-    otherwise the texts are. An answer without either cannot be read: a candidate's item
-    then escalates.
+    otherwise the texts are. An answer without either, or one that calls what nobody
+    offered, cannot be read: a candidate's item then escalates.
 
     Args:
         inner: The user's equivalence.
-        calls_tools: Whether tools were offered.
+        tools: Names of the tools that were offered.
     """
 
     inner: Equivalence
-    calls_tools: bool = False
+    tools: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """Name of what is compared."""
-        if self.calls_tools:
+        if self.tools:
             return f"same tool calls as JSON, else {self.inner.name}"
         return self.inner.name
 
@@ -53,7 +53,10 @@ class ResponseReading:
 
     def parse(self, answer: Response) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
-        calls = tool_calls(answer) if self.calls_tools else []
+        calls = tool_calls(answer) if self.tools else []
+        for name in (call.tool_name for call in calls):
+            if name not in self.tools:
+                raise UnparseableAnswerError(f"nobody offered a tool {name!r}")
         if calls:
             told = [{"name": c.tool_name, "args": c.tool_kwargs} for c in calls]
             return "tool calls", Json().parse(told)

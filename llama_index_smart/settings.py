@@ -151,7 +151,7 @@ class SmartSettings(FunctionCallingLLM):
     def _item(self, ask: Ask[Any], task: str) -> SingleItem:
         """Return one item of a task, and who decides on it."""
         terms = self._terms
-        rule = ResponseReading(terms.rule, calls_tools=bool(ask.tools))
+        rule = ResponseReading(terms.rule, ask.tool_names)
 
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], ask)
@@ -163,7 +163,8 @@ class SmartSettings(FunctionCallingLLM):
     def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
         terms = self._terms
-        rule = ResponseReading(terms.rule, calls_tools=any(ask.tools for ask in asks))
+        offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
+        rule = ResponseReading(terms.rule, offered)
 
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], asks[call.item])

@@ -255,6 +255,9 @@ class Single:
         try:
             yield
             await asyncio.gather(*tasks)
+        except Exception:
+            await asyncio.gather(*tasks, return_exceptions=True)  # they are paid for
+            raise
         finally:
             for task in tasks:
                 task.cancel()

@@ -137,6 +137,9 @@ class BatchSession:
         self._mark(REFERENCE, (call.item for call in calls))
         return calls
 
+    def keep(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Do nothing with what a call has just brought; see `ResumedSession`."""
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought; the order of recording does not matter.
 

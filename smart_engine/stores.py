@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ class Store:
         self._url = _url(place)
         try:
             self._engine = sqlalchemy.create_engine(self._url)
+            if self._engine.dialect.name == "sqlite":
+                _make_private(self._engine.url.database)
             self._outcomes, self._streams = _outcomes(), _streams()
             prepare = _PREPARE.get(self._engine.dialect.name)
             if prepare is not None:
@@ -75,6 +78,8 @@ class Store:
                 _create(self._engine, table)
         except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             raise InvalidInputError("store", str(self), _plain(error)) from error
+        except OSError as error:
+            raise InvalidInputError("store", str(self), str(error.strerror)) from error
 
     def shelf(
         self,
@@ -135,14 +140,14 @@ class Store:
         self._engine.dispose()
 
     def __str__(self) -> str:
-        """Show the place, without a password."""
+        """Show the place, without a password, nor options, which may hold one."""
         import sqlalchemy
 
         try:
             url = sqlalchemy.make_url(self._url)
         except sqlalchemy.exc.ArgumentError:
             return "…"
-        return url.render_as_string(hide_password=True)
+        return url.set(query={}).render_as_string(hide_password=True)
 
     def __repr__(self) -> str:
         """Show the place, without a password."""
@@ -180,6 +185,7 @@ class _SqlShelf:
     ) -> None:
         self._engine, self._table, self._job = engine, table, job
         self._write, self._read = write, read
+        self._lock = threading.Lock()  # else writers wait for each other by the clock
 
     def held(self) -> dict[Call, Outcome]:
         import sqlalchemy
@@ -220,7 +226,7 @@ class _SqlShelf:
             "cached": outcome.cached,
         }
         try:
-            with self._engine.begin() as connection:
+            with self._lock, self._engine.begin() as connection:
                 connection.execute(self._table.insert(), row)
         except sqlalchemy.exc.IntegrityError:
             return  # another process that works on the same job was first
@@ -348,19 +354,19 @@ def _outcomes() -> Table:
 
 
 def _url(place: str | os.PathLike[str]) -> str:
-    """Return the URL of a place; make the file if it is one."""
+    """Return the URL of a place."""
     if not isinstance(place, str | os.PathLike) or not str(place):
         hint = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
         raise InvalidInputError("store", place, hint)
     if "://" in str(place):
         return str(place)
-    path = Path(place).absolute()
-    try:
-        # Born readable by its owner alone; the files beside it inherit that.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as error:
-        raise InvalidInputError("store", str(place), str(error.strerror)) from error
-    return f"sqlite:///{path}"
+    return f"sqlite:///{Path(place).absolute()}"
+
+
+def _make_private(file: str | None) -> None:
+    """Make a file readable by its owner alone; those beside it will inherit that."""
+    if file and file != ":memory:" and not file.startswith("file:"):
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _create(engine: Engine, table: Table) -> None:

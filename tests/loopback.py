@@ -1,10 +1,11 @@
 """An OpenAI-compatible server of our own on 127.0.0.1, which keeps a bill.
 
 `script(model, text, attempt)` decides each answer: a text, a `Said` with logprobs,
-`Calls` of tools, a `Refusal`, or a `Fault`; `text` is the last message's, and carries
-the whole request in `text.body`. Everything the server answered with a usage is on the
-bill, by model. It streams to who asks for a stream, stops where it is told to, and a
-gauge says how many requests it worked on at once.
+`Calls` of tools, a `Refusal`, an `Odd` answer, one that is `Broken` off, or a `Fault`;
+`text` is the last message's, and carries the whole request in `text.body`. Everything
+the server answered with a usage that can be true is on the bill, by model. It streams
+to who asks for a stream, stops where it is told to, and a gauge says how many requests
+it worked on at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +29,7 @@ class Fault:
     kind: str
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Calls:
-    """Tools that the model calls, each with its arguments."""
+    """Tools that the model calls, each with its arguments; a text is sent as it is."""
 
-    calls: list[tuple[str, dict[str, Any]]]
+    calls: list[tuple[str, dict[str, Any] | str]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,23 @@ class Said:
 
     text: str
     logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Odd:
+    """An answer that ends for another reason, or tells a usage that cannot be true."""
+
+    answer: str | Calls
+    finish: str | None = None
+    usage: dict[str, Any] | None = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An answer of which only half is sent; then comes the end, or nothing at all."""
+
+    answer: str | Calls
+    stalls: bool = False
 
 
 class Asked(str):  # noqa: SLOT000 - it carries more than a text
@@ -67,7 +86,8 @@ class Asked(str):  # noqa: SLOT000 - it carries more than a text
         return asked
 
 
-Script = Callable[[str, Any, int], "str | Said | Calls | Refusal | Fault"]
+Answer = str | Said | Calls | Refusal | Odd | Broken
+Script = Callable[[str, Any, int], "Answer | Fault"]
 
 
 class Server(ThreadingHTTPServer):
@@ -134,14 +154,13 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.script(model, text, attempt)
         if isinstance(answer, Fault):
             return self._fail(answer)
+        odd = answer if isinstance(answer, Odd) else None
+        broken = answer if isinstance(answer, Broken) else None
+        if isinstance(answer, Odd | Broken):
+            answer = answer.answer
         message, finish = _message(answer, body, attempt)
-        said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
-        said += message.get("refusal") or message["content"] or ""
-        used = {"prompt_tokens": len(text), "completion_tokens": len(said)}
-        with self.server.lock:
-            self.server.input_tokens[model] += used["prompt_tokens"]
-            self.server.output_tokens[model] += used["completion_tokens"]
-        usage = {**used, "total_tokens": sum(used.values())}
+        finish = odd.finish or finish if odd else finish
+        usage = self._billed(model, text, message, odd, broken)
         head = {"id": "chatcmpl-1", "created": 0, "model": model}
         choice = {"index": 0, "message": message, "finish_reason": finish}
         if isinstance(answer, Said) and body.get("logprobs"):
@@ -149,22 +168,43 @@ class _Handler(BaseHTTPRequestHandler):
             choice["logprobs"] = {"content": logs, "refusal": None}
         if body.get("stream"):
             wanted = (body.get("stream_options") or {}).get("include_usage")
-            return self._stream(head, choice, usage if wanted else None)
-        payload = {
-            **head,
-            "object": "chat.completion",
-            "choices": [choice],
-            "usage": usage,
-        }
-        return self._send(200, json.dumps(payload).encode())
+            lines = self._events(head, choice, usage if wanted else None)
+            kind = "text/event-stream"
+        else:
+            payload = {**head, "object": "chat.completion", "choices": [choice]}
+            if usage is not None:
+                payload["usage"] = usage
+            lines, kind = [json.dumps(payload).encode()], "application/json"
+        return self._send(200, lines, {"Content-Type": kind}, broken)
 
-    def _stream(
+    def _billed(
+        self,
+        model: str,
+        text: str,
+        message: dict[str, Any],
+        odd: Odd | None,
+        broken: Broken | None,
+    ) -> dict[str, Any] | None:
+        """Return the usage that is told; on the bill if it arrives and is true."""
+        said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
+        said += message.get("refusal") or message["content"] or ""
+        used = {"prompt_tokens": len(text), "completion_tokens": len(said)}
+        usage = {**used, "total_tokens": sum(used.values())}
+        if odd and odd.usage != {}:
+            return None if odd.usage is None else {**usage, **odd.usage}
+        if not broken:
+            with self.server.lock:
+                self.server.input_tokens[model] += used["prompt_tokens"]
+                self.server.output_tokens[model] += used["completion_tokens"]
+        return usage
+
+    def _events(
         self,
         head: dict[str, Any],
         choice: dict[str, Any],
-        usage: dict[str, int] | None,
-    ) -> None:
-        """Send a message as events: its role, piece by piece, the end, the usage."""
+        usage: dict[str, Any] | None,
+    ) -> list[bytes]:
+        """Return a message as events: its role, piece by piece, the end, the usage."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
         deltas += _deltas(choice["message"], self.server.piece)
         choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
@@ -176,27 +216,49 @@ class _Handler(BaseHTTPRequestHandler):
         if usage is not None:
             chunks.append({**head, "choices": [], "usage": usage})
         lines = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
-        body = "".join(f"data: {line}\n\n" for line in lines).encode()
-        self._send(200, body, {"Content-Type": "text/event-stream"})
+        return [f"data: {line}\n\n".encode() for line in lines]
 
     def _fail(self, fault: Fault) -> None:
         if fault.kind == "reset":
             self.close_connection = True
             return self.connection.close()
         if fault.kind == "malformed":
-            return self._send(200, b'{"id": "chatcmpl-1", "choices": [')
-        error = {"error": {"message": fault.kind, "type": "server_error"}}
-        return self._send(fault.status, json.dumps(error).encode(), fault.headers)
+            return self._send(200, [b'{"id": "chatcmpl-1", "choices": ['])
+        if fault.kind == "silent":
+            return self._stall()
+        error = {"message": fault.kind, "type": "server_error", "code": fault.code}
+        body = json.dumps({"error": error}).encode()
+        return self._send(fault.status, [body], fault.headers)
 
     def _send(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        parts: list[bytes],
+        headers: dict[str, str] | None = None,
+        broken: Broken | None = None,
     ) -> None:
+        """Send a body, or half of its parts: of one part, half of its bytes."""
+        body = b"".join(parts)
         self.send_response(status)
         given = {"Content-Type": "application/json", **(headers or {})}
         for name, value in {**given, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if broken is None:
+            self.wfile.write(body)
+            return
+        half = parts[: len(parts) // 2] or [body[: len(body) // 2]]
+        self.wfile.write(b"".join(half))
+        self.close_connection = True
+        if broken.stalls:
+            self._stall()
+
+    def _stall(self) -> None:
+        """Say nothing until the other side gives up, or half a minute has passed."""
+        self.close_connection = True
+        self.connection.settimeout(30)
+        with suppress(OSError):
+            self.rfile.read(1)
 
 
 def _message(
@@ -211,7 +273,7 @@ def _message(
             {
                 "id": f"call_{attempt}_{place}",
                 "type": "function",
-                "function": {"name": name, "arguments": json.dumps(arguments)},
+                "function": {"name": name, "arguments": _as_text(arguments)},
             }
             for place, (name, arguments) in enumerate(answer.calls)
         ]
@@ -220,6 +282,11 @@ def _message(
     for stop in body.get("stop") or []:
         text = text.split(stop)[0]
     return {**message, "content": text}, "stop"
+
+
+def _as_text(arguments: dict[str, Any] | str) -> str:
+    """Return a call's arguments as they are sent."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
 def _deltas(message: dict[str, Any], piece: int) -> list[dict[str, Any]]:

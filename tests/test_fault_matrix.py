@@ -1,149 +1,273 @@
-"""Fault × verb × sync or async × adapter: right answers, an exact ledger, no hang.
+"""Fault × who is at fault × verb × sync or async × adapter, over real HTTP.
 
-The candidate is at fault on every third item. What fails escalates; what was shown
-before it proved unreadable counts against the promise, which is kept.
+Each verb is asked about items every other of which meets a fault, each fault early and
+late. A right answer or a clear error comes of each; the ledger is the server's bill;
+nothing hangs; the promise is kept; sync and async decide alike.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 from collections import Counter
+from functools import cache
+from typing import Any, NamedTuple
 
+import httpx
 import pytest
+from faults import (
+    EVERY,
+    FAULTS,
+    STALLED,
+    TERMS,
+    WRONG_CALLS,
+    Adapter,
+    Answer,
+    LangChain,
+    LlamaIndex,
+    aimpatient,
+    answer,
+    impatient,
+)
 from langchain_openai import ChatOpenAI
-from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
-from loopback import Fault, Refusal, serve
+from loopback import Fault, Server, serve
 
-from langchain_smart import Label, Price, SmartChatModel
+from langchain_smart import SmartChatModel
 from llama_index_smart import SmartLLM
 
-PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-ITEMS = [f"item {n}" for n in range(24)]
-FAULTS = {
-    "busy": Fault("busy", 429, {"Retry-After": "0.01"}),
-    "500": Fault("boom", 500),
-    "503": Fault("overloaded", 503),
-    "reset": Fault("reset"),
-    "malformed": Fault("malformed"),
-    "too long": Fault("context too long", 400),
-    "filtered": Fault("content filter", 400),
-    "forbidden": Fault("no such model", 404),
-    "empty": "",
-    "refusal": Refusal("I will not."),
-    "unreadable": "who knows",
+ADAPTERS = (LangChain, LlamaIndex)
+MODES = ("sync", "async")
+SIZES = ("big", "small")
+AT_FAULT = ("small", "big")  # the candidate, the reference
+MISSING = "reported no usage that can be priced"
+NOTHING_USABLE = "upstream failed|NoneType|No generation chunks|ended before it began"
+TELLS = {
+    "busy": "429",
+    "500": "500",
+    "503": "503",
+    "forbidden": "404",
+    "too long": "400.*too long",
+    "filtered question": "400.*filtered",
+    "error as an answer": NOTHING_USABLE,
+    "reset": "Connection error",
+    "silent": "Timeout",
+    "cut off": "Connection error|peer closed connection",
+    "malformed": "Expecting value|No generation chunks|ended before it began",
+    "no usage": MISSING,
+    "negative usage": MISSING,
+    "absurd usage": MISSING,
+    "usage in words": f"{MISSING}|usage_metadata.input_tokens",
+    "stalled": "Timeout",
 }
-SAYS_SOMETHING = {"empty", "refusal", "unreadable"}
-RAN: Counter[str] = Counter()
-TERMS = {
-    "prices": PRICES,
-    "equivalence": Label(["yes", "no"]),
-    "max_disagreement": 0.4,
-    "confidence": 0.8,
-}
+"""What the error says where a call fails; the other faults say something unusable."""
+
+SAID = {"empty": "", "refusal": "", "unreadable": "who knows", "filtered answer": ""}
+SAID["truncated"] = "y"
+"""What the other faults say in so many words, if a text was asked for."""
 
 
-class LangChain:
-    """The verbs of the chat model."""
+class Run(NamedTuple):
+    """What came of one verb, and what the server knows of it."""
 
-    def __init__(self, url):
-        def member(name):
-            at = {"base_url": url, "api_key": "none", "timeout": 20}
-            return ChatOpenAI(model=name, max_retries=0, **at)
-
-        members = {"reference": member("big"), "candidates": [member("small")]}
-        self.smart = SmartChatModel(**members, **TERMS)
-
-    def whole(self, item):
-        return self.smart.invoke(item).content
-
-    async def awhole(self, item):
-        return (await self.smart.ainvoke(item)).content
-
-    def pieces(self, item):
-        return "".join(chunk.content for chunk in self.smart.stream(item))
-
-    async def apieces(self, item):
-        return "".join([chunk.content async for chunk in self.smart.astream(item)])
-
-    def batch(self, items):
-        return [answer.content for answer in self.smart.batch(items)]
-
-    async def abatch(self, items):
-        return [answer.content for answer in await self.smart.abatch(items)]
+    items: list[str]
+    answers: list[Answer]
+    report: Any
+    server: Server
 
 
-class LlamaIndex:
-    """The verbs of the LLM."""
-
-    def __init__(self, url):
-        def member(name):
-            at = {"api_base": url, "api_key": "none", "timeout": 20}
-            return OpenAILike(model=name, max_retries=0, is_chat_model=True, **at)
-
-        members = {"reference": member("big"), "candidates": [member("small")]}
-        self.smart = SmartLLM(**members, **TERMS)
-
-    def whole(self, item):
-        return self.smart.complete(item).text
-
-    async def awhole(self, item):
-        return (await self.smart.acomplete(item)).text
-
-    def pieces(self, item):
-        pieces = self.smart.stream_chat([ChatMessage(content=item)])
-        return "".join(piece.delta or "" for piece in pieces)
-
-    async def apieces(self, item):
-        pieces = await self.smart.astream_chat([ChatMessage(content=item)])
-        return "".join([piece.delta or "" async for piece in pieces])
-
-    def batch(self, items):
-        return [answer.text for answer in self.smart.complete_batch(items)]
-
-    async def abatch(self, items):
-        return [answer.text for answer in await self.smart.acomplete_batch(items)]
+def faults_of(verb: str) -> list[str]:
+    """Return the faults that a verb can meet."""
+    further = {"pieces": STALLED, "tools": WRONG_CALLS, "object": WRONG_CALLS}
+    return [*FAULTS, *further.get(verb, WRONG_CALLS if verb == "objects" else {})]
 
 
-async def answers_of(adapter, verb, mode):
-    ask = getattr(adapter, f"a{verb}" if mode == "async" else verb)
-    if verb == "batch":
-        return (
-            await ask(ITEMS) if mode == "async" else await asyncio.to_thread(ask, ITEMS)
-        )
-    said = []
-    for item in ITEMS:
-        answer = ask(item)
-        said.append(await answer if mode == "async" else answer)
-    return said
+def items_of(who: str, verb: str) -> list[str]:
+    """Return items: each fault, with a good item after it; then each fault again."""
+    faults = faults_of(verb)
+    first = [told for fault in faults for told in ((who, fault), ("nobody", "none"))]
+    both = [*first, *((who, fault) for fault in reversed(faults))]
+    return [f"item {n:03d} | {who} | {fault}" for n, (who, fault) in enumerate(both)]
 
 
-@pytest.mark.parametrize("adapter", [LangChain, LlamaIndex])
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("verb", ["whole", "pieces", "batch"])
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_a_candidate_at_fault(fault, verb, mode, adapter):
-    RAN[adapter.__name__] += 1
+@cache
+def run(adapter: type[Adapter], verb: str, mode: str, who: str) -> Run:
+    """Put a job to a verb; it is bounded in time."""
+    items = items_of(who, verb)
+
+    async def asked() -> Run:
+        tasks = asyncio.all_tasks()
+        hooks: Any = {"event_hooks": {"request": [impatient]}, "verify": False}
+        ahooks: Any = {"event_hooks": {"request": [aimpatient]}, "verify": False}
+        with serve(answer) as server, httpx.Client(**hooks) as sync:
+            async with httpx.AsyncClient(**ahooks) as client:
+                smart = adapter(server.url, sync, client)
+                if mode == "async":
+                    answers = await smart.aask(verb, items)
+                    for _ in range(20):  # what was broken off is closed by the loop
+                        await asyncio.sleep(0)
+                    assert asyncio.all_tasks() == tasks
+                else:
+                    answers = await asyncio.to_thread(smart.ask, verb, items)
+        return Run(items, answers, smart.smart.report(), server)
+
+    async def bounded() -> Run:
+        return await asyncio.wait_for(asked(), 100)
+
+    return asyncio.run(bounded())
+
+
+CASES = [
+    (adapter, verb, mode, who)
+    for adapter in ADAPTERS
+    for verb in adapter.verbs
+    for mode in MODES
+    for who in AT_FAULT
+]
+CELLS = [(*case, fault) for case in CASES for fault in faults_of(case[1])]
+
+
+def named(case: tuple[Any, ...]) -> str:
+    """Return a case's name."""
+    return "-".join([case[0].__name__, *case[1:]])
+
+
+def right(adapter: type[Adapter], verb: str) -> str:
+    """Return what an item is answered where nothing goes wrong."""
+    return "Verdict(yes)" if verb == "tools" else "yes"
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=named)
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
+def test_a_right_answer_or_a_clear_error(cell):
+    adapter, verb, mode, who, fault = cell
+    came = run(adapter, verb, mode, who)
+    good = right(adapter, verb)
+    met = [
+        found
+        for item, found in zip(came.items, came.answers, strict=True)
+        if item.endswith(f" | {who} | {fault}")
+    ]
+    assert len(met) == 2
+    for text, error, shown, told in met:
+        if error is not None:
+            if fault in TELLS:
+                assert re.search(TELLS[fault], repr(error))
+            # An answer that failed was the reference's, or was on its way to the user.
+            assert who == "big" or (verb == "pieces" and shown)
+        elif text == good:
+            # A candidate that failed has not answered.
+            assert who == "big" or told.get("role") != "applied"
+        else:
+            # What somebody said who may: the reference, or who was shown saying it.
+            assert fault not in TELLS
+            assert who == "big" or (verb == "pieces" and told["role"] == "applied")
+            assert verb not in ("whole", "batch", "pieces") or text == SAID[fault]
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
+def test_the_ledger_is_the_bill_and_nothing_hangs(case):
+    adapter, verb, _, _ = case
+    came = run(*case)
+    report, server = came.report, came.server
+    for name, spend in report.spend.items():
+        assert spend.calls == server.requests[name] > 0
+        assert spend.input_tokens == server.input_tokens[name]
+        assert spend.output_tokens == server.output_tokens[name]
+        price = TERMS["prices"][name]
+        cost = price.input * spend.input_tokens + price.output * spend.output_tokens
+        assert spend.cost == pytest.approx(cost / 1e6)
+    assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
+    for stream in report.streams:
+        assert (stream.in_flight, stream.unresolved) == (0, 0)
+    good = right(adapter, verb)
+    nobody = zip(came.items, came.answers, strict=True)
+    assert {a.text for item, a in nobody if " nobody " in item} == {good}
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
+def test_the_promise_is_kept_after_every_answer(case):
+    adapter, verb, _, who = case
+    came = run(*case)
+    good, wrong = right(adapter, verb), 0
+    for number, (item, found) in enumerate(
+        zip(came.items, came.answers, strict=True), start=1
+    ):
+        fault = item.rsplit(" | ", 1)[1]
+        # Of the reference's own faults, those that say something are what it said.
+        served = found.told.get("model") == "small"
+        differs = served and who == "big" and fault in EVERY and fault not in TELLS
+        differs |= found.error is None and who == "small" and found.text != good
+        wrong += differs
+        if came.report.streams:
+            assert wrong <= TERMS["max_disagreement"] * number
+    assert wrong <= TERMS["max_disagreement"] * len(came.items)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[2] == "sync"], ids=named)
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
+def test_sync_and_async_decide_alike(case):
+    adapter, verb, _, who = case
+    if verb == "pieces":  # how much was shown when a stream stalls is a matter of time
+        return
+    both = [run(adapter, verb, mode, who) for mode in MODES]
+    decided = [
+        [
+            (a.text, type(a.error), a.told.get("model"), a.told.get("role"))
+            for a in each.answers
+        ]
+        for each in both
+    ]
+    assert decided[0] == decided[1]
+    assert both[0].report.spend == both[1].report.spend
+
+
+def test_every_fault_met_every_verb():
+    text, tools = len(FAULTS), len({**FAULTS, **WRONG_CALLS})
+    assert (text, tools) == (20, 22)
+    counts = Counter((adapter.__name__, verb) for adapter, verb, *_ in CELLS)
+    each = len(MODES) * len(AT_FAULT)
+    both = {"whole": text, "batch": text, "pieces": text + 1}
+    both |= {"tools": tools, "object": tools}
+    expected = {(a.__name__, v): each * n for a in ADAPTERS for v, n in both.items()}
+    expected["LangChain", "objects"] = each * tools
+    assert counts == expected
+    assert len(CELLS) == 928
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("verb", ["whole", "batch"])
+async def test_who_is_busy_is_asked_again_when_it_says(verb, mode, adapter):
+    """The clients' own retries wait as `Retry-After` says, and are not billed."""
 
     def script(model, text, attempt):
-        bad = model == "small" and int(text.split()[-1]) % 3 == 0
-        return FAULTS[fault] if bad else "yes"
+        return "yes" if attempt > 1 else Fault("busy", 429, {"Retry-After": "0.01"})
 
     with serve(script) as server:
-        asked = adapter(server.url)
-        said = await asyncio.wait_for(answers_of(asked, verb, mode), 60)
-        report = asked.smart.report()
-        for name, spend in report.spend.items():
-            assert spend.calls == server.requests[name]
+        at = {"api_key": "none", "max_retries": 1, "timeout": 20}
+        if adapter is LangChain:
+            members = [ChatOpenAI(model=m, base_url=server.url, **at) for m in SIZES]
+            smart = SmartChatModel(
+                reference=members[0], candidates=members[1:], **TERMS
+            )
+            ask = {"whole": smart.invoke, "batch": smart.batch}[verb]
+            aask = {"whole": smart.ainvoke, "batch": smart.abatch}[verb]
+        else:
+            at |= {"api_base": server.url, "is_chat_model": True}
+            members = [OpenAILike(model=m, **at) for m in SIZES]
+            smart = SmartLLM(reference=members[0], candidates=members[1:], **TERMS)
+            ask = {"whole": smart.complete, "batch": smart.complete_batch}[verb]
+            aask = {"whole": smart.acomplete, "batch": smart.acomplete_batch}[verb]
+        items = "item 1" if verb == "whole" else [f"item {n}" for n in range(8)]
+        said = await (aask(items) if mode == "async" else asyncio.to_thread(ask, items))
+        said = said if verb == "batch" else [said]
+        assert {getattr(a, "text", None) or a.content for a in said} == {"yes"}
+        for name, spend in smart.report().spend.items():
+            assert spend.failures == 0
+            assert 2 * spend.calls == server.requests[name]
             assert spend.input_tokens == server.input_tokens[name]
             assert spend.output_tokens == server.output_tokens[name]
-    wrong = sum(text != "yes" for text in said)
-    shown = verb == "pieces" and fault in SAYS_SOMETHING
-    assert wrong <= (0.4 * len(ITEMS) if shown else 0)
-    assert fault in SAYS_SOMETHING or report.spend["small"].failures > 0
-    for stream in report.streams:
-        assert stream.in_flight == 0
-
-
-def test_every_case_ran():
-    assert set(RAN.values()) == {len(FAULTS) * 3 * 2}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
@@ -166,7 +166,7 @@ class Judged(Rule):
         ```
     """
 
-    judge: Callable[[Any, Any], bool]
+    judge: Callable[[Any, Any], bool] = field(repr=False)  # may show a key
 
     def __post_init__(self) -> None:
         """Check the function."""

@@ -61,7 +61,7 @@ class Judge(Rule):
         ```
     """
 
-    ask: Callable[[str], Outcome | Failure]
+    ask: Callable[[str], Outcome | Failure] = field(repr=False)  # may show a key
     model: str
     instructions: str = INSTRUCTIONS
     _verdicts: dict[tuple[str, ...], bool] = field(

@@ -50,7 +50,7 @@ class Similar(Rule):
         ```
     """
 
-    embed: Callable[[Any], Any]
+    embed: Callable[[Any], Any] = field(repr=False)  # may show a key
     threshold: float = 0.85
     many: bool = False
     model: str | None = None

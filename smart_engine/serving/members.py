@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from smart_engine.calls import Failure, Outcome
@@ -67,7 +67,7 @@ class Member(Generic[M]):
     """
 
     name: str
-    model: M
+    model: M = field(repr=False)  # may show a key
     price: Price
 
     def outcome(

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate, Spend
-from smart_engine.errors import StoreError
 from smart_engine.session import BatchSession
 
 __all__ = ["AnySession", "Driven", "Resumed", "ResumedSession", "Shelf"]
@@ -27,7 +26,7 @@ class Shelf(Protocol):
         ...
 
     def keep(self, call: Call, outcome: Outcome) -> None:
-        """Keep what a call brought, for good once this returns.
+        """Keep what a call brought, for good once this returns, in whatever thread.
 
         Raises:
             StoreError: If that is not possible.
@@ -42,6 +41,10 @@ class Driven(Protocol):
         """Return the calls that may start now."""
         ...
 
+    def keep(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Keep what a call has just brought, if anything is kept."""
+        ...
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought; return why no answer of it can be used, if so."""
         ...
@@ -50,9 +53,10 @@ class Driven(Protocol):
 class Resumed:
     """Buys nothing that is on a shelf, and puts there the rest, whatever it is for.
 
-    Answers are kept before the session learns of them. Calls that failed are not kept:
-    they are made again. Where the shelf fails, a warning is given once and the session
-    goes on without it: what is bought is still handed out.
+    Answers are kept before the session learns of them: as soon as they arrive, if
+    whoever makes the calls says so with `keep`. Calls that failed are not kept: they
+    are made again. Where the shelf fails, a warning is given once and the session goes
+    on without it: what is bought is still handed out.
 
     Args:
         session: What asks for calls.
@@ -66,7 +70,9 @@ class Resumed:
         """Look at the shelf once."""
         self._driven, self.shelf = session, shelf
         self._held = shelf.held()
-        self._keeping = True
+        self._kept: set[Call] = set()
+        self._problem: Exception | None = None
+        self._warned = False
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
@@ -82,15 +88,29 @@ class Resumed:
                 return fresh
         return []
 
+    def keep(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Keep what a call has just brought; `record` it later, in its turn.
+
+        Whatever thread a call was made in may do so at once. It raises nothing: a shelf
+        that fails costs no answer.
+        """
+        known = self._problem is not None or call in self._kept
+        if known or not isinstance(outcome, Outcome):
+            return
+        try:
+            self.shelf.keep(call, outcome)
+        except Exception as error:  # noqa: BLE001 - told when it is recorded
+            self._problem = error
+        else:
+            self._kept.add(call)
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Keep what a call brought, and record it."""
-        if self._keeping and isinstance(outcome, Outcome):
-            try:
-                self.shelf.keep(call, outcome)
-            except StoreError as error:
-                self._keeping = False
-                problem = f"the batch goes on, but cannot be resumed: {error}"
-                warnings.warn(problem, stacklevel=2)
+        """Record what a call brought, and keep it if that was not done yet."""
+        self.keep(call, outcome)
+        if self._problem is not None and not self._warned:
+            self._warned = True
+            problem = f"the batch goes on, but cannot be resumed: {self._problem}"
+            warnings.warn(problem, stacklevel=2)
         return self._driven.record(call, outcome)
 
 

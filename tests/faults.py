@@ -1,0 +1,323 @@
+"""Whatever goes wrong with a model's answer, and the verbs in which it does.
+
+An item's text says who is at fault, and which fault it is; all other items are answered
+well. An `Adapter` puts such items to one verb, and says what came of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import httpx
+from langchain_openai import ChatOpenAI
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
+from llama_index.llms.openai_like import OpenAILike
+from loopback import Asked, Broken, Calls, Fault, Odd, Refusal
+from pydantic import BaseModel
+
+from langchain_smart import Label, Price, SmartChatModel
+from llama_index_smart import SmartLLM
+
+Good = str | Calls
+
+TERMS: dict[str, Any] = {
+    "prices": {"big": Price(10, 30), "small": Price(0.1, 0.4)},
+    "equivalence": Label(["yes", "no"]),
+    "max_disagreement": 0.4,
+    "confidence": 0.8,
+    "max_concurrency": 8,
+}
+
+
+def half(good: Good) -> Good:
+    """Return an answer that its limit of tokens has cut off."""
+    if isinstance(good, str):
+        return good[: len(good) // 2]
+    ((name, arguments),) = good.calls
+    text = json.dumps(arguments)
+    return Calls([(name, text[: len(text) // 2])])
+
+
+def renamed(good: Good) -> Good:
+    """Return a call of a tool that nobody offered, or an object nobody asked for."""
+    if isinstance(good, str):
+        return good.replace("label", "verdict")
+    return Calls([("Shred", arguments) for _, arguments in good.calls])
+
+
+def garbled(good: Good) -> Good:
+    """Return a call whose arguments are no JSON, or an object that is none."""
+    if isinstance(good, str):
+        return "label: yes"
+    return Calls([(name, "label: yes") for name, _ in good.calls])
+
+
+FAULTS: dict[str, Callable[[Good], Any]] = {
+    "busy": lambda _: Fault("busy", 429, {"Retry-After": "0.01"}),
+    "500": lambda _: Fault("boom", 500),
+    "503": lambda _: Fault("overloaded", 503),
+    "forbidden": lambda _: Fault("no such model", 404),
+    "too long": lambda _: Fault("too long", 400, code="context_length_exceeded"),
+    "filtered question": lambda _: Fault("filtered", 400, code="content_filter"),
+    "error as an answer": lambda _: Fault("upstream failed", 200),
+    "reset": lambda _: Fault("reset"),
+    "silent": lambda _: Fault("silent"),
+    "cut off": Broken,
+    "malformed": lambda _: Fault("malformed"),
+    "empty": lambda _: "",
+    "refusal": lambda _: Refusal("I will not."),
+    "unreadable": lambda _: "who knows",
+    "filtered answer": lambda _: Odd("", finish="content_filter"),
+    "truncated": lambda good: Odd(half(good), finish="length"),
+    "no usage": lambda good: Odd(good, usage=None),
+    "negative usage": lambda good: Odd(good, usage={"prompt_tokens": -7}),
+    "absurd usage": lambda good: Odd(
+        good, usage={"prompt_tokens_details": {"cached_tokens": 9999}}
+    ),
+    "usage in words": lambda good: Odd(good, usage={"prompt_tokens": "many"}),
+}
+STALLED = {"stalled": lambda good: Broken(good, stalls=True)}
+WRONG_CALLS = {"unknown tool": renamed, "no JSON": garbled}
+EVERY = {**FAULTS, **STALLED, **WRONG_CALLS}
+
+
+class Verdict(BaseModel):
+    """Whether it is so."""
+
+    label: str
+
+
+def good_answer(body: dict[str, Any]) -> Good:
+    """Return what a model says that is not at fault."""
+    if body.get("tools"):
+        name = body["tools"][0]["function"]["name"]
+        return Calls([(name, {"label": "yes"})])
+    return '{"label": "yes"}' if body.get("response_format") else "yes"
+
+
+def answer(model: str, text: Asked, attempt: int) -> Any:
+    """Say what an item's text tells this model to say."""
+    good = good_answer(text.body)
+    _, who, fault = text.split(" | ")
+    return EVERY[fault](good) if who == model else good
+
+
+def impatient(request: httpx.Request) -> None:
+    """Give up soon on who says nothing, or nothing more."""
+    body = json.loads(request.content)
+    _, who, fault = Asked.of(body).split(" | ")
+    soon = {"silent": 0.05, "stalled": 0.2}
+    if who == body["model"] and fault in soon:
+        patient = dict.fromkeys(("connect", "write", "pool"), 20.0)
+        request.extensions["timeout"] = {**patient, "read": soon[fault]}
+
+
+async def aimpatient(request: httpx.Request) -> None:
+    """Give up soon on who says nothing."""
+    impatient(request)
+
+
+class Answer(NamedTuple):
+    """What came of an item: a text or an error, what was shown, who answered."""
+
+    text: str | None
+    error: BaseException | None
+    shown: str
+    told: dict[str, Any]
+
+
+class Adapter:
+    """Puts items to the verbs of a smart model."""
+
+    verbs: tuple[str, ...] = ("whole", "batch", "pieces", "tools", "object")
+    smart: Any
+
+    def ask(self, verb: str, items: list[str]) -> list[Answer]:
+        if verb in ("batch", "objects"):
+            return [self.came(answer) for answer in getattr(self, verb)(items)]
+        answers = []
+        for item in items:
+            shown: list[str] = []
+            try:
+                answers.append(self.came(getattr(self, verb)(item, shown), shown))
+            except Exception as error:  # noqa: BLE001 - what came of it
+                answers.append(self.came(error, shown))
+        return answers
+
+    async def aask(self, verb: str, items: list[str]) -> list[Answer]:
+        if verb in ("batch", "objects"):
+            found = await getattr(self, f"a{verb}")(items)
+            return [self.came(answer) for answer in found]
+        answers = []
+        for item in items:
+            shown: list[str] = []
+            try:
+                said = await getattr(self, f"a{verb}")(item, shown)
+                answers.append(self.came(said, shown))
+            except Exception as error:  # noqa: BLE001 - what came of it
+                answers.append(self.came(error, shown))
+        return answers
+
+    def came(self, answer: Any, shown: list[str] | None = None) -> Answer:
+        if isinstance(answer, BaseException):
+            return Answer(None, answer, "".join(shown or ()), {})
+        text, told = answer
+        return Answer(text, None, "".join(shown or ()), told)
+
+
+def called(calls: list[tuple[str, Any]]) -> str:
+    """Return calls as a text."""
+    return " ".join(f"{name}({arguments.get('label')})" for name, arguments in calls)
+
+
+def read_all(read: Callable[[Any], Any], answers: list[Any]) -> list[Any]:
+    """Read the answers of a batch; errors stay as they are."""
+    return [a if isinstance(a, BaseException) else read(a) for a in answers]
+
+
+class LangChain(Adapter):
+    """The verbs of the chat model."""
+
+    verbs = (*Adapter.verbs, "objects")
+
+    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+        def member(name: str) -> ChatOpenAI:
+            at = {"base_url": url, "api_key": "none", "http_client": sync}
+            at["http_async_client"] = asynchronous
+            return ChatOpenAI(model=name, max_retries=0, timeout=20, **at)
+
+        members = {"reference": member("big"), "candidates": [member("small")]}
+        self.smart = SmartChatModel(**members, **TERMS)
+        self.tooled = self.smart.bind_tools([Verdict])
+        self.strict = self.smart.with_structured_output(Verdict, include_raw=True)
+        self.loose = self.smart.with_structured_output(
+            Verdict, method="json_mode", include_raw=True
+        )
+
+    @staticmethod
+    def read(message: Any) -> Any:
+        calls = [(call["name"], call["args"]) for call in message.tool_calls]
+        text = called(calls) if calls else message.content
+        return text, message.response_metadata["smart"]
+
+    def whole(self, item: str, shown: list[str]) -> Any:
+        return self.read(self.smart.invoke(item))
+
+    async def awhole(self, item: str, shown: list[str]) -> Any:
+        return self.read(await self.smart.ainvoke(item))
+
+    def pieces(self, item: str, shown: list[str]) -> Any:
+        told: dict[str, Any] = {}
+        for chunk in self.smart.stream(item):
+            shown.append(chunk.content)
+            told |= chunk.response_metadata.get("smart", {})
+        return "".join(shown), told
+
+    async def apieces(self, item: str, shown: list[str]) -> Any:
+        told: dict[str, Any] = {}
+        async for chunk in self.smart.astream(item):
+            shown.append(chunk.content)
+            told |= chunk.response_metadata.get("smart", {})
+        return "".join(shown), told
+
+    def tools(self, item: str, shown: list[str]) -> Any:
+        return self.read(self.tooled.invoke(item))
+
+    async def atools(self, item: str, shown: list[str]) -> Any:
+        return self.read(await self.tooled.ainvoke(item))
+
+    @staticmethod
+    def read_object(found: dict[str, Any]) -> Any:
+        if found["parsing_error"] is not None:
+            return found["parsing_error"]
+        return found["parsed"].label, found["raw"].response_metadata["smart"]
+
+    def object(self, item: str, shown: list[str]) -> Any:
+        return self.read_object(self.strict.invoke(item))
+
+    async def aobject(self, item: str, shown: list[str]) -> Any:
+        return self.read_object(await self.strict.ainvoke(item))
+
+    def batch(self, items: list[str]) -> list[Any]:
+        return read_all(self.read, self.smart.batch(items, return_exceptions=True))
+
+    async def abatch(self, items: list[str]) -> list[Any]:
+        answers = await self.smart.abatch(items, return_exceptions=True)
+        return read_all(self.read, answers)
+
+    def objects(self, items: list[str]) -> list[Any]:
+        found = self.loose.batch(items, return_exceptions=True)
+        return read_all(self.read_object, found)
+
+    async def aobjects(self, items: list[str]) -> list[Any]:
+        found = await self.loose.abatch(items, return_exceptions=True)
+        return read_all(self.read_object, found)
+
+
+class LlamaIndex(Adapter):
+    """The verbs of the LLM."""
+
+    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+        def member(name: str) -> OpenAILike:
+            at = {"api_base": url, "api_key": "none", "http_client": sync}
+            at |= {"async_http_client": asynchronous, "timeout": 20}
+            can = {"is_chat_model": True, "is_function_calling_model": True}
+            return OpenAILike(model=name, max_retries=0, **can, **at)
+
+        members = {"reference": member("big"), "candidates": [member("small")]}
+        self.smart = SmartLLM(**members, **TERMS)
+        self.tool = FunctionTool.from_defaults(lambda label: label, name="Verdict")
+        self.prompt = PromptTemplate("{item}")
+
+    def whole(self, item: str, shown: list[str]) -> Any:
+        return self.read(self.smart.complete(item))
+
+    async def awhole(self, item: str, shown: list[str]) -> Any:
+        return self.read(await self.smart.acomplete(item))
+
+    @staticmethod
+    def read(response: Any) -> Any:
+        return response.text, response.additional_kwargs["smart"]
+
+    def pieces(self, item: str, shown: list[str]) -> Any:
+        for piece in self.smart.stream_chat([ChatMessage(content=item)]):
+            shown.append(piece.delta or "")
+        return "".join(shown), piece.additional_kwargs["smart"]
+
+    async def apieces(self, item: str, shown: list[str]) -> Any:
+        async for piece in await self.smart.astream_chat([ChatMessage(content=item)]):
+            shown.append(piece.delta or "")
+        return "".join(shown), piece.additional_kwargs["smart"]
+
+    def read_calls(self, response: Any) -> Any:
+        found = self.smart.get_tool_calls_from_response(
+            response, error_on_no_tool_call=False
+        )
+        calls = called([(call.tool_name, call.tool_kwargs) for call in found])
+        return calls or response.message.content, response.additional_kwargs["smart"]
+
+    def tools(self, item: str, shown: list[str]) -> Any:
+        return self.read_calls(self.smart.chat_with_tools([self.tool], item))
+
+    async def atools(self, item: str, shown: list[str]) -> Any:
+        return self.read_calls(await self.smart.achat_with_tools([self.tool], item))
+
+    def object(self, item: str, shown: list[str]) -> Any:
+        found = self.smart.structured_predict(Verdict, self.prompt, item=item)
+        return found.label, {}
+
+    async def aobject(self, item: str, shown: list[str]) -> Any:
+        found = await self.smart.astructured_predict(Verdict, self.prompt, item=item)
+        return found.label, {}
+
+    def batch(self, items: list[str]) -> list[Any]:
+        answers = self.smart.complete_batch(items, return_exceptions=True)
+        return read_all(self.read, answers)
+
+    async def abatch(self, items: list[str]) -> list[Any]:
+        answers = await self.smart.acomplete_batch(items, return_exceptions=True)
+        return read_all(self.read, answers)

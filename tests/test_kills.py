@@ -1,0 +1,173 @@
+"""Jobs killed at a random moment and begun again: what was kept is not bought twice.
+
+`make verify` makes a thousand of them; the default tests a few.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from killed_jobs import AT_ONCE, ITEMS, VERBS
+from loopback import Asked, Server, serve
+
+JOBS = Path(__file__).with_name("killed_jobs.py")
+SEEDS = range(5)
+
+
+@dataclass
+class Trap:
+    """Answers for both models; springs at a certain request."""
+
+    after: int | None = None
+    seen: int = 0
+    sprung: Event = field(default_factory=Event)
+
+    def __call__(self, model: str, text: Asked, attempt: int) -> str:
+        self.seen += 1  # about: it is random anyway
+        if self.after is not None and self.seen >= self.after:
+            self.sprung.set()
+        number = int(text.split()[-1])
+        wrong = model == "small" and number % 13 == 0
+        return "no" if wrong else f"yes {number % 3}"
+
+
+@dataclass
+class Killer:
+    """Runs jobs in processes of their own, and kills them.
+
+    Attributes:
+        server: What they ask; its attempts are those of the job at hand.
+        trap: Its script.
+        nursery: The process that forks them.
+    """
+
+    server: Server
+    trap: Trap
+    nursery: subprocess.Popen[str]
+
+    def run(
+        self,
+        verb: str,
+        store: Path,
+        seed: int,
+        kill: int | None = None,
+        wait: float = 0,
+    ) -> bool:
+        """Run a job; kill it some seconds after so many requests. Was it killed?"""
+        self.trap.after, self.trap.seen = kill, 0
+        self.trap.sprung.clear()
+        assert self.nursery.stdin
+        assert self.nursery.stdout
+        self.nursery.stdin.write(f"{verb} {store} {seed}\n")
+        self.nursery.stdin.flush()
+        job = int(self.nursery.stdout.readline())
+        if kill is not None:
+            self.trap.sprung.wait(20)  # a job that ends before is killed no more
+            time.sleep(wait)
+            os.kill(job, signal.SIGKILL)
+        code = int(self.nursery.stdout.readline())
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+
+
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Killer]:
+    trap = Trap()
+    with serve(trap, latency=0.001) as server:
+        command = [sys.executable, str(JOBS), server.url]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **pipes) as nursery:
+            assert nursery.stdout.readline() == "warm\n"
+            yield Killer(server, trap, nursery)
+            nursery.stdin.close()
+            nursery.wait(20)
+
+
+def kept(store: Path) -> set[tuple[str, str]]:
+    """Return the calls whose answers a store holds, as the server counts them."""
+    if not store.exists():
+        return set()
+    with closing(sqlite3.connect(store)) as connection:
+        try:
+            rows = connection.execute("select tier, item from smart_outcomes_1")
+        except sqlite3.OperationalError:  # killed before there was a table
+            return set()
+        return {(tier, ITEMS[item]) for tier, item in rows}
+
+
+def kill_and_resume(killer: Killer, folder: Path, runs: int) -> Counter[str]:
+    """Kill that many jobs, begin each again, and count what came of it."""
+    rng = random.Random(11)
+    whole: dict[tuple[str, int], tuple[dict[str, Any], int]] = {}
+    counts: Counter[str] = Counter()
+    for number in range(runs):
+        verb, seed = (
+            VERBS[number % len(VERBS)],
+            SEEDS[number // len(VERBS) % len(SEEDS)],
+        )
+        if (verb, seed) not in whole:
+            store = folder / f"whole-{verb}-{seed}.db"
+            killer.server.attempts.clear()
+            assert not killer.run(verb, store, seed)
+            record = json.loads(store.with_suffix(".json").read_text())
+            whole[verb, seed] = record, killer.server.attempts.total()
+        expected, calls = whole[verb, seed]
+        store = folder / f"job-{number}.db"
+        killer.server.attempts.clear()
+        after, wait = rng.randint(1, calls), rng.choice([0, rng.random() * 0.004])
+        killed = killer.run(verb, store, seed, after, wait)
+        held = kept(store)
+        counts["killed" if killed else "ended before"] += 1
+        if killed:
+            counts[f"killed with {4 * len(held) // (calls + 1)} of 4 parts kept"] += 1
+        assert not killer.run(verb, store, seed)
+        record = json.loads(store.with_suffix(".json").read_text())
+        twice = [call for call, n in killer.server.attempts.items() if n > 1]
+        bought_twice = [call for call in twice if call in held]
+        in_flight = [call for call in twice if call not in held]
+        counts["runs"] += 1
+        counts["answers kept when killed"] += len(held)
+        counts["asked again, in flight when killed"] += len(in_flight)
+        counts["most of them in one run"] = max(
+            counts["most of them in one run"], len(in_flight)
+        )
+        counts["kept answers bought twice"] += len(bought_twice)
+        assert not bought_twice
+        assert len(in_flight) <= AT_ONCE
+        assert killer.server.attempts.total() == calls + len(in_flight)
+        assert record["answers"] == expected["answers"]
+        assert record["certificate"] == expected["certificate"]
+        assert (record["restored"] > 0) == bool(held)
+        for file in folder.glob(f"job-{number}.*"):
+            file.unlink()
+        if counts["runs"] % 100 == 0:
+            told = "\n".join(f"{n:7,}  {name}" for name, n in sorted(counts.items()))
+            print(f"\n{told}", flush=True)
+    return counts
+
+
+def test_killed_jobs_buy_nothing_twice(killer, tmp_path):
+    counts = kill_and_resume(killer, tmp_path, 12)
+    assert counts["killed"] >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_thousand_killed_jobs_buy_nothing_twice(killer, tmp_path):
+    counts = kill_and_resume(killer, tmp_path, 1000)
+    assert counts["killed"] >= 900
