@@ -37,6 +37,11 @@ class Shelf(Protocol):
 class Driven(Protocol):
     """Anything that says which calls to make, and is told what they bring."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether its steps may wait, as for a judge or a database."""
+        ...
+
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now."""
         ...
@@ -65,6 +70,8 @@ class Resumed:
     Attributes:
         shelf: The same.
     """
+
+    waits = True  # for the shelf
 
     def __init__(self, session: Driven, shelf: Shelf) -> None:
         """Look at the shelf once."""
@@ -146,8 +153,6 @@ class ResumedSession(Resumed):
             assert (calls_made > 0) == (bought > 0)
         ```
     """
-
-    waits = True  # for the shelf
 
     def __init__(self, session: BatchSession, shelf: Shelf) -> None:
         """Look at the shelf once."""

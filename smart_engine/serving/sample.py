@@ -30,6 +30,8 @@ class SampleSession:
         ```
     """
 
+    waits = False
+
     def __init__(
         self, items: Sequence[int], models: Sequence[str], page: Page | None = None
     ) -> None:
@@ -42,6 +44,9 @@ class SampleSession:
         """Return the calls that may start now: all of them, once."""
         calls, self._todo = self._todo, []
         return calls
+
+    def keep(self, call: Call, outcome: Brought) -> None:
+        """Do nothing with what a call has just brought; see `ResumedSession`."""
 
     def record(self, call: Call, outcome: Brought) -> BaseException | None:
         """Record what a call brought; return why it brought nothing, if so."""
