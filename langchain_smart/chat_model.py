@@ -94,9 +94,16 @@ class SmartChatModel(ChatBatches):
         max_retries: How often a member's call that failed is made again, beside the
             member's own retries, where waiting may help.
         streaming: Whether `invoke` streams, too.
-        store: A file or a database (`Store`) in which a batch's answers outlive the
-            process: the same batch, begun again after whatever ended it, buys nothing
-            twice and ends as it would have. What was asked is not stored.
+        store: A file or a database (`Store`) in which batches and streams outlive the
+            process. The same batch, begun again after whatever ended it, buys nothing
+            twice and ends as it would have. A task's stream goes on where it was, and
+            several processes, on several machines if the database is a server, work on
+            one: its promise and its `budget_usd` are kept by all of them together. It
+            is good for the same task, models with their settings, system message,
+            tools, schema, `equivalence`, guarantee and seed; anything else begins anew,
+            with a warning that says why. A process that is killed costs the stream only
+            the room for its open items, taken at their worst. What was asked is not
+            stored, nor are the answers of a stream.
         books: The books of another smart model, to keep them together.
 
     Raises:

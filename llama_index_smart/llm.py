@@ -77,9 +77,16 @@ class SmartLLM(SmartBatches):
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
         task: Name of the task, if all that is asked is one task.
-        store: A file or a database (`Store`) in which a batch's answers outlive the
-            process: the same batch, begun again after whatever ended it, buys nothing
-            twice and ends as it would have. What was asked is not stored.
+        store: A file or a database (`Store`) in which batches and streams outlive the
+            process. The same batch, begun again after whatever ended it, buys nothing
+            twice and ends as it would have. A task's stream goes on where it was, and
+            several processes, on several machines if the database is a server, work on
+            one: its promise and its `budget_usd` are kept by all of them together. It
+            is good for the same task, models with their settings, system message,
+            tools, schema, `equivalence`, guarantee and seed; anything else begins anew,
+            with a warning that says why. A process that is killed costs the stream only
+            the room for its open items, taken at their worst. What was asked is not
+            stored, nor are the answers of a stream.
         books: The books of another smart model, to keep them together.
 
     Raises:
