@@ -75,8 +75,8 @@ class SmartChatModel(ChatBatches):
             flight are counted with the most they can cost, so answers must be limited
             by `max_tokens`. Where it ends, what had been bought is handed out, marked
             `uncertified`; items without an answer, and with `mode="strict"` all items
-            that the guarantee does not cover, raise `BudgetExceededError`. What a judge
-            asks is billed beside it.
+            that the guarantee does not cover, raise `BudgetExceededError`. A judge's
+            cost cannot be foreseen: it is refused here, unless it is free.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
@@ -97,6 +97,8 @@ class SmartChatModel(ChatBatches):
         store: A file or a database (`Store`) in which a batch's answers outlive the
             process: the same batch, begun again after whatever ended it, buys nothing
             twice and ends as it would have. What was asked is not stored.
+        accept_noise: Serve also where `self_agreement` found that the reference differs
+            from itself on more items than `max_disagreement` allows.
         books: The books of another smart model, to keep them together.
 
     Raises:
