@@ -35,7 +35,6 @@ class ChatJob(Job):
     Attributes:
         members: The models by name.
         put_to: Makes a model ready to be asked.
-        task: Name of the task.
         tracing: What callbacks are told of every item's run.
         configuration: Returns how the callbacks of a config are configured.
         rate_limiter: What every call waits for, if anything.
@@ -44,7 +43,6 @@ class ChatJob(Job):
 
     members: Mapping[str, ChatMember]
     put_to: Callable[[ChatMember], Bound]
-    task: str
     tracing: dict[str, Any]
     configuration: Callable[[RunnableConfig], dict[str, Any]]
     rate_limiter: BaseRateLimiter | None = None

@@ -12,11 +12,11 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.batches import Batches
 from langchain_smart.bounds import most
 from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
 from langchain_smart.requests import Request
+from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
 from smart_engine.calls import Call
@@ -27,7 +27,7 @@ from smart_engine.stores import Store
 __all__ = ["ChatBatches"]
 
 
-class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
+class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
     """The verbs that take many items at once; see `SmartChatModel`."""
 
     @override
@@ -61,7 +61,7 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
                 return most(members[call.tier], asked, request)
 
             items = len(share.places)
-            session = terms.session(items, rule, task, bounded, page)
+            session = terms.session(items, rule, task, bounded, page, self._books)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))
@@ -76,9 +76,10 @@ class ChatBatches(Batches[LanguageModelInput, AIMessage], SmartSettings):
                 share,
                 session_of(share, task, page),
                 page,
+                task,
+                rule,
                 members=members,
                 put_to=lambda member: bound[member.name],
-                task=task,
                 tracing=tracing,
                 configuration=configuration,
                 rate_limiter=self.rate_limiter,

@@ -75,8 +75,8 @@ class SmartChatModel(ChatBatches):
             flight are counted with the most they can cost, so answers must be limited
             by `max_tokens`. Where it ends, what had been bought is handed out, marked
             `uncertified`; items without an answer, and with `mode="strict"` all items
-            that the guarantee does not cover, raise `BudgetExceededError`. What a judge
-            asks is billed beside it.
+            that the guarantee does not cover, raise `BudgetExceededError`. A judge's
+            cost cannot be foreseen: it is refused here, unless it is free.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
@@ -104,6 +104,8 @@ class SmartChatModel(ChatBatches):
             with a warning that says why. A process that is killed costs the stream only
             the room for its open items, taken at their worst. What was asked is not
             stored, nor are the answers of a stream.
+        accept_noise: Serve also where `self_agreement` found that the reference differs
+            from itself on more items than `max_disagreement` allows.
         books: The books of another smart model, to keep them together.
 
     Raises:

@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
+from smart_engine.equivalence import Equivalence
 from smart_engine.ledger import Page
 from smart_engine.serving.resumed import AnySession
 
@@ -48,6 +49,8 @@ class Job(ABC):
         share: The items.
         session: A fresh session over them.
         page: Where its calls are entered.
+        task: Name of the task.
+        rule: How answers are compared.
         runs: Per item, its run, once it has begun.
         manager: Callback manager of the last run begun.
     """
@@ -55,6 +58,8 @@ class Job(ABC):
     share: Share
     session: AnySession
     page: Page
+    task: str
+    rule: Equivalence
     runs: list[Any] = field(init=False)
     manager: Any = field(init=False, default=None)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
+from typing_extensions import override
 
 from langchain_smart.members import ChatMember, outcome, read_model
 from langchain_smart.runs import member_config, quiet_context
@@ -44,7 +45,7 @@ class ChatJudge(Judge):
 
         model = FakeListChatModel(name="judge", responses=["different"])
         rule = ChatJudge(model, price=Price.free())
-        assert rule.name == "ChatJudge('judge')"
+        assert rule.name == "ChatJudge('judge', instructions #a898981e)"
         assert not rule.same("It is 5.", "It is 6.")
         ```
     """
@@ -65,6 +66,11 @@ class ChatJudge(Judge):
             named, prices, "price=Price(input=…, output=…)"
         )
         super().__init__(_Asking(member), member.name, instructions)
+
+    @property
+    @override
+    def costs(self) -> bool:
+        return isinstance(self.ask, _Asking) and self.ask.member.price != Price.free()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Promise(ClearErrors):
     seed: int = 0
     max_concurrency: int = 32
     task: str | None = None
+    accept_noise: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -104,4 +105,5 @@ class Promise(ClearErrors):
             mode=self.mode,
             seed=self.seed,
             max_concurrency=self.max_concurrency,
+            accept_noise=self.accept_noise,
         )

@@ -18,12 +18,12 @@ from langchain_core.runnables.utils import (
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.batches import Batches
 from langchain_smart.chain_batch import ChainJob
 from langchain_smart.chain_items import ChainAsker
 from langchain_smart.jobs import Share
 from langchain_smart.outputs import reading_of_outputs
 from langchain_smart.requests import TASK
+from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
 from langchain_smart.tiers import ChainTier, find_tiers
@@ -34,7 +34,7 @@ __all__ = ["SmartRunnable"]
 Chain = Runnable[Any, Any] | Callable[[Any], Any]
 
 
-class SmartRunnable(Batches[Any, Any]):
+class SmartRunnable(SelfAgreeing[Any, Any]):
     """A chain that answers as its reference chain would, for less.
 
     What `SmartChatModel` is for models, this is for whole chains, its tiers: a long
@@ -82,6 +82,7 @@ class SmartRunnable(Batches[Any, Any]):
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one; this object's name if
             nobody does.
+        accept_noise: As for `SmartChatModel`.
         books: The books of another smart object, to keep them together.
 
     Raises:
@@ -221,10 +222,13 @@ class SmartRunnable(Batches[Any, Any]):
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
             page = self._books.batch(terms.models[0], task)
+            items = len(share.places)
             return ChainJob(
                 share,
-                terms.session(len(share.places), rule, task, page=page),
+                terms.session(items, rule, task, page=page, books=self._books),
                 page,
+                task,
+                rule,
                 tiers=self._by_name,
                 name=self.get_name(),
                 arguments=_arguments(kwargs),

@@ -23,7 +23,7 @@ from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.serving.clock import Clock
 from smart_engine.serving.resumed import AnySession
 
-__all__ = ["SmartBatches"]
+__all__ = ["SmartBatches", "checked", "listed"]
 
 
 class SmartBatches(SmartSettings):
@@ -53,7 +53,7 @@ class SmartBatches(SmartSettings):
         Raises:
             InvalidInputError: If an item is no list of messages.
         """
-        asks = [Ask.chat(_checked(item), kwargs) for item in _listed(items)]
+        asks = [Ask.chat(checked(item), kwargs) for item in listed(items)]
         return self._batch(asks, max_concurrency, return_exceptions)
 
     async def achat_batch(
@@ -65,7 +65,7 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[ChatResponse]:
         """Answer many chats in one session, as `chat_batch` does."""
-        asks = [Ask.chat(_checked(item), kwargs) for item in _listed(items)]
+        asks = [Ask.chat(checked(item), kwargs) for item in listed(items)]
         return await self._abatch(asks, max_concurrency, return_exceptions)
 
     def complete_batch(
@@ -79,7 +79,7 @@ class SmartBatches(SmartSettings):
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
         kwargs["formatted"] = formatted
-        asks = [Ask.completion(_text(prompt), kwargs) for prompt in _listed(prompts)]
+        asks = [Ask.completion(_text(prompt), kwargs) for prompt in listed(prompts)]
         return self._batch(asks, max_concurrency, return_exceptions)
 
     async def acomplete_batch(
@@ -93,7 +93,7 @@ class SmartBatches(SmartSettings):
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
         kwargs["formatted"] = formatted
-        asks = [Ask.completion(_text(prompt), kwargs) for prompt in _listed(prompts)]
+        asks = [Ask.completion(_text(prompt), kwargs) for prompt in listed(prompts)]
         return await self._abatch(asks, max_concurrency, return_exceptions)
 
     def _batch(
@@ -200,7 +200,7 @@ def _result(
     return marked(served.answer, said, {**smart, "saved": saved})
 
 
-def _listed(given: Sequence[Any]) -> Sequence[Any]:
+def listed(given: Sequence[Any]) -> Sequence[Any]:
     """Return the items of a batch; raise if it is one item, not a list."""
     if isinstance(given, str | bytes):
         hint = "a batch is a list of items: put a single one in brackets"
@@ -216,7 +216,7 @@ def _text(prompt: str) -> str:
     return prompt
 
 
-def _checked(item: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+def checked(item: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     """Return an item's messages; raise if it is anything else."""
     listed = isinstance(item, Sequence) and not isinstance(item, str)
     if not listed or not all(isinstance(message, ChatMessage) for message in item):

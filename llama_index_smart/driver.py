@@ -20,7 +20,7 @@ from threading import Event
 
 from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.serving.resumed import AnySession
+from smart_engine.serving.resumed import Driven
 
 __all__ = ["adrive", "drive"]
 
@@ -30,7 +30,7 @@ Arrived = SimpleQueue[tuple[Call, Brought] | None]
 
 
 def drive(
-    session: AnySession, ask: Callable[[Call], Brought], max_concurrency: int
+    session: Driven, ask: Callable[[Call], Brought], max_concurrency: int
 ) -> None:
     """Run a session to its end with threads.
 
@@ -51,7 +51,7 @@ def drive(
 
 
 def _run(
-    session: AnySession,
+    session: Driven,
     ask: Callable[[Call], Brought],
     max_concurrency: int,
     stop: Event,
@@ -94,7 +94,7 @@ def _run(
 
 
 async def adrive(
-    session: AnySession, ask: Callable[[Call], Awaitable[Brought]], max_concurrency: int
+    session: Driven, ask: Callable[[Call], Awaitable[Brought]], max_concurrency: int
 ) -> None:
     """Run a session to its end with tasks.
 
@@ -128,7 +128,7 @@ async def adrive(
 
 
 def _record_all(
-    session: AnySession, rest: Iterable[tuple[Call, Brought | BaseException]]
+    session: Driven, rest: Iterable[tuple[Call, Brought | BaseException]]
 ) -> None:
     """Record what calls brought, or that they were broken off."""
     for call, brought in rest:
@@ -139,7 +139,7 @@ def _record_all(
 
 
 async def _brought(
-    session: AnySession, ask: Callable[[Call], Awaitable[Brought]], call: Call
+    session: Driven, ask: Callable[[Call], Awaitable[Brought]], call: Call
 ) -> Brought:
     """Return what a call brings; an error is its own, not the job's."""
     try:

@@ -22,9 +22,9 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from typing_extensions import override
 
 from llama_index_smart.asks import TOOLS, Ask, conversation
-from llama_index_smart.batches import SmartBatches
 from llama_index_smart.events import told_of
 from llama_index_smart.readings import selected_tools
+from llama_index_smart.self_agreement import SelfAgreeing
 from llama_index_smart.singles import Single
 from llama_index_smart.tasks import asking_with
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 _END = object()
 
 
-class SmartLLM(SmartBatches):
+class SmartLLM(SelfAgreeing):
     """An LLM that answers as its reference would, for less.
 
     Put it into `Settings.llm`, or hand it to a query engine, chat engine, extractor,
@@ -70,7 +70,8 @@ class SmartLLM(SmartBatches):
             must be limited by `max_tokens`. Where it ends, what had been bought is
             handed out, marked `uncertified`; items without an answer, and with
             `mode="strict"` all items that the guarantee does not cover, raise
-            `BudgetExceededError`. What a `Judge` asks is billed beside it.
+            `BudgetExceededError`. A judge's cost cannot be foreseen: it is refused
+            here, unless it is free.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
         prices: Model name → `Price` in USD per million tokens.
@@ -87,6 +88,8 @@ class SmartLLM(SmartBatches):
             with a warning that says why. A process that is killed costs the stream only
             the room for its open items, taken at their worst. What was asked is not
             stored, nor are the answers of a stream.
+        accept_noise: Serve also where `self_agreement` found that the reference differs
+            from itself on more items than `max_disagreement` allows.
         books: The books of another smart model, to keep them together.
 
     Raises:

@@ -80,7 +80,9 @@ def _provider(model: LLM) -> str | None:
 
 def outcome(member: LLMMember, response: Response) -> Outcome | Failure:
     """Return what a response brought, priced by the usage it reports."""
-    return member.outcome(response, usage_of(response), _confidence(response))
+    usage = usage_of(response)
+    cached = usage is not None and not usage.total_tokens  # no call reads nothing
+    return member.outcome(response, usage, _confidence(response), cached=cached)
 
 
 def usage_of(response: Response) -> Usage | None:

@@ -72,6 +72,7 @@ class SmartSettings(FunctionCallingLLM):
     store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
+    accept_noise: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -141,6 +142,7 @@ class SmartSettings(FunctionCallingLLM):
             budget_usd=self.budget_usd,
             seed=self.seed,
             max_concurrency=self.max_concurrency,
+            accept_noise=self.accept_noise,
         )
 
     def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
@@ -148,10 +150,14 @@ class SmartSettings(FunctionCallingLLM):
         named = next((ask.task for ask in asks if ask.task is not None), None)
         return named or self.task or task_of_prompt() or fingerprint(asks)
 
+    def _reading(self, asks: Sequence[Ask[Any]]) -> ResponseReading:
+        """Return how answers to some items are compared."""
+        offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
+        return ResponseReading(as_equivalence(self.equivalence), offered)
+
     def _item(self, ask: Ask[Any], task: str) -> SingleItem:
         """Return one item of a task, and who decides on it."""
-        terms = self._terms
-        rule = ResponseReading(terms.rule, ask.tool_names)
+        terms, rule = self._terms, self._reading([ask])
 
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], ask)
@@ -162,14 +168,13 @@ class SmartSettings(FunctionCallingLLM):
 
     def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
-        terms = self._terms
-        offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
-        rule = ResponseReading(terms.rule, offered)
+        terms, rule = self._terms, self._reading(asks)
 
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], asks[call.item])
 
-        session = terms.session(len(asks), rule, task, bound, page)
+        books = self._books
+        session = terms.session(len(asks), rule, task, bound, page, books)
         if not isinstance(self.store, Store):
             return session
         job = terms.job(rule, task, self._asked(asks))

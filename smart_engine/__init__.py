@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from smart_engine.guarantee import Guarantee
     from smart_engine.ledger import Entry, Ledger
+    from smart_engine.noise import NoisyReferenceError, SelfAgreement
     from smart_engine.pricing import Price, Usage
     from smart_engine.report import Report
     from smart_engine.session import BatchSession
@@ -69,6 +70,7 @@ _HOME = {
     "Label": "equivalence",
     "Ledger": "ledger",
     "MissingExtraError": "errors",
+    "NoisyReferenceError": "noise",
     "Normalized": "equivalence",
     "Number": "equivalence",
     "Outcome": "calls",
@@ -76,6 +78,7 @@ _HOME = {
     "ProtocolError": "errors",
     "Report": "report",
     "Rule": "equivalence",
+    "SelfAgreement": "noise",
     "Served": "calls",
     "Similar": "equivalence",
     "SmartError": "errors",
@@ -115,6 +118,7 @@ __all__ = [
     "Label",
     "Ledger",
     "MissingExtraError",
+    "NoisyReferenceError",
     "Normalized",
     "Number",
     "Outcome",
@@ -122,6 +126,7 @@ __all__ = [
     "ProtocolError",
     "Report",
     "Rule",
+    "SelfAgreement",
     "Served",
     "Similar",
     "SmartError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.noise import SelfAgreement
 from smart_engine.stream.state import StreamState
 
 __all__ = ["Report"]
@@ -15,7 +16,7 @@ class Report(BaseModel):
 
     Attributes:
         spend: Model → what it was asked and what it cost, every call included; judges
-            as `judge: …`.
+            as `judge: …`, embedding models as `embedding: …`.
         served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
         streams: One per stream of single items: where it stands.
@@ -25,6 +26,7 @@ class Report(BaseModel):
             taken from a store.
         inside: Where chains are compared, whose spend is told by chain: model → what it
             was asked inside them, and what that cost.
+        noise: How often the reference agrees with itself, where that was measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +38,7 @@ class Report(BaseModel):
     shadows: tuple[StreamState, ...] = ()
     restored: float = 0.0
     inside: dict[str, Spend] = {}
+    noise: tuple[SelfAgreement, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -74,4 +77,5 @@ class Report(BaseModel):
             f"saved (estimated) on {shadow.answered:,} items"
             for shadow in self.shadows
         ]
+        lines += [str(noise) for noise in self.noise]
         return "\n".join(lines)

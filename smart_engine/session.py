@@ -173,7 +173,8 @@ class BatchSession:
         if error is not None:
             self._errors[tier, item] = error
         if batch.status[REFERENCE][item] >= ANSWERED:
-            self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
+            if self._decision is None:  # later it tells nothing, and may cost money
+                self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
         elif error is not None and self._decision is not None:
             self._escalations.append(item)
         self._in_flight -= 1

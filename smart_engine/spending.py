@@ -6,18 +6,21 @@ any depth, is entered in every meter that is open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from smart_engine.calls import Brought, Failure
+from smart_engine.calls import Brought, Failure, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.pricing import Usage
 
-__all__ = ["JUDGE", "Bought", "add", "book", "metered", "spent"]
+__all__ = ["EMBEDDING", "JUDGE", "Bought", "add", "book", "booked", "metered", "spent"]
 
 JUDGE = "judge: "
 """How the names of judges begin in books; models' names stand as they are."""
+
+EMBEDDING = "embedding: "
+"""How the names of embedding models begin there."""
 
 Table = dict[str, Spend]
 
@@ -60,6 +63,27 @@ def book(name: str, brought: Brought) -> None:
     """
     for bought in _OPEN.get():
         bought.append((name, brought))
+
+
+def booked(name: str, ask: Callable[[], Brought]) -> Outcome:
+    """Return what a rule's own call brought, once it is in all meters that are open.
+
+    Args:
+        name: Who is asked, after what for.
+        ask: Makes the call.
+
+    Raises:
+        BaseException: Whatever made the call fail; the failure is booked, too.
+    """
+    try:
+        brought = ask()
+    except BaseException as error:
+        book(name, Failure(error))
+        raise
+    book(name, brought)
+    if isinstance(brought, Failure):
+        raise brought.error
+    return brought
 
 
 def add(table: Table, bought: Bought) -> None:

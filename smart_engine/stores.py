@@ -2,7 +2,8 @@
 
 The one place of the engine that touches a database; nothing else in it imports this.
 It holds the answers of batches and what streams share, never what was asked: a job is
-known by a hash, a stream by the names and hashes of what it is good for.
+known by a hash, and so is what a verdict is about; a stream by the names and hashes of
+what it is good for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
 from smart_engine.pricing import Usage
 from smart_engine.serving.profile import Page, Place, Profile
 from smart_engine.serving.resumed import Shelf
+from smart_engine.verdicts import Said
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
@@ -71,10 +73,11 @@ class Store:
             if self._engine.dialect.name == "sqlite":
                 _make_private(self._engine.url.database)
             self._outcomes, self._streams = _outcomes(), _streams()
+            self._verdicts = _verdicts()
             prepare = _PREPARE.get(self._engine.dialect.name)
             if prepare is not None:
                 sqlalchemy.event.listen(self._engine, "connect", prepare)
-            for table in (self._outcomes, self._streams):
+            for table in (self._outcomes, self._verdicts, self._streams):
                 _create(self._engine, table)
         except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             raise InvalidInputError("store", str(self), _plain(error)) from error
@@ -94,7 +97,8 @@ class Store:
             write: Turns an answer into text.
             read: Turns such a text into the answer again.
         """
-        return _SqlShelf(self._engine, self._outcomes, job, write, read)
+        tables = self._outcomes, self._verdicts
+        return _SqlShelf(self._engine, tables, job, write, read)
 
     def place(self, profile: Profile, what: Literal["state", "purse"]) -> Place:
         """Return where the state or the purse of a profile's stream is kept.
@@ -173,29 +177,25 @@ def as_store(given: Store | str | os.PathLike[str] | None) -> Store | None:
 
 
 class _SqlShelf:
-    """The outcomes of one job in a table."""
+    """The outcomes of one job in a table, and its verdicts in another."""
 
     def __init__(
         self,
         engine: Engine,
-        table: Table,
+        tables: tuple[Table, Table],
         job: str,
         write: Callable[[Any], str],
         read: Callable[[str], Any],
     ) -> None:
-        self._engine, self._table, self._job = engine, table, job
+        self._engine, self._job = engine, job
+        self._outcomes, self._verdicts = tables
         self._write, self._read = write, read
         self._lock = threading.Lock()  # else writers wait for each other by the clock
 
     def held(self) -> dict[Call, Outcome]:
-        import sqlalchemy
-
-        wanted = sqlalchemy.select(self._table).where(self._table.c.job == self._job)
         held = {}
-        try:
-            with self._engine.connect() as connection:
-                rows = connection.execute(wanted).all()
-            for row in rows:
+        with _readable():
+            for row in self._rows(self._outcomes):
                 usage = None
                 if row.input_tokens is not None:
                     usage = Usage(row.input_tokens, row.output_tokens)
@@ -203,16 +203,29 @@ class _SqlShelf:
                 told = (row.cost, usage, row.confidence)
                 call = Call(row.item, row.tier)
                 held[call] = Outcome(answer, *told, cached=row.cached)
-        except Exception as error:
-            hint = "it is damaged or was written by another version; use another one"
-            raise StoreError(
-                f"the store cannot be read ({_plain(error)}): {hint}"
-            ) from (error)
         return held
 
-    def keep(self, call: Call, outcome: Outcome) -> None:
+    def said(self) -> dict[str, Said]:
+        said = {}
+        with _readable():
+            for row in self._rows(self._verdicts):
+                calls = json.loads(row.calls)
+                bought = [
+                    (name, Outcome(None, cost, Usage(*tokens)))
+                    for name, cost, *tokens in calls
+                ]
+                said[row.about] = Said(row.same, bought)
+        return said
+
+    def _rows(self, table: Table) -> Sequence[Any]:
+        """Return what a table holds of the job."""
         import sqlalchemy
 
+        wanted = sqlalchemy.select(table).where(table.c.job == self._job)
+        with self._engine.connect() as connection:
+            return connection.execute(wanted).all()
+
+    def keep(self, call: Call, outcome: Outcome) -> None:
         usage = outcome.usage
         row = {
             "job": self._job,
@@ -225,9 +238,23 @@ class _SqlShelf:
             "confidence": outcome.confidence,
             "cached": outcome.cached,
         }
+        self._insert(self._outcomes, row)
+
+    def keep_said(self, key: str, said: Said) -> None:
+        calls = []
+        for name, outcome in said.bought:
+            usage = outcome.usage or Usage()
+            calls.append((name, outcome.paid, usage.input_tokens, usage.output_tokens))
+        row = {"about": key, "same": said.same, "calls": json.dumps(calls)}
+        self._insert(self._verdicts, {"job": self._job, **row})
+
+    def _insert(self, table: Table, row: dict[str, Any]) -> None:
+        """Add a row for good."""
+        import sqlalchemy
+
         try:
             with self._lock, self._engine.begin() as connection:
-                connection.execute(self._table.insert(), row)
+                connection.execute(table.insert(), row)
         except sqlalchemy.exc.IntegrityError:
             return  # another process that works on the same job was first
         except sqlalchemy.exc.SQLAlchemyError as error:
@@ -330,6 +357,35 @@ def _streams() -> Table:
         sql.Column("parts", sql.Text, nullable=False),
         sql.Column("state", sql.Text, nullable=False),
         sql.Column("purse", sql.Text, nullable=False),
+    )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Tell clearly of what cannot be read.
+
+    Raises:
+        StoreError: Whatever the reason is.
+    """
+    try:
+        yield
+    except Exception as error:
+        hint = "it is damaged or was written by another version; use another one"
+        problem = f"the store cannot be read ({_plain(error)}): {hint}"
+        raise StoreError(problem) from error
+
+
+def _verdicts() -> Table:
+    """Return the table of verdicts: one row per verdict that was bought, no texts."""
+    import sqlalchemy as sql
+
+    return sql.Table(
+        f"smart_verdicts_{_FORMAT}",
+        sql.MetaData(),
+        sql.Column("job", sql.String(64), primary_key=True),
+        sql.Column("about", sql.String(64), primary_key=True),
+        sql.Column("same", sql.Boolean, nullable=False),
+        sql.Column("calls", sql.Text, nullable=False),
     )
 
 

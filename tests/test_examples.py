@@ -64,3 +64,13 @@ def test_a_nightly_extraction(run, tmp_path):
     assert certificate.task == "invoices"
     assert certificate.cost < 0.5 * certificate.reference_only_cost
     assert all(check.holds for check in verify(certificate))
+
+
+def test_free_text_with_an_embedding_and_a_judge(run):
+    shown = run("bring_your_own_equivalence.py", "--questions", "600")
+    assert "differs from itself on 0 of 20 items" in shown
+    assert re.search(r"embedding: words 1 +\d+", shown)
+    assert re.search(r"judge: scripted +\d+", shown)
+    assert "Similar(words 1, threshold=0.5) & Judge('scripted', instruct" in shown
+    alone, together = re.findall(r"about ([\d.]+) USD.* cost ([\d.]+) USD", shown)[0]
+    assert float(together) < 0.7 * float(alone)

@@ -221,7 +221,7 @@ def test_what_cannot_be_used_is_named_without_a_key(adapter, change):
 def test_a_rule_that_asks_a_model_does_not_show_what_it_shows():
     judge = chat_model("judge", f"http://me:{SECRET}@127.0.0.1:9/v1")
     embeddings = OpenAIEmbeddings(api_key="none", default_headers=HEADERS)
-    similar = Similar(embeddings.embed_query, threshold=0.8)
+    similar = Similar(embeddings.embed_query, threshold=0.8, price=Price.free())
     for rule in (ChatJudge(judge, price=Price.free()), similar, embeddings.embed_query):
         for put in (rule, Normalized() | as_equivalence(rule)):
             smart = smart_at("LangChain", "http://127.0.0.1:9/v1", equivalence=put)

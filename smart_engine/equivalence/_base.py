@@ -101,6 +101,16 @@ class Rule(ABC):
         return False
 
     @property
+    def waits(self) -> bool:
+        """Whether `same` asks somebody else, such as a model: others need not wait."""
+        return False
+
+    @property
+    def costs(self) -> bool:
+        """Whether `same` spends money, which no budget can foresee."""
+        return False
+
+    @property
     def keyed(self) -> bool:
         """Whether `same` is `==`, so that answers fall into classes."""
         return False

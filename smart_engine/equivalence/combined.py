@@ -42,6 +42,16 @@ class _Pair(Rule):
         """Whether both compare texts only."""
         return all(getattr(rule, "reads_text", False) for rule in self._rules)
 
+    @property
+    def waits(self) -> bool:
+        """Whether one of them asks somebody else."""
+        return any(getattr(rule, "waits", False) for rule in self._rules)
+
+    @property
+    def costs(self) -> bool:
+        """Whether one of them spends money."""
+        return any(getattr(rule, "costs", False) for rule in self._rules)
+
 
 class Either(_Pair):
     """Answers are the same when either rule says so; what either reads is read.

@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence._base import Rule
 from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.texts import Label, Normalized
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
-from smart_engine.spending import JUDGE, book
+from smart_engine.spending import JUDGE, booked
+from smart_engine.verdicts import once
 
 __all__ = ["INSTRUCTIONS", "Judge"]
 
@@ -27,8 +28,8 @@ INSTRUCTIONS = (
 
 _VERDICT = Label(["same", "different"])
 
-_KEPT = 16_384
-"""Verdicts kept, the latest ones."""
+_KEPT = 32_768
+"""Verdicts kept, the latest ones; each is of one order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Judge(Rule):
     ask: Callable[[str], Outcome | Failure] = field(repr=False)  # may show a key
     model: str
     instructions: str = INSTRUCTIONS
-    _verdicts: dict[tuple[str, ...], bool] = field(
+    waits: ClassVar[bool] = True
+    _verdicts: dict[tuple[str, str], bool] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -80,9 +82,12 @@ class Judge(Rule):
                 raise InvalidInputError(f"Judge.{name}", value, hint)
 
     @property
+    def costs(self) -> bool:
+        """Whether it spends money: what it is asked by may charge."""
+        return True
+
+    @property
     def _settings(self) -> str:
-        if self.instructions == INSTRUCTIONS:
-            return repr(self.model)
         mark = hashlib.sha256(self.instructions.encode()).hexdigest()[:8]
         return f"{self.model!r}, instructions #{mark}"
 
@@ -99,25 +104,26 @@ class Judge(Rule):
         if left == right or fold(left) == fold(right):
             return True
         first, second = sorted((left, right))
+        return self._says(first, second) and self._says(second, first)
+
+    def _says(self, first: str, second: str) -> bool:
+        """Whether the judge says so in one order."""
+        return once(self.name, first, second, lambda: self._known(first, second))
+
+    def _known(self, first: str, second: str) -> bool:
+        """Return what the judge says, or said before."""
         if (first, second) not in self._verdicts:
-            verdict = self._says(first, second) and self._says(second, first)
-            self._verdicts[first, second] = verdict
+            self._verdicts[first, second] = verdict = self._asked(first, second)
             while len(self._verdicts) > _KEPT:
                 self._verdicts.pop(next(iter(self._verdicts)), None)
             return verdict
         return self._verdicts[first, second]
 
-    def _says(self, first: str, second: str) -> bool:
+    def _asked(self, first: str, second: str) -> bool:
         """Ask once; what is neither verdict is no "same"."""
         answers = json.dumps({"A": first, "B": second}, ensure_ascii=False)
-        try:
-            outcome = self.ask(f"{self.instructions}\n\n{answers}")
-        except BaseException as error:
-            book(JUDGE + self.model, Failure(error))
-            raise
-        book(JUDGE + self.model, outcome)
-        if isinstance(outcome, Failure):
-            raise outcome.error
+        text = f"{self.instructions}\n\n{answers}"
+        outcome = booked(JUDGE + self.model, lambda: self.ask(text))
         try:
             return _VERDICT.parse(outcome.answer) == "same"
         except UnparseableAnswerError:

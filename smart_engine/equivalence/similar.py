@@ -1,4 +1,4 @@
-"""The rule for free text: the same when embeddings point the same way."""
+"""The rule for free text: the same when embeddings point the same way, and billed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from smart_engine.calls import Outcome
 from smart_engine.equivalence._base import Rule, called
 from smart_engine.equivalence.texts import Normalized
 from smart_engine.errors import InvalidInputError, SmartError, UnparseableAnswerError
+from smart_engine.pricing import Price, Usage
+from smart_engine.spending import EMBEDDING, booked
+from smart_engine.verdicts import once
 
 __all__ = ["EmbeddingError", "Similar"]
 
-_KEPT = 4096
-"""Embeddings kept, the latest ones."""
+_KEPT = 32_768
+"""Embeddings kept, the latest ones; 6 kB each where a vector has 1,536 numbers."""
 
 Vectors = Sequence[Sequence[float]]
 
@@ -28,23 +32,32 @@ class EmbeddingError(SmartError):
 class Similar(Rule):
     """Texts are the same when the cosine of their embeddings reaches a threshold.
 
-    Texts that `Normalized` calls the same are not embedded; what was embedded is
-    remembered. What embedding costs is not in the ledger. The function is called while
-    answers are compared, one comparison at a time.
+    Texts that `Normalized` calls the same are not embedded, and no text is embedded
+    twice. What embedding costs is in certificates and reports, as `embedding: …`. The
+    function is called while answers are compared, one comparison at a time.
 
     Args:
         embed: Returns the vector of a text, such as `embeddings.embed_query`.
         threshold: Least cosine that counts as the same, at most 1.
         many: Whether `embed` takes a list of texts and returns a list of vectors, such
             as `embeddings.embed_documents`: one call a comparison instead of two.
-        model: Name of the embedding model, for certificates.
+        price: What `embed` charges: `Price.per_call(usd)`; or `Price(0.02, 0)`, in USD
+            per million tokens, with `tokens`; or `Price.free()` for a local model.
+        tokens: Counts a text's tokens as the embedding model does: vectors report no
+            usage.
+        model: Name of the embedding model, for certificates. If it is left out, the
+            `model` or `model_name` of whatever `embed` is a method of.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
 
     Example:
         ```python
-        rule = Similar(lambda text: [text.count("a"), text.count("b")], threshold=0.9)
+        def embed(text):
+            return [text.count("a"), text.count("b")]
+
+
+        rule = Similar(embed, threshold=0.9, price=Price.free(), model="letters 1")
         assert agree(rule, "aab", "aaaab")
         assert not agree(rule, "aab", "abb")
         ```
@@ -53,8 +66,11 @@ class Similar(Rule):
     embed: Callable[[Any], Any] = field(repr=False)  # may show a key
     threshold: float = 0.85
     many: bool = False
+    price: Price | None = None
+    tokens: Callable[[str], int] | None = field(default=None, repr=False)
     model: str | None = None
     reads_text: ClassVar[bool] = True
+    waits: ClassVar[bool] = True
     _known: dict[str, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -69,10 +85,31 @@ class Similar(Rule):
         if not (number and 0 < share <= 1):
             hint = "the least cosine that counts as the same, such as 0.85; at most 1"
             raise InvalidInputError("Similar.threshold", share, hint)
+        if self.tokens is not None and not callable(self.tokens):
+            hint = "give a function from a text to its number of tokens"
+            raise InvalidInputError("Similar.tokens", self.tokens, hint)
+        if not isinstance(self.price, Price):
+            hint = (
+                "say what embedding costs: Price.per_call(usd), or Price(input, 0) in "
+                "USD per million tokens with tokens=, or Price.free() for a local model"
+            )
+            raise InvalidInputError("Similar.price", self.price, hint)
+        if (self.price.input or self.price.above) and self.tokens is None:
+            hint = (
+                "a price per token needs tokens=, a function from a text to its number "
+                "of tokens, for vectors report no usage; or give Price.per_call(usd)"
+            )
+            raise InvalidInputError("Similar.price", self.price, hint)
+        object.__setattr__(self, "model", self.model or _model_of(self.embed))
+
+    @property
+    def costs(self) -> bool:
+        """Whether embedding costs money."""
+        return self.price != Price.free()
 
     @property
     def _settings(self) -> str:
-        return f"{self.model or called(self.embed)}, threshold={self.threshold!r}"
+        return f"{self.model}, threshold={self.threshold!r}"
 
     def parse(self, answer: Any) -> str:
         """Return the text."""
@@ -86,6 +123,11 @@ class Similar(Rule):
         fold = Normalized().parse
         if left == right or fold(left) == fold(right):
             return True
+        first, second = sorted((left, right))
+        return once(self.name, first, second, lambda: self._near(first, second))
+
+    def _near(self, left: str, right: str) -> bool:
+        """Whether the embeddings are near enough."""
         one, other = self._vectors(left, right)
         if one.shape != other.shape:
             problem = f"vectors of {one.size} and of {other.size} numbers"
@@ -96,7 +138,10 @@ class Similar(Rule):
         """Return the texts' vectors, each of length 1."""
         known = {text: self._known[text] for text in texts if text in self._known}
         new = [text for text in texts if text not in known]
-        found = self.embed(new) if self.many and new else [self.embed(t) for t in new]
+        if self.many:
+            found = self._bought(new, new) if new else []
+        else:
+            found = [self._bought(text, [text]) for text in new]
         if len(found) != len(new):
             problem = f"{len(found)} vectors of {len(new)} texts; is many= right?"
             raise EmbeddingError(f"{self.name}: {problem}")
@@ -105,6 +150,17 @@ class Similar(Rule):
         while len(self._known) > _KEPT:
             self._known.pop(next(iter(self._known)), None)
         return [known[text] for text in texts]
+
+    def _bought(self, given: Any, texts: Sequence[str]) -> Any:
+        """Call the function once, and book what that costs."""
+        price, count = self.price, self.tokens
+        assert price is not None  # noqa: S101 - checked above
+        usage = Usage(sum(count(text) for text in texts) if count is not None else 0)
+
+        def ask() -> Outcome:
+            return Outcome(self.embed(given), price.cost(usage), usage)
+
+        return booked(f"{EMBEDDING}{self.model}", ask).answer
 
     def _unit(self, vector: Any) -> Any:
         """Return a vector at length 1."""
@@ -116,4 +172,11 @@ class Similar(Rule):
         if array.ndim != 1 or not 0 < length < float("inf"):
             hint = "is no vector of finite numbers; is many= right?"
             raise EmbeddingError(f"{self.name}: {str(vector)[:60]} {hint}")
-        return array / length
+        return (array / length).astype(np.float32)
+
+
+def _model_of(embed: Callable[..., Any]) -> str:
+    """Return what an embedding function's model is called, as far as it tells."""
+    owner = getattr(embed, "__self__", None)
+    names = (getattr(owner, name, None) for name in ("model", "model_name"))
+    return next((n for n in names if isinstance(n, str) and n), called(embed))

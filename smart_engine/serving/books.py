@@ -10,6 +10,7 @@ from typing import Any, Self
 from smart_engine.calls import Brought
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.ledger import ROWS, Journal, Key, Ledger, Page
+from smart_engine.noise import SelfAgreement
 from smart_engine.report import Report
 from smart_engine.serving.deciders import Stream
 from smart_engine.serving.profile import Place
@@ -50,6 +51,7 @@ class Books:
         self._streams: dict[Hashable, Stream] = {}
         self._shadows: dict[Hashable, Stream] = {}
         self._purses: dict[Hashable, Purse] = {}
+        self._noise: dict[Hashable, SelfAgreement] = {}
         self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -171,6 +173,18 @@ class Books:
         """Return a lock, of the kind that guards these books."""
         return self._new_lock()
 
+    def enter_noise(self, noise: SelfAgreement) -> None:
+        """Keep how often the reference agrees with itself; the latest one counts."""
+        with self._lock:
+            self._noise[noise.task, noise.reference, noise.equivalence] = noise
+
+    def noise(
+        self, task: str | None, reference: str, equivalence: str
+    ) -> SelfAgreement | None:
+        """Return how often the reference agrees with itself, if that was measured."""
+        with self._lock:
+            return self._noise.get((task, reference, equivalence))
+
     def report(self) -> Report:
         """Return the totals so far; streams in a store as all processes left them."""
         with self._lock:
@@ -179,7 +193,7 @@ class Books:
         tried = [shadow.state() for shadow in shadows]
         with self._lock:
             served, certificates = dict(self._served), tuple(self._certificates)
-            ledger = self._journal.ledger()
+            ledger, noise = self._journal.ledger(), tuple(self._noise.values())
         for stream in states:
             for name, count in stream.served.items():
                 served[name] += count
@@ -192,6 +206,7 @@ class Books:
             shadows=tuple(tried),
             restored=restored.cost,
             inside=ledger.sums("inside"),
+            noise=noise,
         )
 
     def ledger(self) -> Ledger:

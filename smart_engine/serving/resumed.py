@@ -14,12 +14,13 @@ from typing import Any, Protocol
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.session import BatchSession
+from smart_engine.verdicts import Said, remembered_by
 
 __all__ = ["AnySession", "Driven", "Resumed", "ResumedSession", "Shelf"]
 
 
 class Shelf(Protocol):
-    """Where the outcomes of one job are kept."""
+    """Where the outcomes of one job are kept, and the verdicts bought for it."""
 
     def held(self) -> dict[Call, Outcome]:
         """Return what is kept."""
@@ -27,6 +28,18 @@ class Shelf(Protocol):
 
     def keep(self, call: Call, outcome: Outcome) -> None:
         """Keep what a call brought, for good once this returns, in whatever thread.
+
+        Raises:
+            StoreError: If that is not possible.
+        """
+        ...
+
+    def said(self) -> dict[str, Said]:
+        """Return the verdicts that are kept, by their keys."""
+        ...
+
+    def keep_said(self, key: str, said: Said) -> None:
+        """Keep a verdict, for good once this returns.
 
         Raises:
             StoreError: If that is not possible.
@@ -124,6 +137,8 @@ class Resumed:
 class ResumedSession(Resumed):
     """A batch session that buys nothing that is on its shelf, and puts there the rest.
 
+    What its rule buys in order to compare answers is put there, too.
+
     Args:
         session: A fresh session of the job.
         shelf: What was bought for the job before.
@@ -136,6 +151,9 @@ class ResumedSession(Resumed):
 
             def keep(self, call, outcome):
                 self[call] = outcome
+
+            def said(self):
+                return {}  # no rule here costs money
 
 
         from smart_engine.tiers import Tier
@@ -158,6 +176,33 @@ class ResumedSession(Resumed):
         """Look at the shelf once."""
         super().__init__(session, shelf)
         self._session = session
+        self._said = shelf.said()
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that have to be made now."""
+        with remembered_by(self):
+            return super().next_calls()
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought, and keep it if that was not done yet."""
+        with remembered_by(self):
+            return super().record(call, outcome)
+
+    def recall(self, key: str) -> Said | None:
+        """Return a verdict that was bought before; what it cost, but once."""
+        said = self._said.get(key)
+        if said is not None:
+            self._said[key] = said._replace(bought=())
+        return said
+
+    def remember(self, key: str, said: Said) -> None:
+        """Keep a verdict that was bought now; a shelf that fails costs no verdict."""
+        self._said[key] = said._replace(bought=())
+        if self._problem is None:
+            try:
+                self.shelf.keep_said(key, said)
+            except Exception as error:  # noqa: BLE001 - told when a call is recorded
+                self._problem = error
 
     @property
     def done(self) -> bool:

@@ -48,6 +48,8 @@ class Terms:
         budget_usd: Most that a batch, and the stream of a task, may cost.
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
+        accept_noise: Serve also where the reference was seen to differ from itself on
+            more items than the guarantee allows.
 
     Example:
         ```python
@@ -66,6 +68,7 @@ class Terms:
     budget_usd: float | None = None
     seed: int = 0
     max_concurrency: int = 32
+    accept_noise: bool = field(default=False, repr=False)
 
     def check(self) -> None:
         """Raise unless all of it can be used.
@@ -78,6 +81,13 @@ class Terms:
                 "mode", self.mode, f"choose one of {', '.join(_MODES)}"
             )
         check_budget(self.budget_usd)
+        if self.budget_usd is not None and getattr(self.rule, "costs", False):
+            hint = (
+                f"what {self.rule.name} will spend cannot be set aside beforehand, so "
+                "that no budget would hold: leave budget_usd out, compare by a rule "
+                "that costs nothing, or give a local model Price.free()"
+            )
+            raise InvalidInputError("budget_usd", self.budget_usd, hint)
         if self.mode == "strict" and self.budget_usd is None:
             hint = "set budget_usd: strict says what happens where the budget ends"
             raise InvalidInputError("mode", self.mode, hint)
@@ -91,6 +101,7 @@ class Terms:
         task: str | None,
         most: Most | None = None,
         page: Page | None = None,
+        books: Books | None = None,
     ) -> BatchSession:
         """Return a fresh session over that many items.
 
@@ -100,7 +111,13 @@ class Terms:
             task: Name of the task.
             most: The most a call can cost, in USD; needed where there is a budget.
             page: Where its calls are entered, if anywhere.
+            books: Where it may be noted how often the reference agrees with itself.
+
+        Raises:
+            NoisyReferenceError: If it does so too seldom.
         """
+        if books is not None and self.strategy != "reference":
+            self._refuse_noise(books, rule, task)
         how: dict[str, Any] = {
             "task": task,
             "strategy": self.strategy,
@@ -155,6 +172,7 @@ class Terms:
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
+            NoisyReferenceError: If the reference agrees too seldom with itself.
         """
         same = identity(self.rule)
         promised = (self.guarantee, self.seed, self.models, rule.name, same)
@@ -215,6 +233,8 @@ class Terms:
             )
 
         shadow = self.mode == "shadow"
+        if not shadow:
+            self._refuse_noise(books, rule, task)
         place = places and partial(places, "state")
         stream = books.stream(key, begin, shadow=shadow, place=place)
         decider: Decider = stream
@@ -223,6 +243,12 @@ class Terms:
         if shadow:
             return Shadow(decider, self.models, rule), None
         return decider, None if self.mode == "strict" else self.models[1]
+
+    def _refuse_noise(self, books: Books, rule: Equivalence, task: str | None) -> None:
+        """Raise where the reference was seen to be too noisy for the guarantee."""
+        noise = books.noise(task, self.models[0], rule.name)
+        if noise is not None and not self.accept_noise:
+            noise.refuse(self.guarantee.max_disagreement)
 
     @property
     def _tiers(self) -> list[Tier]:

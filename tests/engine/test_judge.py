@@ -75,7 +75,7 @@ def test_a_judge_is_told_the_instructions_and_the_answers_and_no_more() -> None:
     mine = Judge(owl, "owl", instructions="Same or different?")
     mine.same("a", "b")
     assert owl.asked[-1][0] == "Same or different?"
-    assert Judge(owl, "owl").name == "Judge('owl')"
+    assert Judge(owl, "owl").name == "Judge('owl', instructions #a898981e)"
     assert mine.name.startswith("Judge('owl', instructions #")
     assert mine.name != Judge(owl, "owl", instructions="Different or same?").name
 
@@ -115,7 +115,7 @@ def test_a_judge_that_fails_is_booked_told_and_asked_again() -> None:
     for rule, spend in cases.items():
         with (
             metered() as bought,
-            pytest.warns(UserWarning, match=r"Judge\('owl'\) raised RuntimeError"),
+            pytest.warns(UserWarning, match=r"Judge\('owl', .* raised RuntimeError"),
         ):
             assert not agree(rule, "a", "b")
         assert [(name, spent(brought)) for name, brought in bought] == [(NAME, spend)]
@@ -165,7 +165,7 @@ def test_what_a_batch_spends_on_judging_is_in_its_certificate(others) -> None:
     models = sum(s.cost for name, s in certificate.spend.items() if name != NAME)
     assert certificate.cost == pytest.approx(models + judged.cost)
     assert certificate.cost < certificate.reference_only_cost
-    assert certificate.equivalence == "Judge('owl')"
+    assert certificate.equivalence == "Judge('owl', instructions #a898981e)"
 
 
 @pytest.mark.parametrize("shadow", [False, True])

@@ -25,6 +25,17 @@ class Memory(dict):
         assert call not in self
         self[call] = outcome
 
+    def said(self):
+        return dict(self.verdicts)
+
+    def keep_said(self, key, said):
+        assert key not in self.verdicts
+        self.verdicts[key] = said
+
+    @property
+    def verdicts(self):
+        return self.__dict__.setdefault("_verdicts", {})
+
 
 def fresh(seed: int, items: int = 120, page: Page | None = None) -> BatchSession:
     """Return a session of the job."""

@@ -22,6 +22,7 @@ from smart_engine import (
     Normalized,
     Number,
     Outcome,
+    Price,
     Rule,
     Similar,
     SmartError,
@@ -31,6 +32,8 @@ from smart_engine import (
 )
 from smart_engine.equivalence import as_equivalence
 from smart_engine.equivalence.similar import EmbeddingError
+
+FREE = Price.free()
 
 
 def letters(text: str) -> list[float]:
@@ -61,7 +64,7 @@ RULES = [
     Json(),
     ORDER,
     Judged(lambda left, right: left[:1] == right[:1]),
-    Similar(letters),
+    Similar(letters, price=FREE),
     Number(absolute=1) | Label(["none", "unclear"]),
     Number(absolute=1) & Normalized(),
     (Date() | Number()) & Normalized() | Json(),
@@ -266,16 +269,18 @@ def test_near_texts_are_the_same_and_each_is_embedded_once() -> None:
         asked.append(text)
         return [1.0, 0.0] if text.startswith("near") else [0.6, 0.8]
 
-    rule = Similar(embed, threshold=0.6)
+    rule = Similar(embed, threshold=0.6, price=FREE)
     assert agree(rule, "near one", "near two")
     assert agree(rule, "near one", "far")
-    assert not agree(Similar(embed, threshold=0.61), "near one", "far")
+    assert not agree(Similar(embed, 0.61, price=FREE), "near one", "far")
     assert sorted(asked[:3]) == ["far", "near one", "near two"]
     assert len(asked) == 5
     assert agree(rule, "Never embedded.", "never embedded")
     assert len(asked) == 5
     assert rule.name.endswith("embed, threshold=0.6)")
-    assert Similar(embed, model="m-3").name == "Similar(m-3, threshold=0.85)"
+    assert (
+        Similar(embed, model="m-3", price=FREE).name == "Similar(m-3, threshold=0.85)"
+    )
     with pytest.raises(UnparseableAnswerError, match="empty"):
         rule.parse(" ")
 
@@ -287,7 +292,7 @@ def test_many_texts_are_embedded_in_one_call() -> None:
         asked.append(list(texts))
         return [letters(text) for text in texts]
 
-    rule = Similar(embed, many=True)
+    rule = Similar(embed, many=True, price=FREE)
     assert agree(rule, "aab", "aba")
     assert agree(rule, "aab", "baa")
     assert asked == [["aab", "aba"], ["baa"]]
@@ -297,7 +302,7 @@ def test_many_texts_are_embedded_in_one_call() -> None:
     "vector", [None, "x", [], [0.0, 0.0], [float("nan")], [[1.0]], [1e400], ["a"]]
 )
 def test_what_is_no_vector_is_told_and_counts_as_different(vector) -> None:
-    rule = Similar(lambda _: vector)
+    rule = Similar(lambda _: vector, price=FREE)
     with pytest.raises(EmbeddingError, match="no vector"):
         rule.same("a", "b")
     with pytest.warns(UserWarning, match="EmbeddingError: the answers count as diff"):
@@ -306,14 +311,14 @@ def test_what_is_no_vector_is_told_and_counts_as_different(vector) -> None:
 
 def test_vectors_must_fit_each_other() -> None:
     with pytest.raises(EmbeddingError, match="vectors of 1 and of 2"):
-        Similar(lambda text: [1.0] * len(text)).same("a", "bb")
+        Similar(lambda text: [1.0] * len(text), price=FREE).same("a", "bb")
     with pytest.raises(EmbeddingError, match="1 vectors of 2 texts"):
-        Similar(lambda _: [[1.0]], many=True).same("a", "b")
+        Similar(lambda _: [[1.0]], many=True, price=FREE).same("a", "b")
 
 
 def test_old_embeddings_are_forgotten(monkeypatch) -> None:
     monkeypatch.setattr("smart_engine.equivalence.similar._KEPT", 10)
-    rule = Similar(letters)
+    rule = Similar(letters, price=FREE)
     for number in range(100):
         agree(rule, f"a{number}", f"b{number}")
     assert len(rule._known) == 10

@@ -60,7 +60,7 @@ async def test_a_chat_model_judges_batches_and_is_billed():
         costs = [a.response_metadata["smart"]["cost"] for a in answers]
         check_books(smart, judge, costs)
         (certificate,) = smart.report().certificates
-        assert certificate.equivalence == "ChatJudge('judge')"
+        assert certificate.equivalence == "ChatJudge('judge', instructions #a898981e)"
         assert certificate.spend["judge: judge"].calls == len(judge.calls)
 
 

@@ -1,0 +1,174 @@
+"""The reference asked twice: what is counted, what it costs, and what is refused."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+from scipy.stats import binomtest
+
+from smart_engine import Failure, Guarantee, Judge, Number, Outcome, SmartError
+from smart_engine.equivalence import Exact
+from smart_engine.errors import ProtocolError
+from smart_engine.noise import (
+    NoiseSession,
+    NoisyReferenceError,
+    SelfAgreement,
+    sample,
+)
+from smart_engine.serving.books import Books
+from smart_engine.serving.terms import Terms
+
+N = 40
+
+
+def measured(items: int, differ: int, **settings) -> SelfAgreement:
+    told = {"task": "t", "reference": "big", "equivalence": "Exact()"}
+    told |= {"confidence": 0.95, "cost": 0.0, **settings}
+    return SelfAgreement(items=items, disagreements=differ, **told)
+
+
+def asked(says, rule=Exact()) -> NoiseSession:
+    """Ask twice about each item; `says` gives the outcome of item and turn."""
+    session = NoiseSession(N, "big", rule)
+    calls = session.next_calls()
+    assert [call.item for call in calls] == list(range(2 * N))
+    assert {call.tier for call in calls} == {"big"}
+    for call in reversed(calls):
+        assert not session.done
+        session.record(call, says(call.item % N, call.item // N))
+    assert session.done
+    assert session.next_calls() == []
+    return session
+
+
+def test_answers_are_compared_by_the_rule_and_all_is_booked():
+    session = asked(lambda i, turn: Outcome(f"{i + turn * (i < 3) / 9}", 0.5))
+    noise = session.result("sums", 0.9)
+    assert (noise.items, noise.disagreements, noise.rate) == (40, 3, 0.075)
+    assert (noise.task, noise.reference, noise.equivalence) == (
+        "sums",
+        "big",
+        "Exact()",
+    )
+    assert noise.cost == session.spend["big"].cost == 40.0
+    assert session.spend["big"].calls == 80
+    assert "differs from itself on 3 of 40 items (0.075;" in str(noise)
+    rule = Number(absolute=1)
+    near = asked(lambda i, turn: Outcome(f"{i + turn}", 0.5), rule)
+    assert near.result("sums", 0.9).disagreements == 0
+
+
+def test_a_judge_is_booked_too():
+    rule = Judge(lambda _: Outcome("same", 0.25), "owl")
+    session = asked(lambda i, turn: Outcome(f"{i}, {turn}", 0.5), rule)
+    assert session.spend["judge: owl"].calls == 2 * N
+    assert session.result("t", 0.9).cost == 2 * N * 0.75
+
+
+def test_what_is_no_second_answer_is_left_out_and_told():
+    def says(item: int, turn: int) -> Outcome | Failure:
+        if item < 4:
+            return Outcome("yes", 1.0, cached=turn == 1)
+        if item < 7:
+            return Failure(TimeoutError(), 0.25) if turn else Outcome("yes", 1.0)
+        return Outcome("yes" if item % 2 else f"{turn}", 1.0)
+
+    session = asked(says)
+    noise = session.result("t", 0.9)
+    assert (noise.items, noise.cached, noise.failed) == (33, 4, 3)
+    assert noise.disagreements == 16
+    assert noise.cost == pytest.approx(80 - 4 - 3 * 0.75)
+    assert "4 left out: answered by a cache; 3 left out" in str(noise)
+    assert isinstance(session.brought(N + 5), TimeoutError)
+    assert session.brought(5) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [(Outcome("yes", 1.0, cached=True), "40 were"), (Failure(OSError("?")), "40 fail")],
+)
+def test_nothing_to_compare_is_an_error_that_says_why(second, told):
+    session = asked(lambda _, turn: second if turn else Outcome("yes", 1.0))
+    with pytest.raises(SmartError, match=told) as error:
+        session.result("t", 0.9)
+    assert ("cache=False" in str(error.value)) == isinstance(second, Outcome)
+    assert (error.value.__cause__ is not None) == isinstance(second, Failure)
+
+
+def test_each_call_is_recorded_once():
+    session = NoiseSession(1, "big", Exact())
+    first, second = session.next_calls()
+    session.record(first, Outcome("yes", 0.0))
+    with pytest.raises(ProtocolError):
+        session.record(first, Outcome("yes", 0.0))
+    assert isinstance(session.brought(second.item), ProtocolError)
+
+
+@pytest.mark.parametrize("differ", [0, 1, 7, 99, 100])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+def test_the_interval_is_clopper_and_pearsons(differ, confidence):
+    noise = measured(100, differ, confidence=confidence)
+    exact = binomtest(differ, 100).proportion_ci(confidence, "exact")
+    assert noise.interval == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+def test_only_what_the_measurement_rules_out_is_refused():
+    noise = measured(100, 20)
+    lower, _ = noise.interval
+    for fine in (0.2, 0.19, lower):
+        noise.refuse(fine)
+    with pytest.raises(NoisyReferenceError) as error:
+        noise.refuse(lower - 1e-9)
+    assert error.value.field == "max_disagreement"
+    for told in ("20 of 100 items", "at least 0.2", "accept_noise=True", "0.127"):
+        assert told in str(error.value)
+    measured(100, 0).refuse(0.0001)
+
+
+def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
+    books = Books(nullcontext, ["big", "small", "giant"])
+    books.enter_noise(measured(100, 20))
+    said = {"models": ("big", "small"), "rule": Exact()}
+    strict, loose = Guarantee(0.05, 0.95), Guarantee(0.2, 0.95)
+
+    def refused(task: str = "t", rule=Exact(), **settings) -> set[str]:
+        terms = Terms(**{"guarantee": strict, **said, **settings})
+        found = set()
+        for way in ("batch", "stream"):
+            try:
+                if way == "batch":
+                    terms.session(9, rule, task, books=books)
+                else:
+                    terms.decider(books, rule, task)
+            except NoisyReferenceError:
+                found.add(way)
+        return found
+
+    assert refused() == {"batch", "stream"}
+    assert refused(accept_noise=True) == set()
+    assert refused(guarantee=loose) == set()
+    assert refused("another task") == set()
+    assert refused(rule=Number()) == set()
+    assert refused(models=("giant", "small")) == set()
+    assert refused(strategy="reference") == set()
+    assert "stream" not in refused(mode="shadow")
+    assert "differs from itself on 20 of 100" in str(books.report())
+    books.enter_noise(measured(100, 2))  # measured again: that counts
+    assert refused() == set()
+    assert len(books.report().noise) == 1
+
+
+def test_forcing_it_does_not_make_another_job_of_a_batch():
+    terms = Terms(("big", "small"), Guarantee(), Exact())
+    forced = Terms(("big", "small"), Guarantee(), Exact(), accept_noise=True)
+    assert terms.job(Exact(), "t", ["x"]) == forced.job(Exact(), "t", ["x"])
+
+
+def test_items_are_drawn_at_random_and_by_the_seed():
+    items = list(range(1000))
+    drawn = sample(items, 50, seed=3)
+    assert len(set(drawn)) == 50
+    assert drawn == sample(items, 50, seed=3) != sample(items, 50, seed=4)
+    assert min(drawn) < 200 < 800 < max(drawn)
+    assert sample(items[:9], 50, seed=3) == items[:9]
