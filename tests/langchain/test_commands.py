@@ -25,6 +25,7 @@ runner = pytest.importorskip("typer.testing").CliRunner(
 pytest.importorskip("rich")
 
 from langchain_smart.cli import add_commands  # noqa: E402
+from langchain_smart.trial import try_batch  # noqa: E402
 from smart_engine.cli import Code, app  # noqa: E402
 from smart_engine.equivalence.written import WAYS  # noqa: E402
 
@@ -200,6 +201,15 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")
     assert bought_once(server)
     assert json.loads(result.stdout)["paid_in_earlier_runs"] > 0
+
+
+def test_a_batch_is_tried_without_a_store(make, inputs):
+    smart = make()
+    expected = try_batch(smart, inputs, 50)
+    assert (expected.items, expected.sampled) == (len(inputs), 50)
+    assert expected.differing["small"] < expected.differing["tiny"]
+    assert smart.report().cost == smart.ledger().sums("task").popitem()[1].cost
+    assert len(smart.ledger().entries) == 150
 
 
 def test_an_interrupted_run_goes_on(server, mails, tmp_path):
