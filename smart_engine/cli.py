@@ -288,6 +288,7 @@ def _open(name: str) -> Store:
 
 def _tell_kept(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) -> None:
     """Tell what a store keeps."""
+    name = name.removeprefix("sqlite:///")
     if as_json:
         told = {
             job: {model: spend.model_dump() for model, spend in models.items()}

@@ -146,6 +146,7 @@ class Job:
                 equivalence=rule,
                 prices=prices,
                 store=place,
+                task=source.stem,
                 **settings,
             )
         except UnpricedError as error:
