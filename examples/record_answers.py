@@ -1,20 +1,19 @@
 """Asks real models about the project's own inputs and records what they answer.
 
-Any OpenAI-compatible server will do:
+Any server that speaks OpenAI's protocol will do:
 
     python examples/record_answers.py tickets \
         --model big=http://127.0.0.1:8403/v1 --model small=http://127.0.0.1:8402/v1
 
-The first model is the reference. Rows are appended to `data/tickets.jsonl` as they
-come, so that a run which was stopped goes on where it stood; when all are there, they
-are packed into `tickets.jsonl.gz`. What the models are and cost stands in
-`tickets.models.json`, written by hand.
+Each row is appended to `data/tickets.jsonl` as soon as all models have answered, so
+that a run which was stopped goes on where it stood. When all items are there, they are
+packed into `tickets.jsonl.gz` and the loose file goes. What the models are, which is
+the reference and what they cost stands in `tickets.models.json`, by hand.
 
-Temperature is zero and every model is asked about one item at a time, in the order of
-the file. Still, answers are repeatable to the last digit of a probability only on the
-same machine with the same server: llama.cpp keeps what it made of the prompt's common
-part, and how a prompt was cut into pieces moves the last digits of its sums. Where two
-answers are nearly as likely, that may decide.
+The temperature is zero, yet a second recording may differ here and there. A server that
+keeps what it made of the prompt's common part, or works on several items at once, adds
+the same numbers up in another order; where two answers are nearly as likely, the last
+digits decide.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from smart_engine.traces import Row
 
 
 def main() -> None:
-    """Record one task, or what is missing of it."""
+    """Record one task, or what is missing of it, and pack it."""
     arguments = _arguments()
     task = TASKS[arguments.task]
     named = (given.partition("=") for given in arguments.model)
@@ -114,10 +113,11 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _pack(path: Path) -> None:
-    """Write all rows into one small file, the same for the same rows."""
+    """Write all rows into one small file, in place of the loose one."""
     lines = [row.model_dump_json(exclude_none=True) + "\n" for row in _rows(path)]
     packed = gzip.compress("".join(lines).encode(), mtime=0)
     path.with_suffix(".jsonl.gz").write_bytes(packed)
+    path.unlink()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,11 @@ class Task:
 
 def _prompt(instruction: str, shots: Sequence[tuple[str, str]]) -> ChatPromptTemplate:
     """Return a prompt of an instruction, solved examples and a text."""
-    asked = [(who, said) for shot in shots for who, said in zip(("human", "ai"), shot, strict=True)]
+    asked = [
+        (who, said)
+        for shot in shots
+        for who, said in zip(("human", "ai"), shot, strict=True)
+    ]
     return ChatPromptTemplate([("system", instruction), *asked, ("human", "{text}")])
 
 
@@ -82,8 +86,8 @@ TICKETS = Task(
 REVIEWS = Task(
     "reviews",
     _prompt(
-        "Is the review positive or negative? If it is mixed, say which prevails. "
-        "Answer in one word.",
+        "Sort the review: would its writer rather recommend it (positive) or not "
+        "(negative)? Answer with one word, positive or negative.",
         [
             ("Best soup I ever had, we will be back!", "positive"),
             ("Stopped working on the second day.", "negative"),
