@@ -30,9 +30,14 @@ def run(monkeypatch, capsys):
 
 
 def test_the_demo(run):
-    shown = run("demo.py", "--items", "300")
-    assert "who answered at the right" in shown
-    assert "With probability at least 0.95, at most 15 of 300 answers" in shown
+    shown = run("demo.py", "--latency", "0", "--max-disagreement", "0.1")
+    for task in ("tickets", "reviews", "orders"):
+        assert re.search(rf"\d+ {task} in [\d.]+ s", shown)
+    kept = re.findall(r"(\d+) answers really differ .*, where (\d+) may", shown)
+    assert len(kept) == 3
+    assert all(int(differ) <= int(may) for differ, may in kept)
+    promised = re.findall(r"With probability at least 0\.95, at most (\d+) of", shown)
+    assert promised == [may for _, may in kept]
 
 
 def test_choosing_how_much_may_differ(run):
