@@ -7,7 +7,7 @@ import itertools
 import shutil
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,17 +32,27 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return an empty database, as a user would name it."""
-    if request.param == "sqlite":
-        return str(tmp_path / "answers.db")
-    import psycopg
+@pytest.fixture
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return what makes empty databases of a kind, named as a user would."""
 
-    uri = request.getfixturevalue("postgres")
-    name = f"answers_{next(_NUMBERS)}"
-    with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    return uri.replace("postgresql://", "postgresql+psycopg://").replace(
-        "/postgres?", f"/{name}?"
-    )
+    def make(kind: str) -> str:
+        name = f"answers_{next(_NUMBERS)}"
+        if kind == "sqlite":
+            return str(tmp_path / f"{name}.db")
+        import psycopg
+
+        uri = request.getfixturevalue("postgres")
+        with psycopg.connect(uri, autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return uri.replace("postgresql://", "postgresql+psycopg://").replace(
+            "/postgres?", f"/{name}?"
+        )
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, stores: Callable[[str], str]) -> str:
+    """Return an empty database."""
+    return stores(request.param)

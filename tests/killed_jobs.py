@@ -1,8 +1,8 @@
 """Jobs that are killed at any moment: a warm process forks one for each line it reads.
 
-Run with a server's URL. Each line names an adapter's verb, the store's file and the
-seed; the answer is the job's process id, and later, in the file beside the store, a
-JSON record of its result, if it lived. Forked from a process that has imported all it
+Run with a server's URL. Each line names an adapter's verb, the store, the seed and a
+file; the answer is the job's process id, and later, in that file, a JSON record of its
+result, if it lived. Forked from a process that has imported all it
 needs and made no connection, a job begins within milliseconds.
 """
 
@@ -75,11 +75,11 @@ def main(url: str) -> None:
     gc.freeze()  # else collecting in a job would copy all of it
     print("warm", flush=True)
     for line in sys.stdin:
-        verb, store, seed = line.split()
+        verb, store, seed, file = line.split()
         job = os.fork()
         if not job:
             record = json.dumps(asyncio.run(answered(url, verb, store, int(seed))))
-            Path(store).with_suffix(".json").write_text(record)
+            Path(file).write_text(record)
             os._exit(0)
         print(job, flush=True)
         _, status = os.waitpid(job, 0)

@@ -52,7 +52,7 @@ def test_all_three_models_answered_every_item(traces):
         for row in trace.rows:
             assert set(row.answers) == models
             assert set(row.tokens) == set(row.confidence) == models
-            assert all(0 < asked and 0 < said for asked, said in row.tokens.values())
+            assert all(asked > 0 and said > 0 for asked, said in row.tokens.values())
             assert all(0 < sure <= 1 for sure in row.confidence.values())
 
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-import signal
 import stat
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 
 import pytest
 from fakes import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
-from loopback import serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
@@ -25,7 +18,6 @@ from smart_engine.stores import Store
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {number}" for number in range(300)]
-JOB = Path(__file__).with_name("killed_job.py")
 
 
 def say(name):
@@ -217,55 +209,6 @@ async def test_a_cancelled_batch_goes_on(file):
     resumed = smart_with(file)
     await resumed.abatch(ITEMS)
     assert resumed.report().restored > 0
-
-
-def run_and_kill(server, file, after: int | None) -> dict | None:
-    """Run the job; kill it after so many requests. Return its record, if it ended."""
-    with subprocess.Popen(
-        [sys.executable, JOB, server.url, file, "150"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if after is not None:
-            waited = time.monotonic() + 60
-            seen = sum(server.requests.values())
-            while (
-                sum(server.requests.values()) < seen + after and process.poll() is None
-            ):
-                assert time.monotonic() < waited
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-        out, problem = process.communicate(timeout=60)
-    if process.returncode == -signal.SIGKILL:
-        return None
-    assert process.returncode == 0, problem
-    return json.loads(out)
-
-
-def test_a_job_that_is_killed_again_and_again_ends_as_one_that_was_not(place, tmp_path):
-    def script(model, text, attempt):
-        return say(model)(text, {})
-
-    rng = random.Random(5)
-    with serve(script, latency=0.003) as server:
-        whole = run_and_kill(server, tmp_path / "whole.db", None)
-        bought = sum(server.requests.values())
-        kills = 0
-        record = None
-        for _ in range(3):
-            record = run_and_kill(server, place, rng.randint(1, 40))
-            if record is not None:
-                break
-            kills += 1
-        record = record or run_and_kill(server, place, None)
-        twice = sum(server.requests.values()) - 2 * bought
-    assert kills >= 2
-    assert record["answers"] == whole["answers"]
-    assert record["certificate"] == whole["certificate"]
-    assert record["restored"] > 0
-    # Only what was in flight when it was killed may be asked again: 4 calls at once.
-    assert 0 <= twice <= 4 * kills
 
 
 def test_every_answer_is_kept(file):
