@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
 from tickets import LABELS, tickets
 
 from langchain_smart import Label, RecordedChatModel, SmartChatModel
-from smart_engine.rendering.plots import Kind
+from smart_engine.rendering.plots import KINDS
 
 
 def main() -> int:
@@ -42,7 +41,7 @@ def main() -> int:
     print(f"The page: {arguments.page}")
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
-        for kind in get_args(Kind):
+        for kind in KINDS:
             picture = arguments.pictures / f"{kind}.svg"
             picture.write_text(report.plot(kind).to_svg(), encoding="utf-8")
             print(f"{picture}: {report.plot(kind).says}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from smart_engine.errors import InvalidInputError, MissingExtraError
 
@@ -19,7 +19,7 @@ __all__ = ["KINDS", "Kind", "plot_costs", "plot_report"]
 Kind = Literal["cost", "items", "evidence", "stream"]
 """What there is to see of a report."""
 
-KINDS: tuple[Kind, ...] = ("cost", "items", "evidence", "stream")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def plot_report(report: Report, kind: Kind, which: int) -> Picture:
