@@ -200,8 +200,8 @@ def stream(state: StreamState) -> Picture:
     bound = [*(p.possible_misses for p in state.history), state.possible_misses]
     paid = [*(p.cost for p in state.history), state.cost]
     says = (
-        f"After {state.answered:,} answers at most {state.possible_misses:,} differ; "
-        f"{state.allowed:,} may."
+        f"After {state.answered:,} answers at most {state.possible_misses:,} differ, "
+        f"with {_share(state.confidence)} confidence; {state.allowed:,} may."
     )
     with rc_context(_STYLE):
         picture = _picture(says, 3.6)
@@ -306,6 +306,8 @@ def _title(axes: Axes, text: str) -> None:
 def _short(text: str, most: int) -> str:
     """Return a name that fits into a picture."""
     text = plain(text)
+    if text.startswith("_"):  # which legends would leave out
+        text = f" {text}"
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

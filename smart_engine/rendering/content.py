@@ -393,7 +393,7 @@ def savings(report: Report) -> Grid:
     rows = [
         (
             name_of(c),
-            c.strategy,
+            plain(c.strategy),
             _count(c.items),
             *_saving(c.cost, c.reference_only_cost, usd),
         )

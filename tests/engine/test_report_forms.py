@@ -358,7 +358,7 @@ def named(report: Report, name: str) -> Report:
             "task": name,
             "equivalence": name,
             "reference": name,
-            "strategy": "mix",
+            "strategy": f"mix {name}",
             "tests": (record.tests[0].model_copy(update={"policy": name}),),
         }
     )
@@ -551,6 +551,21 @@ def test_costs_by_strategy_and_share_are_drawn() -> None:
     assert ticks == ["5 %", "10 %"]
     with pytest.raises(InvalidInputError, match="replay"):
         plot_costs([])
+
+
+def test_no_name_is_left_out_of_a_legend(report) -> None:
+    names = {"big": "_hidden", "c1": "$x^2$", "c2": "c2"}
+    certificate, *_ = report.certificates
+    served = {names[name]: count + 1 for name, count in certificate.served.items()}
+    picture = summed(
+        certificate.model_copy(
+            update={"served": served, "spend": dict.fromkeys(served, Spend())}
+        )
+    ).plot("items")
+    (legend,) = picture.legends
+    shown = [text.get_text().strip() for text in legend.get_texts()]
+    assert shown == list(served)
+    assert not any(text.get_parse_math() for text in legend.get_texts())
 
 
 @pytest.mark.filterwarnings("error")
