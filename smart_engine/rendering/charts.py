@@ -510,6 +510,6 @@ def _draw_intervals(certificate: Certificate, seen: Sequence[Evidence]) -> Pictu
 def _interval(seen: Evidence) -> tuple[float, float]:
     """Return the 95 % interval (Clopper-Pearson) of a disagreement, in percent."""
     right = seen.draws - seen.errors
-    low = float(clopper_pearson_lower(seen.errors, right, 0.975))
-    high = 1 - float(clopper_pearson_lower(right, seen.errors, 0.975))
+    low = float(clopper_pearson_lower(seen.errors, right, 0.95))
+    high = 1 - float(clopper_pearson_lower(right, seen.errors, 0.95))
     return 100 * low, 100 * high

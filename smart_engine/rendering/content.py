@@ -27,6 +27,7 @@ __all__ = [
     "models",
     "money",
     "name_of",
+    "noise",
     "notes",
     "percent",
     "plain",
@@ -324,6 +325,7 @@ def tables(report: Report) -> tuple[Grid, ...]:
         inside(report),
         savings(report),
         *evidence(report),
+        noise(report),
         streams(report),
         shadows(report),
         failures(report),
@@ -472,6 +474,30 @@ def evidence(report: Report) -> tuple[Grid, Grid]:
             ("draws", "differ", "share", "USD per 1,000"),
             tuple(seen),
         ),
+    )
+
+
+def noise(report: Report) -> Grid:
+    """How often the reference differs from itself, where that was measured."""
+    usd = _money_of(report)
+    rows = [
+        (
+            plain(n.task),
+            plain(n.reference),
+            _count(n.items),
+            _count(n.disagreements),
+            percent(n.rate),
+            " to ".join(percent(end) for end in n.interval),
+            percent(n.confidence),
+            usd(n.cost),
+        )
+        for n in report.noise
+    ]
+    return Grid(
+        "How often the reference differs from itself",
+        ("task", "reference"),
+        ("items", "differ", "share", "interval", "confidence", "USD"),
+        tuple(rows),
     )
 
 

@@ -176,6 +176,7 @@ def _evidence(report: Report, checked: list[tuple[Check, ...]]) -> str:
     kinds += [("stream", place) for place in range(len(report.streams))[-_SHOWN:]]
     grids = (
         *content.evidence(report),
+        content.noise(report),
         content.streams(report),
         content.shadows(report),
     )

@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from smart_engine import (
     BatchSession,
@@ -28,6 +29,7 @@ from smart_engine import (
     replay,
     verify,
 )
+from smart_engine.noise import SelfAgreement
 from smart_engine.rendering import content, theme
 from smart_engine.rendering.content import at_least, money, percent, plain
 from smart_engine.traces import Simulation
@@ -82,6 +84,17 @@ def report(drive, tiers, models) -> Report:
         streams=(stream,),
         shadows=(shadow,),
         restored=3.0,
+        noise=(
+            SelfAgreement(
+                task="live",
+                reference="big",
+                equivalence="Exact()",
+                items=20,
+                disagreements=1,
+                confidence=0.95,
+                cost=40.0,
+            ),
+        ),
     )
 
 
@@ -164,6 +177,12 @@ def test_work_of_other_processes_is_told(report) -> None:
     paid = [bar.get_width() for bar in elsewhere.plot("cost").axes[0].patches[1:]]
     share = report.compared_cost / report.reference_only_cost
     assert sum(paid) == pytest.approx(share)
+
+
+def test_the_references_own_noise_is_told(report) -> None:
+    (row,) = content.noise(report).rows
+    assert row[:6] == ("live", "big", "20", "1", "5 %", "0.127 % to 24.9 %")
+    assert "How often the reference differs from itself" in report.to_markdown()
 
 
 def test_an_empty_report_has_every_form() -> None:
@@ -370,6 +389,10 @@ def named(report: Report, name: str) -> Report:
             "spend": spend,
             "served": dict.fromkeys(spend, 3),
             "inside": {name: Spend(calls=1)},
+            "noise": tuple(
+                part.model_copy(update={"task": name, "reference": name})
+                for part in report.noise
+            ),
         }
     )
 
@@ -508,6 +531,13 @@ def test_what_profiling_saw_is_drawn_beside_the_promise(report) -> None:
         (line.get_xdata() for line in axes.lines[:-1:2]), points, strict=True
     ):
         assert low <= point <= high
+    bad = seen[1]
+    ends = beta.ppf(
+        [0.025, 0.975],
+        [bad.errors, bad.errors + 1],
+        [bad.draws - bad.errors + 1, bad.draws - bad.errors],
+    )
+    assert axes.lines[2].get_xdata() == pytest.approx(list(100 * ends))
     assert list(axes.lines[-1].get_xdata()) == [10, 10]
 
 
