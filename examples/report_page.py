@@ -1,9 +1,9 @@
-"""A day's work and its report: one batch, then single tickets, shown as a page.
+"""A job and its report: tickets in one batch, then one by one, shown as a page.
 
     python examples/report_page.py --page report.html --pictures pictures
 
-No key is needed: the models are simulated (see tickets.py). The pictures in
-`examples/pictures` come from this program.
+No key is needed: what three real models answered is replayed from `data/`. The pictures
+in `examples/pictures` come from this program.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tickets import LABELS, tickets
+from recorded_tasks import DATA, TASKS
 
-from langchain_smart import Label, RecordedChatModel, SmartChatModel
+from langchain_smart import RecordedChatModel, SmartChatModel
+from smart_engine import Trace
 from smart_engine.rendering.plots import KINDS
 
 
 def main() -> int:
     """Do the work, then show what it cost and what is promised."""
     arguments = _arguments()
-    trace = tickets(arguments.items)
+    task = TASKS["tickets"]
+    trace = Trace.read(DATA / f"{task.name}.jsonl.gz")
     reference, *candidates = (
         RecordedChatModel(trace=trace, model=name)
         for name in (trace.reference, *trace.candidates)
@@ -29,12 +31,14 @@ def main() -> int:
         reference=reference,
         candidates=candidates,
         prices=trace.prices,
-        equivalence=Label(list(LABELS)),
-        task="tickets",
+        equivalence=task.equivalence,
+        max_disagreement=arguments.max_disagreement,
+        task=task.name,
     )
-    smart.batch([row.input or "" for row in trace.rows])
-    for row in trace.rows[: arguments.singles]:
-        smart.bind(smart_task="live tickets").invoke(row.input or "")
+    inputs = [{"text": row.input} for row in trace.rows]
+    (task.prompt | smart).batch(inputs)
+    for one in inputs[: arguments.singles]:
+        (task.prompt | smart.bind(smart_task="one by one")).invoke(one)
     report = smart.report()
     print(report)
     arguments.page.write_text(report.to_html(), encoding="utf-8")
@@ -51,8 +55,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=3000)
-    parser.add_argument("--singles", type=int, default=3000)
+    parser.add_argument("--max-disagreement", type=float, default=0.2)
+    parser.add_argument("--singles", type=int, default=1000)
     parser.add_argument("--page", type=Path, default=Path("report.html"))
     parser.add_argument("--pictures", type=Path, help="where to put them as SVG")
     return parser.parse_args()

@@ -54,7 +54,7 @@ def test_choosing_how_much_may_differ(run):
 def test_a_report_page(run, tmp_path):
     page, pictures = tmp_path / "report.html", tmp_path / "pictures"
     run(
-        *("report_page.py", "--items", "200", "--singles", "100"),
+        *("report_page.py", "--singles", "100"),
         *("--page", str(page), "--pictures", str(pictures)),
     )
     shown = page.read_text(encoding="utf-8")
