@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from smart_engine.ledger import Entry, Ledger
     from smart_engine.noise import NoisyReferenceError, SelfAgreement
     from smart_engine.pricing import Price, Usage
+    from smart_engine.rendering.plots import plot_costs
     from smart_engine.report import Report
     from smart_engine.session import BatchSession
     from smart_engine.stores import Store
@@ -93,6 +94,7 @@ _HOME = {
     "UnparseableAnswerError": "errors",
     "Usage": "pricing",
     "agree": "equivalence",
+    "plot_costs": "rendering.plots",
     "replay": "dry_run",
     "verify": "verification",
 }
@@ -141,6 +143,7 @@ __all__ = [
     "UnparseableAnswerError",
     "Usage",
     "agree",
+    "plot_costs",
     "replay",
     "verify",
 ]

@@ -7,6 +7,7 @@ errors are told, options. Adapters add commands to `app`.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import time
@@ -29,6 +30,7 @@ from smart_engine.equivalence.written import WAYS, read_rule
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.guarantee import Guarantee
 from smart_engine.looks import LOOKS
+from smart_engine.rendering.plots import plot_costs
 from smart_engine.report import Report
 from smart_engine.stores import Store
 from smart_engine.strategies import STRATEGIES, find_strategy
@@ -119,6 +121,17 @@ EquivalenceOption = Annotated[
 DisagreementOption = Annotated[
     float, typer.Option(help="Tolerated share of differing answers.")
 ]
+SharesOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--max-disagreement",
+        help="Tolerated share of differing answers; repeat for more. Default: 0.05.",
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw the costs, too: a file that ends in .svg, .png or .pdf."),
+]
 ConfidenceOption = Annotated[
     float, typer.Option(help="Probability with which that holds.")
 ]
@@ -159,19 +172,21 @@ def replay_command(
     strategy: StrategiesOption = None,
     looks: LooksOption = "corrected",
     equivalence: EquivalenceOption = "exact",
-    max_disagreement: DisagreementOption = 0.05,
+    max_disagreement: SharesOption = None,
     confidence: ConfidenceOption = 0.95,
     trials: TrialsOption = 20,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    plot: PlotOption = None,
 ) -> None:
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     with clear_errors():
         trace = Trace.read(
             items, models, reference=reference, candidates=candidate or ()
         )
+        guarantees = _guarantees(max_disagreement, confidence)
         runs = Runs(strategy, looks, trials, seed, read_rule(equivalence))
-        _replay(trace, Guarantee(max_disagreement, confidence), runs, as_json)
+        _replay(trace, guarantees, runs, as_json, plot)
 
 
 @app.command("simulate")
@@ -182,19 +197,21 @@ def simulate_command(
     candidate: CandidateOption = None,
     strategy: StrategiesOption = None,
     looks: LooksOption = "corrected",
-    max_disagreement: DisagreementOption = 0.05,
+    max_disagreement: SharesOption = None,
     confidence: ConfidenceOption = 0.95,
     trials: TrialsOption = 20,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
+    plot: PlotOption = None,
 ) -> None:
     """The same on independent random answers, as in the SMART paper's simulation."""
     with clear_errors():
         simulation = read_simulation(
             file, dataset, reference=reference, candidates=candidate or ()
         )
-        guarantee = Guarantee(max_disagreement, confidence)
-        _replay(simulation, guarantee, Runs(strategy, looks, trials, seed), as_json)
+        guarantees = _guarantees(max_disagreement, confidence)
+        runs = Runs(strategy, looks, trials, seed)
+        _replay(simulation, guarantees, runs, as_json, plot)
 
 
 @app.command("demo")
@@ -215,7 +232,7 @@ def demo_command(
             agreement={"medium": 0.98, "small": 0.91},
             costs={"big": 0.01, "medium": 0.0005, "small": 0.0001},
         )
-        _replay(models, guarantee, Runs(None, "corrected", trials, seed), as_json)
+        _replay(models, [guarantee], Runs(None, "corrected", trials, seed), as_json)
     if not as_json:
         say("These answers are made up; `smart estimate` tries models on your data.")
 
@@ -251,6 +268,12 @@ def report_command(
         ),
     ],
     as_json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures, too.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the report as Markdown, too.")
+    ] = None,
 ) -> None:
     """What jobs cost and saved, by their certificates; what stores keep of others."""
     with clear_errors():
@@ -258,11 +281,19 @@ def report_command(
         certificates = [read_certificate(path) for path in paths]
         stores = [_open(name) for name in records if not name.endswith(".json")]
         kept = {str(store): store.bought() for store in stores}
-    if certificates:
         report = _together(certificates)
-        print(report.model_dump_json() if as_json else report)
-    for path, record in zip(paths, certificates, strict=True):
-        if not as_json:
+        if (html or markdown) and not certificates:
+            hint = "name a certificate, too: stores tell no savings"
+            raise InvalidInputError("CERTIFICATE", "", hint)
+        if html:
+            write(html, report.to_html().encode())
+        if markdown:
+            write(markdown, report.to_markdown().encode())
+    if certificates and as_json:
+        print(report.model_dump_json())
+    elif certificates:
+        Console().print(report)
+        for path, record in zip(paths, certificates, strict=True):
             print(f"\n{path}: {record.claim}")
     for name, jobs in kept.items():
         _tell_kept(name, jobs, as_json)
@@ -326,30 +357,64 @@ class Runs(NamedTuple):
     rule: Equivalence = Exact()
 
 
+def _guarantees(shares: list[float] | None, confidence: float) -> list[Guarantee]:
+    """Return what is to be promised, once each."""
+    return [Guarantee(share, confidence) for share in dict.fromkeys(shares or [0.05])]
+
+
 def _replay(
-    recording: Recording, guarantee: Guarantee, runs: Runs, as_json: bool
+    recording: Recording,
+    guarantees: list[Guarantee],
+    runs: Runs,
+    as_json: bool,
+    plot: Path | None = None,
 ) -> None:
-    """Run every strategy; print each line as it is known, or one table."""
+    """Run every strategy; print each line as it is known, or a table a guarantee."""
     names = list(dict.fromkeys(runs.strategies or STRATEGIES))
     for name in names:
         find_strategy(name)
-    results = []
-    for name in names:
-        result = replay(
-            recording,
-            guarantee,
-            strategy=name,
-            looks=runs.looks,
-            trials=runs.trials,
-            seed=runs.seed,
-            equivalence=runs.rule,
-            clock=time.perf_counter,
-        )
-        results.append(result)
-        if as_json:
-            print(result.model_dump_json(), flush=True)
-    if not as_json:
-        _show(results, recording.reference)
+    if plot:
+        _check_picture(plot)
+    every = []
+    for guarantee in guarantees:
+        results = []
+        for name in names:
+            result = replay(
+                recording,
+                guarantee,
+                strategy=name,
+                looks=runs.looks,
+                trials=runs.trials,
+                seed=runs.seed,
+                equivalence=runs.rule,
+                clock=time.perf_counter,
+            )
+            results.append(result)
+            if as_json:
+                print(result.model_dump_json(), flush=True)
+        every += results
+        if not as_json:
+            _show(results, recording.reference)
+    if plot:
+        _draw(plot, every)
+
+
+def _check_picture(path: Path) -> None:
+    """Raise unless a picture can be written there."""
+    if path.suffix not in {".svg", ".png", ".pdf"}:
+        raise InvalidInputError("--plot", str(path), "end it in .svg, .png or .pdf")
+    free_place("--plot", path, force=True)
+
+
+def _draw(path: Path, results: list[ReplayResult]) -> None:
+    """Write the picture of costs."""
+    picture = plot_costs(results)
+    drawn = io.BytesIO(picture.to_svg().encode())
+    if path.suffix != ".svg":
+        drawn = io.BytesIO()
+        picture.savefig(drawn, format=path.suffix[1:], dpi=200)
+    write(path, drawn.getvalue())
+    say(f"{path}: {picture.says}")
 
 
 def _show(results: list[ReplayResult], reference: str) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.noise import SelfAgreement
 from smart_engine.stream.state import StreamState
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from smart_engine.rendering.charts import Picture
+    from smart_engine.rendering.plots import Kind
 
 __all__ = ["Report"]
 
@@ -48,8 +57,31 @@ class Report(BaseModel):
     @property
     def saved(self) -> float:
         """USD saved against the reference alone (estimated), in batches and streams."""
-        batches = sum(certificate.saved or 0.0 for certificate in self.certificates)
-        return batches + sum(stream.saved or 0.0 for stream in self.streams)
+        return sum(record.saved or 0.0 for record in self.compared)
+
+    @property
+    def reference_only_cost(self) -> float | None:
+        """USD that the reference alone would have cost (estimated).
+
+        For all batches and streams in which it was paid; None if it never was.
+        """
+        parts = [record.reference_only_cost for record in self.compared]
+        return sum(part or 0.0 for part in parts) if parts else None
+
+    @property
+    def compared_cost(self) -> float:
+        """USD spent on what `reference_only_cost` covers: their difference is saved."""
+        return sum(record.cost for record in self.compared)
+
+    @property
+    def records(self) -> tuple[Certificate | StreamState, ...]:
+        """Batches, then streams: all that something is promised for."""
+        return (*self.certificates, *self.streams)
+
+    @property
+    def compared(self) -> tuple[Certificate | StreamState, ...]:
+        """Those of which it is known what the reference alone would have cost."""
+        return tuple(r for r in self.records if r.reference_only_cost is not None)
 
     def __str__(self) -> str:
         """Lay the totals out as plain text."""
@@ -79,3 +111,87 @@ class Report(BaseModel):
         ]
         lines += [str(noise) for noise in self.noise]
         return "\n".join(lines)
+
+    def to_html(self) -> str:
+        """Return the report as one HTML page that stands alone.
+
+        It fetches nothing and runs nothing, follows the reader's light or dark theme,
+        and holds the pictures if the extra `plots` is installed; then, as with `plot`,
+        one thread at a time may draw.
+
+        Example:
+            ```python
+            page = Report(spend={}, served={}, certificates=()).to_html()
+            assert page.startswith("<!doctype html>")
+            ```
+        """
+        from smart_engine.rendering.page import page
+
+        return page(self)
+
+    def to_markdown(self) -> str:
+        """Return the report as GitHub-flavoured Markdown, without pictures."""
+        from smart_engine.rendering.markdown import markdown
+
+        return markdown(self)
+
+    def to_json(self) -> str:
+        """Return all figures as JSON, totals first; `model_validate_json` reads it."""
+        totals = {
+            "cost": self.cost,
+            "reference_only_cost": self.reference_only_cost,
+            "saved": self.saved,
+        }
+        return json.dumps(totals | self.model_dump(mode="json"), indent=2)
+
+    def plot(self, kind: Kind = "cost", *, which: int = -1) -> Picture:
+        """Draw one picture of the report, in one thread at a time.
+
+        Args:
+            kind: "cost" (what was paid, beside the reference alone), "items" (who
+                answered what, by task), "evidence" (the draws of a batch, and where
+                they suffice) or "stream" (what can differ at most, against what may,
+                over time).
+            which: Place of the batch among `certificates`, or of the stream among
+                `streams`; the last by default.
+
+        Returns:
+            A matplotlib figure: `.savefig("cost.png")` keeps it, and `.to_svg()` is
+            the text of an SVG file that follows the reader's light or dark theme.
+
+        Raises:
+            InvalidInputError: If there is no such picture, or nothing to draw yet.
+            MissingExtraError: If matplotlib is not installed (extra `plots`).
+
+        Example:
+            ```python
+            from smart_engine import BatchSession, Outcome, Tier
+
+            session = BatchSession(
+                200,
+                [Tier("big", role="reference"), Tier("small")],
+                strategy="reference",
+            )
+            while calls := session.next_calls():
+                for call in calls:
+                    session.record(call, Outcome("yes", 1.0))
+            done = session.certificate
+            report = Report(spend=done.spend, served=done.served, certificates=(done,))
+            assert report.plot("items").says.endswith("big 100 %.")
+            ```
+        """
+        from smart_engine.rendering.plots import plot_report
+
+        return plot_report(self, kind, which)
+
+    def _repr_html_(self) -> str:
+        """Show the headline in a notebook."""
+        from smart_engine.rendering.page import notebook
+
+        return notebook(self)
+
+    def __rich__(self) -> Group:
+        """Show the whole in a terminal, by `rich`."""
+        from smart_engine.rendering.terminal import terminal
+
+        return terminal(self)

@@ -51,6 +51,22 @@ def test_choosing_how_much_may_differ(run):
     assert all(float(differ) <= int(allowed) for allowed, _, differ in rows)
 
 
+def test_a_report_page(run, tmp_path):
+    page, pictures = tmp_path / "report.html", tmp_path / "pictures"
+    run(
+        *("report_page.py", "--singles", "100"),
+        *("--page", str(page), "--pictures", str(pictures)),
+    )
+    shown = page.read_text(encoding="utf-8")
+    assert "in 1 batch and 1 stream" in shown
+    assert shown.count("<svg") == 4
+    written = {path.name: path.stat().st_size for path in pictures.iterdir()}
+    assert written.keys() == {
+        f"{k}.svg" for k in ("cost", "items", "evidence", "stream")
+    }
+    assert max(written.values()) < 100_000
+
+
 def test_a_query_engine(run):
     shown = run("llama_index_query_engine.py", "--questions", "300")
     question, answer = shown.splitlines()[:2]

@@ -102,11 +102,17 @@ class StreamState(BaseModel):
         return sum(spend.cost for spend in self.spend.values())
 
     @property
-    def saved(self) -> float | None:
-        """USD saved against the reference alone (estimated), None if unknown."""
+    def reference_only_cost(self) -> float | None:
+        """USD that the reference alone would have cost (estimated), None if unknown."""
         if self.reference_cost is None:
             return None
-        return self.answered * self.reference_cost - self.cost
+        return self.answered * self.reference_cost
+
+    @property
+    def saved(self) -> float | None:
+        """USD saved against the reference alone (estimated), None if unknown."""
+        alone = self.reference_only_cost
+        return None if alone is None else alone - self.cost
 
     @property
     def claim(self) -> str:

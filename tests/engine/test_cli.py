@@ -21,6 +21,7 @@ from smart_engine import (
     Normalized,
     Number,
     Outcome,
+    Store,
     Tier,
 )
 from smart_engine.dry_run import ReplayResult
@@ -106,6 +107,26 @@ def test_replay_prints_a_table_of_every_strategy(trace) -> None:
     for word in (*STRATEGIES, "ratio", "floor", "broken", "small", "tiny"):
         assert word in result.stdout
     assert result.stderr == ""
+
+
+def test_replay_draws_costs_by_strategy_and_share(trace, tmp_path) -> None:
+    options = ("--trials", 1, "--strategy", "audit", "--strategy", "reference")
+    shares = ("--max-disagreement", 0.2, "--max-disagreement", 0.1)
+    picture = tmp_path / "costs.svg"
+    result = smart("replay", trace, *options, *shares, "--json", "--plot", picture)
+    assert [
+        (line["max_disagreement"], line["strategy"]) for line in json_lines(result)
+    ] == [(share, name) for share in (0.2, 0.1) for name in ("audit", "reference")]
+    drawn = picture.read_text("utf-8")
+    for word in (">10 %<", ">20 %<", ">audit<", ">reference<", ">least possible<"):
+        assert word in drawn
+    table = smart("replay", trace, *options, *shares, "--plot", tmp_path / "costs.png")
+    assert table.stdout.count("60 items, at most 0.") == 2
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+    refused = smart("replay", trace, "--plot", tmp_path / "costs.gif")
+    assert refused.exit_code == 2
+    assert "end it in .svg, .png or .pdf" in refused.stderr
+    assert refused.stdout == ""
 
 
 @pytest.mark.parametrize("looks", ["corrected", "paper"])
@@ -293,7 +314,25 @@ def test_report_adds_jobs_up(certificate) -> None:
     result = smart("report", certificate, certificate)
     assert result.exit_code == 0
     assert "in 2 batches" in result.stdout
-    assert result.stdout.count("at most 80 of 800 answers") == 2
+    assert result.stdout.count("at most 80 of 800 answers") == 4
+    assert "Who answered, and what it cost" in result.stdout
+
+
+def test_report_writes_a_page_and_markdown(certificate, tmp_path) -> None:
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    result = smart("report", certificate, "--html", page, "--markdown", text, "--json")
+    (report,) = json_lines(result)
+    for form in (page.read_text("utf-8"), text.read_text("utf-8")):
+        assert "at most 80 of 800 answers" in form
+        assert f"{report['spend']['big']['calls']:,}" in form
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    Store(tmp_path / "kept.db").bought()
+    store = smart("report", tmp_path / "kept.db", "--html", page)
+    assert store.exit_code == 2
+    assert "stores tell no savings" in store.stderr
+    nowhere = smart("report", certificate, "--html", tmp_path / "gone" / "x.html")
+    assert nowhere.exit_code == 2
+    assert nowhere.stderr.startswith("error: file=")
 
 
 def test_report_makes_no_store(tmp_path) -> None:
