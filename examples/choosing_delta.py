@@ -1,17 +1,17 @@
 """How much disagreement is worth allowing? Dry runs on recorded answers tell its price.
 
-It needs no key and asks nobody: the answers are simulated (see tickets.py); put a
-trace of your own in their place with `--trace answers.jsonl.gz`. The same on a command
-line: `smart replay answers.jsonl.gz --strategy audit --max-disagreement 0.05`.
+It needs no key and asks nobody: what three real models answered is replayed from
+`data/`; put a trace of your own in its place with `--trace answers.jsonl.gz`. The same
+on a command line: `smart replay answers.jsonl.gz --strategy audit`.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from tickets import LABELS, tickets
+from recorded_tasks import DATA, TASKS
 
-from smart_engine import Equivalence, Guarantee, Label, Normalized, Trace, replay
+from smart_engine import Equivalence, Guarantee, Normalized, Trace, replay
 
 ALLOWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
@@ -19,10 +19,9 @@ ALLOWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 def main() -> int:
     """Try several guarantees; show what each would cost, and how many would differ."""
     arguments = _arguments()
-    rule: Equivalence = Label(list(LABELS))
-    trace = tickets(arguments.items)
-    if arguments.trace:
-        rule, trace = Normalized(), Trace.read(arguments.trace)
+    task = TASKS["tickets"]
+    rule: Equivalence = Normalized() if arguments.trace else task.equivalence
+    trace = Trace.read(arguments.trace or DATA / f"{task.name}.jsonl.gz")
     alone = sum(
         trace.outcome(item, trace.reference).cost for item in range(len(trace.rows))
     )
@@ -47,8 +46,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trace", help="recorded answers, instead of simulated ones")
-    parser.add_argument("--items", type=int, default=3000)
+    parser.add_argument("--trace", help="recorded answers of your own")
     parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--trials", type=int, default=5)
     return parser.parse_args()

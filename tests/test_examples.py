@@ -41,7 +41,7 @@ def test_the_demo(run):
 
 
 def test_choosing_how_much_may_differ(run):
-    shown = run("choosing_delta.py", "--items", "400", "--trials", "2")
+    shown = run("choosing_delta.py", "--trials", "2")
     rows = re.findall(
         r"^ +(\d+)% +([\d.]+) +[\d.]+% +-?[\d.]+% +([\d.]+)%", shown, re.MULTILINE
     )
