@@ -86,6 +86,8 @@ class SmartChatModel(ChatBatches):
         seed: Seed of all randomness.
         max_concurrency: Most calls in flight at once, where the config sets none; the
             audit sizes its waves by it.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one. A batch whose items name
             different tasks is answered in one session a task.

@@ -81,6 +81,8 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             call.
         seed: Seed of all randomness.
         max_concurrency: Most calls of tiers in flight at once.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one; this object's name if
             nobody does.

@@ -79,6 +79,8 @@ class SmartLLM(SelfAgreeing):
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, if all that is asked is one task.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process. The same batch, begun again after whatever ended it, buys nothing
