@@ -51,6 +51,7 @@ def main() -> int:
             confidence=arguments.confidence,
             task=task.name,
             max_concurrency=arguments.max_concurrency,
+            progress=True,
         )
         chain = task.prompt | smart | StrOutputParser()
         started = time.perf_counter()

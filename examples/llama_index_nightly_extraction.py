@@ -42,6 +42,7 @@ def main() -> int:
         max_disagreement=arguments.max_disagreement,
         confidence=arguments.confidence,
         task="invoices",
+        progress=True,
     )
     prompts = [PROMPT.format(invoice=text) for text in invoices(arguments.documents)]
     answers = smart.complete_batch(prompts)

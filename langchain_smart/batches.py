@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Generic
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -18,6 +19,8 @@ from langchain_smart.jobs import Job, Share
 from langchain_smart.promise import Promise
 from langchain_smart.tasks import named_task
 from smart_engine.errors import check_whole
+from smart_engine.progress_bar import progress_bar
+from smart_engine.serving.resumed import Driven
 
 __all__ = ["Batches"]
 
@@ -78,9 +81,9 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
     def _run(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
         try:
-            drive(
-                job.session, job.begin, job.ask, job.broken_off, self._limit(job.share)
-            )
+            with self._shown(job) as session:
+                limit = self._limit(job.share)
+                drive(session, job.begin, job.ask, job.broken_off, limit)
             outputs = job.results()
         except BaseException as error:
             for run in job.begun:
@@ -95,13 +98,9 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
     async def _arun(self, job: Job) -> list[Any]:
         """Answer the items of one task."""
         try:
-            await adrive(
-                job.session,
-                job.abegin,
-                job.aask,
-                job.broken_off,
-                self._limit(job.share),
-            )
+            with self._shown(job) as session:
+                limit = self._limit(job.share)
+                await adrive(session, job.abegin, job.aask, job.broken_off, limit)
             outputs = job.results()
         except BaseException as error:
             for run in job.begun:
@@ -213,6 +212,10 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             for task, places in by_task.items()
         ]
         return results, [make(share) for share in shares]
+
+    def _shown(self, job: Job) -> AbstractContextManager[Driven]:
+        """Return a job's session; to drive it shows where it stands, if wanted."""
+        return progress_bar(job.session, job.share.task, shown=self.progress)
 
     def _limit(self, share: Share) -> int:
         """Return how many calls may be in flight."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -33,6 +34,7 @@ from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
 from smart_engine.calls import Call
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.turns import turn
 
 __all__ = ["SmartChatModel"]
 
@@ -84,6 +86,8 @@ class SmartChatModel(ChatBatches):
         seed: Seed of all randomness.
         max_concurrency: Most calls in flight at once, where the config sets none; the
             audit sizes its waves by it.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one. A batch whose items name
             different tasks is answered in one session a task.
@@ -216,6 +220,7 @@ class SmartChatModel(ChatBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
+        await turn(asyncio.get_running_loop())
         config, kwargs = _told(config, kwargs)
         return await super().ainvoke(input, config, stop=stop, **kwargs)
 
@@ -232,7 +237,7 @@ class SmartChatModel(ChatBatches):
         return super().stream(input, config, stop=stop, **kwargs)
 
     @override
-    def astream(
+    async def astream(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
@@ -240,8 +245,12 @@ class SmartChatModel(ChatBatches):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
+        await turn(asyncio.get_running_loop())
         config, kwargs = _told(config, kwargs)
-        return super().astream(input, config, stop=stop, **kwargs)
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def _generate(

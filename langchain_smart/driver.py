@@ -5,7 +5,9 @@ queue and put outcomes into another; only the driver records them. Whatever ends
 drive, outcomes that have arrived are recorded first: they were paid for. An interrupt
 reaches the main thread alone, so the driver of threads has one of its own: nothing
 comes between an outcome and its record. A kill asks nobody, so workers keep outcomes,
-where the session keeps any, before they do anything else.
+where the session keeps any, before they do anything else. The driver of tasks records
+what has arrived before it hands out the next call, which takes a turn of the event
+loop.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.resumed import Driven
+from smart_engine.serving.turns import turn
 
 __all__ = ["adrive", "drive"]
 
@@ -156,25 +159,30 @@ async def adrive(
     """
     todo: asyncio.Queue[Call] = asyncio.Queue()
     results: asyncio.Queue[Result] = asyncio.Queue()
-
-    in_flight = 0
+    backlog: deque[Call] = deque()
+    handed_out = 0
     workers: list[asyncio.Task[None]] = []
     try:
         while True:
-            for call in await stepped(session, session.next_calls):
+            if not backlog:
+                backlog.extend(await stepped(session, session.next_calls))
+            if backlog and results.empty() and handed_out < _AHEAD * max_concurrency:
+                await turn(asyncio.get_running_loop())
+                call = backlog.popleft()
                 await begin(call.item)
                 todo.put_nowait(call)
-                in_flight += 1
-                if len(workers) < min(in_flight, max_concurrency):
+                handed_out += 1
+                if len(workers) < min(handed_out, max_concurrency):
                     workers.append(
                         asyncio.create_task(
                             _work(session, todo, results, ask, broken_off)
                         )
                     )
-            if not in_flight:
+            elif handed_out:
+                await stepped(session, _record, session, await results.get())
+                handed_out -= 1
+            else:
                 return
-            await stepped(session, _record, session, await results.get())
-            in_flight -= 1
     finally:
         for worker in workers:
             worker.cancel()

@@ -42,6 +42,7 @@ class Promise(ClearErrors):
     prices: dict[str, Price] = Field(default_factory=dict, frozen=True)
     seed: int = 0
     max_concurrency: int = 32
+    progress: bool = False
     task: str | None = None
     accept_noise: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(

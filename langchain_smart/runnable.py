@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, cast
@@ -28,6 +29,7 @@ from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
 from langchain_smart.tiers import ChainTier, find_tiers
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.turns import turn
 
 __all__ = ["SmartRunnable"]
 
@@ -79,6 +81,8 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             call.
         seed: Seed of all randomness.
         max_concurrency: Most calls of tiers in flight at once.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one; this object's name if
             nobody does.
@@ -155,6 +159,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             del run_manager  # the config knows it
             return await self._single(given, config, kwargs).aask()
 
+        await turn(asyncio.get_running_loop())
         return await self._acall_with_config(answer, input, config)
 
     @override
@@ -189,6 +194,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 async for piece in answer:
                     yield piece
 
+        await turn(asyncio.get_running_loop())
         stream = self._atransform_stream_with_config(once(), pieces, config)
         async with aclosing(stream):  # type: ignore[type-var]
             async for piece in stream:

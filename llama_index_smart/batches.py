@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -20,8 +21,9 @@ from llama_index_smart.singles import marked
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.progress_bar import progress_bar
 from smart_engine.serving.clock import Clock
-from smart_engine.serving.resumed import AnySession
+from smart_engine.serving.resumed import AnySession, Driven
 
 __all__ = ["SmartBatches", "checked", "listed"]
 
@@ -112,7 +114,8 @@ class SmartBatches(SmartSettings):
             except Exception as error:  # noqa: BLE001 - the item's, not the job's
                 return clock.timed(Failure(error))
 
-        drive(session, ask, self._limit(limit))
+        with self._shown(session) as driven:
+            drive(driven, ask, self._limit(limit))
         results = self._results(session, task)
         self._books.end_batch(page, session.certificate)
         return self._deliver(asks, results, return_exceptions)
@@ -133,7 +136,8 @@ class SmartBatches(SmartSettings):
             except Exception as error:  # noqa: BLE001 - the item's, not the job's
                 return clock.timed(Failure(error))
 
-        await adrive(session, ask, self._limit(limit))
+        with self._shown(session) as driven:
+            await adrive(driven, ask, self._limit(limit))
         results = self._results(session, task)
         self._books.end_batch(page, session.certificate)
         return self._deliver(asks, results, return_exceptions)
@@ -146,6 +150,10 @@ class SmartBatches(SmartSettings):
         if any(ask.model is not None for ask in asks):
             hint = "a batch's session chooses the models; ask item by item"
             raise InvalidInputError("smart_model", asks[0].model, hint)
+
+    def _shown(self, session: AnySession) -> AbstractContextManager[Driven]:
+        """Return a session; to drive it shows where it stands, if wanted."""
+        return progress_bar(session, self.task, shown=self.progress)
 
     def _limit(self, limit: int | None) -> int:
         """Return how many calls may be in flight."""

@@ -21,6 +21,7 @@ from threading import Event
 from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.resumed import Driven
+from smart_engine.serving.turns import turn
 
 __all__ = ["adrive", "drive"]
 
@@ -108,17 +109,20 @@ async def adrive(
     backlog: deque[Call] = deque()
     try:
         while True:
-            backlog.extend(await stepped(session, session.next_calls))
-            while backlog and len(flying) < max_concurrency:
+            if not backlog:
+                backlog.extend(await stepped(session, session.next_calls))
+            if backlog and ended.empty() and len(flying) < max_concurrency:
+                await turn(asyncio.get_running_loop())
                 call = backlog.popleft()
                 task = asyncio.create_task(_brought(session, ask, call))
                 flying[task] = call
                 task.add_done_callback(ended.put_nowait)
-            if not flying:
+            elif flying:
+                task = await ended.get()
+                call, brought = flying.pop(task), task.result()
+                await stepped(session, session.record, call, brought)
+            else:
                 return
-            task = await ended.get()
-            call, brought = flying.pop(task), task.result()
-            await stepped(session, session.record, call, brought)
     finally:
         for task in flying:
             task.cancel()

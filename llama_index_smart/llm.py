@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
@@ -27,6 +28,7 @@ from llama_index_smart.readings import selected_tools
 from llama_index_smart.self_agreement import SelfAgreeing
 from llama_index_smart.singles import Single
 from llama_index_smart.tasks import asking_with
+from smart_engine.serving.turns import turn
 
 __all__ = ["SmartLLM"]
 
@@ -77,6 +79,8 @@ class SmartLLM(SelfAgreeing):
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all randomness.
         max_concurrency: Most calls of a batch in flight at once.
+        progress: Whether a bar shows where a batch stands: what is settled, spent
+            and saved, and how many answers may differ, of those allowed.
         task: Name of the task, if all that is asked is one task.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process. The same batch, begun again after whatever ended it, buys nothing
@@ -175,6 +179,7 @@ class SmartLLM(SelfAgreeing):
 
     async def _awhole(self, ask: Ask[R]) -> R:
         """Answer an item."""
+        await turn(asyncio.get_running_loop())
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
         with told_of(self.callback_manager, ask, self.to_payload()) as event:
@@ -200,6 +205,7 @@ class SmartLLM(SelfAgreeing):
         single = self._single(ask)
 
         async def pieces() -> AsyncGenerator[R]:
+            await turn(asyncio.get_running_loop())
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
             with told_of(self.callback_manager, ask, self.to_payload()) as event:

@@ -68,6 +68,7 @@ class SmartSettings(FunctionCallingLLM):
     prices: dict[str, Price] = Field(default_factory=dict)
     seed: int = 0
     max_concurrency: int = 32
+    progress: bool = False
     task: str | None = None
     store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from smart_engine.ledger import Entry, Ledger
     from smart_engine.noise import NoisyReferenceError, SelfAgreement
     from smart_engine.pricing import Price, Usage
+    from smart_engine.progress import Progress
     from smart_engine.rendering.plots import plot_costs
     from smart_engine.report import Report
     from smart_engine.session import BatchSession
@@ -76,6 +77,7 @@ _HOME = {
     "Number": "equivalence",
     "Outcome": "calls",
     "Price": "pricing",
+    "Progress": "progress",
     "ProtocolError": "errors",
     "Report": "report",
     "Rule": "equivalence",
@@ -125,6 +127,7 @@ __all__ = [
     "Number",
     "Outcome",
     "Price",
+    "Progress",
     "ProtocolError",
     "Report",
     "Rule",

@@ -21,6 +21,7 @@ from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.ledger import Page
 from smart_engine.looks import find_looks
+from smart_engine.progress import Progress, take_stock
 from smart_engine.strategies import Decision, Wave, find_strategy
 from smart_engine.tiers import Tier, check_tiers
 
@@ -229,6 +230,14 @@ class BatchSession:
         """Whether every item has its answer."""
         return (
             self._decision is not None and not self._in_flight and not self._escalations
+        )
+
+    def progress(self) -> Progress:
+        """Where the batch stands; at any time, but not while another thread records."""
+        drawn = np.flatnonzero(np.frombuffer(self._profiled, np.uint8))
+        whole = self._stopped is None
+        return take_stock(
+            self._batch, drawn, self._decision, done=self.done, whole=whole
         )
 
     # -- results ---------------------------------------------------------------

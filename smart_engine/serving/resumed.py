@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.progress import Progress
 from smart_engine.session import BatchSession
 from smart_engine.verdicts import Said, remembered_by
 
@@ -208,6 +209,10 @@ class ResumedSession(Resumed):
     def done(self) -> bool:
         """Whether every item has its answer."""
         return self._session.done
+
+    def progress(self) -> Progress:
+        """Where the batch stands, what was bought in earlier runs included."""
+        return self._session.progress()
 
     @property
     def answers(self) -> list[Served]:

@@ -62,4 +62,5 @@ async def test_500_concurrent_async_calls():
         said = await asyncio.gather(*(ask(smart, item) for item in items))
         assert said == [echo("", item, 1) for item in items]
         assert_ledger_is_the_bill(smart, server)
-        assert smart.report().spend["big"].calls == 500
+        (stream,) = smart.report().streams
+        assert (stream.answered, stream.in_flight, stream.abandoned) == (500, 0, 0)
