@@ -11,7 +11,7 @@ $(READY): pyproject.toml requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(READY)
 
-demo: $(READY)  ## the main job: an LCEL chain over a batch, with every strategy
+demo: $(READY)  ## the main job: three recorded tasks, each a batch through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(READY)  ## the default tests (minutes), each file in one of up to 4 processes

@@ -36,7 +36,7 @@ class Task:
     max_tokens: int
 
     def inputs(self) -> list[tuple[str | None, str]]:
-        """Return what was written: (true answer if given, text), one per line."""
+        """Return (the writer's label where there is one, text), line by line."""
         lines = (DATA / f"{self.name}.txt").read_text(encoding="utf-8").splitlines()
         given = [line.rpartition("\t") for line in lines]
         return [(gold or None, text) for gold, _, text in given]
