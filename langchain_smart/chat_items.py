@@ -14,6 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
+from time import perf_counter, time
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -114,7 +115,7 @@ class ChatAsker:
     def _begin(self, name: str) -> Bound:
         """Return a model that is asked now."""
         bound = self.put_to(self.members[name])
-        clock = self._clocks[name] = Clock()
+        clock = self._clocks[name] = Clock(time, perf_counter)
         if not bound.retries:
             return bound
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter, time
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
@@ -82,7 +83,7 @@ class _Asking:
     def __call__(self, text: str) -> Outcome | Failure:
         """Ask once."""
         model, config = self.member.model, member_config(None)
-        clock = Clock()
+        clock = Clock(time, perf_counter)
         message = quiet_context().run(model.invoke, [HumanMessage(text)], config)
         brought = clock.timed(outcome(self.member, message))
         if isinstance(brought, Failure):

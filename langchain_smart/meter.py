@@ -8,6 +8,7 @@ before it failed is booked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter, time
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -101,7 +102,7 @@ class Meter(BaseCallbackHandler):
     def __init__(self) -> None:
         """Nothing was called yet."""
         self.streamed = False
-        self.clock = Clock()
+        self.clock = Clock(time, perf_counter)
         self._begun: dict[UUID, tuple[tuple[str, ...], Clock]] = {}
         self._calls: list[ModelCall] = []
 
@@ -155,7 +156,7 @@ class Meter(BaseCallbackHandler):
         official = (told.get("metadata") or {}).get("ls_model_name")
         names = ((serialized or {}).get("name"), official)
         named = tuple(str(name) for name in names if name)
-        self._begun[run_id] = named, Clock()
+        self._begun[run_id] = named, Clock(time, perf_counter)
 
     @override
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from time import perf_counter, time
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -108,7 +109,7 @@ class SmartBatches(SmartSettings):
         session = self._session(asks, task, page)
 
         def ask(call: Call) -> Outcome | Failure:
-            member, clock = self._by_name[call.tier], Clock()
+            member, clock = self._by_name[call.tier], Clock(time, perf_counter)
             try:
                 return clock.timed(outcome(member, asks[call.item].of(member)))
             except Exception as error:  # noqa: BLE001 - the item's, not the job's
@@ -130,7 +131,7 @@ class SmartBatches(SmartSettings):
         session = self._session(asks, task, page)
 
         async def ask(call: Call) -> Outcome | Failure:
-            member, clock = self._by_name[call.tier], Clock()
+            member, clock = self._by_name[call.tier], Clock(time, perf_counter)
             try:
                 return clock.timed(outcome(member, await asks[call.item].aof(member)))
             except Exception as error:  # noqa: BLE001 - the item's, not the job's

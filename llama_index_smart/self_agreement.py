@@ -6,6 +6,7 @@ Sync and async share all but the calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter, time
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -54,7 +55,7 @@ class SelfAgreeing(SmartBatches):
         noise = self._twice(asks)
 
         def ask(call: Call) -> Outcome | Failure:
-            asked, clock = asks[call.item % len(asks)], Clock()
+            asked, clock = asks[call.item % len(asks)], Clock(time, perf_counter)
             brought = outcome(self._members[0], asked.of(self._members[0]))
             return clock.timed(brought)
 
@@ -74,7 +75,7 @@ class SelfAgreeing(SmartBatches):
         noise = self._twice(asks)
 
         async def ask(call: Call) -> Outcome | Failure:
-            asked, clock = asks[call.item % len(asks)], Clock()
+            asked, clock = asks[call.item % len(asks)], Clock(time, perf_counter)
             brought = outcome(self._members[0], await asked.aof(self._members[0]))
             return clock.timed(brought)
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from time import perf_counter, time
 from typing import Any
 
 from llama_index_smart.asks import Ask
@@ -143,7 +144,7 @@ class Single:
     @contextmanager
     def _recording_failure(self, call: Call) -> Iterator[Clock]:
         """Record a call that fails, or is broken off, with the usage told so far."""
-        clock = Clock()
+        clock = Clock(time, perf_counter)
         try:
             yield clock
         except BaseException as error:
@@ -154,7 +155,7 @@ class Single:
     @asynccontextmanager
     async def _arecording_failure(self, call: Call) -> AsyncIterator[Clock]:
         """Record a call that fails, or is broken off, with the usage told so far."""
-        clock = Clock()
+        clock = Clock(time, perf_counter)
         try:
             yield clock
         except BaseException as error:
@@ -204,7 +205,7 @@ class Single:
 
     def _call(self, call: Call) -> None:
         """Make one call and record what it brings."""
-        clock = Clock()
+        clock = Clock(time, perf_counter)
         try:
             brought = self._outcome(call, self.ask.of(self.members[call.tier]))
         except BaseException as error:
@@ -216,7 +217,7 @@ class Single:
 
     async def _acall(self, call: Call) -> None:
         """Make one call and record what it brings."""
-        clock = Clock()
+        clock = Clock(time, perf_counter)
         try:
             brought = self._outcome(call, await self.ask.aof(self.members[call.tier]))
         except BaseException as error:

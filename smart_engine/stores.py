@@ -21,7 +21,7 @@ from smart_engine.calls import Call, Outcome
 from smart_engine.certificate import Spend
 from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
 from smart_engine.pricing import Usage
-from smart_engine.serving.profile import Page, Place, Profile
+from smart_engine.serving.profile import Held, Place, Profile
 from smart_engine.serving.resumed import Shelf
 from smart_engine.verdicts import Said
 
@@ -273,7 +273,7 @@ class _SqlPlace:
         self._begun = False
 
     @contextmanager
-    def held(self, *, for_good: bool) -> Iterator[Page]:
+    def held(self, *, for_good: bool) -> Iterator[Held]:
         import sqlalchemy
 
         begin = _BEGIN.get(self._engine.dialect.name, {}).get(for_good, ())
@@ -287,7 +287,7 @@ class _SqlPlace:
                     news = self._begin(connection)
                     text = self._read(connection) or ""
                 self._begun = True
-                page = Page(text)
+                page = Held(text)
                 yield page
                 if page.text != text:
                     changed = self._table.update().where(self._row)

@@ -31,6 +31,7 @@ __all__ = [
     "Job",
     "MaxTokensOption",
     "PriceOption",
+    "ProgressOption",
     "PromptOption",
     "ReferenceOption",
     "StoreOption",
@@ -69,6 +70,12 @@ BaseUrlOption = Annotated[
 ]
 ConcurrencyOption = Annotated[
     int, typer.Option(min=1, help="Most calls in flight at once.")
+]
+ProgressOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--progress/--no-progress", help="Show a bar; by default on a terminal."
+    ),
 ]
 StoreOption = Annotated[
     str | None,

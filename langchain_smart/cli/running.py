@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from langchain_smart.cli.jobs import (
     Job,
     MaxTokensOption,
     PriceOption,
+    ProgressOption,
     PromptOption,
     ReferenceOption,
     StoreOption,
@@ -77,6 +79,7 @@ def run_command(
     certificate: Annotated[
         Path | None, typer.Option(help="Write the certificate there.")
     ] = None,
+    progress: ProgressOption = None,
     force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,6 +118,7 @@ def run_command(
             temperature=temperature,
             max_concurrency=max_concurrency,
             seed=seed,
+            progress=sys.stderr.isatty() if progress is None else progress,
         )
         for column in (answer, *_TOLD):
             if any(column in row for row in job.table.rows):
@@ -133,8 +137,9 @@ def run_command(
         if as_json:
             print(json.dumps(_summary(job, record, out), ensure_ascii=False))
         else:
-            print(job.smart.report())
-            print(record.claim)
+            from rich.console import Console
+
+            Console().print(job.smart.report())
         _finish(job, record, brought)
 
 

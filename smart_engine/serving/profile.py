@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Keeping", "Page", "Place", "Profile", "Profiles", "mark"]
+__all__ = ["Held", "Keeping", "Place", "Profile", "Profiles", "mark"]
 
 
 def mark(text: str) -> str:
@@ -55,7 +55,7 @@ class Profile:
 
 
 @dataclass(slots=True)
-class Page:
+class Held:
     """What is kept at a place while it is held; change it to keep something else.
 
     Attributes:
@@ -68,7 +68,7 @@ class Page:
 class Place(Protocol):
     """Where a text is kept that several processes read and write."""
 
-    def held(self, *, for_good: bool) -> AbstractContextManager[Page]:
+    def held(self, *, for_good: bool) -> AbstractContextManager[Held]:
         """Hold it against all others.
 
         What the page says at the end is kept when the block is left; if that is by an

@@ -17,7 +17,7 @@ import smart_engine
 
 ROOT = Path(smart_engine.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-EDGES = {"cli.py", "__main__.py", "stores.py", "clock.py", "progress_bar.py"}
+EDGES = {"cli.py", "__main__.py", "stores.py", "progress_bar.py"}
 PURE = [path for path in FILES if path.name not in EDGES]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages([str(ROOT)], "smart_engine.")

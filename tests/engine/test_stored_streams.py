@@ -26,7 +26,7 @@ from smart_engine import (
 )
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Keeping, Page
+from smart_engine.serving.profile import Held, Keeping
 from smart_engine.serving.terms import Terms
 
 pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
@@ -272,7 +272,7 @@ class Shaky:
                 now = shaky.fails.pop(0) if shaky.fails else ""
                 if now == "read":
                     raise StoreError("the store cannot be used: gone")
-                page = Page(shaky.kept[what])
+                page = Held(shaky.kept[what])
                 yield page
                 if now == "write":
                     raise StoreError("the store cannot be used: gone")

@@ -153,7 +153,8 @@ def test_a_table_is_answered_and_the_claim_can_be_checked(server, mails, tmp_pat
         told["cost"]
     )
     assert bought_once(server)
-    plain = smart("run", *words[:-1], "--force")
+    plain = smart("run", *words[:-1], "--force", "--progress")
+    assert f"{ROWS}/{ROWS}" in plain.stderr
     assert told["claim"] in " ".join(plain.stdout.split())
 
 
