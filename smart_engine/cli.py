@@ -136,7 +136,7 @@ ConfidenceOption = Annotated[
     float, typer.Option(help="Probability with which that holds.")
 ]
 TrialsOption = Annotated[int, typer.Option(help="Runs per strategy.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of all randomness.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all randomness.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, one object a line.")
 ]

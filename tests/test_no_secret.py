@@ -175,7 +175,7 @@ async def test_no_job_leaves_a_key_behind(adapter, mode, place, tmp_path, caplog
             found = await results(smart, mode)
     assert len(found) == len(ITEMS) + len(ITEMS[::3])
     failed = [each for each in found if isinstance(each, BaseException)]
-    assert len(failed) > len(FAULTS) / 2
+    assert len(failed) > len(FAULTS) / 3
     shown = [*left_behind(smart, found), repr(smart.store) + str(smart.store)]
     shown += [str(each.message) for each in warned]
     names = tuple(package.__name__ for package in PACKAGES)
