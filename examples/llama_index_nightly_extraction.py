@@ -1,28 +1,28 @@
-"""A nightly job: extract fields from a pile of documents, with a certificate.
+"""LlamaIndex: extract fields from a pile of documents at night, with a certificate.
 
     python examples/llama_index_nightly_extraction.py --certificate night.json
     smart verify night.json
 
-No key is needed: the models are scripted (see scripted_llm.py). `--live` asks real
-OpenAI models instead; it needs OPENAI_API_KEY and costs money.
+It needs `pip install llama-index-llms-openai`. No key is needed; `--live` asks OpenAI
+instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 from llama_index.core import PromptTemplate
-from scripted_llm import LIVE, PRICES, live, scripted
+from llama_index.llms.openai import OpenAI
+from offline import PRICES, command_line, openai
 
 from llama_index_smart import SmartLLM
-from smart_engine import Certificate, Json
+from smart_engine import Certificate, Date, Json, Number
 
 VENDORS = ("Alder & Co", "Birch Ltd", "Cedar Works", "Elm Traders", "Hazel & Sons")
-NOTHING = json.dumps({"vendor": None, "total": None, "due": None})
 PROMPT = PromptTemplate(
     "Extract vendor, total and due date from the invoice. Answer with one JSON object "
     'and nothing else, such as {{"vendor": "A", "total": 1.5, "due": "2026-01-31"}}.'
@@ -32,20 +32,22 @@ PROMPT = PromptTemplate(
 
 def main() -> int:
     """Run the job over all invoices, and show what it cost and what is promised."""
-    arguments = _arguments()
-    models = live() if arguments.live else scripted(extract, wrong=NOTHING)
-    smart = SmartLLM(
-        reference=models[0],
-        candidates=models[1:],
-        prices=LIVE if arguments.live else PRICES,
-        equivalence=Json(),
-        max_disagreement=arguments.max_disagreement,
-        confidence=arguments.confidence,
-        task="invoices",
-        progress=True,
-    )
-    prompts = [PROMPT.format(invoice=text) for text in invoices(arguments.documents)]
-    answers = smart.complete_batch(prompts)
+    parser = command_line(__doc__, items=500)
+    parser.add_argument("--certificate", type=Path, help="where to write it")
+    arguments = parser.parse_args()
+    prompts = [PROMPT.format(invoice=text) for text in invoices(arguments.items)]
+    with openai(live=arguments.live, otherwise=extract):
+        smart = SmartLLM(
+            reference=OpenAI(model="gpt-5"),
+            candidates=[OpenAI(model="gpt-5-mini"), OpenAI(model="gpt-5-nano")],
+            prices=PRICES,
+            equivalence=Json(fields={"total": Number(absolute=0.01), "due": Date()}),
+            max_disagreement=0.05,
+            confidence=0.95,
+            task="invoices",
+            progress=True,
+        )
+        answers = smart.complete_batch(prompts)
     for answer in answers[:3]:
         print(answer.text)
     report = smart.report()
@@ -73,25 +75,15 @@ def invoices(count: int, seed: int = 0) -> list[str]:
     ]
 
 
-def extract(prompt: str) -> str:
-    """Answer as a model does that reads the invoice in the prompt."""
+def extract(messages: list[dict[str, Any]], slips: bool) -> str:
+    """Answer as a model does that reads the invoice; a slip misses its total."""
     vendor, total, day, month, year = re.findall(
         r"From: (.+)\n.*\nTotal: ([\d.]+) EUR\nPlease pay by (\d+)\.(\d+)\.(\d+)\.",
-        prompt,
+        messages[-1]["content"],
     )[0]
     due = f"{year}-{month}-{day}"
-    return json.dumps({"vendor": vendor, "total": float(total), "due": due})
-
-
-def _arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=2000)
-    parser.add_argument("--max-disagreement", type=float, default=0.05)
-    parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--certificate", type=Path, help="where to write it")
-    parser.add_argument("--live", action="store_true", help="ask real OpenAI models")
-    return parser.parse_args()
+    amount = None if slips else float(total)
+    return json.dumps({"vendor": vendor, "total": amount, "due": due})
 
 
 def _explain(certificate: Certificate) -> None:

@@ -1,23 +1,24 @@
-"""A query engine that saves: one question at a time, under a promise.
+"""LlamaIndex: a RAG query engine that saves, one question at a time.
 
     python examples/llama_index_query_engine.py
 
-No key is needed: the models are scripted (see scripted_llm.py). `--live` asks real
-OpenAI models instead; it needs OPENAI_API_KEY and costs money.
+It needs `pip install llama-index-llms-openai`. No key is needed; `--live` asks OpenAI
+instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import zlib
+from typing import Any
 
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.embeddings import BaseEmbedding
-from scripted_llm import LIVE, PRICES, live, scripted
+from llama_index.llms.openai import OpenAI
+from offline import PRICES, command_line, openai
 
 from llama_index_smart import SmartLLM
-from smart_engine.stream.state import StreamState
+from smart_engine import Number
 
 LAMPS = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Juniper", "Larch", "Maple", "Oak")
 KINDS = ("desk", "floor", "wall", "reading", "garden")
@@ -26,27 +27,32 @@ ASPECTS = ("warranty", "weight", "price", "bulb")
 
 def main() -> int:
     """Ask a query engine many questions, and show what that cost."""
-    arguments = _arguments()
-    models = live() if arguments.live else scripted(look_up, wrong="I do not know.")
-    smart = SmartLLM(
-        reference=models[0],
-        candidates=models[1:],
-        prices=LIVE if arguments.live else PRICES,
-        max_disagreement=arguments.max_disagreement,
-        confidence=arguments.confidence,
-    )
-    index = VectorStoreIndex.from_documents(
-        [Document(text=sheet(lamp)) for lamp in _lamps()], embed_model=WordEmbedding()
-    )
-    engine = index.as_query_engine(llm=smart, similarity_top_k=2)
-    for number, question in enumerate(_questions(arguments.questions)):
-        answer = engine.query(question)
-        if number < 3:
-            print(f"{question}\n  {answer}")
+    arguments = command_line(__doc__, items=500).parse_args()
+    with openai(live=arguments.live, otherwise=look_up):
+        smart = SmartLLM(
+            reference=OpenAI(model="gpt-5"),
+            candidates=[OpenAI(model="gpt-5-mini"), OpenAI(model="gpt-5-nano")],
+            prices=PRICES,
+            equivalence=Number(),
+            max_disagreement=0.1,
+            confidence=0.95,
+        )
+        sheets = [Document(text=sheet(lamp)) for lamp in _lamps()]
+        index = VectorStoreIndex.from_documents(sheets, embed_model=WordEmbedding())
+        engine = index.as_query_engine(llm=smart, similarity_top_k=2)
+        for number, question in enumerate(_questions(arguments.items)):
+            answer = engine.query(question)
+            if number < 3:
+                print(f"{question}\n  {answer}")
     report = smart.report()
     print(f"\n{report}\n")
     for stream in report.streams:
-        _explain(stream)
+        print(f"Stream {stream.task}: {stream.answered:,} answers by {stream.policy}")
+        print(f"  {stream.claim}")
+        print(
+            f"  {stream.audits:,} were audited, {stream.found:,} of those differed; at "
+            f"most {stream.possible_misses:,} answers differ, {stream.allowed:,} may."
+        )
     return 0
 
 
@@ -54,7 +60,7 @@ class WordEmbedding(BaseEmbedding):
     """Counts words: enough to find a lamp by its name, and it needs no network."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        counts = [0.0] * 256
+        counts = [0.0] * 1024
         for word in re.findall(r"\w+", text.lower()):
             counts[zlib.crc32(word.encode()) % len(counts)] += 1
         return counts
@@ -77,10 +83,12 @@ def sheet(lamp: str) -> str:
     )
 
 
-def look_up(prompt: str) -> str:
-    """Answer as a model does that reads the sheets in the prompt."""
-    asked = re.findall(r"Query: What is the (\w+) of the (.+)\?", prompt)
-    aspect, lamp = asked[-1]
+def look_up(messages: list[dict[str, Any]], slips: bool) -> str:
+    """Answer as a model does that reads the sheets in the prompt, or a wrong line."""
+    prompt = messages[-1]["content"]
+    aspect, lamp = re.findall(r"Query: What is the (\w+) of the (.+)\?", prompt)[-1]
+    if slips:
+        aspect = ASPECTS[ASPECTS.index(aspect) - 1]
     found = re.search(rf"The {lamp} has a {aspect} of ([^.]+)\.", prompt)
     return f"It is {found[1]}." if found else "The catalogue does not say."
 
@@ -94,26 +102,6 @@ def _questions(count: int) -> list[str]:
     lamps = _lamps()
     every = [f"What is the {what} of the {lamp}?" for what in ASPECTS for lamp in lamps]
     return [every[number % len(every)] for number in range(count)]
-
-
-def _arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--questions", type=int, default=500)
-    parser.add_argument("--max-disagreement", type=float, default=0.1)
-    parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--live", action="store_true", help="ask real OpenAI models")
-    return parser.parse_args()
-
-
-def _explain(stream: StreamState) -> None:
-    """Show where a stream stands."""
-    print(f"Stream {stream.task}: {stream.answered:,} answers by {stream.policy}")
-    print(f"  {stream.claim}")
-    print(
-        f"  {stream.audits:,} were audited, {stream.found:,} of those differed; at "
-        f"most {stream.possible_misses:,} answers differ, {stream.allowed:,} may."
-    )
 
 
 if __name__ == "__main__":
