@@ -55,7 +55,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--max-disagreement", type=float, default=0.2)
+    parser.add_argument("--max-disagreement", type=float, default=0.1)
     parser.add_argument("--singles", type=int, default=1000)
     parser.add_argument("--page", type=Path, default=Path("report.html"))
     parser.add_argument("--pictures", type=Path, help="where to put them as SVG")
