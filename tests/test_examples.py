@@ -42,8 +42,10 @@ def run(ended, capsys):
     return main
 
 
-def test_the_demo(run):
-    shown = run("demo.py", "--latency", "0", "--max-disagreement", "0.1")
+def test_the_demo(run, tmp_path):
+    page = tmp_path / "report.html"
+    shown = run("demo.py", "--latency=0", "--max-disagreement=0.1", f"--page={page}")
+    assert page.read_text(encoding="utf-8").startswith("<!")
     for task in ("tickets", "reviews", "orders"):
         assert re.search(rf"\d+ {task} in [\d.]+ s", shown)
     kept = re.findall(r"(\d+) answers really differ .*, where (\d+) may", shown)
