@@ -22,7 +22,7 @@ from langchain_smart.promise import Promise
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
-from smart_engine.serving.members import find_members
+from smart_engine.serving.members import addresses, find_members
 from smart_engine.serving.profile import Keeping
 from smart_engine.serving.terms import Terms
 from smart_engine.stores import Store, as_store
@@ -87,7 +87,9 @@ class SmartSettings(Promise, BaseChatModel):
     def _models_told(self) -> Iterator[tuple[str, str]]:
         """Yield each member's name, and a text that tells its settings."""
         for member in self._members:
-            yield member.name, repr(member.model._identifying_params)  # noqa: SLF001
+            model = member.model
+            told = (model._identifying_params, addresses(model))  # noqa: SLF001
+            yield member.name, repr(told)
 
     def _keeping(
         self, messages: Sequence[BaseMessage], request: Request

@@ -35,7 +35,7 @@ from smart_engine.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.members import find_members
+from smart_engine.serving.members import addresses, find_members
 from smart_engine.serving.profile import Keeping
 from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.terms import Terms
@@ -196,7 +196,8 @@ class SmartSettings(FunctionCallingLLM):
         for member in self._members:
             model = member.model
             settings = [getattr(model, name, None) for name in told]
-            yield member.name, repr((model.class_name(), model.metadata, settings))
+            known = (model.class_name(), model.metadata, settings, addresses(model))
+            yield member.name, repr(known)
 
     def _asked(self, asks: Sequence[Ask[Any]]) -> Iterator[str]:
         """Yield what is asked of whom, as texts."""

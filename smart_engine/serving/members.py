@@ -17,6 +17,7 @@ __all__ = [
     "MissingUsageError",
     "Named",
     "UnpricedError",
+    "addresses",
     "find_member",
     "find_members",
 ]
@@ -99,6 +100,19 @@ class Member(Generic[M]):
         )
         warnings.warn(str(error), stacklevel=3)
         return Failure(error)
+
+
+def addresses(model: object) -> dict[str, str]:
+    """Return where a model is asked, by field, for whoever must tell models apart.
+
+    One name may mean another model at another place, such as behind a proxy.
+    """
+    places = {
+        name: getattr(model, name, None)
+        for name in getattr(type(model), "model_fields", {})
+        if name.endswith(("base", "url", "endpoint"))
+    }
+    return {name: str(place) for name, place in places.items() if place is not None}
 
 
 def find_members(

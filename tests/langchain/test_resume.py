@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fakes import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_openai import ChatOpenAI
+from loopback import serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
@@ -96,6 +98,24 @@ def test_a_larger_budget_and_another_pace_are_the_same_job(file):
     assert len(contents(answers)) == len(ITEMS)
     assert second.report().certificates[0].valid
     assert second.report().restored == pytest.approx(first.report().cost)
+
+
+def test_a_model_of_the_same_name_elsewhere_is_another(file):
+    def smart_at(url):
+        big, small = (
+            ChatOpenAI(model=name, base_url=url, api_key="none") for name in PRICES
+        )
+        return SmartChatModel(
+            reference=big, candidates=[small], prices=PRICES, store=file
+        )
+
+    with serve(lambda *_: "here") as one, serve(lambda *_: "there") as other:
+        for server, said in ((one, "here"), (other, "there"), (one, "here")):
+            smart = smart_at(server.url)
+            assert contents(smart.batch(ITEMS[:8])) == [said] * 8
+            again = sum(server.requests.values())
+        assert smart.report().restored > 0
+        assert again == sum(other.requests.values())
 
 
 def test_other_items_are_another_job(file):
