@@ -120,7 +120,8 @@ def _told(progress: Progress) -> str:
     """Return what stands behind the bar, in dollars and answers."""
     parts = [f"spent ${progress.spent:.4f}"]
     if progress.saved is not None:
-        parts.append(f"saved ${progress.saved:.4f}")
+        sign = "-" if progress.saved < 0 else ""
+        parts.append(f"saved {sign}${abs(progress.saved):.4f}")
     if progress.may_differ is not None:
         parts.append(f"differ <= {progress.may_differ}/{progress.allowed}")
     return ", ".join(parts)

@@ -168,6 +168,9 @@ def test_the_bar_closes_where_the_batch_is_broken_off(tiers, capsys, until):
     assert line.startswith("learning: ")
     assert f" {stands.settled}/600 [" in line
     assert f"spent ${stands.spent:.4f}" in line
+    if until:  # there was only learning so far
+        assert stands.saved < 0
+        assert f"saved -${-stands.saved:.4f}" in line
     assert not list(getattr(tqdm, "_instances", ()))
 
 
