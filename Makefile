@@ -14,9 +14,9 @@ $(READY): pyproject.toml requirements-dev.txt
 demo: $(READY)  ## the main job: three recorded tasks, each a batch through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(READY)  ## the default tests (minutes), each file in one of up to 4 processes
+test: $(READY)  ## the default tests (minutes), each file in one of 3 processes
 	$(BIN)/python -m pytest -m "not slow and not guarantee and not bench" \
-		-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+		-n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (up to an hour)
 	$(BIN)/python -m pytest -m guarantee -s $(ARGS)

@@ -87,12 +87,11 @@ def violated(quick, case: Case, seed: int) -> bool:
         Case(300, 0.05, 3, "alike", 0.2),
         Case(300, 0.2, 3, "class", 0.2),
         Case(500, 0.1, 1, "sure", 0.2),
-        Case(1000, 0.02, 5, "alike", 0.3),
     ],
 )
 def test_the_audit_keeps_the_promise(quick, case) -> None:
-    trials = (violated(quick, case, seed) for seed in range(150))
-    assert not refuted(ALPHA, 150, trials)
+    trials = (violated(quick, case, seed) for seed in range(100))
+    assert not refuted(ALPHA, 100, trials)
 
 
 def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
@@ -129,6 +128,7 @@ CASES = [
     ),
     Case(1000, 0.01, 2, "alike", 0.0),
     Case(1000, 0.02, 3, "alike", 0.5),
+    Case(1000, 0.02, 5, "alike", 0.3),
     Case(5000, 0.05, 3, "alike", 0.1),
     Case(5000, 0.05, 1, "sure", 0.1),
     Case(5000, 0.01, 5, "class", 0.1),

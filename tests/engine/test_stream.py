@@ -91,6 +91,7 @@ def test_share_of_reference_calls_at_one_percent_disagreement() -> None:
     assert share[1] <= 0.16
 
 
+@pytest.mark.guarantee
 @pytest.mark.parametrize(
     ("rate", "delta", "most"),
     [(0.01, 0.02, [0.80, 0.47]), (0.03, 0.05, [0.58, 0.29])],

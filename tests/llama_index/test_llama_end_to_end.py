@@ -217,6 +217,15 @@ CASES: dict[str, tuple[Program, list[tuple[str, int]]]] = {
 }
 """Each program, and how many items it brings of each kind of task."""
 
+TWINS = {
+    "accumulate",
+    "compact, streaming",
+    "router, text",
+    "function agent, streaming",
+    "ReAct agent, streaming",
+}
+"""Programs that are much like another; `make verify` has them."""
+
 
 # -- models --------------------------------------------------------------------
 
@@ -287,7 +296,10 @@ def assert_ledger_is_the_bill(smart: SmartLLM, server: Server) -> None:
 # -- what holds for every program ----------------------------------------------
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in TWINS)) for n in CASES],
+)
 def test_a_program_saves_and_answers_as_before(name):
     program, tasks = CASES[name]
     with serve(read, piece=8) as server:
