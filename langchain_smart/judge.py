@@ -24,10 +24,9 @@ __all__ = ["ChatJudge"]
 class ChatJudge(Judge):
     """Answers are the same when a chat model says so twice, once in each order.
 
-    See `Judge`. It is asked while answers are compared, one comparison at a time, and
-    in async code the event loop waits meanwhile: run such a batch in a thread, by
-    `await asyncio.to_thread(smart.batch, inputs)`. With one candidate only items that
-    the reference answered are judged; several are compared with each other, too.
+    See `Judge`. It is asked while answers are compared, one comparison at a time; async
+    code does not wait for it on the event loop. With one candidate only items that the
+    reference answered are judged; several are compared with each other, too.
 
     Args:
         model: A chat model, or a string such as `"openai:gpt-5-mini"`.
