@@ -54,6 +54,10 @@ _STEEPEST, _FLATTEST, _COUNT = 1.0, 2e-4, 24
 _LEAN = 0.5
 """Weights are proportional to slope^lean: early moments count for a little more."""
 
+_FIRST_SLOPES = np.geomspace(_STEEPEST, _FLATTEST, _COUNT)
+_FIRST_WEALTH = np.log(_FIRST_SLOPES**_LEAN / (_FIRST_SLOPES**_LEAN).sum())
+"""Where the mixture starts."""
+
 _ROUNDING = 1e-9
 """What the mixture must exceed its threshold by, in logarithms, against rounding."""
 
@@ -114,9 +118,7 @@ class MissBound:
 
     def __init__(self, alpha: float) -> None:
         """Start with nothing missed and nothing found."""
-        self.slopes = np.geomspace(_STEEPEST, _FLATTEST, _COUNT)
-        weights = self.slopes**_LEAN
-        self.log_wealth = np.log(weights / weights.sum())
+        self.slopes, self.log_wealth = _FIRST_SLOPES, _FIRST_WEALTH
         self.threshold = math.log(1 / alpha)
         self.misses = self.bound()
 
@@ -124,10 +126,13 @@ class MissBound:
         """Go on from where another bound of the same level stood.
 
         Raises:
-            ValueError: If that one had other slopes.
+            ValueError: If no bound can stand there: slopes and wealth never rise.
         """
-        if not len(slopes) == len(log_wealth) == len(self.slopes):
+        if not len(slopes) == len(log_wealth) == _COUNT:
             raise ValueError("a bound with other slopes")
+        first = _FIRST_SLOPES * (1 + _ROUNDING), _FIRST_WEALTH + _ROUNDING
+        if (slopes > first[0]).any() or (log_wealth > first[1]).any():
+            raise ValueError("a bound that has risen")
         self.slopes, self.log_wealth = np.array(slopes), np.array(log_wealth)
         self.misses = self.bound()
 

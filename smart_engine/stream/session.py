@@ -432,6 +432,8 @@ class StreamSession:
         self._plan = None if part.plan is None else Plan(*part.plan)
         if self._plan is not None:
             self._charges = charges(self._bound.slopes, self._plan.rate)
+            if not np.isfinite(self._charges).all():
+                raise ValueError("an audit rate too low for its slopes")
         waiting = {
             number: (np.array(one.charges), before)
             for one in part.unresolved

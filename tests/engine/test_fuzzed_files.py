@@ -6,12 +6,16 @@ import copy
 import json
 import random
 import sqlite3
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 from smart_engine import BatchSession, Call, Guarantee, Outcome, Tier, Trace, verify
 from smart_engine.errors import SmartError
+from smart_engine.serving.profile import Held
+from smart_engine.serving.stored import StoredStream
 from smart_engine.stores import Store
+from smart_engine.stream.session import StreamSession
 from smart_engine.traces import read_certificate, read_simulation
 
 FILES = pytest.mark.parametrize(
@@ -199,6 +203,46 @@ def test_stores(files, tmp_path) -> None:
             connection.execute("delete from smart_outcomes_1")
             connection.commit()
             shelf.keep(Call(0, "big"), Outcome({"text": "yes"}, 0.5))
+
+
+@FILES
+@MINUTES
+def test_streams_in_stores(files) -> None:
+    text = [""]
+
+    class Place:
+        @contextmanager
+        def held(self, *, for_good):
+            page = Held(text[0])
+            yield page
+            text[0] = page.text
+
+    def stream() -> StoredStream:
+        tiers = [Tier("big", role="reference"), Tier("small")]
+        return StoredStream(StreamSession(tiers), nullcontext(), Place())
+
+    def serve(stream: StoredStream, items: int) -> None:
+        for _ in range(items):
+            item = stream.arrive(shown=False)
+            while calls := stream.next_calls(item):
+                for call in calls:
+                    said = "no" if item % 50 == 7 and call.tier == "small" else "yes"
+                    cost = 1.0 if call.tier == "big" else 0.01
+                    stream.record(call, Outcome(said, cost))
+            stream.settle(item)
+
+    serve(stream(), 400)
+    good = json.loads(text[0])
+    read = 0
+    for seed in files:
+        data = spoilt(random.Random(seed), good)
+        text[0] = data.decode("utf-8", "replace")
+        try:
+            serve(stream(), 2)
+        except SmartError:
+            continue
+        read += 1
+    assert 0 < read < len(files)
 
 
 def test_a_file_that_is_no_database(tmp_path) -> None:
