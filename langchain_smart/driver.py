@@ -22,13 +22,16 @@ from queue import Empty, SimpleQueue
 from threading import Event
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
-from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.resumed import Driven
+from smart_engine.serving.steps import Steps
 from smart_engine.serving.turns import turn
 
 __all__ = ["adrive", "drive"]
+
+stepped = Steps(asyncio.get_running_loop)
+"""Takes steps of sessions."""
 
 Result = tuple[Call, Outcome | Failure]
 Results = SimpleQueue[Result | None]

@@ -17,12 +17,15 @@ from functools import partial
 from typing import Any, Protocol
 
 from langchain_smart.runs import aeach_in, each_in, quiet_context
-from langchain_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
+from smart_engine.serving.steps import Steps
 
 __all__ = ["Asker", "Single"]
+
+stepped = Steps(asyncio.get_running_loop)
+"""Takes steps of sessions."""
 
 
 class Asker(Protocol):

@@ -18,12 +18,15 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event
 
-from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.resumed import Driven
+from smart_engine.serving.steps import Steps
 from smart_engine.serving.turns import turn
 
 __all__ = ["adrive", "drive"]
+
+stepped = Steps(asyncio.get_running_loop)
+"""Takes steps of sessions."""
 
 Brought = Outcome | Failure
 Arrived = SimpleQueue[tuple[Call, Brought] | None]

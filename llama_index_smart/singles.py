@@ -18,14 +18,17 @@ from typing import Any
 
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember, Response, outcome, usage_of
-from llama_index_smart.steps import stepped
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.pricing import Usage
 from smart_engine.serving.clock import Clock
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.steps import Steps
 
 __all__ = ["Single", "marked"]
+
+stepped = Steps(asyncio.get_running_loop)
+"""Takes steps of sessions."""
 
 
 @dataclass

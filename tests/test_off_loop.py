@@ -12,15 +12,15 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 from loopback import serve
 
-import langchain_smart.steps
-import llama_index_smart.steps
+import langchain_smart.singles
+import llama_index_smart.singles
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
 from smart_engine import Rule, stores
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 STEPS = pytest.mark.parametrize(
-    "stepped", [langchain_smart.steps.stepped, llama_index_smart.steps.stepped]
+    "stepped", [langchain_smart.singles.stepped, llama_index_smart.singles.stepped]
 )
 ADAPTERS = pytest.mark.parametrize("adapter", ["langchain", "llama_index"])
 
