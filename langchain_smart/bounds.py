@@ -5,19 +5,33 @@ A token is at least one byte of text, and an answer ends at `max_tokens`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
 
 from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
+from smart_engine.serving.members import Member
 
-__all__ = ["most", "most_output"]
+__all__ = ["most", "most_of_run", "most_output"]
 
 _AROUND = 16
 """Tokens that a provider may put around a message, a tool or a schema."""
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
+"""What providers call the most tokens of an answer."""
+
+_BESIDE = ("tools", "functions", "response_format", "tool_choice")
+"""What is sent beside messages, as providers call it."""
+
+_UNLIMITED = (
+    "budget_usd can only be kept if an answer's length is limited, and nothing limits "
+    "that of {}: set max_tokens"
+)
 
 
 def most(
@@ -36,18 +50,51 @@ def most(
     Raises:
         InvalidInputError: If nothing limits the answer.
     """
-    parts = [
-        f"{message.content}{message.name or ''}{getattr(message, 'tool_calls', '')}"
-        for message in messages
-    ]
-    parts += [str(tool) for tool in request.tools or ()]
-    parts += [str(request.schema)] if request.schema is not None else []
-    sent = sum(len(part.encode()) + _AROUND for part in parts)
+    beside = [*(request.tools or ())]
+    beside += [] if request.schema is None else [request.schema]
     said = most_output(member, request.arguments.get("max_tokens"))
-    return member.price.most(sent, said)
+    return member.price.most(_sent([*messages, *beside]), said)
 
 
-def most_output(member: ChatMember, max_tokens: int | None) -> int:
+def most_of_run(
+    price: Price, limit: int | None, sent: Sequence[Any], params: Mapping[str, Any]
+) -> float:
+    """Return the most a model's run within a chain can cost, in USD.
+
+    Args:
+        price: What the model charges.
+        limit: Most tokens of its answer, where the run sets no limit of its own.
+        sent: Messages or prompts.
+        params: All other parameters of the run, as callbacks are told them.
+
+    Raises:
+        InvalidInputError: If nothing limits the answer.
+    """
+    set_here = [params.get(name) for name in _LIMITS]
+    said = max((n for n in set_here if isinstance(n, int) and n > 0), default=limit)
+    if said is None and price != Price.free():
+        raise InvalidInputError("max_tokens", None, _UNLIMITED.format("a model"))
+    beside = [params[name] for name in _BESIDE if params.get(name)]
+    return price.most(_sent([*sent, *beside]), (said or 0) * (params.get("n") or 1))
+
+
+def _sent(parts: Sequence[Any]) -> int:
+    """Return the most tokens that messages, and what is sent with them, can have."""
+    texts = []
+    for part in parts:
+        if isinstance(part, BaseMessage):
+            calls = getattr(part, "tool_calls", "")
+            texts.append(f"{part.content}{part.name or ''}{calls}")
+        elif isinstance(part, list):
+            texts += [str(one) for one in part]
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            texts.append(str(part.model_json_schema()))
+        else:
+            texts.append(str(part))
+    return sum(len(text.encode()) + _AROUND for text in texts)
+
+
+def most_output(member: Member[Any], max_tokens: int | None) -> int:
     """Return the most tokens that a member's answer can have.
 
     Args:
@@ -61,12 +108,8 @@ def most_output(member: ChatMember, max_tokens: int | None) -> int:
     if member.price == Price.free():
         return 0
     own = [getattr(model, name, None) for name in ("max_tokens", "max_output_tokens")]
-    by_provider = (model.profile or {}).get("max_output_tokens")
+    by_provider = (getattr(model, "profile", None) or {}).get("max_output_tokens")
     for limit in (max_tokens, *own, by_provider):
         if isinstance(limit, int) and limit > 0:
             return limit
-    hint = (
-        f"budget_usd can only be kept if an answer's length is limited, and nothing "
-        f"limits {member.name}'s: set max_tokens"
-    )
-    raise InvalidInputError("max_tokens", max_tokens, hint)
+    raise InvalidInputError("max_tokens", max_tokens, _UNLIMITED.format(member.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from langchain_smart.jobs import Job
 from langchain_smart.tiers import ChainTier
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
+from smart_engine.serving.reserved import Allowance
 
 __all__ = ["ChainJob"]
 
@@ -31,11 +32,13 @@ class ChainJob(Job):
         tiers: The tiers by name.
         name: What an item's run is called where its config has no name for it.
         arguments: What every tier is called with beside the items.
+        allowance: Returns what a call in flight may spend, if there is a budget.
     """
 
     tiers: Mapping[str, ChainTier]
     name: str
     arguments: dict[str, Any]
+    allowance: Callable[[Call], Allowance | None]
     _askers: dict[int, ChainAsker] = field(init=False, default_factory=dict)
 
     # -- runs ------------------------------------------------------------------
@@ -94,7 +97,14 @@ class ChainJob(Job):
             config = _inner(self.share.configs[call.item], self.runs[call.item])
             given = self.share.given[call.item]
             inside = partial(self.page.inside, call.item)
-            made = ChainAsker(self.tiers, inside, given, config, self.arguments)
+            made = ChainAsker(
+                self.tiers,
+                inside,
+                given,
+                config,
+                self.arguments,
+                lambda name: self.allowance(Call(call.item, name)),
+            )
             asker = self._askers.setdefault(call.item, made)
         return asker
 

@@ -17,6 +17,7 @@ from langchain_smart.meter import Meter
 from langchain_smart.tiers import ChainTier
 from smart_engine.calls import Brought, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
+from smart_engine.serving.reserved import Allowance
 
 __all__ = ["ChainAsker"]
 
@@ -31,6 +32,7 @@ class ChainAsker:
         given: The item.
         config: Its config, with the callbacks of its run's children.
         arguments: What every tier is called with beside them.
+        allowance: Returns what a tier's call may spend, if there is a budget.
     """
 
     tiers: Mapping[str, ChainTier]
@@ -38,6 +40,7 @@ class ChainAsker:
     given: Any
     config: RunnableConfig
     arguments: dict[str, Any]
+    allowance: Callable[[str], Allowance | None]
     _meters: dict[str, Meter] = field(init=False, default_factory=dict)
 
     @property
@@ -96,13 +99,16 @@ class ChainAsker:
     ) -> Failure:
         """Return what a call brought that ended by an error."""
         del pieces
-        meter = self._meters[name]
+        meter = self._meters.get(name)
+        if meter is None:  # what it costs beside its models did not fit
+            return Failure(error)
         bill = self.tiers[name].bill(meter, self.inside)
         return meter.clock.timed(bill.failure(error))
 
     def _begin(self, name: str, *, shown: bool) -> RunnableConfig:
         """Return the config of a call that is about to be made."""
-        meter = self._meters[name] = Meter()
+        meter = self.tiers[name].meter(self.allowance(name))
+        self._meters[name] = meter
         return tier_config(self.config, meter, name, shown=shown)
 
     def _brought(self, name: str, answer: Any) -> Outcome | Failure:

@@ -43,7 +43,7 @@ def tier_config(
     if not shown:
         handlers = [_withheld(each) for each in handlers if not _shows(each)]
         manager.add_tags(["nostream"])
-    manager.set_handlers([*handlers, meter])
+    manager.set_handlers([meter, *handlers])  # of a run it refuses, nobody is told
     return {**config, "callbacks": manager, "run_name": name}
 
 

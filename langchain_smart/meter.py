@@ -2,7 +2,8 @@
 
 A meter is a callback handler that travels with the call. Models are known by their
 names, as in `prices`; what a cache answered costs nothing, and what a model reported
-before it failed is booked.
+before it failed is booked. Where there is a budget, a model's run begins only once the
+most it can cost is set aside.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
+from langchain_smart.bounds import most_of_run
 from langchain_smart.members import confidence_of, usage_of
 from smart_engine.calls import Brought, Failure, Outcome, Timing
+from smart_engine.errors import BudgetExceededError
 from smart_engine.pricing import Price, Usage
 from smart_engine.serving.clock import Clock
 from smart_engine.serving.members import Member, UnpricedError
+from smart_engine.serving.reserved import Allowance
 
 __all__ = ["Bill", "Meter", "price_of"]
 
@@ -57,7 +61,7 @@ class Bill(NamedTuple):
         usage: Tokens paid for.
         cached: Caches answered all of it.
         calls: Its models, in the order in which they ended, and what each brought.
-        error: Why not all of it could be priced, if so.
+        error: Why not all of it could be priced, or made, if so.
         confidence: The last model's own score of its answer, where known.
     """
 
@@ -79,18 +83,21 @@ class Bill(NamedTuple):
     def failure(self, error: BaseException) -> Failure:
         """Return what a call brought that ended with an error.
 
-        A missing price is the graver one.
+        A missing price, or the budget's end, is the graver one.
         """
-        unpriced = isinstance(self.error, UnpricedError)
-        return Failure(
-            self.error if self.error is not None and unpriced else error,
-            self.paid,
-            self.usage,
-        )
+        graver = isinstance(self.error, UnpricedError | BudgetExceededError)
+        told = self.error if self.error is not None and graver else error
+        return Failure(told, self.paid, self.usage)
 
 
 class Meter(BaseCallbackHandler):
     """Reads what models report while one call of a chain runs.
+
+    Args:
+        prices: Model name → price.
+        fee: USD that the call costs beside its models.
+        limits: Model name → most tokens of an answer; needed where there is a budget.
+        allowance: What the call may spend, if there is a budget.
 
     Attributes:
         streamed: Whether a model has streamed any of its answer.
@@ -99,25 +106,29 @@ class Meter(BaseCallbackHandler):
 
     run_inline = True
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        prices: Mapping[str, Price],
+        fee: float = 0.0,
+        limits: Mapping[str, int] | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
         """Nothing was called yet."""
         self.streamed = False
         self.clock = Clock(time, perf_counter)
-        self._begun: dict[UUID, tuple[tuple[str, ...], Clock]] = {}
-        self._calls: list[ModelCall] = []
+        self.raise_error = allowance is not None  # else core makes the call anyhow
+        self._prices, self._fee = prices, fee
+        self._limits, self._allowance = limits or {}, allowance
+        self._begun: dict[UUID, tuple[tuple[str, ...], Clock, float]] = {}
+        self._calls: list[tuple[ModelCall, str, Outcome | Failure]] = []
+        self._refused: BudgetExceededError | None = None
 
-    def bill(self, prices: Mapping[str, Price], fee: float = 0.0) -> Bill:
-        """Return what was read so far, priced.
-
-        Args:
-            prices: Model name → price.
-            fee: USD that the call costs beside its models.
-        """
-        paid = worth = fee
+    def bill(self) -> Bill:
+        """Return what was read so far, priced."""
+        paid = worth = self._fee
         usage, calls = Usage(), list[tuple[str, Brought]]()
         error: BaseException | None = None
-        for call in self._calls:
-            name, brought = _priced(call, prices)
+        for call, name, brought in self._calls:
             if isinstance(brought, Failure):
                 error = error or (None if call.error else brought.error)
             else:
@@ -129,10 +140,14 @@ class Meter(BaseCallbackHandler):
                 usage.output_tokens + used.output_tokens,
             )
             if call.error is not None:
-                brought = Failure(call.error, brought.paid, brought.usage)
-            calls.append((name, brought._replace(timing=call.timing)))
-        cached = bool(self._calls) and not fee and all(c.cached for c in self._calls)
-        sure = self._calls[-1].confidence if self._calls else None
+                failure = Failure(call.error, brought.paid, brought.usage, call.timing)
+                calls.append((name, failure))
+            else:
+                calls.append((name, brought._replace(timing=call.timing)))
+        every = bool(self._calls) and all(call.cached for call, *_ in self._calls)
+        cached = every and not self._fee
+        sure = self._calls[-1][0].confidence if self._calls else None
+        error = self._refused or error
         return Bill(paid, worth, usage, cached, calls, error, sure)
 
     # -- what models report ----------------------------------------------------
@@ -141,22 +156,48 @@ class Meter(BaseCallbackHandler):
     def on_chat_model_start(
         self, serialized: dict[str, Any], messages: Any, *, run_id: UUID, **kwargs: Any
     ) -> None:
-        self._begin(serialized, run_id, kwargs)
+        self._begin(serialized, run_id, kwargs, messages[0])
 
     @override
     def on_llm_start(
         self, serialized: dict[str, Any], prompts: Any, *, run_id: UUID, **kwargs: Any
     ) -> None:
-        self._begin(serialized, run_id, kwargs)
+        self._begin(serialized, run_id, kwargs, prompts)
 
     def _begin(
-        self, serialized: dict[str, Any] | None, run_id: UUID, told: dict[str, Any]
+        self,
+        serialized: dict[str, Any] | None,
+        run_id: UUID,
+        told: dict[str, Any],
+        sent: Sequence[Any],
     ) -> None:
-        """Keep what a model is called, and when it began."""
+        """Keep what a model is called, when it began, and what is set aside for it.
+
+        Raises:
+            BudgetExceededError: If the most it can cost does not fit.
+            InvalidInputError: If nobody knows what it can cost at most.
+        """
         official = (told.get("metadata") or {}).get("ls_model_name")
         names = ((serialized or {}).get("name"), official)
         named = tuple(str(name) for name in names if name)
-        self._begun[run_id] = named, Clock(time, perf_counter)
+        most = 0.0
+        if self._allowance is not None:
+            most = self._most(named, sent, told.get("invocation_params") or {})
+            self._refused = self._allowance.begin(most)
+            if self._refused is not None:
+                raise self._refused
+        self._begun[run_id] = named, Clock(time, perf_counter), most
+
+    def _most(
+        self, names: tuple[str, ...], sent: Sequence[Any], params: Mapping[str, Any]
+    ) -> float:
+        """Return the most that a model's run can cost."""
+        name, price = price_of(names, self._prices)
+        if price is None:
+            raise UnpricedError(name)
+        limits = (self._limits.get(name) for name in names)
+        limit = next((limit for limit in limits if limit is not None), None)
+        return most_of_run(price, limit, sent, params)
 
     @override
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
@@ -168,20 +209,27 @@ class Meter(BaseCallbackHandler):
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        self._calls.append(self._read(response, run_id))
+        self._end(response, run_id)
 
     @override
     def on_llm_error(
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
         response = kwargs.get("response") or LLMResult(generations=[])
-        self._calls.append(self._read(response, run_id)._replace(error=error))
+        self._end(response, run_id, error)
 
-    def _read(self, response: LLMResult, run_id: UUID) -> ModelCall:
-        """Return a run that has ended."""
-        names, clock = self._begun.pop(run_id, ((), None))
+    def _end(
+        self, response: LLMResult, run_id: UUID, error: BaseException | None = None
+    ) -> None:
+        """Keep what a run that has ended brought, and what it cost."""
+        names, clock, most = self._begun.pop(run_id, ((), None, 0.0))
         timing = None if clock is None else clock.timing
-        return _reported(names, response)._replace(timing=timing)
+        call = _reported(names, response)._replace(timing=timing, error=error)
+        name, brought = _priced(call, self._prices)
+        self._calls.append((call, name, brought))
+        if self._allowance is not None:
+            unknown = isinstance(brought, Failure)
+            self._allowance.end(most, most if unknown else brought.paid)
 
 
 def _reported(names: tuple[str, ...], response: LLMResult) -> ModelCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from os import PathLike
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, SkipValidation
@@ -22,6 +23,7 @@ from smart_engine.pricing import Price
 from smart_engine.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.terms import Terms
+from smart_engine.stores import Store, as_store
 
 __all__ = ["Promise"]
 
@@ -45,6 +47,10 @@ class Promise(ClearErrors):
     progress: bool = False
     task: str | None = None
     accept_noise: bool = False
+    budget_usd: float | None = None
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True
+    )
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -63,11 +69,16 @@ class Promise(ClearErrors):
         return self._books.ledger()
 
     def _open(self) -> None:
-        """Check the terms before anything is spent, and open the books."""
+        """Check the terms before anything is spent, and open books and store."""
         self.equivalence = as_equivalence(self.equivalence)
         self._terms.check()
+        self._check_bounds()
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._names)
+        self.store = as_store(self.store)
+
+    def _check_bounds(self) -> None:
+        """Raise where there is a budget that could not be kept."""
 
     @override
     def __repr_args__(self) -> Any:
@@ -107,4 +118,5 @@ class Promise(ClearErrors):
             seed=self.seed,
             max_concurrency=self.max_concurrency,
             accept_noise=self.accept_noise,
+            budget_usd=self.budget_usd,
         )

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from langchain_smart.chain_batch import ChainJob
 from langchain_smart.chain_items import ChainAsker
+from langchain_smart.chain_store import Answers, identity_of
 from langchain_smart.jobs import Share
 from langchain_smart.outputs import reading_of_outputs
 from langchain_smart.requests import TASK
@@ -28,8 +29,16 @@ from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
 from langchain_smart.tiers import ChainTier, find_tiers
+from smart_engine.calls import Call
+from smart_engine.errors import InvalidInputError
+from smart_engine.serving.capped import CappedSession
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.profile import Keeping
+from smart_engine.serving.reserved import Allowance
+from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.turns import turn
+from smart_engine.session import BatchSession
+from smart_engine.stores import Store
 
 __all__ = ["SmartRunnable"]
 
@@ -63,6 +72,12 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
     piece where the tier streams: of tiers that are asked only in order to compare they
     see nothing, and handlers are not told their tokens.
 
+    Within a `budget_usd`, each model's run sets aside the most it can cost before it
+    begins, and each call of a tier its price per call; where that does not fit, the
+    call ends there, and with it the batch, as for `SmartChatModel`. So every model in a
+    tier needs `max_tokens`. The first calls of a tier in a batch are made one by one:
+    they show what it needs.
+
     Several tiers may run on one item: they should have no effect but their answer.
 
     Args:
@@ -87,6 +102,14 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             config (`configurable` or `metadata`) gives one; this object's name if
             nobody does.
         accept_noise: As for `SmartChatModel`.
+        budget_usd: The most that a batch, and a task's stream, may cost; see above.
+        store: As for `SmartChatModel`. Inputs must be plain data, messages or pydantic
+            objects. Answers are kept if they would come back the same: texts, plain
+            data, messages, documents, and objects of the reference's `OutputType`;
+            others are bought again, as a warning says.
+        version: Name of the chains as they are, needed where there is a `store`: it
+            cannot see prompts, tools, retrievers or code. Name them anew whenever one
+            of these changes; models and their settings are seen.
         books: The books of another smart object, to keep them together.
 
     Raises:
@@ -120,12 +143,23 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         Field(frozen=True)
     )
 
+    version: str | None = None
+
     _tiers: tuple[ChainTier, ...] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
         """Check everything before anything is spent."""
-        self._tiers = find_tiers(self.reference, self.candidates, self.prices)
+        if self.store is not None and self.version is None:
+            hint = (
+                "a store must tell these chains from others: name them, as in "
+                "version='1', and name them anew whenever a prompt, a tool, a "
+                "retriever or code of theirs changes"
+            )
+            raise InvalidInputError("version", None, hint)
+        capped = self.budget_usd is not None
+        tiers = find_tiers(self.reference, self.candidates, self.prices, capped=capped)
+        self._tiers = tiers
         self._open()
 
     @property
@@ -207,12 +241,15 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         task = named_task(kwargs, config) or self.task or self.get_name()
         terms = self._terms
         rule = reading_of_outputs(terms.rule)
-        decider = terms.decider(self._books, rule, task)
-        item = SingleItem(decider, self._books, terms.models[0], task)
-        return Single(
-            item,
-            ChainAsker(self._by_name, item.inside, given, config, _arguments(kwargs)),
+        arguments = _arguments(kwargs)
+        decider = terms.decider(
+            self._books, rule, task, most=_unknown, keeping=self._keeping(arguments)
         )
+        item = SingleItem(decider, self._books, terms.models[0], task)
+        asker = ChainAsker(
+            self._by_name, item.inside, given, config, arguments, item.allowance
+        )
+        return Single(item, asker)
 
     # -- whole batches ---------------------------------------------------------
 
@@ -224,23 +261,59 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
     def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], ChainJob]:
         terms = self._terms
         rule = reading_of_outputs(terms.rule)
+        arguments = _arguments(kwargs)
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
             page = self._books.batch(terms.models[0], task)
             items = len(share.places)
+            session = terms.session(items, rule, task, _unknown, page, self._books)
             return ChainJob(
                 share,
-                terms.session(items, rule, task, page=page, books=self._books),
+                self._resumed(session, share, task, arguments),
                 page,
                 task,
                 rule,
                 tiers=self._by_name,
                 name=self.get_name(),
-                arguments=_arguments(kwargs),
+                arguments=arguments,
+                allowance=session.allowance
+                if isinstance(session, CappedSession)
+                else _unlimited,
             )
 
         return make
+
+    # -- what outlives the process -----------------------------------------------
+
+    def _models_told(self) -> Iterator[tuple[str, str]]:
+        """Yield each tier's name, and a text that tells what it is."""
+        for tier in self._tiers:
+            yield tier.name, repr((self.version, tier.models))
+
+    def _keeping(self, arguments: dict[str, Any]) -> Keeping | None:
+        """Return how streams are kept, if there is a store."""
+        if not isinstance(self.store, Store):
+            return None
+        return Keeping(self.store, self._models_told, lambda: identity_of(arguments))
+
+    def _resumed(
+        self,
+        session: BatchSession,
+        share: Share,
+        task: str,
+        arguments: dict[str, Any],
+    ) -> AnySession:
+        """Return a session that goes on where it was cut off, if there is a store."""
+        if not isinstance(self.store, Store):
+            return session
+        asked = [*map(repr, self._models_told()), identity_of(arguments)]
+        asked += map(identity_of, share.given)
+        rule = reading_of_outputs(self._terms.rule)
+        answers = Answers(self.OutputType)
+        job = self._terms.job(rule, task, asked)
+        shelf = self.store.shelf(job, answers.write, answers.read)
+        return ResumedSession(session, shelf)
 
     @property
     def _by_name(self) -> dict[str, ChainTier]:
@@ -276,6 +349,17 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         specs = [spec for tier in self._tiers for spec in tier.chain.config_specs]
         return get_unique_config_specs(specs)
+
+
+def _unknown(call: Call) -> None:
+    """Tell the most a call of a chain can cost: nobody knows before it has ended."""
+    del call
+
+
+def _unlimited(call: Call) -> Allowance | None:
+    """Tell what a call may spend where there is no budget."""
+    del call
+    return None
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:

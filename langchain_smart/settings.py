@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from os import PathLike
 from typing import Annotated, Any
 
 from langchain_core.language_models import LangSmithParams, ModelProfile
@@ -24,8 +22,7 @@ from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.serving.members import addresses, find_members
 from smart_engine.serving.profile import Keeping
-from smart_engine.serving.terms import Terms
-from smart_engine.stores import Store, as_store
+from smart_engine.stores import Store
 
 __all__ = ["SmartSettings"]
 
@@ -41,10 +38,6 @@ class SmartSettings(Promise, BaseChatModel):
     reference: Annotated[BaseChatModel | str, SkipValidation] = Field(frozen=True)
     candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
         frozen=True
-    )
-    budget_usd: float | None = None
-    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
-        default=None, exclude=True
     )
     temperature: float | None = None
     max_tokens: int | None = None
@@ -69,15 +62,12 @@ class SmartSettings(Promise, BaseChatModel):
             prices={**self.prices, **prices},
         )
         self._open()
+
+    @override
+    def _check_bounds(self) -> None:
         if self.budget_usd is not None:
             for member in self._members:
                 most_output(member, self.max_tokens)
-        self.store = as_store(self.store)
-
-    @property
-    @override
-    def _terms(self) -> Terms:
-        return replace(super()._terms, budget_usd=self.budget_usd)
 
     @property
     @override

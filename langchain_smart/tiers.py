@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,13 +14,20 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from langchain_smart.bound import unwrapped
+from langchain_smart.bounds import most_output
 from langchain_smart.members import read_model
 from langchain_smart.meter import Bill, Meter, price_of
 from langchain_smart.promise import Promise
 from smart_engine.calls import Brought
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
-from smart_engine.serving.members import UnpricedError, find_member
+from smart_engine.serving.members import (
+    Member,
+    UnpricedError,
+    addresses,
+    find_member,
+)
+from smart_engine.serving.reserved import Allowance
 
 __all__ = ["ChainTier", "find_tiers"]
 
@@ -33,14 +41,32 @@ class ChainTier:
         chain: The chain itself.
         prices: Model name → price.
         fee: USD that a call costs beside its models; None if nobody said so.
-        models: Whether models were found in it.
+        models: Texts that tell the models found in it, and their settings.
+        limits: Model name → most tokens of an answer, of those found in it; told only
+            where there is a budget.
     """
 
     name: str
     chain: Runnable[Any, Any]
     prices: Mapping[str, Price]
     fee: float | None
-    models: bool
+    models: tuple[str, ...]
+    limits: Mapping[str, int]
+
+    def meter(self, allowance: Allowance | None) -> Meter:
+        """Return what reads the cost of a call that is about to be made.
+
+        Args:
+            allowance: What the call may spend, if there is a budget.
+
+        Raises:
+            BudgetExceededError: If what it costs beside its models does not fit.
+        """
+        if allowance is not None and self.fee:
+            refused = allowance.begin(self.fee)
+            if refused is not None:
+                raise refused
+        return Meter(self.prices, self.fee or 0.0, self.limits, allowance)
 
     def bill(self, meter: Meter, inside: Callable[[str, Brought], None]) -> Bill:
         """Return what a call cost.
@@ -49,7 +75,7 @@ class ChainTier:
             meter: Has read what its models reported.
             inside: Told of each of them, and what it brought.
         """
-        bill = meter.bill(self.prices, self.fee or 0.0)
+        bill = meter.bill()
         for name, brought in bill.calls:
             inside(name, brought)
         if not bill.calls and not self.models and self.fee is None:
@@ -63,7 +89,7 @@ class ChainTier:
 
 
 def find_tiers(
-    reference: Any, candidates: Any, prices: Mapping[str, Price]
+    reference: Any, candidates: Any, prices: Mapping[str, Price], *, capped: bool
 ) -> tuple[ChainTier, ...]:
     """Return the tiers, reference first.
 
@@ -71,10 +97,11 @@ def find_tiers(
         reference: A chain, or its name and itself, as in `{"long prompt": chain}`.
         candidates: A list of chains, or a dict with a name for each.
         prices: Model name → price; tier name → price per call.
+        capped: Whether there is a budget.
 
     Raises:
-        InvalidInputError: If there is no candidate, something is no chain, or two have
-            the same name.
+        InvalidInputError: If there is no candidate, something is no chain, two have
+            the same name, or a budget could not be kept.
         UnpricedError: If a model was found that has no price.
     """
     if isinstance(candidates, Mapping):
@@ -96,7 +123,7 @@ def find_tiers(
                 '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
             )
             raise InvalidInputError(field, name, hint)
-        tiers.append(_tier(name, chain, prices))
+        tiers.append(_tier(name, chain, prices, capped=capped))
     return tuple(tiers)
 
 
@@ -122,13 +149,20 @@ def _name_of(chain: Runnable[Any, Any]) -> str:
 
 
 def _tier(
-    name: str, chain: Runnable[Any, Any], prices: Mapping[str, Price]
+    name: str, chain: Runnable[Any, Any], prices: Mapping[str, Price], *, capped: bool
 ) -> ChainTier:
     """Return a tier whose models all have a price."""
     found = list(_models(chain, set()))
     own_names: set[str] = set()
     listed: dict[str, Price] = {}
+    limits: dict[str, int] = {}
     for model, arguments in found:
+        if capped and isinstance(model, Promise):
+            hint = (
+                "a smart model within a chain spends by its own terms: give it a "
+                "budget_usd of its own, and this one none"
+            )
+            raise InvalidInputError("budget_usd", model.get_name(), hint)
         names = _names(model, arguments)
         own_names.update(names)
         wanted, price = price_of(names, prices)
@@ -136,7 +170,11 @@ def _tier(
             if not isinstance(model, BaseChatModel):
                 raise UnpricedError(wanted)
             named = read_model(name, model)._replace(name=wanted, official=wanted)
-            listed[wanted] = find_member(named, prices).price
+            listed[wanted] = price = find_member(named, prices).price
+        if capped and price is not None:
+            member = Member(wanted, model, price)
+            limit = most_output(member, arguments.get("max_tokens"))
+            limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)
     if fee is not None and (fee.input or fee.output):
         hint = (
@@ -145,7 +183,14 @@ def _tier(
         )
         raise InvalidInputError("prices", name, hint)
     call = None if fee is None else fee.call
-    return ChainTier(name, chain, {**listed, **prices}, call, bool(found))
+    told = tuple(_told(model, arguments) for model, arguments in found)
+    return ChainTier(name, chain, {**listed, **prices}, call, told, limits)
+
+
+def _told(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:
+    """Return a text that tells a model from others, and what is bound to it."""
+    bound = json.dumps(arguments, sort_keys=True, default=lambda it: type(it).__name__)
+    return repr((model._identifying_params, addresses(model), bound))  # noqa: SLF001
 
 
 def _names(

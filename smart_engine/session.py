@@ -17,7 +17,7 @@ from smart_engine.batch import ANSWERED, ASKED, FAILED, REFERENCE, UNASKED, Batc
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.certificate import Certificate, Spend
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
-from smart_engine.errors import ProtocolError, check_whole
+from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.ledger import Page
 from smart_engine.looks import find_looks
@@ -214,9 +214,11 @@ class BatchSession:
         if self._decision is not None:
             for tier in self._batch.candidates:
                 route[(self._decision.route == tier) & answered[tier]] = tier
-        covered = (route >= 0) | (
-            np.frombuffer(self._batch.status[REFERENCE], np.uint8) >= ANSWERED
-        )
+        asked = np.frombuffer(self._batch.status[REFERENCE], np.uint8)
+        covered = (route >= 0) | (asked >= ANSWERED)
+        for (tier, item), error in self._errors.items():
+            if tier == REFERENCE and isinstance(error, BudgetExceededError):
+                covered[item] = route[item] >= 0  # its call could not be finished
         if not strict:
             for tier in self._batch.candidates:
                 route[~covered & answered[tier]] = tier
@@ -373,7 +375,7 @@ class BatchSession:
             if not cached[item]
         )
         asked = batch.status[REFERENCE][item]
-        if asked == UNASKED:
+        if asked == UNASKED or self._uncovered[item]:
             tier = int(self._require_done("answers").route[item])
             name = self._names[tier]
             role: Role = "uncertified" if self._uncovered[item] else "applied"
@@ -410,7 +412,7 @@ class BatchSession:
         reference = self._names[REFERENCE]
         asked = np.frombuffer(batch.status[REFERENCE], np.uint8)
         profiled = np.frombuffer(self._profiled, np.uint8).astype(bool)
-        by_reference = asked != UNASKED
+        by_reference = (asked != UNASKED) & ~self._uncovered
         tiers = np.where(by_reference, REFERENCE, decision.route)
         counts = np.bincount(tiers[tiers >= 0], minlength=len(self._names)).tolist()
         paid = np.flatnonzero(by_reference)
@@ -420,7 +422,8 @@ class BatchSession:
             asked_others |= batch.asked(tier, np.arange(batch.n_items))
         escalated = by_reference & ~profiled & asked_others
         accepted = [test for test in decision.tests if test.accepted is not None]
-        unanswered = int((asked == FAILED).sum() + (tiers < 0).sum())
+        failed = by_reference & (asked == FAILED)
+        unanswered = int(failed.sum() + (tiers < 0).sum())
         answered = batch.n_items - unanswered
         return Certificate(
             task=self._task,

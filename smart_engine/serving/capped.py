@@ -8,64 +8,64 @@ the guarantee covers neither.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.errors import BudgetExceededError
 from smart_engine.serving.deciders import Decider, Settled
-from smart_engine.serving.purse import Purse
+from smart_engine.serving.reserved import Allowance, Reserved, refusal
 from smart_engine.session import BatchSession
 
-__all__ = ["CappedDecider", "CappedSession", "Most"]
-
-Most = Callable[[Call], float]
-"""The most a call can cost, in USD."""
+__all__ = ["CappedDecider", "CappedSession"]
 
 
 class CappedSession(BatchSession):
     """A batch session that keeps to a budget.
 
     Calls that do not fit wait for those in flight to give back what they did not cost.
-    If nothing is in flight and the next call still does not fit, the session ends.
+    If nothing is in flight and the next call still does not fit, the session ends, as
+    it does once a call that was under way could not be finished.
 
     Args:
         *args: As for `BatchSession`.
-        purse: The budget.
-        most: The most a call can cost.
+        reserved: What its calls set aside.
         strict: Whether items that the guarantee does not cover are errors.
         **kwargs: As for `BatchSession`.
     """
 
     def __init__(
-        self, *args: Any, purse: Purse, most: Most, strict: bool, **kwargs: Any
+        self, *args: Any, reserved: Reserved, strict: bool, **kwargs: Any
     ) -> None:
         """Nothing is reserved yet."""
         super().__init__(*args, **kwargs)
-        self._purse, self._most, self._strict = purse, most, strict
+        self._reserved, self._strict = reserved, strict
         self._waiting: deque[Call] = deque()
-        self._reserved: dict[Call, float] = {}
+        self._refused: BudgetExceededError | None = None
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now and fit into the budget."""
         self._waiting.extend(super().next_calls())
         ready = []
-        while self._waiting:
-            call = self._waiting[0]
-            most = self._most(call)
-            if not self._purse.reserve(most):
+        while self._waiting and self._refused is None:
+            if not self._reserved.begin(self._waiting[0]):
                 break
-            self._reserved[call] = most
             ready.append(self._waiting.popleft())
         if self._waiting and not self._reserved:
-            self.stop(self._waiting, self._purse.exceeded(), strict=self._strict)
+            why = self._refused or self._reserved.exceeded()
+            self.stop(self._waiting, why, strict=self._strict)
             self._waiting.clear()
         return ready
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
         error = super().record(call, outcome)
-        self._purse.settle(self._reserved.pop(call), outcome.paid)
+        self._reserved.end(call, outcome.paid)
+        self._refused = self._refused or refusal(outcome)
         return error
+
+    def allowance(self, call: Call) -> Allowance:
+        """Return what a call in flight may spend."""
+        return self._reserved.allowance(call)
 
 
 class CappedDecider:
@@ -73,20 +73,18 @@ class CappedDecider:
 
     Args:
         inner: Who decides.
-        purse: The budget.
-        most: The most a call can cost.
+        reserved: What the item's calls set aside.
         fallback: Model whose answer may be handed out where the budget forbids what
             was decided, marked `uncertified`; None if that is an error.
     """
 
     def __init__(
-        self, inner: Decider, purse: Purse, most: Most, fallback: str | None
+        self, inner: Decider, reserved: Reserved, fallback: str | None
     ) -> None:
         """Nothing is reserved yet."""
-        self._inner, self._purse, self._most = inner, purse, most
-        self._fallback = fallback
-        self._reserved: dict[Call, float] = {}
+        self._inner, self._reserved, self._fallback = inner, reserved, fallback
         self._said: dict[str, Outcome | Failure] = {}
+        self._refused: BudgetExceededError | None = None
         self._ended = False
 
     @property
@@ -110,12 +108,12 @@ class CappedDecider:
         """
         if self._ended:
             return []
-        calls = self._inner.next_calls(item)
-        if all(self._reserve(call) for call in calls):
-            return calls
-        for call in calls:
-            self._purse.settle(self._reserved.pop(call, 0.0), 0.0)
-        error = self._purse.exceeded()
+        if self._refused is None:
+            calls = self._inner.next_calls(item)
+            if all(self._reserved.begin(call) for call in calls):
+                return calls
+            self._reserved.end_all()
+        error = self._refused or self._reserved.exceeded()
         self._inner.abandon(item)
         self._ended = True
         if self._fallback is None:
@@ -123,15 +121,18 @@ class CappedDecider:
         if self._fallback in self._said:
             return []
         instead = Call(item, self._fallback)
-        if not self._reserve(instead):
+        if not self._reserved.begin(instead):
             raise error
         return [instead]
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
         self._said[call.tier] = outcome
-        self._purse.settle(self._reserved.pop(call), outcome.paid)
-        return None if self._ended else self._inner.record(call, outcome)
+        self._reserved.end(call, outcome.paid)
+        if self._ended:
+            return None
+        self._refused = self._refused or refusal(outcome)
+        return self._inner.record(call, outcome)
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
@@ -143,15 +144,10 @@ class CappedDecider:
 
     def abandon(self, item: int) -> None:
         """Close an item that nobody waits for any longer."""
-        for call in list(self._reserved):
-            self._purse.settle(self._reserved.pop(call), 0.0)
+        self._reserved.end_all()
         if not self._ended:
             self._inner.abandon(item)
 
-    def _reserve(self, call: Call) -> bool:
-        """Set aside the most a call can cost."""
-        most = self._most(call)
-        if self._purse.reserve(most):
-            self._reserved[call] = most
-            return True
-        return False
+    def allowance(self, call: Call) -> Allowance:
+        """Return what a call in flight may spend."""
+        return self._reserved.allowance(call)

@@ -12,7 +12,9 @@ from typing import Any
 from smart_engine.calls import Brought, Call, Failure, Outcome
 from smart_engine.errors import ProtocolError
 from smart_engine.serving.books import Books
+from smart_engine.serving.capped import CappedDecider
 from smart_engine.serving.deciders import Decider
+from smart_engine.serving.reserved import Allowance
 from smart_engine.spending import metered
 
 __all__ = ["SingleItem"]
@@ -124,6 +126,12 @@ class SingleItem:
         with self._lock:
             self._cost += failure.paid
         self._page.asked(self._place, name, failure)
+
+    def allowance(self, model: str) -> Allowance | None:
+        """Return what a model's call in flight may spend, if there is a budget."""
+        if isinstance(self._decider, CappedDecider):
+            return self._decider.allowance(Call(self._number, model))
+        return None
 
     def inside(self, model: str, brought: Brought) -> None:
         """Enter a model's call within the call of a chain."""

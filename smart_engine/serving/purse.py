@@ -24,6 +24,10 @@ class Purse:
         limit: The budget in USD.
         lock: Held while the purse is open; calls may start and end at once.
 
+    Attributes:
+        limit: The budget in USD.
+        needs: Model → USD that one of its calls has needed at most, so far.
+
     Example:
         ```python
         from contextlib import nullcontext
@@ -39,6 +43,7 @@ class Purse:
     def __init__(self, limit: float, lock: AbstractContextManager[Any]) -> None:
         """Spend nothing yet."""
         self.limit = limit
+        self.needs: dict[str, float] = {}
         self._lock = lock
         self._spent = self._reserved = 0.0
 

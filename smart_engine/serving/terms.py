@@ -18,10 +18,11 @@ from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
 from smart_engine.ledger import Page
 from smart_engine.serving.books import Books
-from smart_engine.serving.capped import CappedDecider, CappedSession, Most
+from smart_engine.serving.capped import CappedDecider, CappedSession
 from smart_engine.serving.deciders import Decider, NamedModel, Shadow
 from smart_engine.serving.profile import Keeping, Place, Profile, mark
 from smart_engine.serving.purse import Purse, check_budget
+from smart_engine.serving.reserved import Most, Reserved
 from smart_engine.serving.stored import StoredItem, StoredStream
 from smart_engine.session import BatchSession
 from smart_engine.stream.session import StreamSession
@@ -129,8 +130,10 @@ class Terms:
         }
         if self.budget_usd is None or most is None:
             return BatchSession(n_items, self._tiers, self.guarantee, **how)
-        purse, strict = Purse(self.budget_usd, nullcontext()), self.mode == "strict"
-        how |= {"purse": purse, "most": most, "strict": strict}
+        new_lock = nullcontext if books is None else books.new_lock
+        purse = Purse(self.budget_usd, new_lock())
+        how["reserved"] = Reserved(purse, most, new_lock())
+        how["strict"] = self.mode == "strict"
         return CappedSession(n_items, self._tiers, self.guarantee, **how)
 
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
@@ -183,7 +186,8 @@ class Terms:
             return decider
         place = places and partial(places, "purse")
         purse = books.purse((key, self.budget_usd), self.budget_usd, place)
-        return CappedDecider(decider, purse, most, fallback)
+        reserved = Reserved(purse, most, books.new_lock())
+        return CappedDecider(decider, reserved, fallback)
 
     def _places(
         self, rule: Equivalence, task: str, same: Identity, keeping: Keeping
