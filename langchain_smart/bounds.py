@@ -15,7 +15,7 @@ from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
-from smart_engine.serving.members import Member
+from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = ["most", "most_of_run", "most_output"]
 
@@ -30,7 +30,7 @@ _BESIDE = ("tools", "functions", "response_format", "tool_choice")
 
 _UNLIMITED = (
     "budget_usd can only be kept if an answer's length is limited, and nothing limits "
-    "that of {}: set max_tokens"
+    "{}'s: set max_tokens"
 )
 
 
@@ -57,23 +57,28 @@ def most(
 
 
 def most_of_run(
-    price: Price, limit: int | None, sent: Sequence[Any], params: Mapping[str, Any]
+    name: str,
+    price: Price,
+    limit: int | None,
+    sent: Sequence[Any],
+    params: Mapping[str, Any],
 ) -> float:
     """Return the most a model's run within a chain can cost, in USD.
 
     Args:
+        name: What the model is called.
         price: What the model charges.
         limit: Most tokens of its answer, where the run sets no limit of its own.
         sent: Messages or prompts.
         params: All other parameters of the run, as callbacks are told them.
 
     Raises:
-        InvalidInputError: If nothing limits the answer.
+        UnpricedError: If nothing limits the answer: what it can cost is unknown.
     """
     set_here = [params.get(name) for name in _LIMITS]
     said = max((n for n in set_here if isinstance(n, int) and n > 0), default=limit)
     if said is None and price != Price.free():
-        raise InvalidInputError("max_tokens", None, _UNLIMITED.format("a model"))
+        raise UnpricedError(name, _UNLIMITED.format(name))
     beside = [params[name] for name in _BESIDE if params.get(name)]
     return price.most(_sent([*sent, *beside]), (said or 0) * (params.get("n") or 1))
 

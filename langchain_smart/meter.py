@@ -21,7 +21,7 @@ from typing_extensions import override
 from langchain_smart.bounds import most_of_run
 from langchain_smart.members import confidence_of, usage_of
 from smart_engine.calls import Brought, Failure, Outcome, Timing
-from smart_engine.errors import BudgetExceededError
+from smart_engine.errors import BudgetExceededError, SmartError
 from smart_engine.pricing import Price, Usage
 from smart_engine.serving.clock import Clock
 from smart_engine.serving.members import Member, UnpricedError
@@ -50,6 +50,10 @@ class ModelCall(NamedTuple):
     error: BaseException | None = None
     confidence: float | None = None
     timing: Timing | None = None
+
+
+_GRAVER = (UnpricedError, BudgetExceededError)
+"""Errors that tell more than whatever a chain makes of them."""
 
 
 class Bill(NamedTuple):
@@ -85,7 +89,7 @@ class Bill(NamedTuple):
 
         A missing price, or the budget's end, is the graver one.
         """
-        graver = isinstance(self.error, UnpricedError | BudgetExceededError)
+        graver = isinstance(self.error, _GRAVER)
         told = self.error if self.error is not None and graver else error
         return Failure(told, self.paid, self.usage)
 
@@ -121,7 +125,7 @@ class Meter(BaseCallbackHandler):
         self._limits, self._allowance = limits or {}, allowance
         self._begun: dict[UUID, tuple[tuple[str, ...], Clock, float]] = {}
         self._calls: list[tuple[ModelCall, str, Outcome | Failure]] = []
-        self._refused: BudgetExceededError | None = None
+        self._refused: SmartError | None = None
 
     def bill(self) -> Bill:
         """Return what was read so far, priced."""
@@ -175,17 +179,21 @@ class Meter(BaseCallbackHandler):
 
         Raises:
             BudgetExceededError: If the most it can cost does not fit.
-            InvalidInputError: If nobody knows what it can cost at most.
+            UnpricedError: If nobody knows what it can cost at most.
         """
         official = (told.get("metadata") or {}).get("ls_model_name")
         names = ((serialized or {}).get("name"), official)
         named = tuple(str(name) for name in names if name)
         most = 0.0
         if self._allowance is not None:
-            most = self._most(named, sent, told.get("invocation_params") or {})
-            self._refused = self._allowance.begin(most)
-            if self._refused is not None:
-                raise self._refused
+            try:
+                most = self._most(named, sent, told.get("invocation_params") or {})
+                refused = self._allowance.begin(most)
+                if refused is not None:
+                    raise refused
+            except SmartError as error:
+                self._refused = error
+                raise
         self._begun[run_id] = named, Clock(time, perf_counter), most
 
     def _most(
@@ -197,7 +205,7 @@ class Meter(BaseCallbackHandler):
             raise UnpricedError(name)
         limits = (self._limits.get(name) for name in names)
         limit = next((limit for limit in limits if limit is not None), None)
-        return most_of_run(price, limit, sent, params)
+        return most_of_run(name, price, limit, sent, params)
 
     @override
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:

@@ -78,7 +78,8 @@ class ChainTier:
         bill = meter.bill()
         for name, brought in bill.calls:
             inside(name, brought)
-        if not bill.calls and not self.models and self.fee is None:
+        seen = bill.calls or self.models or bill.error
+        if not seen and self.fee is None:
             hint = (
                 "no model was seen in this call, so its cost is unknown: add prices="
                 f"{{{self.name!r}: Price.free()}} if it costs nothing, or "

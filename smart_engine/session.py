@@ -198,10 +198,12 @@ class BatchSession:
             strict: Hand out no answer that the guarantee does not cover.
 
         Raises:
-            ProtocolError: If other calls are in flight, or the session is done.
+            ProtocolError: If other calls are in flight, or the session is done; unless
+                calls of the reference could not be finished.
         """
-        unmade = list(unmade)
-        if self.done or self._in_flight != len(unmade):
+        unmade, unfinished = list(unmade), self._unfinished()
+        over = self._stopped is not None or (self.done and not unfinished)
+        if over or self._in_flight != len(unmade):
             hint = "record the calls that were made, and name all that were not"
             raise ProtocolError(f"{self._in_flight} calls are in flight: {hint}")
         for item, name in unmade:
@@ -215,10 +217,9 @@ class BatchSession:
             for tier in self._batch.candidates:
                 route[(self._decision.route == tier) & answered[tier]] = tier
         asked = np.frombuffer(self._batch.status[REFERENCE], np.uint8)
-        covered = (route >= 0) | (asked >= ANSWERED)
-        for (tier, item), error in self._errors.items():
-            if tier == REFERENCE and isinstance(error, BudgetExceededError):
-                covered[item] = route[item] >= 0  # its call could not be finished
+        covered = asked >= ANSWERED
+        covered[unfinished] = False
+        covered |= route >= 0
         if not strict:
             for tier in self._batch.candidates:
                 route[~covered & answered[tier]] = tier
@@ -226,6 +227,14 @@ class BatchSession:
         decision = self._decision or Decision(route)
         self._decision = decision._replace(route=route)
         self._stopped = why
+
+    def _unfinished(self) -> list[int]:
+        """Return the items for which the reference's call went beyond a budget."""
+        return [
+            item
+            for (tier, item), error in self._errors.items()
+            if tier == REFERENCE and isinstance(error, BudgetExceededError)
+        ]
 
     @property
     def done(self) -> bool:

@@ -50,7 +50,8 @@ class CappedSession(BatchSession):
             if not self._reserved.begin(self._waiting[0]):
                 break
             ready.append(self._waiting.popleft())
-        if self._waiting and not self._reserved:
+        refused = self._refused and self._stopped is None and self._unfinished()
+        if (self._waiting or refused) and not self._reserved:
             why = self._refused or self._reserved.exceeded()
             self.stop(self._waiting, why, strict=self._strict)
             self._waiting.clear()
@@ -74,15 +75,21 @@ class CappedDecider:
     Args:
         inner: Who decides.
         reserved: What the item's calls set aside.
+        reference: Name of the reference, whose answer is right in any case.
         fallback: Model whose answer may be handed out where the budget forbids what
             was decided, marked `uncertified`; None if that is an error.
     """
 
     def __init__(
-        self, inner: Decider, reserved: Reserved, fallback: str | None
+        self,
+        inner: Decider,
+        reserved: Reserved,
+        reference: str,
+        fallback: str | None,
     ) -> None:
         """Nothing is reserved yet."""
-        self._inner, self._reserved, self._fallback = inner, reserved, fallback
+        self._inner, self._reserved = inner, reserved
+        self._reference, self._fallback = reference, fallback
         self._said: dict[str, Outcome | Failure] = {}
         self._refused: BudgetExceededError | None = None
         self._ended = False
@@ -108,14 +115,18 @@ class CappedDecider:
         """
         if self._ended:
             return []
-        if self._refused is None:
-            calls = self._inner.next_calls(item)
-            if all(self._reserved.begin(call) for call in calls):
-                return calls
-            self._reserved.end_all()
+        calls = self._inner.next_calls(item)
+        if self._refused is None and all(map(self._reserved.begin, calls)):
+            return calls
+        self._reserved.end_all()
+        said = self._said.get(self._reference)
+        if not calls and (said is None or refusal(said) is None):
+            return []  # candidates could not finish: it can be settled without them
         error = self._refused or self._reserved.exceeded()
         self._inner.abandon(item)
         self._ended = True
+        if isinstance(said, Outcome):
+            self._fallback = self._reference
         if self._fallback is None:
             raise error
         if self._fallback in self._said:
@@ -140,7 +151,9 @@ class CappedDecider:
             return self._inner.settle(item)
         said = self._said[self._fallback]
         error = said.error if isinstance(said, Failure) else None
-        return Settled(self._fallback, "uncertified", error, None)
+        right = self._fallback == self._reference
+        role = "reference" if right else "uncertified"
+        return Settled(self._fallback, role, error, None)
 
     def abandon(self, item: int) -> None:
         """Close an item that nobody waits for any longer."""

@@ -187,7 +187,7 @@ class Terms:
         place = places and partial(places, "purse")
         purse = books.purse((key, self.budget_usd), self.budget_usd, place)
         reserved = Reserved(purse, most, books.new_lock())
-        return CappedDecider(decider, reserved, fallback)
+        return CappedDecider(decider, reserved, self.models[0], fallback)
 
     def _places(
         self, rule: Equivalence, task: str, same: Identity, keeping: Keeping

@@ -214,3 +214,138 @@ def test_threads_share_a_purse():
     for thread in threads:
         thread.join()
     assert 95 < sum(granted) <= 100.0
+
+
+# -- calls that make calls of their own ----------------------------------------
+
+
+class Unfolding:
+    """A call that makes up to four calls of its own, each as dear as it happens."""
+
+    def __init__(self, call, session, rng):
+        self.call, self._session = call, session
+        self._allowance = session.allowance(call)
+        self._steps = [
+            (most, most * rng.uniform(0, 1))
+            for most in MOST[call.tier] * rng.uniform(0.1, 1, rng.integers(1, 5))
+        ]
+        self._running: list[tuple[float, float]] = []
+        self.paid = 0.0
+
+    def go_on(self, rng) -> bool:
+        """Begin or end one; record the call when it is over, and say so."""
+        if self._running and (not self._steps or rng.random() < 0.6):
+            most, paid = self._running.pop()
+            self._allowance.end(most, paid)
+            self.paid += paid
+            return False
+        if self._steps:
+            most, paid = self._steps.pop()
+            refused = self._allowance.begin(most)
+            if refused is None:
+                self._running.append((most, paid))
+                return False
+            self._steps = []
+            if self._running:
+                return self.go_on(rng)
+            self._session.record(self.call, Failure(refused, self.paid))
+            return True
+        self._session.record(self.call, Outcome("yes", self.paid))
+        return True
+
+
+def unfold(session, rng, at_once) -> None:
+    """Drive a session whose calls make calls of their own, side by side."""
+    backlog: list[Call] = []
+    flying: list[Unfolding] = []
+    while True:
+        backlog += session.next_calls()
+        while backlog and len(flying) < at_once:
+            flying.append(Unfolding(backlog.pop(), session, rng))
+        if not flying:
+            return
+        one = flying[rng.integers(len(flying))]
+        if one.go_on(rng):
+            flying.remove(one)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    budget=st.floats(0.005, 300),
+    seed=st.integers(0, 10_000),
+    strategy=st.sampled_from(["audit", "mix", "exhaustive", "reference"]),
+    strict=st.booleans(),
+    at_once=st.sampled_from([1, 3, 32]),
+)
+def test_a_budget_holds_where_nobody_knows_what_a_call_will_cost(
+    budget, seed, strategy, strict, at_once
+):
+    mode = "strict" if strict else "serve"
+    told = terms(budget, strategy=strategy, mode=mode, max_concurrency=at_once)
+    books = Books(threading.Lock, NAMES)
+    page = books.batch("big", "t")
+    session = told.session(100, Exact(), "t", lambda _: None, page, books)
+    unfold(session, np.random.default_rng(seed), at_once)
+    certificate = session.certificate
+    assert session.done
+    assert certificate.cost <= budget * (1 + 1e-9)
+    assert books.report().cost == pytest.approx(certificate.cost)
+    sums = {name: spend for name, spend in books.ledger().sums().items() if spend.calls}
+    assert {n: (s.calls, s.failures) for n, s in sums.items()} == {
+        n: (s.calls, s.failures) for n, s in certificate.spend.items() if s.calls
+    }
+    answers = session.answers
+    errors = [a for a in answers if a.error is not None]
+    assert all(isinstance(a.error, BudgetExceededError) for a in errors)
+    assert len(errors) == certificate.unanswered
+    uncertified = [a for a in answers if a.role == "uncertified"]
+    assert len(uncertified) == certificate.uncertified
+    assert not (strict and any(a.answer for a in uncertified))
+    assert sum(certificate.served.values()) + len(errors) == len(answers)
+    assert not (uncertified and certificate.valid)
+    assert certificate.valid or uncertified
+
+
+def test_the_first_call_of_its_kind_is_made_alone():
+    told = terms(100.0, strategy="reference")
+    session = told.session(300, Exact(), None, lambda _: None)
+    (first,) = session.next_calls()
+    assert session.next_calls() == []
+    session.allowance(first).begin(0.5)
+    session.record(first, Outcome("yes", 0.25))
+    assert len(session.next_calls()) == 199  # .5 each of what is left
+
+
+@pytest.mark.parametrize("mode", ["serve", "strict"])
+@pytest.mark.parametrize(
+    ("refused", "role"),
+    [
+        ({"small"}, "profiled"),
+        ({"small", "tiny"}, "profiled"),
+        ({"big"}, "uncertified"),
+        ({"big", "small"}, None),
+    ],
+)
+def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
+    told, books = terms(2.5, mode=mode), Books(nullcontext, NAMES)
+    decider = told.decider(books, Exact(), "t", most=lambda _: None)
+    item = SingleItem(decider, books, "big", "t")
+    expected = role if mode == "serve" or role == "profiled" else None
+    fails = pytest.raises(BudgetExceededError)
+    with nullcontext() if expected else fails, item.admitted(shown=False):
+        while calls := item.next_calls():
+            for call in calls:
+                allowance = item.allowance(call.tier)
+                assert allowance.begin(0.25) is None
+                allowance.end(0.25, 0.2)
+                error = allowance.begin(5.0 if call.tier in refused else 0.1)
+                done = Outcome("yes", 0.3)
+                item.record(call, done if error is None else Failure(error, 0.2))
+        assert item.settle() == "yes"
+    assert item.told.get("role") == expected
+    spend = {name: s for name, s in books.report().spend.items() if s.calls}
+    assert set(spend) == set(NAMES)  # the first items are asked of all
+    lost = len(refused)
+    assert books.report().cost == pytest.approx(0.3 * (3 - lost) + 0.2 * lost)
+    (state,) = books.report().streams
+    assert state.cost == pytest.approx(books.report().cost)
