@@ -1,6 +1,6 @@
 """Jobs that are killed at any moment: a warm process forks one for each line it reads.
 
-Run with a server's URL. Each line names an adapter's verb, the store, the seed and a
+Run with a server's URL. Each line names a kind of job, the store, the seed and a
 file; the answer is the job's process id, and later, in that file, a JSON record of its
 result, if it lived. Forked from a process that has imported all it
 needs and made no connection, a job begins within milliseconds.
@@ -18,24 +18,38 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 from llama_index.llms.openai_like import OpenAILike
 
-from langchain_smart import SmartChatModel
+from langchain_smart import SmartChatModel, SmartRunnable
 from llama_index_smart import Price, SmartLLM
 
 ITEMS = [f"item {number}" for number in range(40)]
 AT_ONCE = 4
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-VERBS = ("batch", "abatch", "complete_batch", "acomplete_batch")
+VERBS = {
+    "batch": "batch",
+    "abatch": "abatch",
+    "complete_batch": "complete_batch",
+    "acomplete_batch": "acomplete_batch",
+    "chain": "batch",
+    "achain": "abatch",
+}
+"""Name of a kind of job → the verb that runs it."""
 
 
-def smart_model(url: str, verb: str, terms: dict[str, Any], clients: Any) -> Any:
-    """Return a smart model that has the verb."""
-    if not verb.endswith("complete_batch"):
+def smart_model(url: str, kind: str, terms: dict[str, Any], clients: Any) -> Any:
+    """Return a smart object for a kind of job."""
+    if not kind.endswith("complete_batch"):
         at = {"base_url": url, "api_key": "none", "http_client": clients[0]}
         at |= {"http_async_client": clients[1], "max_retries": 0}
         big, small = (ChatOpenAI(model=name, **at) for name in PRICES)
+        if kind.endswith("chain"):
+            reference = {"big": big | StrOutputParser()}
+            candidates = {"small": small | StrOutputParser()}
+            terms |= {"reference": reference, "candidates": candidates, "version": "1"}
+            return SmartRunnable(**terms)
         return SmartChatModel(reference=big, candidates=[small], **terms)
     at = {"api_base": url, "api_key": "none", "http_client": clients[0]}
     at |= {"async_http_client": clients[1], "max_retries": 0, "is_chat_model": True}
@@ -43,7 +57,7 @@ def smart_model(url: str, verb: str, terms: dict[str, Any], clients: Any) -> Any
     return SmartLLM(reference=big, candidates=[small], **terms)
 
 
-async def answered(url: str, verb: str, store: str, seed: int) -> dict[str, Any]:
+async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]:
     """Run a job to its end; return its record."""
     terms = {
         "prices": PRICES,
@@ -55,12 +69,12 @@ async def answered(url: str, verb: str, store: str, seed: int) -> dict[str, Any]
     }
     with httpx.Client(verify=False) as sync:  # noqa: S501 - it speaks no TLS at all
         async with httpx.AsyncClient(verify=False) as client:  # noqa: S501
-            smart = smart_model(url, verb, terms, (sync, client))
-            ask = getattr(smart, verb)
-            answers = await ask(ITEMS) if verb.startswith("a") else ask(ITEMS)
+            smart = smart_model(url, kind, terms, (sync, client))
+            ask = getattr(smart, VERBS[kind])
+            answers = await ask(ITEMS) if kind.startswith("a") else ask(ITEMS)
     (certificate,) = smart.report().certificates
     return {
-        "answers": [getattr(a, "text", None) or a.content for a in answers],
+        "answers": [a if isinstance(a, str) else a.text for a in answers],
         "certificate": certificate.model_dump(mode="json"),
         "restored": smart.report().restored,
     }
@@ -69,16 +83,16 @@ async def answered(url: str, verb: str, store: str, seed: int) -> dict[str, Any]
 def main(url: str) -> None:
     """Fork a job for each line, once all that jobs import and build has been used."""
     with TemporaryDirectory() as folder:
-        for verb in VERBS:
-            asyncio.run(answered(url, verb, f"{folder}/{verb}.db", 0))
+        for kind in VERBS:
+            asyncio.run(answered(url, kind, f"{folder}/{kind}.db", 0))
     gc.collect()
     gc.freeze()  # else collecting in a job would copy all of it
     print("warm", flush=True)
     for line in sys.stdin:
-        verb, store, seed, file = line.split()
+        kind, store, seed, file = line.split()
         job = os.fork()
         if not job:
-            record = json.dumps(asyncio.run(answered(url, verb, store, int(seed))))
+            record = json.dumps(asyncio.run(answered(url, kind, store, int(seed))))
             Path(file).write_text(record)
             os._exit(0)
         print(job, flush=True)

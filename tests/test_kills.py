@@ -62,7 +62,7 @@ class Killer:
 
     def run(
         self,
-        verb: str,
+        kind: str,
         store: str,
         seed: int,
         file: Path,
@@ -74,7 +74,7 @@ class Killer:
         self.trap.sprung.clear()
         assert self.nursery.stdin
         assert self.nursery.stdout
-        self.nursery.stdin.write(f"{verb} {store} {seed} {file}\n")
+        self.nursery.stdin.write(f"{kind} {store} {seed} {file}\n")
         self.nursery.stdin.flush()
         job = int(self.nursery.stdout.readline())
         if kill is not None:
@@ -122,25 +122,23 @@ def kill_and_resume(
     whole: dict[tuple[str, int], tuple[dict[str, Any], int]] = {}
     counts: Counter[str] = Counter()
     for number in range(runs):
-        verb, seed = (
-            VERBS[number % len(VERBS)],
-            SEEDS[number // len(VERBS) % len(SEEDS)],
-        )
-        if (verb, seed) not in whole:
+        kind = list(VERBS)[number % len(VERBS)]
+        seed = SEEDS[number // len(VERBS) % len(SEEDS)]
+        if (kind, seed) not in whole:
             killer.server.attempts.clear()
-            assert not killer.run(verb, stores(), seed, file)
+            assert not killer.run(kind, stores(), seed, file)
             record = json.loads(file.read_text())
-            whole[verb, seed] = record, killer.server.attempts.total()
-        expected, calls = whole[verb, seed]
+            whole[kind, seed] = record, killer.server.attempts.total()
+        expected, calls = whole[kind, seed]
         store = stores()
         killer.server.attempts.clear()
         after, wait = rng.randint(1, calls), rng.choice([0, rng.random() * 0.004])
-        killed = killer.run(verb, store, seed, file, after, wait)
+        killed = killer.run(kind, store, seed, file, after, wait)
         held = kept(store)
         counts["killed" if killed else "ended before"] += 1
         if killed:
             counts[f"killed with {4 * len(held) // (calls + 1)} of 4 parts kept"] += 1
-        assert not killer.run(verb, store, seed, file)
+        assert not killer.run(kind, store, seed, file)
         record = json.loads(file.read_text())
         twice = [call for call, n in killer.server.attempts.items() if n > 1]
         bought_twice = [call for call in twice if call in held]
