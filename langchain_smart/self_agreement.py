@@ -101,8 +101,7 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
             raise InvalidInputError("inputs", [], "give items of the task")
         # Its own session is never begun: nothing of it is refused, stored or limited.
         free = {"accept_noise": True, "budget_usd": None, "store": None}
-        known = {name: value for name, value in free.items() if hasattr(self, name)}
-        asking = self.model_copy(update=known)
+        asking = self.model_copy(update=free)
         _, (job,) = asking._prepare([*drawn, *drawn], config, False, kwargs)  # noqa: SLF001 - ours
         noise = NoiseSession(len(drawn), self._names[0], job.rule, job.page)
         return job, noise, self._limit(job.share)
