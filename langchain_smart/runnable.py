@@ -30,6 +30,7 @@ from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
 from langchain_smart.tiers import ChainTier, find_tiers
 from smart_engine.calls import Call
+from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.serving.capped import CappedSession
 from smart_engine.serving.item import SingleItem
@@ -270,7 +271,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             session = terms.session(items, rule, task, _unknown, page, self._books)
             return ChainJob(
                 share,
-                self._resumed(session, share, task, arguments),
+                self._resumed(session, share, task, rule, arguments),
                 page,
                 task,
                 rule,
@@ -302,6 +303,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         session: BatchSession,
         share: Share,
         task: str,
+        rule: Equivalence,
         arguments: dict[str, Any],
     ) -> AnySession:
         """Return a session that goes on where it was cut off, if there is a store."""
@@ -309,9 +311,8 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             return session
         asked = [*map(repr, self._models_told()), identity_of(arguments)]
         asked += map(identity_of, share.given)
-        rule = reading_of_outputs(self._terms.rule)
-        answers = Answers(self.OutputType)
         job = self._terms.job(rule, task, asked)
+        answers = Answers(self.OutputType)
         shelf = self.store.shelf(job, answers.write, answers.read)
         return ResumedSession(session, shelf)
 
