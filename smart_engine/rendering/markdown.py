@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown"]
 
+_BEGINS = re.compile(r"^(\s*\d*)([-+=.)])")
 _MEANING = re.compile(r"([\\`*_{}\[\]<>|~#&$!])")
 
 
@@ -25,7 +26,7 @@ def markdown(report: Report) -> str:
             for each in content.headlines(report)
         )
     )
-    parts += [_safe(note) for note in content.notes(report)]
+    parts += [_line(note) for note in content.notes(report)]
     promises = content.promises(report)
     if promises:
         parts.append("## What is promised")
@@ -36,7 +37,7 @@ def markdown(report: Report) -> str:
 
 def _promise(promise: content.Promise) -> str:
     mark = "valid" if promise.valid else "**not valid**"
-    return f"- {_safe(promise.name)} ({mark}): {_safe(promise.claim)}"
+    return f"- {_line(promise.name)} ({mark}): {_safe(promise.claim)}"
 
 
 def _table(grid: content.Grid) -> str:
@@ -52,6 +53,11 @@ def _table(grid: content.Grid) -> str:
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _line(text: str) -> str:
+    """Return a text to begin a line with: no list, no rule."""
+    return _BEGINS.sub(r"\1\\\2", _safe(text))
 
 
 def _safe(text: str) -> str:

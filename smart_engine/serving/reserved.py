@@ -36,12 +36,13 @@ class Allowance:
         ```python
         from contextlib import nullcontext
 
-        allowance = Allowance(Purse(1.0, nullcontext()), 0.0, nullcontext())
-        assert allowance.begin(0.75) is None
-        assert "0.25 USD are left" in str(allowance.begin(0.75))
-        allowance.end(0.75, paid=0.2)
-        assert allowance.begin(0.75) is None
-        assert (allowance.held, allowance.needed) == (0.95, 0.95)
+        purse = Purse(1.0, nullcontext())
+        one, other = (Allowance(purse, 0.0, nullcontext()) for _ in range(2))
+        assert one.begin(0.75) is None
+        assert "0.25 USD are left" in str(other.begin(0.75))
+        one.end(0.75, paid=0.25)
+        assert one.begin(0.5) is None
+        assert one.held == one.needed == 0.75
         ```
     """
 

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
@@ -440,6 +440,11 @@ def test_markdown_escapes_every_name(report) -> None:
 
     @settings(max_examples=15, deadline=None)
     @given(NAMES)
+    @example("-")
+    @example("+ 1")
+    @example("1.")
+    @example("12) a")
+    @example("=")
     def check(name: str) -> None:
         renamed = named(report, name)
         tokens = reader.parse(renamed.to_markdown())
