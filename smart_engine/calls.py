@@ -81,6 +81,11 @@ class Outcome(NamedTuple):
         """What was paid for it, in USD."""
         return 0.0 if self.cached else self.cost
 
+    @property
+    def estimated(self) -> float:
+        """What of that rests on an estimated usage, in USD."""
+        return _estimated(self)
+
 
 class Failure(NamedTuple):
     """A call that brought no usable answer.
@@ -102,6 +107,11 @@ class Failure(NamedTuple):
         """What was paid for it, in USD."""
         return self.cost
 
+    @property
+    def estimated(self) -> float:
+        """What of that rests on an estimated usage, in USD."""
+        return _estimated(self)
+
 
 Brought = Outcome | Failure
 """What a call brought, or why it brought nothing."""
@@ -117,6 +127,7 @@ class Served(NamedTuple):
         answer: The recorded answer, or None where `error` is set.
         cost: All that was spent on this item, in USD, every model included.
         error: Set where no answer could be had: the reference itself failed.
+        estimated: What of the cost rests on an estimated usage, in USD.
     """
 
     item: int
@@ -125,6 +136,7 @@ class Served(NamedTuple):
     answer: Any
     cost: float
     error: BaseException | None = None
+    estimated: float = 0.0
 
 
 def check_outcome(outcome: Outcome | Failure) -> None:
@@ -144,3 +156,9 @@ def check_outcome(outcome: Outcome | Failure) -> None:
         if not isinstance(confidence, int | float | np.number):
             hint = "a model's score of its answer is a number; leave it out if unknown"
             raise InvalidInputError("confidence", confidence, hint)
+
+
+def _estimated(brought: Brought) -> float:
+    """Return what of the money paid for a call rests on an estimated usage."""
+    usage = brought.usage
+    return brought.paid if usage is not None and usage.estimated else 0.0

@@ -1,5 +1,6 @@
 """What a call costs: dollars from the tokens it really used, never a guess.
 
+Only where the user allows it, a usage that nobody reported is estimated; it is marked.
 A call is priced by itself: what one call of many tokens costs says nothing of many
 calls of few.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Self
 
@@ -21,7 +22,7 @@ _PER_MILLION = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call, as the provider reported them.
+    """Tokens of one call, as the provider reported them, or else marked.
 
     Args:
         input_tokens: Tokens of the prompt, all kinds together.
@@ -32,6 +33,7 @@ class Usage:
         input_audio: Input tokens that were sound.
         output_audio: Output tokens that were sound.
         reasoning: Output tokens of hidden reasoning.
+        estimated: The provider reported none: these were estimated from the texts.
 
     Example:
         ```python
@@ -48,6 +50,7 @@ class Usage:
     input_audio: float = 0
     output_audio: float = 0
     reasoning: float = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> float:
@@ -57,7 +60,7 @@ class Usage:
     @property
     def problem(self) -> str | None:
         """Why nobody can be billed for this, None if one can."""
-        for kind in self.__slots__:
+        for kind in _KINDS:
             count = getattr(self, kind)
             number = isinstance(count, int | float | Real)  # the usual ones first
             if not (number and 0 <= count < math.inf) or isinstance(count, bool):
@@ -152,6 +155,19 @@ class Price:
         """The price of what charges by the call, such as a search or a reranker."""
         return cls(0.0, 0.0, call=usd)
 
+    @property
+    def by_token(self) -> bool:
+        """Whether a call's tokens matter to what it costs.
+
+        Example:
+            ```python
+            assert Price(0.15, 0.60).by_token
+            assert not Price.per_call(0.002).by_token
+            ```
+        """
+        prices = (self.input, self.output, *(getattr(self, n) for n in _OPTIONAL))
+        return bool(self.above) or any(prices)
+
     def cost(self, usage: Usage) -> float:
         """Cost in USD of one call with that usage; never of several calls' sum."""
         price = self
@@ -211,6 +227,10 @@ _OPTIONAL = (
     "output_audio",
     "reasoning",
 )
+
+
+_KINDS = tuple(kind.name for kind in fields(Usage) if kind.name != "estimated")
+"""What a usage counts."""
 
 
 def _or(price: float | None, otherwise: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from smart_engine.calls import Failure, Outcome
@@ -78,6 +78,7 @@ class Member(Generic[M]):
         confidence: float | None = None,
         *,
         cached: bool = False,
+        estimate: Callable[[], Usage] | None = None,
     ) -> Outcome | Failure:
         """Return what an answer brought, priced by the usage its model reported.
 
@@ -86,20 +87,45 @@ class Member(Generic[M]):
             usage: Tokens that the answer used; None if the model did not tell.
             confidence: The model's own score of it, 0 to 1, where known.
             cached: It came from a cache: it was paid and counted when it was made.
+            estimate: Returns what it may have used, where nothing was reported that can
+                be priced; None where the user did not allow that: the call has failed.
+
+        Example:
+            ```python
+            member = Member("big", "a model", Price(10, 30))
+            brought = member.outcome("yes", None, estimate=lambda: Usage(100, 1))
+            assert brought.usage == Usage(100, 1, estimated=True)
+            assert brought.estimated == brought.cost
+            ```
         """
-        if usage is None and self.price == Price.free():
+        by_token = self.price.by_token
+        if not by_token and (usage is None or usage.problem is not None):
             usage = Usage()
-        problem = "none at all" if usage is None else usage.problem
+        problem = _problem(usage, may_read_nothing=cached or not by_token)
+        if problem is not None and estimate is not None:
+            usage, problem = replace(estimate(), estimated=True), None
         if usage is not None and problem is None:
             cost, billed = self.price.cost(usage), Usage() if cached else usage
             return Outcome(answer, cost, billed, confidence, cached=cached)
         error = MissingUsageError(
             f"{self.name} reported no usage that can be priced ({problem}): its cost "
-            "is unknown: turn usage reporting on (ChatOpenAI: stream_usage=True), or "
-            "give it Price.free() if it costs nothing"
+            "is unknown: turn usage reporting on (ChatOpenAI: stream_usage=True), "
+            "allow estimate_usage=True, or give it Price.free() if it costs nothing"
         )
         warnings.warn(str(error), stacklevel=3)
         return Failure(error)
+
+
+def _problem(usage: Usage | None, *, may_read_nothing: bool) -> str | None:
+    """Return why a call cannot be billed by what was reported, None if it can.
+
+    No call reads nothing: a model that says so has not counted.
+    """
+    if usage is None:
+        return "none at all"
+    if usage.problem is None and not (usage.input_tokens or may_read_nothing):
+        return "no input tokens"
+    return usage.problem
 
 
 def addresses(model: object) -> dict[str, str]:
