@@ -27,8 +27,8 @@ REFERENCE = 0
 class Batch:
     """Answers, costs and comparisons of one batch, per tier and item.
 
-    Memory is linear: per tier and item, one pointer, five numbers and three bytes; per
-    item, one more number.
+    Memory is linear: per tier and item, one pointer, five numbers and four bytes; per
+    item, two more numbers.
 
     Args:
         n_items: Number of items.
@@ -60,12 +60,14 @@ class Batch:
         self.page = page
         self.judging: dict[str, Spend] = {}
         self.judged = array("d", bytes(8 * n_items))
+        self.judged_by_estimate = array("d", bytes(8 * n_items))
         self._same: dict[tuple[int, int, int], bool] = {}
         self.keyed = bool(getattr(rule, "keyed", False))
         count = len(self.tiers)
         self.status = [bytearray(n_items) for _ in range(count)]
         self.wrong = [bytearray(n_items) for _ in range(count)]
         self.cached = [bytearray(n_items) for _ in range(count)]
+        self.estimated = [bytearray(n_items) for _ in range(count)]
         zeros = bytes(8 * n_items)
         self.costs = [array("d", zeros) for _ in range(count)]
         self.input_tokens = [array("d", zeros) for _ in range(count)]
@@ -115,6 +117,8 @@ class Batch:
             finally:
                 add(self.judging, bought)
                 self.judged[item] += sum(brought.paid for _, brought in bought)
+                estimated = sum(brought.estimated for _, brought in bought)
+                self.judged_by_estimate[item] += estimated
                 if self.page is not None:
                     self.page.judged(item, bought)
 
@@ -151,3 +155,8 @@ class Batch:
         """What was paid for that tier's calls, in USD."""
         cached = np.frombuffer(self.cached[tier], np.bool_)
         return float(np.frombuffer(self.costs[tier], np.float64)[~cached].sum())
+
+    def paid_by_estimate(self, tier: int) -> float:
+        """What of that rests on an estimated usage, in USD."""
+        estimated = np.frombuffer(self.estimated[tier], np.bool_)
+        return float(np.frombuffer(self.costs[tier], np.float64)[estimated].sum())

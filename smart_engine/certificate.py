@@ -72,6 +72,8 @@ class Spend(_Record):
         cost: USD spent, failed calls included.
         input_tokens: Input tokens reported.
         output_tokens: Output tokens reported.
+        estimated: USD of the cost that rest on an estimated usage, for the model
+            reported none; its tokens are among those above.
     """
 
     calls: int = 0
@@ -79,6 +81,7 @@ class Spend(_Record):
     cost: float = 0.0
     input_tokens: float = 0
     output_tokens: float = 0
+    estimated: float = 0.0
 
     def __add__(self, other: Spend) -> Spend:
         """Return both together."""
@@ -88,6 +91,7 @@ class Spend(_Record):
             cost=self.cost + other.cost,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
+            estimated=self.estimated + other.estimated,
         )
 
 
@@ -160,6 +164,11 @@ class Certificate(_Record):
     def cost(self) -> float:
         """USD spent on the batch by all models."""
         return sum(spend.cost for spend in self.spend.values())
+
+    @property
+    def estimated(self) -> float:
+        """USD of the cost that rest on an estimated usage."""
+        return sum(spend.estimated for spend in self.spend.values())
 
     @property
     def saved(self) -> float | None:

@@ -63,6 +63,7 @@ class Entry(NamedTuple):
         output_audio: As there.
         reasoning: As there.
         cost: USD.
+        estimated: Whether tokens and cost rest on an estimate: no usage was reported.
         seconds: How long the call took; None where unknown.
     """
 
@@ -87,6 +88,7 @@ class Entry(NamedTuple):
     output_audio: float
     reasoning: float
     cost: float
+    estimated: bool
     seconds: float | None
 
 
@@ -109,7 +111,7 @@ class Key(NamedTuple):
 _BY = {name: Key._fields.index(name) for name in Key._fields} | {_INSIDE: 0}
 """What sums can be asked for by → its place in a key."""
 
-_SUMMED = ("calls", "failures", "cost", "input_tokens", "output_tokens")
+_SUMMED = ("calls", "failures", "cost", "input_tokens", "output_tokens", "estimated")
 """What is summed, as `Spend` calls it."""
 
 _NO_TOKENS = Usage()
@@ -197,7 +199,9 @@ class Ledger:
         # Else a name that holds a carriage return would be written as two lines.
         writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(Entry._fields)
-        writer.writerows(self.entries)
+        for entry in self.entries:
+            # What stands unquoted is read as a number: a mark is 1 or 0.
+            writer.writerow(int(c) if isinstance(c, bool) else c for c in entry)
         return text.getvalue()
 
     def to_frame(self) -> pd.DataFrame:
@@ -261,12 +265,13 @@ class Journal:
                 *(item, model, role, outcome, error, sent, said),
                 *(usage.cache_read, usage.cache_write, usage.cache_write_1h),
                 *(usage.input_audio, usage.output_audio, usage.reasoning),
-                *(cost, seconds),
+                *(cost, usage.estimated, seconds),
             )
         )
         self._entered += 1
         sums = self._accounts.setdefault(key, [0] * len(_SUMMED))
-        for place, part in enumerate((1, error is not None, cost, sent, said)):
+        parts = (1, error is not None, cost, sent, said, brought.estimated)
+        for place, part in enumerate(parts):
             sums[place] += part
 
     def ledger(self) -> Ledger:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from smart_engine.batch import ANSWERED, REFERENCE, Batch
+from smart_engine.certificate import Spend
 from smart_engine.strategies import Decision
 from smart_engine.tails import IntArray, hypergeometric_cdf
 
@@ -34,6 +35,7 @@ class Progress(NamedTuple):
             the guarantee allows, or 0 if the reference alone answers. None where a
             budget in USD ended first.
         allowed: Differing answers that the guarantee allows, B.
+        estimated: USD of what was spent that rest on an estimated usage.
     """
 
     phase: Phase
@@ -44,6 +46,7 @@ class Progress(NamedTuple):
     draws: int
     may_differ: int | None
     allowed: int
+    estimated: float = 0.0
 
 
 def take_stock(
@@ -65,8 +68,10 @@ def take_stock(
         for tier in batch.candidates:
             answered |= batch.usable(tier, everything) & (decision.route == tier)
     settled = batch.n_items if done else int((answered | by_reference).sum())
-    spent = sum(batch.paid(tier) for tier in range(len(batch.tiers)))
-    spent += sum(spend.cost for spend in batch.judging.values())
+    tiers = range(len(batch.tiers))
+    judging = sum(batch.judging.values(), Spend())
+    spent = sum(map(batch.paid, tiers)) + judging.cost
+    estimated = sum(map(batch.paid_by_estimate, tiers)) + judging.estimated
     paid = np.flatnonzero(by_reference)
     mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
     allowed = batch.guarantee.budget(batch.n_items)
@@ -87,6 +92,7 @@ def take_stock(
         draws=len(compared),
         may_differ=may_differ,
         allowed=allowed,
+        estimated=estimated,
     )
 
 

@@ -119,6 +119,8 @@ class _Watched:
 def _told(progress: Progress) -> str:
     """Return what stands behind the bar, in dollars and answers."""
     parts = [f"spent ${progress.spent:.4f}"]
+    if progress.estimated:
+        parts[0] += f" (${progress.estimated:.4f} estimated)"
     if progress.saved is not None:
         sign = "-" if progress.saved < 0 else ""
         parts.append(f"saved {sign}${abs(progress.saved):.4f}")

@@ -167,6 +167,7 @@ class BatchSession:
         if outcome.usage is not None:
             batch.input_tokens[tier][item] = outcome.usage.input_tokens
             batch.output_tokens[tier][item] = outcome.usage.output_tokens
+        batch.estimated[tier][item] = outcome.estimated > 0
         error = self._keep(tier, item, outcome)
         if self._page is not None:
             self._page.asked(item, name, outcome, error)
@@ -286,6 +287,7 @@ class BatchSession:
                 output_tokens=float(
                     np.frombuffer(self._batch.output_tokens[tier]).sum()
                 ),
+                estimated=self._batch.paid_by_estimate(tier),
             )
         return table | self._batch.judging
 
@@ -383,16 +385,21 @@ class BatchSession:
             for costs, cached in zip(batch.costs, batch.cached, strict=True)
             if not cached[item]
         )
+        estimated = batch.judged_by_estimate[item] + sum(
+            costs[item]
+            for costs, marked in zip(batch.costs, batch.estimated, strict=True)
+            if marked[item]
+        )
         asked = batch.status[REFERENCE][item]
         if asked == UNASKED or self._uncovered[item]:
             tier = int(self._require_done("answers").route[item])
             name = self._names[tier]
             role: Role = "uncertified" if self._uncovered[item] else "applied"
             if tier < 0:
-                return Served(
-                    item, self._names[REFERENCE], role, None, cost, self._stopped
-                )
-            return Served(item, name, role, batch.answers[tier][item], cost)
+                reference, why = self._names[REFERENCE], self._stopped
+                return Served(item, reference, role, None, cost, why, estimated)
+            answer = batch.answers[tier][item]
+            return Served(item, name, role, answer, cost, None, estimated)
         role = "applied"
         if self._profiled[item]:
             role = "profiled"
@@ -400,7 +407,8 @@ class BatchSession:
             role = "escalated"
         error = self._errors.get((REFERENCE, item))
         name = self._names[REFERENCE]
-        return Served(item, name, role, batch.answers[REFERENCE][item], cost, error)
+        answer = batch.answers[REFERENCE][item]
+        return Served(item, name, role, answer, cost, error, estimated)
 
     def _escalated(self, item: int) -> bool:
         """Whether a candidate was asked about this item."""

@@ -101,4 +101,5 @@ def spent(outcome: Brought) -> Spend:
         cost=outcome.paid,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
+        estimated=outcome.estimated,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
@@ -52,6 +53,7 @@ class Books:
         self._shadows: dict[Hashable, Stream] = {}
         self._purses: dict[Hashable, Purse] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
+        self._estimated: set[str] = set()
         self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -101,9 +103,18 @@ class Books:
         error: str | None,
         brought: Brought,
     ) -> None:
-        """Enter a call; see `Journal.enter`."""
+        """Enter a call; see `Journal.enter`. Say once of a model if it is estimated."""
         with self._lock:
             self._journal.enter(key, batch, item, error, brought)
+            news = bool(brought.estimated) and key.model not in self._estimated
+            if news:
+                self._estimated.add(key.model)
+        if news:
+            warnings.warn(
+                f"{key.model} reported no usage that can be priced: what its calls "
+                "cost is estimated from their texts, and marked so",
+                stacklevel=3,
+            )
 
     def end_batch(self, page: Page, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.

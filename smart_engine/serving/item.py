@@ -59,7 +59,7 @@ class SingleItem:
         self._page, self._place = books.item(reference, task)
         self.task = task
         self.said: dict[str, Any] = {}
-        self._cost = 0.0
+        self._cost = self._estimated = 0.0
         self._number = -1
         self._arrived = False
         self._told: dict[str, Any] = {}
@@ -118,13 +118,13 @@ class SingleItem:
             try:
                 unread = self._decider.record(call, outcome)
             finally:
-                self._cost += outcome.paid
+                self._paid(outcome)
                 self._page.asked(self._place, call.tier, outcome, unread)
 
     def repeated(self, name: str, failure: Failure) -> None:
         """Enter a call that has failed and is made again."""
         with self._lock:
-            self._cost += failure.paid
+            self._paid(failure)
         self._page.asked(self._place, name, failure)
 
     def allowance(self, model: str) -> Allowance | None:
@@ -152,6 +152,8 @@ class SingleItem:
             "saved": 0.0 if reference is None else reference - self._cost,
             "certificate": None,
         }
+        if self._estimated:
+            self._told["estimated"] = self._estimated
         return self.said[settled.model]
 
     @contextmanager
@@ -161,10 +163,19 @@ class SingleItem:
             try:
                 yield
             finally:
-                self._cost += sum(brought.paid for _, brought in bought)
+                for _, brought in bought:
+                    self._paid(brought)
                 self._page.judged(self._place, bought)
+
+    def _paid(self, brought: Brought) -> None:
+        """Add what a call cost to what the item did."""
+        self._cost += brought.paid
+        self._estimated += brought.estimated
 
     @property
     def told(self) -> dict[str, Any]:
-        """What the user is told of a settled item: who answered, why, at what cost."""
+        """What the user is told of a settled item: who answered, why, at what cost.
+
+        What of the cost is `estimated` is told only where something is.
+        """
         return dict(self._told)

@@ -15,11 +15,18 @@ __all__ = ["StreamLedger"]
 class _Account:
     """Running sums of one model."""
 
-    __slots__ = ("calls", "cost", "failures", "input_tokens", "output_tokens")
+    __slots__ = (
+        "calls",
+        "cost",
+        "estimated",
+        "failures",
+        "input_tokens",
+        "output_tokens",
+    )
 
     def __init__(self) -> None:
         self.calls = self.failures = 0
-        self.cost = self.input_tokens = self.output_tokens = 0.0
+        self.cost = self.estimated = self.input_tokens = self.output_tokens = 0.0
 
 
 class StreamLedger:
@@ -55,6 +62,7 @@ class StreamLedger:
         account.calls += 1
         account.failures += failed
         account.cost += outcome.paid
+        account.estimated += outcome.estimated
         if outcome.usage is not None:
             account.input_tokens += outcome.usage.input_tokens
             account.output_tokens += outcome.usage.output_tokens
@@ -92,6 +100,7 @@ class StreamLedger:
                 cost=account.cost,
                 input_tokens=account.input_tokens,
                 output_tokens=account.output_tokens,
+                estimated=account.estimated,
             )
             for name, account in self._accounts.items()
         }
@@ -129,6 +138,6 @@ class StreamLedger:
         self.judging = dict(sums.judging)
         for account, spend in zip(self._by_tier, sums.spend.values(), strict=True):
             account.calls, account.failures = spend.calls, spend.failures
-            account.cost = spend.cost
+            account.cost, account.estimated = spend.cost, spend.estimated
             account.input_tokens = spend.input_tokens
             account.output_tokens = spend.output_tokens

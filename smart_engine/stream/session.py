@@ -79,6 +79,7 @@ class _Item:
         "booked",
         "cost",
         "errors",
+        "estimated",
         "judging",
         "learners",
         "policy",
@@ -99,7 +100,7 @@ class _Item:
         self.booked: set[int] = set()
         self.alike: dict[tuple[int, int], bool] = {}
         self.judging: Bought = []
-        self.cost = 0.0
+        self.cost = self.estimated = 0.0
         self.server: int | None = None
         self.taken = False
 
@@ -290,6 +291,7 @@ class StreamSession:
         check_outcome(outcome)
         self._keep(entry, tier, outcome)
         entry.cost += outcome.paid
+        entry.estimated += outcome.estimated
         if entry.role == "applied" and entry.server is None:
             self._wanted(entry)
         elif tier == REFERENCE:
@@ -569,7 +571,8 @@ class StreamSession:
         if role == "applied" and server == REFERENCE:
             role = "escalated"
         answer = entry.answers.get(server) if error is None else None
-        return Served(item, self._names[server], role, answer, entry.cost, error)
+        told = (role, answer, entry.cost, error, entry.estimated)
+        return Served(item, self._names[server], *told)
 
     def _flying(self, call: Call) -> tuple[_Item, int]:
         """Return the item of a call that was made and is not booked, and its tier."""
@@ -621,6 +624,7 @@ class StreamSession:
                     known[left, right] = agree(rule, answers[left], answers[right])
                 entry.judging += bought
                 entry.cost += sum(brought.paid for _, brought in bought)
+                entry.estimated += sum(brought.estimated for _, brought in bought)
             return known[left, right]
 
         return same

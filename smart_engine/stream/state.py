@@ -102,6 +102,11 @@ class StreamState(BaseModel):
         return sum(spend.cost for spend in self.spend.values())
 
     @property
+    def estimated(self) -> float:
+        """USD of the cost that rest on an estimated usage."""
+        return sum(spend.estimated for spend in self.spend.values())
+
+    @property
     def reference_only_cost(self) -> float | None:
         """USD that the reference alone would have cost (estimated), None if unknown."""
         if self.reference_cost is None:

@@ -50,7 +50,7 @@ def begun(tiers, strategy="audit", n_items=600, share=0.1) -> BatchSession:
 def test_it_goes_forward_and_ends_where_the_certificate_does(tiers, strategy):
     session = begun(tiers, strategy)
     first, *later = seen = steps(session)
-    assert first == ("learning", 600, 0, 0.0, None, 0, None, 60)
+    assert first == ("learning", 600, 0, 0.0, None, 0, None, 60, 0.0)
     for before, after in zip(seen, later, strict=False):
         assert before.settled <= after.settled <= 600
         assert before.spent <= after.spent
