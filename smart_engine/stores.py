@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Store", "as_store"]
 
 _FORMAT = 1
+
+_KINDS = tuple(kind.name for kind in fields(Usage))
+"""What is kept of a usage, each in a column of its own."""
 
 
 class Store:
@@ -79,6 +83,7 @@ class Store:
                 sqlalchemy.event.listen(self._engine, "connect", prepare)
             for table in (self._outcomes, self._verdicts, self._streams):
                 _create(self._engine, table)
+            _complete(self._engine, self._outcomes)
         except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             raise InvalidInputError("store", str(self), _plain(error)) from error
         except OSError as error:
@@ -121,18 +126,22 @@ class Store:
 
         kept = self._outcomes.c
         paid = sql.case((kept.cached, 0.0), else_=kept.cost)
-        sums = [sql.func.sum(s) for s in (paid, kept.input_tokens, kept.output_tokens)]
+        marked = sql.case((kept.estimated, paid), else_=0.0)
+        summed = (paid, marked, kept.input_tokens, kept.output_tokens)
+        sums = [sql.func.sum(each) for each in summed]
         wanted = sql.select(kept.job, kept.tier, sql.func.count(), *sums)
         wanted = wanted.group_by(kept.job, kept.tier).order_by(kept.job, kept.tier)
         jobs: dict[str, dict[str, Spend]] = {}
         try:
             with self._engine.connect() as connection:
-                for job, tier, calls, cost, sent, said in connection.execute(wanted):
+                for job, tier, calls, *found in connection.execute(wanted):
+                    cost, estimated, sent, said = found
                     jobs.setdefault(job, {})[tier] = Spend(
                         calls=calls,
                         cost=cost,
                         input_tokens=sent or 0,
                         output_tokens=said or 0,
+                        estimated=estimated,
                     )
         except sql.exc.SQLAlchemyError as error:
             problem = f"the store cannot be read: {_plain(error)}"
@@ -196,9 +205,7 @@ class _SqlShelf:
         held = {}
         with _readable():
             for row in self._rows(self._outcomes):
-                usage = None
-                if row.input_tokens is not None:
-                    usage = Usage(row.input_tokens, row.output_tokens)
+                usage = _usage(row)
                 answer = self._read(row.answer)
                 told = (row.cost, usage, row.confidence)
                 call = Call(row.item, row.tier)
@@ -211,8 +218,8 @@ class _SqlShelf:
             for row in self._rows(self._verdicts):
                 calls = json.loads(row.calls)
                 bought = [
-                    (name, Outcome(None, cost, Usage(*tokens)))
-                    for name, cost, *tokens in calls
+                    (name, Outcome(None, cost, Usage(*usage)))
+                    for name, cost, *usage in calls
                 ]
                 said[row.about] = Said(row.same, bought)
         return said
@@ -226,17 +233,15 @@ class _SqlShelf:
             return connection.execute(wanted).all()
 
     def keep(self, call: Call, outcome: Outcome) -> None:
-        usage = outcome.usage
         row = {
             "job": self._job,
             "item": call.item,
             "tier": call.tier,
             "answer": self._write(outcome.answer),
             "cost": outcome.cost,
-            "input_tokens": None if usage is None else usage.input_tokens,
-            "output_tokens": None if usage is None else usage.output_tokens,
             "confidence": outcome.confidence,
             "cached": outcome.cached,
+            **{kind: getattr(outcome.usage, kind, None) for kind in _KINDS},
         }
         self._insert(self._outcomes, row)
 
@@ -244,7 +249,7 @@ class _SqlShelf:
         calls = []
         for name, outcome in said.bought:
             usage = outcome.usage or Usage()
-            calls.append((name, outcome.paid, usage.input_tokens, usage.output_tokens))
+            calls.append((name, outcome.paid, *astuple(usage)))
         row = {"about": key, "same": said.same, "calls": json.dumps(calls)}
         self._insert(self._verdicts, {"job": self._job, **row})
 
@@ -390,7 +395,10 @@ def _verdicts() -> Table:
 
 
 def _outcomes() -> Table:
-    """Return the table: one row per answer that was bought."""
+    """Return the table: one row per answer that was bought.
+
+    Columns that may be empty may be missing in a table that an older version made.
+    """
     import sqlalchemy as sql
 
     number = sql.Double
@@ -402,11 +410,22 @@ def _outcomes() -> Table:
         sql.Column("tier", sql.String(255), primary_key=True),
         sql.Column("answer", sql.Text, nullable=False),
         sql.Column("cost", number, nullable=False),
-        sql.Column("input_tokens", number),
-        sql.Column("output_tokens", number),
         sql.Column("confidence", number),
         sql.Column("cached", sql.Boolean, nullable=False),
+        *(sql.Column(kind, number) for kind in _KINDS if kind != "estimated"),
+        sql.Column("estimated", sql.Boolean),
     )
+
+
+def _usage(row: Any) -> Usage | None:
+    """Return the usage in a row of that table; an older version kept less of it."""
+    if row.input_tokens is None:
+        return None
+    told = {kind: getattr(row, kind) for kind in _KINDS}
+    usage = Usage(**{kind: part for kind, part in told.items() if part is not None})
+    if usage.problem is not None:
+        raise ValueError(usage.problem)
+    return usage
 
 
 def _url(place: str | os.PathLike[str]) -> str:
@@ -434,6 +453,25 @@ def _create(engine: Engine, table: Table) -> None:
     except sqlalchemy.exc.DBAPIError:
         if not sqlalchemy.inspect(engine).has_table(table.name):
             raise
+
+
+def _complete(engine: Engine, table: Table) -> None:
+    """Add the columns that an older version did not make; another may be faster."""
+    import sqlalchemy
+
+    def missing() -> list[Any]:
+        found = sqlalchemy.inspect(engine).get_columns(table.name)
+        known = {column["name"] for column in found}
+        return [column for column in table.columns if column.name not in known]
+
+    for column in missing():
+        added = sqlalchemy.schema.CreateColumn(column).compile(dialect=engine.dialect)
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {added}")
+        except sqlalchemy.exc.DBAPIError:
+            if column in missing():
+                raise
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
