@@ -47,6 +47,7 @@ __all__ = [
     "StrategyOption",
     "app",
     "clear_errors",
+    "dollars",
     "free_place",
     "say",
     "write",
@@ -330,7 +331,7 @@ def _tell_kept(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) -> N
     print(f"\n{name}: answers of {len(jobs)} jobs")
     for job, models in jobs.items():
         parts = [
-            f"{model} {spend.calls:,} ({spend.cost:.6f} USD)"
+            f"{model} {spend.calls:,} ({dollars(spend)})"
             for model, spend in models.items()
         ]
         print(f"  {job[:12]}  {', '.join(parts)}")
@@ -487,6 +488,14 @@ def clear_errors() -> Iterator[None]:
 def say(text: str) -> None:
     """Say something beside the output, in one line on stderr."""
     typer.echo(" ".join(text.split()), err=True)
+
+
+def dollars(spent: Spend | Report) -> str:
+    """Return what was spent, and what of it is estimated, if anything is."""
+    said = f"{spent.cost:.6f} USD"
+    if spent.estimated:
+        said += f", {spent.estimated:.6f} of it estimated"
+    return said
 
 
 def free_place(field: str, path: Path, force: bool) -> None:

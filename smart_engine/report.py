@@ -55,6 +55,11 @@ class Report(BaseModel):
         return sum(spend.cost for spend in self.spend.values())
 
     @property
+    def estimated(self) -> float:
+        """USD of the cost that rest on an estimate, for models reported no usage."""
+        return sum(spend.estimated for spend in self.spend.values())
+
+    @property
     def saved(self) -> float:
         """USD saved against the reference alone (estimated), in batches and streams."""
         return sum(record.saved or 0.0 for record in self.compared)
@@ -98,6 +103,11 @@ class Report(BaseModel):
         lines.append(
             f"{total} in {len(self.certificates)} batches and {items:,} single items"
         )
+        if self.estimated:
+            lines.append(
+                f"of that, {self.estimated:.6f} USD is estimated: models reported no "
+                "usage"
+            )
         if self.restored:
             lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
         lines += [
@@ -139,6 +149,7 @@ class Report(BaseModel):
         """Return all figures as JSON, totals first; `model_validate_json` reads it."""
         totals = {
             "cost": self.cost,
+            "estimated": self.estimated,
             "reference_only_cost": self.reference_only_cost,
             "saved": self.saved,
         }

@@ -212,8 +212,11 @@ def headlines(
     known = alone is not None
     share = f"; {at_least(report.saved / alone)} of that" if alone else ""
     note = f"estimated{share}" if known else "the reference was never paid"
+    paid = "by all models and judges"
+    if report.estimated:
+        paid += f"; {usd(report.estimated)} USD of it estimated"
     return (
-        Headline("Paid", f"{usd(report.cost)} USD", "by all models and judges"),
+        Headline("Paid", f"{usd(report.cost)} USD", paid),
         Headline("The reference alone", _known(alone, usd), "estimated"),
         Headline("Saved", _known(report.saved if known else None, usd), note),
         Headline("Answers", _count(answers), f"in {' and '.join(work)}"),
@@ -267,6 +270,11 @@ def notes(report: Report) -> tuple[str, ...]:
     usd = _money_of(report)
     tiny = _ROUNDING * report.cost
     found = []
+    if report.estimated:
+        found.append(
+            f"{usd(report.estimated)} USD of what was paid is estimated from the "
+            "texts, for models reported no usage; hidden reasoning is not in it."
+        )
     if report.restored > tiny:
         found.append(
             f"{usd(report.restored)} USD of what was paid was paid in earlier runs, "
@@ -345,6 +353,7 @@ def models(report: Report) -> Grid:
             _count(spend.input_tokens),
             _count(spend.output_tokens),
             usd(spend.cost),
+            *((usd(spend.estimated),) if report.estimated else ()),
             share,
         )
 
@@ -368,6 +377,7 @@ def models(report: Report) -> Grid:
             "tokens in",
             "tokens out",
             "USD",
+            *(("estimated",) if report.estimated else ()),
             "of cost",
         ),
         tuple(rows),
