@@ -17,7 +17,14 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
 from smart_engine.serving.members import Member, UnpricedError
 
-__all__ = ["most", "most_of_run", "most_output"]
+__all__ = [
+    "limit_of",
+    "most",
+    "most_of_run",
+    "most_output",
+    "most_sent",
+    "texts_of",
+]
 
 _AROUND = 16
 """Tokens that a provider may put around a message, a tool or a schema."""
@@ -50,10 +57,8 @@ def most(
     Raises:
         InvalidInputError: If nothing limits the answer.
     """
-    beside = [*(request.tools or ())]
-    beside += [] if request.schema is None else [request.schema]
     said = most_output(member, request.arguments.get("max_tokens"))
-    return member.price.most(_sent([*messages, *beside]), said)
+    return member.price.most(most_sent([*messages, *request.beside]), said)
 
 
 def most_of_run(
@@ -77,26 +82,29 @@ def most_of_run(
     """
     set_here = [params.get(name) for name in _LIMITS]
     said = max((n for n in set_here if isinstance(n, int) and n > 0), default=limit)
-    if said is None and price != Price.free():
+    if said is None and price.by_token:
         raise UnpricedError(name, _UNLIMITED.format(name))
     beside = [params[name] for name in _BESIDE if params.get(name)]
-    return price.most(_sent([*sent, *beside]), (said or 0) * (params.get("n") or 1))
+    most_said = (said or 0) * (params.get("n") or 1)
+    return price.most(most_sent([*sent, *beside]), most_said)
 
 
-def _sent(parts: Sequence[Any]) -> int:
+def most_sent(parts: Sequence[Any]) -> int:
     """Return the most tokens that messages, and what is sent with them, can have."""
-    texts = []
-    for part in parts:
-        if isinstance(part, BaseMessage):
-            calls = getattr(part, "tool_calls", "")
-            texts.append(f"{part.content}{part.name or ''}{calls}")
-        elif isinstance(part, list):
-            texts += [str(one) for one in part]
-        elif isinstance(part, type) and issubclass(part, BaseModel):
-            texts.append(str(part.model_json_schema()))
-        else:
-            texts.append(str(part))
-    return sum(len(text.encode()) + _AROUND for text in texts)
+    texts = (text for part in parts for text in texts_of(part))
+    return sum(len(text.encode("utf-8", "surrogatepass")) + _AROUND for text in texts)
+
+
+def texts_of(part: Any) -> list[str]:
+    """Return a message, or what is sent beside messages, as the texts that it is."""
+    if isinstance(part, BaseMessage):
+        calls = getattr(part, "tool_calls", ""), getattr(part, "tool_call_id", "")
+        return [f"{part.content}{part.name or ''}{calls[0]}{calls[1]}"]
+    if isinstance(part, list):
+        return [str(one) for one in part]
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        return [str(part.model_json_schema())]
+    return [str(part)]
 
 
 def most_output(member: Member[Any], max_tokens: int | None) -> int:
@@ -109,12 +117,26 @@ def most_output(member: Member[Any], max_tokens: int | None) -> int:
     Raises:
         InvalidInputError: If there is no limit.
     """
-    model = member.model
-    if member.price == Price.free():
+    if not member.price.by_token:
         return 0
+    limit = limit_of(member, max_tokens)
+    if limit is None:
+        hint = _UNLIMITED.format(member.name)
+        raise InvalidInputError("max_tokens", max_tokens, hint)
+    return limit
+
+
+def limit_of(member: Member[Any], max_tokens: int | None) -> int | None:
+    """Return the most tokens that a member's answer can have, if there is a limit.
+
+    Args:
+        member: The member.
+        max_tokens: The limit of the call, if one is set.
+    """
+    model = member.model
     own = [getattr(model, name, None) for name in ("max_tokens", "max_output_tokens")]
     by_provider = (getattr(model, "profile", None) or {}).get("max_output_tokens")
     for limit in (max_tokens, *own, by_provider):
         if isinstance(limit, int) and limit > 0:
             return limit
-    raise InvalidInputError("max_tokens", max_tokens, _UNLIMITED.format(member.name))
+    return None

@@ -21,7 +21,7 @@ from typing_extensions import override
 from langchain_smart.bound import Bound
 from langchain_smart.chat_items import ChatAsker, marked
 from langchain_smart.jobs import Job
-from langchain_smart.members import ChatMember
+from langchain_smart.members import ChatMember, Estimate
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate
 
@@ -35,6 +35,8 @@ class ChatJob(Job):
     Attributes:
         members: The models by name.
         put_to: Makes a model ready to be asked.
+        estimate: Returns what estimates the usage of an item's calls, if that is
+            allowed.
         tracing: What callbacks are told of every item's run.
         configuration: Returns how the callbacks of a config are configured.
         rate_limiter: What every call waits for, if anything.
@@ -43,6 +45,7 @@ class ChatJob(Job):
 
     members: Mapping[str, ChatMember]
     put_to: Callable[[ChatMember], Bound]
+    estimate: Callable[[int], Estimate | None]
     tracing: dict[str, Any]
     configuration: Callable[[RunnableConfig], dict[str, Any]]
     rate_limiter: BaseRateLimiter | None = None
@@ -113,7 +116,8 @@ class ChatJob(Job):
         """Return who makes a call; it is known until the call has ended."""
         given, run = self.share.given[call.item], self.runs[call.item]
         repeated = partial(self.page.asked, call.item)
-        asker = ChatAsker(self.members, self.put_to, given, repeated, run)
+        estimate = self.estimate(call.item)
+        asker = ChatAsker(self.members, self.put_to, given, repeated, run, estimate)
         self._askers[call] = asker
         return asker
 
@@ -126,17 +130,17 @@ class ChatJob(Job):
         for name, answer in self.session.bought(served.item):
             if name != served.tier:
                 usage = add_usage(usage, answer.usage_metadata)
-        answer = marked(
-            message,
-            self.runs[served.item],
-            usage,
-            model=served.tier,
-            role=served.role,
-            task=self.task,
-            cost=served.cost,
-            saved=certificate.saved_by(served.cost),
-            certificate=certificate_id,
-        )
+        smart = {
+            "model": served.tier,
+            "role": served.role,
+            "task": self.task,
+            "cost": served.cost,
+            "saved": certificate.saved_by(served.cost),
+            "certificate": certificate_id,
+        }
+        if served.estimated:
+            smart["estimated"] = served.estimated
+        answer = marked(message, self.runs[served.item], usage, **smart)
         if self.output_version != "v1":
             return answer
         metadata = {**answer.response_metadata, "output_version": "v1"}

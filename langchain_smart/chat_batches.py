@@ -80,6 +80,9 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 rule,
                 members=members,
                 put_to=lambda member: bound[member.name],
+                estimate=lambda item: self._estimate(
+                    share.given[item].messages, request
+                ),
                 tracing=tracing,
                 configuration=configuration,
                 rate_limiter=self.rate_limiter,

@@ -14,6 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter, time
 from typing import Any
 
@@ -23,7 +24,13 @@ from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_smart.bound import Bound
-from langchain_smart.members import ChatMember, outcome, usage_in
+from langchain_smart.members import (
+    ChatMember,
+    Estimate,
+    answer_in,
+    outcome,
+    usage_in,
+)
 from langchain_smart.runs import Run, member_config
 from langchain_smart.singles import Single
 from smart_engine.calls import Failure, Outcome
@@ -42,6 +49,8 @@ class ChatAsker:
         given: What to send.
         repeated: Told of a model's call that has failed and is made again.
         run: The run of the item, where core tells it.
+        estimate: Returns what a call may have used that reports nothing; None if the
+            user did not allow that.
     """
 
     members: Mapping[str, ChatMember]
@@ -49,6 +58,7 @@ class ChatAsker:
     given: LanguageModelInput
     repeated: Callable[[str, Failure], None]
     run: Run | None = None
+    estimate: Estimate | None = None
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     watched = False  # core itself streams where somebody shows an answer
@@ -95,7 +105,7 @@ class ChatAsker:
     def broken_off(
         self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
-        """Return what an answer brought that ended by an error: its usage so far."""
+        """Return what an answer brought that ended by an error: what it used so far."""
         failure = self._billed(name, pieces, error)
         clock = self._clocks.get(name)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
@@ -104,12 +114,16 @@ class ChatAsker:
         self, name: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
         """Return a failure with what it is billed: by its pieces, or by its reply."""
-        told = [piece for piece in pieces if piece.usage_metadata]
-        usage = usage_in(error)
-        if not told and usage is None:
+        usage, answer = usage_in(error), answer_in(error)
+        estimable = self.estimate is not None
+        if any(piece.usage_metadata for piece in pieces) or (pieces and estimable):
+            billed = self.whole(name, pieces)
+        elif usage is not None or (answer is not None and estimable):
+            member = self.members[name]
+            allowed = self.estimate and partial(self.estimate, member, answer)
+            billed = member.outcome(None, usage, estimate=allowed)
+        else:
             return Failure(error)
-        member = self.members[name]
-        billed = self.whole(name, told) if told else member.outcome(None, usage)
         return Failure(error, billed.paid, billed.usage)
 
     def _begin(self, name: str) -> Bound:
@@ -126,7 +140,8 @@ class ChatAsker:
 
     def _brought(self, name: str, message: AIMessage) -> Outcome | Failure:
         """Return what a model's message brought, now that it is whole."""
-        return self._clocks[name].timed(outcome(self.members[name], message))
+        brought = outcome(self.members[name], message, self.estimate)
+        return self._clocks[name].timed(brought)
 
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:

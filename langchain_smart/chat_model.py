@@ -110,6 +110,12 @@ class SmartChatModel(ChatBatches):
             stored, nor are the answers of a stream.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
+        estimate_usage: Where a model reports no usage that can be priced, estimate it
+            from what was sent and said, and mark what rests on that: as `estimated` in
+            each answer's `response_metadata["smart"]` (USD), in ledger, certificates
+            and report. Otherwise such a call has failed. An answer that broke off is
+            estimated as far as it came. Hidden reasoning is in no estimate, for nobody
+            sees it: of a model that thinks, the real cost is higher.
         books: The books of another smart model, to keep them together.
 
     Raises:
@@ -326,7 +332,14 @@ class SmartChatModel(ChatBatches):
             self._books, rule, task, request.model, bounded, keeping
         )
         item = SingleItem(decider, self._books, terms.models[0], task)
-        asker = ChatAsker(members, request.put_to, messages, item.repeated, run)
+        asker = ChatAsker(
+            members,
+            request.put_to,
+            messages,
+            item.repeated,
+            run,
+            self._estimate(messages, request),
+        )
         return Single(item, asker)
 
 

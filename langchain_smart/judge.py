@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter, time
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from typing_extensions import override
 
+from langchain_smart.estimates import estimated
 from langchain_smart.members import ChatMember, outcome, read_model
+from langchain_smart.requests import Request
 from langchain_smart.runs import member_config, quiet_context
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Judge
@@ -33,6 +36,9 @@ class ChatJudge(Judge):
         price: What it charges; looked up if left out, as for members.
         instructions: What it is told before the answers; it must ask for one word,
             `same` or `different`.
+        estimate_usage: Where it reports no usage that can be priced, estimate it, and
+            mark what rests on that; otherwise such a call has failed. See
+            `SmartChatModel`.
 
     Raises:
         InvalidInputError: If it is no chat model, or its price is not known.
@@ -58,6 +64,7 @@ class ChatJudge(Judge):
         *,
         price: Price | None = None,
         instructions: str = INSTRUCTIONS,
+        estimate_usage: bool = False,
     ) -> None:
         """Find the model and its price."""
         named = read_model("ChatJudge.model", model)
@@ -65,7 +72,8 @@ class ChatJudge(Judge):
         member: ChatMember = find_member(
             named, prices, "price=Price(input=…, output=…)"
         )
-        super().__init__(_Asking(member), member.name, instructions)
+        asking = _Asking(member, estimate_usage)
+        super().__init__(asking, member.name, instructions)
 
     @property
     @override
@@ -78,13 +86,16 @@ class _Asking:
     """Asks a chat model out of sight of whoever watches the answers."""
 
     member: ChatMember
+    estimate_usage: bool
 
     def __call__(self, text: str) -> Outcome | Failure:
         """Ask once."""
         model, config = self.member.model, member_config(None)
         clock = Clock(time, perf_counter)
-        message = quiet_context().run(model.invoke, [HumanMessage(text)], config)
-        brought = clock.timed(outcome(self.member, message))
+        sent = [HumanMessage(text)]
+        message = quiet_context().run(model.invoke, sent, config)
+        allowed = partial(estimated, sent, Request({})) if self.estimate_usage else None
+        brought = clock.timed(outcome(self.member, message, allowed))
         if isinstance(brought, Failure):
             return brought
         return brought._replace(answer=str(message.text))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.language_models import ModelProfile
@@ -18,6 +19,8 @@ from smart_engine.serving.members import Member, Named
 
 __all__ = [
     "ChatMember",
+    "Estimate",
+    "answer_in",
     "confidence_of",
     "load_model",
     "outcome",
@@ -31,18 +34,32 @@ ChatMember = Member[BaseChatModel]
 """A LangChain chat model behind a smart model."""
 
 
-def outcome(member: ChatMember, message: AIMessage) -> Outcome | Failure:
-    """Return what a message brought, priced by the usage it reports."""
-    reported = message.usage_metadata
-    sure = confidence_of(message)
-    if reported is None:
-        return member.outcome(message, None, sure)
-    cached = reported.get("total_cost") == 0  # how core marks a reply from its cache
-    return member.outcome(message, usage_of(reported), sure, cached=cached)
+Estimate = Callable[[ChatMember, AIMessage | None], Usage]
+"""Returns what a member may have used for an answer, as far as it came."""
 
 
-def usage_of(reported: UsageMetadata) -> Usage:
+def outcome(
+    member: ChatMember, message: AIMessage, estimate: Estimate | None = None
+) -> Outcome | Failure:
+    """Return what a message brought, priced by the usage it reports.
+
+    Args:
+        member: Whose message it is.
+        message: The message.
+        estimate: Asked where it reports none that can be priced, if that is allowed.
+    """
+    reported, sure = message.usage_metadata, confidence_of(message)
+    usage = None if reported is None else usage_of(reported)
+    # How core marks a reply from its cache, whether it reports a usage or not.
+    cached = reported is not None and reported.get("total_cost") == 0
+    allowed = estimate and partial(estimate, member, message)
+    return member.outcome(message, usage, sure, cached=cached, estimate=allowed)
+
+
+def usage_of(reported: UsageMetadata) -> Usage | None:
     """Return the tokens that a message reports, by kind; those not told are none."""
+    if "input_tokens" not in reported:
+        return None  # core has marked a reply from its cache that reported nothing
     asked: dict[str, Any] = dict(reported.get("input_token_details") or {})
     said: dict[str, Any] = dict(reported.get("output_token_details") or {})
     for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
@@ -83,6 +100,15 @@ def usage_in(error: BaseException) -> Usage | None:
         )
     except (AttributeError, LookupError, TypeError, ValueError):
         return None  # there was no reply, or none that tells it
+
+
+def answer_in(error: BaseException) -> AIMessage | None:
+    """Return such an answer itself, as far as it tells what it used."""
+    reply = getattr(error, "response", None)
+    try:
+        return AIMessage(str(reply.json()["choices"][0]["message"]))  # type: ignore[union-attr]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def confidence_of(message: AIMessage) -> float | None:

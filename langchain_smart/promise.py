@@ -47,6 +47,7 @@ class Promise(ClearErrors):
     progress: bool = False
     task: str | None = None
     accept_noise: bool = False
+    estimate_usage: bool = False
     budget_usd: float | None = None
     store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
         default=None, exclude=True

@@ -76,6 +76,11 @@ class Request:
             arguments=arguments,
         )
 
+    @property
+    def beside(self) -> list[Any]:
+        """What is sent beside the messages: tools, and the schema of an object."""
+        return [*(self.tools or ()), *([] if self.schema is None else [self.schema])]
+
     def put_to(self, member: ChatMember) -> Bound:
         """Return the member, ready to be asked."""
         if self.schema is not None:

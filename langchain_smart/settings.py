@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from langchain_core.language_models import LangSmithParams, ModelProfile
@@ -15,7 +16,13 @@ from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.bounds import most_output
-from langchain_smart.members import ChatMember, read_model, shared_profile
+from langchain_smart.estimates import estimated
+from langchain_smart.members import (
+    ChatMember,
+    Estimate,
+    read_model,
+    shared_profile,
+)
 from langchain_smart.promise import Promise
 from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
@@ -94,6 +101,12 @@ class SmartSettings(Promise, BaseChatModel):
 
         return Keeping(self.store, self._models_told, prompt)
 
+    def _estimate(
+        self, messages: Sequence[BaseMessage], request: Request
+    ) -> Estimate | None:
+        """Return what estimates the usage of a call, if that is allowed."""
+        return partial(estimated, messages, request) if self.estimate_usage else None
+
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         """Return what a call's keyword arguments ask for."""
         return Request.read(stop, kwargs, self._defaults)
@@ -157,7 +170,8 @@ class SmartSettings(Promise, BaseChatModel):
             message = generation.message
             told = message.response_metadata.get("smart")
             if told is not None:  # what is in the cache was paid for before
-                smart = {**told, "cost": 0.0}
+                smart = {k: v for k, v in told.items() if k != "estimated"}
+                smart["cost"] = 0.0
                 metadata = {**message.response_metadata, "smart": smart}
                 update = {"response_metadata": metadata}
                 generation.message = message.model_copy(update=update)

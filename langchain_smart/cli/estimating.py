@@ -13,6 +13,7 @@ from langchain_smart.cli.jobs import (
     BaseUrlOption,
     CandidateOption,
     ConcurrencyOption,
+    EstimateUsageOption,
     InArgument,
     Job,
     MaxTokensOption,
@@ -31,6 +32,7 @@ from smart_engine.cli import (
     SeedOption,
     StrategyOption,
     clear_errors,
+    dollars,
 )
 from smart_engine.estimate import Estimate, Range
 from smart_engine.report import Report
@@ -55,6 +57,7 @@ def estimate_command(
     max_tokens: MaxTokensOption = None,
     temperature: TemperatureOption = None,
     base_url: BaseUrlOption = None,
+    estimate_usage: EstimateUsageOption = False,
     max_concurrency: ConcurrencyOption = 32,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -80,6 +83,7 @@ def estimate_command(
             strategy=strategy,
             max_tokens=max_tokens,
             temperature=temperature,
+            estimate_usage=estimate_usage,
             max_concurrency=max_concurrency,
             seed=seed,
         )
@@ -89,7 +93,8 @@ def estimate_command(
             expected = try_batch(job.smart, list(job.asked), items)
     report = job.smart.report()
     if as_json:
-        paid = {"sample_cost": report.cost, "paid_in_earlier_runs": report.restored}
+        paid = {"sample_cost": report.cost, "sample_cost_estimated": report.estimated}
+        paid["paid_in_earlier_runs"] = report.restored
         told = {**expected.model_dump(), **paid, "store": job.kept}
         print(json.dumps(told, ensure_ascii=False))
     else:
@@ -100,7 +105,7 @@ def _show(expected: Estimate, report: Report, kept: str) -> None:
     """Lay an estimate out for a person."""
     print(
         f"{expected.sampled:,} of {expected.items:,} rows asked, for "
-        f"{report.cost:.6f} USD; the answers are kept in {kept}"
+        f"{dollars(report)}; the answers are kept in {kept}"
     )
     for name, count in expected.differing.items():
         failed = expected.failed[name]
@@ -122,6 +127,8 @@ def _show(expected: Estimate, report: Report, kept: str) -> None:
         cells = (spread.mean, spread.low, spread.high)
         table.add_row(name, *(format(cell, form) for cell in cells))
     Console().print(table)
+    if report.estimated:
+        print("Models reported no usage: what their answers cost is estimated, too.")
     if expected.saved.low <= 0:
         print("It may save nothing: allow more to differ, or try other candidates.")
     print("An estimate from few rows, no promise; what is bought is not bought again.")

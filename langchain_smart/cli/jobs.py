@@ -13,7 +13,7 @@ import typer
 from langchain_smart.cli.prices import HOW, read_prices
 from langchain_smart.cli.prompts import fill, read_text
 from langchain_smart.cli.tables import Table, read_table
-from smart_engine.cli import say
+from smart_engine.cli import dollars, say
 from smart_engine.equivalence.written import read_rule
 from smart_engine.errors import InvalidInputError, MissingExtraError
 from smart_engine.serving.members import UnpricedError
@@ -27,6 +27,7 @@ __all__ = [
     "BaseUrlOption",
     "CandidateOption",
     "ConcurrencyOption",
+    "EstimateUsageOption",
     "InArgument",
     "Job",
     "MaxTokensOption",
@@ -70,6 +71,13 @@ BaseUrlOption = Annotated[
 ]
 ConcurrencyOption = Annotated[
     int, typer.Option(min=1, help="Most calls in flight at once.")
+]
+EstimateUsageOption = Annotated[
+    bool,
+    typer.Option(
+        "--estimate-usage",
+        help="Estimate what a reply cost that reports no usage; else its call fails.",
+    ),
 ]
 ProgressOption = Annotated[
     bool | None,
@@ -173,7 +181,7 @@ class Job:
             yield
         except BaseException:
             say(
-                f"answers for {self.smart.report().cost:.6f} USD are kept in "
+                f"answers for {dollars(self.smart.report())} are kept in "
                 f"{self.kept}: the same command goes on from there"
             )
             raise

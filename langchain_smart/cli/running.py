@@ -14,6 +14,7 @@ from langchain_smart.cli.jobs import (
     BaseUrlOption,
     CandidateOption,
     ConcurrencyOption,
+    EstimateUsageOption,
     InArgument,
     Job,
     MaxTokensOption,
@@ -25,7 +26,7 @@ from langchain_smart.cli.jobs import (
     SystemOption,
     TemperatureOption,
 )
-from langchain_smart.cli.tables import Row, as_bytes
+from langchain_smart.cli.tables import as_bytes
 from smart_engine.certificate import Certificate
 from smart_engine.cli import (
     Code,
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_command"]
 
-_TOLD = ("smart_model", "smart_role", "smart_cost", "smart_error")
-"""Columns of OUT beside the answer's."""
+_TOLD = ("smart_model", "smart_role", "smart_cost", "smart_error", "smart_estimated")
+"""Columns of OUT beside the answer's; the last one only where anything is estimated."""
 
 
 def run_command(
@@ -72,6 +73,7 @@ def run_command(
     max_tokens: MaxTokensOption = None,
     temperature: TemperatureOption = None,
     base_url: BaseUrlOption = None,
+    estimate_usage: EstimateUsageOption = False,
     max_concurrency: ConcurrencyOption = 32,
     seed: SeedOption = 0,
     answer: Annotated[str, typer.Option(help="Column of the answers.")] = "answer",
@@ -116,6 +118,7 @@ def run_command(
             budget_usd=budget,
             max_tokens=max_tokens,
             temperature=temperature,
+            estimate_usage=estimate_usage,
             max_concurrency=max_concurrency,
             seed=seed,
             progress=sys.stderr.isatty() if progress is None else progress,
@@ -127,8 +130,10 @@ def run_command(
         with job.kept_for_later():
             brought = job.smart.batch(list(job.asked), return_exceptions=True)
             (record,) = job.smart.report().certificates
+            columns = _TOLD if record.estimated else _TOLD[:-1]
+            names = (answer, *columns)
             rows = [
-                {**row, answer: None, **_told(one, answer)}
+                row | dict(zip(names, _told(one, columns), strict=True))
                 for row, one in zip(job.table.rows, brought, strict=True)
             ]
             write(out, as_bytes(out.suffix, rows))
@@ -143,14 +148,18 @@ def run_command(
         _finish(job, record, brought)
 
 
-def _told(brought: AIMessage | Exception, answer: str) -> Row:
-    """Return what is told of a row."""
+def _told(brought: AIMessage | Exception, columns: Sequence[str]) -> list[Any]:
+    """Return what is told of a row: the answer, then what belongs in these columns."""
+    told: dict[str, Any]
     if isinstance(brought, Exception):
         problem = " ".join(f"{type(brought).__name__}: {brought}".split())
-        return dict(zip(_TOLD, (None, "unanswered", None, problem[:300]), strict=True))
+        told = {"smart_role": "unanswered", "smart_error": problem[:300]}
+        return [None, *map(told.get, columns)]
     smart = brought.response_metadata["smart"]
-    told = (smart["model"], smart["role"], round(smart["cost"], 12), None)
-    return {answer: brought.text, **dict(zip(_TOLD, told, strict=True))}
+    told = {f"smart_{name}": smart[name] for name in ("model", "role")}
+    for name in ("cost", "estimated"):
+        told[f"smart_{name}"] = round(smart.get(name, 0.0), 12)
+    return [brought.text, *map(told.get, columns)]
 
 
 def _summary(job: Job, record: Certificate, out: Path) -> dict[str, Any]:
@@ -163,6 +172,7 @@ def _summary(job: Job, record: Certificate, out: Path) -> dict[str, Any]:
         "uncertified": record.uncertified,
         "served": record.served,
         "cost": record.cost,
+        "estimated": record.estimated,
         "paid_in_earlier_runs": job.smart.report().restored,
         "reference_only_cost": record.reference_only_cost,
         "saved": record.saved,

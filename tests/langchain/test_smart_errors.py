@@ -176,15 +176,21 @@ def test_a_candidate_whose_cost_is_unknown_is_named():
 
 def test_an_absurd_usage_fails_its_call_and_no_other():
     usage = {"input_tokens": -5, "output_tokens": 1, "total_tokens": -4}
+    good = {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6}
 
     def script(text, _):
-        return AIMessage("spam", usage_metadata=usage) if text == "7" else "spam"
+        return AIMessage("spam", usage_metadata=usage if text == "7" else good)
 
     absurd = model("big", script, usage=False)
-    smart = smart_of(absurd, strategy="reference")
+    items = [str(n) for n in range(20)]
+    priced = {"big": Price(1, 1), "small": FREE}
+    smart = smart_of(absurd, strategy="reference", prices=priced)
     with pytest.warns(UserWarning, match="-5"):
-        outputs = smart.batch([str(n) for n in range(20)], return_exceptions=True)
+        outputs = smart.batch(items, return_exceptions=True)
     assert [isinstance(o, AIMessage) for o in outputs].count(False) == 1
+    free = smart_of(absurd, strategy="reference")  # whatever it says, it costs nothing
+    assert len(free.batch(items)) == 20
+    assert free.report().spend["big"].input_tokens == 19 * 5
 
 
 async def test_a_limit_that_allows_nothing_is_refused():
