@@ -79,6 +79,12 @@ class Ask(Generic[R]):
         """Names of the tools that may be called."""
         return frozenset(tool.metadata.get_name() for tool in self.tools or ())
 
+    @property
+    def told_tools(self) -> list[dict[str, Any]]:
+        """The tools that may be called, as OpenAI is told them."""
+        told = {"skip_length_check": True}  # which some providers do not limit
+        return [tool.metadata.to_openai_tool(**told) for tool in self.tools or ()]
+
     def of(self, member: LLMMember) -> Response:
         """Return a member's whole answer."""
         call, given, arguments = self._put_to(member, "")

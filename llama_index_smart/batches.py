@@ -109,9 +109,11 @@ class SmartBatches(SmartSettings):
         session = self._session(asks, task, page)
 
         def ask(call: Call) -> Outcome | Failure:
-            member, clock = self._by_name[call.tier], Clock(time, perf_counter)
+            member, asked = self._by_name[call.tier], asks[call.item]
+            clock = Clock(time, perf_counter)
             try:
-                return clock.timed(outcome(member, asks[call.item].of(member)))
+                response = asked.of(member)
+                return clock.timed(outcome(member, response, self._estimate(asked)))
             except Exception as error:  # noqa: BLE001 - the item's, not the job's
                 return clock.timed(Failure(error))
 
@@ -131,9 +133,11 @@ class SmartBatches(SmartSettings):
         session = self._session(asks, task, page)
 
         async def ask(call: Call) -> Outcome | Failure:
-            member, clock = self._by_name[call.tier], Clock(time, perf_counter)
+            member, asked = self._by_name[call.tier], asks[call.item]
+            clock = Clock(time, perf_counter)
             try:
-                return clock.timed(outcome(member, await asks[call.item].aof(member)))
+                response = await asked.aof(member)
+                return clock.timed(outcome(member, response, self._estimate(asked)))
             except Exception as error:  # noqa: BLE001 - the item's, not the job's
                 return clock.timed(Failure(error))
 
@@ -205,6 +209,8 @@ def _result(
         return served.error
     saved = certificate.saved_by(served.cost)
     smart = {"model": served.tier, "role": served.role, "cost": served.cost, **told}
+    if served.estimated:
+        smart["estimated"] = served.estimated
     said = [answer for _, answer in session.bought(served.item)]
     return marked(served.answer, said, {**smart, "saved": saved})
 

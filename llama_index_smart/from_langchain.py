@@ -309,6 +309,8 @@ def _told(usage: UsageMetadata | None) -> dict[str, int]:
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     if usage.get("total_cost") == 0:  # how core marks a reply from its cache
         return dict.fromkeys(names, 0)
+    if not usage["input_tokens"]:
+        return {}  # no call reads nothing: the model has not counted
     used = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
     return dict(zip(names, used, strict=True))
 

@@ -94,6 +94,12 @@ class SmartLLM(SelfAgreeing):
             stored, nor are the answers of a stream.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
+        estimate_usage: Where an LLM reports no usage that can be priced, estimate it
+            from what was sent and said, and mark what rests on that: as `estimated` in
+            each response's `additional_kwargs["smart"]` (USD), in ledger, certificates
+            and report. Otherwise such a call has failed. An answer that broke off is
+            estimated as far as it came. Hidden reasoning is in no estimate, for nobody
+            sees it: of an LLM that thinks, the real cost is higher.
         books: The books of another smart model, to keep them together.
 
     Raises:
@@ -328,4 +334,5 @@ class SmartLLM(SelfAgreeing):
     def _single(self, ask: Ask[Any]) -> Single:
         """Return one item, ready to be answered."""
         task = self._task_of([ask])
-        return Single(ask, self._item(ask, task), self._by_name)
+        item = self._item(ask, task)
+        return Single(ask, item, self._by_name, self._estimate(ask))

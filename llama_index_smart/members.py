@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -22,6 +23,7 @@ from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
 
 __all__ = [
+    "Estimate",
     "LLMMember",
     "Response",
     "outcome",
@@ -34,6 +36,9 @@ LLMMember = Member[LLM]
 """A LlamaIndex LLM behind a smart one."""
 
 Response = ChatResponse | CompletionResponse
+
+Estimate = Callable[[LLMMember, Response], Usage]
+"""Returns what a member may have used for a response, as far as it came."""
 
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
@@ -78,11 +83,20 @@ def _provider(model: LLM) -> str | None:
     return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
 
 
-def outcome(member: LLMMember, response: Response) -> Outcome | Failure:
-    """Return what a response brought, priced by the usage it reports."""
-    usage = usage_of(response)
+def outcome(
+    member: LLMMember, response: Response, estimate: Estimate | None = None
+) -> Outcome | Failure:
+    """Return what a response brought, priced by the usage it reports.
+
+    Args:
+        member: Whose response it is.
+        response: The response.
+        estimate: Asked where it reports none that can be priced, if that is allowed.
+    """
+    usage, sure = usage_of(response), _confidence(response)
     cached = usage is not None and not usage.total_tokens  # no call reads nothing
-    return member.outcome(response, usage, _confidence(response), cached=cached)
+    allowed = estimate and partial(estimate, member, response)
+    return member.outcome(response, usage, sure, cached=cached, estimate=allowed)
 
 
 def usage_of(response: Response) -> Usage | None:

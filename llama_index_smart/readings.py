@@ -15,7 +15,7 @@ from llama_index_smart.members import Response
 from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["ResponseReading", "selected_tools", "text_of", "tool_calls"]
+__all__ = ["ResponseReading", "calls_in", "selected_tools", "text_of", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,17 @@ def tool_calls(response: Response, *, partial: bool = False) -> list[ToolSelecti
     message = getattr(response, "message", None)
     if message is None:
         return []
-    found = [
+    return [
+        ToolSelection(
+            tool_id=called or "", tool_name=name, tool_kwargs=read(name, given)
+        )
+        for called, name, given in calls_in(message)
+    ]
+
+
+def calls_in(message: ChatMessage) -> list[tuple[str | None, str, Any]]:
+    """Return the id, the name and the arguments of each call, as they are written."""
+    found: list[tuple[str | None, str, Any]] = [
         (block.tool_call_id, block.tool_name, block.tool_kwargs)
         for block in message.blocks
         if isinstance(block, ToolCallBlock)
@@ -107,12 +117,7 @@ def tool_calls(response: Response, *, partial: bool = False) -> list[ToolSelecti
             if function is not None:
                 name, given = _part(function, "name"), _part(function, "arguments")
                 found.append((_part(call, "id"), name or "", given or {}))
-    return [
-        ToolSelection(
-            tool_id=called or "", tool_name=name, tool_kwargs=read(name, given)
-        )
-        for called, name, given in found
-    ]
+    return found
 
 
 def _part(told: Any, name: str) -> Any:

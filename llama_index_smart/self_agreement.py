@@ -56,7 +56,8 @@ class SelfAgreeing(SmartBatches):
 
         def ask(call: Call) -> Outcome | Failure:
             asked, clock = asks[call.item % len(asks)], Clock(time, perf_counter)
-            brought = outcome(self._members[0], asked.of(self._members[0]))
+            member = self._members[0]
+            brought = outcome(member, asked.of(member), self._estimate(asked))
             return clock.timed(brought)
 
         drive(noise, ask, self._limit(max_concurrency))
@@ -76,7 +77,8 @@ class SelfAgreeing(SmartBatches):
 
         async def ask(call: Call) -> Outcome | Failure:
             asked, clock = asks[call.item % len(asks)], Clock(time, perf_counter)
-            brought = outcome(self._members[0], await asked.aof(self._members[0]))
+            member = self._members[0]
+            brought = outcome(member, await asked.aof(member), self._estimate(asked))
             return clock.timed(brought)
 
         await adrive(noise, ask, self._limit(max_concurrency))

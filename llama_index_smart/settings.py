@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -21,7 +22,13 @@ from typing_extensions import override
 
 from llama_index_smart.asks import Ask
 from llama_index_smart.bounds import most, most_output
-from llama_index_smart.members import LLMMember, read_model, shared_metadata
+from llama_index_smart.estimates import estimated
+from llama_index_smart.members import (
+    Estimate,
+    LLMMember,
+    read_model,
+    shared_metadata,
+)
 from llama_index_smart.readings import ResponseReading
 from llama_index_smart.stored import read_response, write_response
 from llama_index_smart.tasks import fingerprint, lasting, task_of_prompt
@@ -74,6 +81,7 @@ class SmartSettings(FunctionCallingLLM):
         default=None, exclude=True, repr=False
     )
     accept_noise: bool = False
+    estimate_usage: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -156,6 +164,10 @@ class SmartSettings(FunctionCallingLLM):
         offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
         return ResponseReading(as_equivalence(self.equivalence), offered)
 
+    def _estimate(self, ask: Ask[Any]) -> Estimate | None:
+        """Return what estimates the usage of a call, if that is allowed."""
+        return partial(estimated, ask) if self.estimate_usage else None
+
     def _item(self, ask: Ask[Any], task: str) -> SingleItem:
         """Return one item of a task, and who decides on it."""
         terms, rule = self._terms, self._reading([ask])
@@ -203,9 +215,8 @@ class SmartSettings(FunctionCallingLLM):
         """Yield what is asked of whom, as texts."""
         yield from map(repr, self._models_told())
         for ask in asks:
-            tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
             messages = [message.model_dump_json() for message in ask.messages or ()]
-            yield repr((messages, ask.prompt, tools, ask.arguments))
+            yield repr((messages, ask.prompt, ask.told_tools, ask.arguments))
 
     # -- what LlamaIndex asks of an LLM ----------------------------------------
 

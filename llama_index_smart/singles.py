@@ -17,7 +17,13 @@ from time import perf_counter, time
 from typing import Any
 
 from llama_index_smart.asks import Ask
-from llama_index_smart.members import LLMMember, Response, outcome, usage_of
+from llama_index_smart.members import (
+    Estimate,
+    LLMMember,
+    Response,
+    outcome,
+    usage_of,
+)
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.pricing import Usage
@@ -39,11 +45,14 @@ class Single:
         ask: What is asked.
         item: Says who is asked, and whose answer is handed out.
         members: The models by name.
+        estimate: Returns what a call may have used that reports nothing; None if the
+            user did not allow that.
     """
 
     ask: Ask[Any]
     item: SingleItem
     members: dict[str, LLMMember]
+    estimate: Estimate | None = None
     _last: Response | None = None
     _usage: Usage | None = None
     _shown: list[str] = field(default_factory=list)
@@ -167,9 +176,10 @@ class Single:
                 raise
 
     def _break_off(self, call: Call, error: BaseException, clock: Clock) -> None:
-        """Record a call that was shown and has failed."""
+        """Record a call that was shown and has failed, and what it used so far."""
         failure = Failure(error)
-        if self._last is not None and self._usage is not None:
+        known = self._usage is not None or self.estimate is not None
+        if self._last is not None and known:
             billed = self._outcome(call, self._counted(self._last))
             failure = Failure(error, billed.paid, billed.usage)
         self.item.record(call, clock.timed(failure))
@@ -269,7 +279,7 @@ class Single:
 
     def _outcome(self, call: Call, response: Response) -> Outcome | Failure:
         """Return what a response brought, priced."""
-        return outcome(self.members[call.tier], response)
+        return outcome(self.members[call.tier], response, self.estimate)
 
 
 def marked(response: Response, said: Any, told: dict[str, Any]) -> Response:
