@@ -49,6 +49,11 @@ def counted(sent: Sequence[Any], said: AIMessage | None, limit: int | None) -> U
 
     Example:
         ```python
+        from langchain_core.messages import AIMessage
+
+        from langchain_smart.estimates import counted
+        from smart_engine.pricing import Usage
+
         usage = counted(["Is 7 a prime number?"], AIMessage("Yes, it is."), limit=None)
         assert usage == Usage(10, 5, estimated=True)
         ```

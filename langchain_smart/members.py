@@ -43,6 +43,8 @@ def outcome(
 ) -> Outcome | Failure:
     """Return what a message brought, priced by the usage it reports.
 
+    A usage that cannot be true is taken out of the message.
+
     Args:
         member: Whose message it is.
         message: The message.
@@ -53,6 +55,9 @@ def outcome(
     # How core marks a reply from its cache, whether it reports a usage or not.
     cached = reported is not None and reported.get("total_cost") == 0
     allowed = estimate and partial(estimate, member, message)
+    if usage is not None and usage.problem is not None:
+        # Whoever adds it up, or keeps it, would stumble over it.
+        message = message.model_copy(update={"usage_metadata": None})
     return member.outcome(message, usage, sure, cached=cached, estimate=allowed)
 
 

@@ -45,11 +45,15 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
 
     Example:
         ```python
+        from llama_index.core.llms import CompletionResponse
         from llama_index.core.llms.mock import MockLLM
 
-        from smart_engine.pricing import Price
+        from llama_index_smart.asks import Ask
+        from llama_index_smart.estimates import estimated
+        from smart_engine.pricing import Price, Usage
+        from smart_engine.serving.members import Member
 
-        member = LLMMember("mock", MockLLM(), Price(1, 2))
+        member = Member("mock", MockLLM(), Price(1, 2))
         ask = Ask.completion("Is 7 a prime number?", {})
         usage = estimated(ask, member, CompletionResponse(text="Yes, it is."))
         assert usage == Usage(7, 5, estimated=True)

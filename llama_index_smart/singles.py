@@ -287,11 +287,15 @@ def marked(response: Response, said: Any, told: dict[str, Any]) -> Response:
 
     Args:
         response: The member's.
-        said: The responses of all members that answered: their usage is summed.
+        said: The responses of all members that answered: their usage is summed, as far
+            as it can be true.
         told: What the user is told of the item.
     """
-    usages = [usage for usage in map(usage_of, said) if usage is not None]
-    kept = {**response.additional_kwargs, "smart": told}
+    found = [usage for usage in map(usage_of, said) if usage is not None]
+    usages = [usage for usage in found if usage.problem is None]
+    own, counts = response.additional_kwargs, _tokens(Usage())
+    kept = {name: value for name, value in own.items() if name not in counts}
+    kept["smart"] = told
     if usages:
         sent = sum(usage.input_tokens for usage in usages)
         answered = sum(usage.output_tokens for usage in usages)

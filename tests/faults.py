@@ -184,14 +184,16 @@ class LangChain(Adapter):
 
     verbs = (*Adapter.verbs, "objects")
 
-    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+    def __init__(
+        self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
+    ) -> None:
         def member(name: str) -> ChatOpenAI:
             at = {"base_url": url, "api_key": "none", "http_client": sync}
             at["http_async_client"] = asynchronous
             return ChatOpenAI(model=name, max_retries=0, timeout=20, **at)
 
         members = {"reference": member("big"), "candidates": [member("small")]}
-        self.smart = SmartChatModel(**members, **TERMS)
+        self.smart = SmartChatModel(**members, **{**TERMS, **settings})
         self.tooled = self.smart.bind_tools([Verdict])
         self.strict = self.smart.with_structured_output(Verdict, include_raw=True)
         self.loose = self.smart.with_structured_output(
@@ -261,7 +263,9 @@ class LangChain(Adapter):
 class LlamaIndex(Adapter):
     """The verbs of the LLM."""
 
-    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+    def __init__(
+        self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
+    ) -> None:
         def member(name: str) -> OpenAILike:
             at = {"api_base": url, "api_key": "none", "http_client": sync}
             at |= {"async_http_client": asynchronous, "timeout": 20}
@@ -269,7 +273,7 @@ class LlamaIndex(Adapter):
             return OpenAILike(model=name, max_retries=0, **can, **at)
 
         members = {"reference": member("big"), "candidates": [member("small")]}
-        self.smart = SmartLLM(**members, **TERMS)
+        self.smart = SmartLLM(**members, **{**TERMS, **settings})
         self.tool = FunctionTool.from_defaults(lambda label: label, name="Verdict")
         self.prompt = PromptTemplate("{item}")
 
