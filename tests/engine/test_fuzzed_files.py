@@ -7,10 +7,20 @@ import json
 import random
 import sqlite3
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 
 import pytest
 
-from smart_engine import BatchSession, Call, Guarantee, Outcome, Tier, Trace, verify
+from smart_engine import (
+    BatchSession,
+    Call,
+    Guarantee,
+    Outcome,
+    Tier,
+    Trace,
+    Usage,
+    verify,
+)
 from smart_engine.errors import SmartError
 from smart_engine.serving.profile import Held
 from smart_engine.serving.stored import StoredStream
@@ -81,7 +91,8 @@ def certificate() -> dict:
         for call in calls:
             wrong = call.tier == "small" and call.item % 40 == 0
             cost = 1.0 if call.tier == "big" else 0.01
-            session.record(call, Outcome("no" if wrong else "yes", cost))
+            usage = Usage(9, 1, estimated=wrong)
+            session.record(call, Outcome("no" if wrong else "yes", cost, usage))
     return json.loads(session.certificate.model_dump_json())
 
 
@@ -178,8 +189,10 @@ def test_stores(files, tmp_path) -> None:
     path = tmp_path / "answers.db"
     store = Store(path)
     shelf = store.shelf("a job", json.dumps, json.loads)
-    shelf.keep(Call(0, "big"), Outcome({"text": "yes"}, 0.5))
-    columns = ["item", "tier", "answer", "cost", "input_tokens", "confidence", "cached"]
+    bought = Outcome({"text": "yes"}, 0.5, Usage(7, 1, estimated=True))
+    shelf.keep(Call(0, "big"), bought)
+    columns = ["item", "tier", "answer", "cost", "confidence", "cached"]
+    columns += [field.name for field in fields(Usage)]
     with sqlite3.connect(path) as connection:
         for seed in files:
             rng = random.Random(seed)
@@ -196,13 +209,14 @@ def test_stores(files, tmp_path) -> None:
                 query = f"update smart_outcomes_1 set {column} = ?"  # noqa: S608
                 connection.execute(query, (value,))
                 connection.commit()
-                held = shelf.held()
-                assert len(held) == 1
+                (outcome,) = shelf.held().values()
+                assert outcome.usage is None or outcome.usage.problem is None
+                assert store.bought()
             except (SmartError, sqlite3.IntegrityError):
                 pass
             connection.execute("delete from smart_outcomes_1")
             connection.commit()
-            shelf.keep(Call(0, "big"), Outcome({"text": "yes"}, 0.5))
+            shelf.keep(Call(0, "big"), bought)
 
 
 @FILES
@@ -228,7 +242,8 @@ def test_streams_in_stores(files) -> None:
                 for call in calls:
                     said = "no" if item % 50 == 7 and call.tier == "small" else "yes"
                     cost = 1.0 if call.tier == "big" else 0.01
-                    stream.record(call, Outcome(said, cost))
+                    usage = Usage(9, 1, estimated=item % 9 == 1)
+                    stream.record(call, Outcome(said, cost, usage))
             stream.settle(item)
 
     serve(stream(), 400)

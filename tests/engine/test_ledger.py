@@ -8,8 +8,10 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,13 +49,16 @@ class World:
 
     def judge(self, text: str) -> Outcome | Failure:
         """Judge as a call would: dear, and sometimes not at all."""
-        if self.rng.random() < 0.1:
+        luck = self.rng.random()
+        if luck < 0.1:
             return Failure(TimeoutError(SECRET), cost=0.25)
-        return Outcome("same", 0.125, Usage(len(text), 1))
+        return Outcome("same", 0.125, Usage(len(text), 1, estimated=luck < 0.2))
 
     def brought(self, name: str) -> Outcome | Failure:
         luck = self.rng.random()
         usage = Usage(int(self.rng.integers(1, 99)), 3, cache_read=1, reasoning=2)
+        if self.rng.random() < 0.2:
+            usage = replace(usage, estimated=True)
         cost = PRICES[name].cost(usage)
         timing = Timing(1e9 + luck, luck)
         if luck < 0.05:
@@ -85,6 +90,12 @@ class World:
             if not ends:
                 return
         self.books.end_batch(page, session.certificate)
+        marked = math.fsum(served.estimated for served in session.answers)
+        assert marked == pytest.approx(session.certificate.estimated)
+        now = session.progress()
+        assert (now.spent, now.estimated) == pytest.approx(
+            (session.certificate.cost, session.certificate.estimated)
+        )
 
     def item(self, number: int, model: str | None, *, left: bool = False) -> float:
         """Answer one item, or leave it half done; return what it is said to cost."""
@@ -101,7 +112,9 @@ class World:
                 if left:
                     raise KeyboardInterrupt
             item.settle()
-        return item.told.get("cost", 0.0)
+        told = item.told
+        assert 0 <= told.get("estimated", 0) <= told.get("cost", 0) * (1 + 1e-9)
+        return told.get("cost", 0.0)
 
 
 def summed(spends: list[Spend]) -> Spend:
@@ -115,6 +128,7 @@ def spend_of(entries: list[Entry]) -> Spend:
         cost=math.fsum(entry.cost for entry in entries),
         input_tokens=sum(entry.input_tokens for entry in entries),
         output_tokens=sum(entry.output_tokens for entry in entries),
+        estimated=math.fsum(entry.cost for entry in entries if entry.estimated),
     )
 
 
@@ -131,6 +145,7 @@ worlds = given(
 @settings(max_examples=25, deadline=None)
 @worlds
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
     world, singles, told = World(seed), 0, []
     for step in steps:
@@ -171,6 +186,7 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
         for name, spend in ledger.sums(by).items():
             assert same(spend, spend_of([e for e in entries if getattr(e, by) == name]))
     assert report.cost == pytest.approx(total.cost)
+    assert report.estimated == pytest.approx(total.estimated)
     assert {n: s for n, s in report.spend.items() if s.calls} == by_model
     paid_before = [e.cost for e in entries if e.outcome == "restored"]
     assert report.restored == pytest.approx(math.fsum(paid_before))
@@ -192,6 +208,7 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
 @settings(max_examples=10, deadline=None)
 @worlds
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_dropped_rows_stay_in_every_sum(seed, steps):
     worlds = [World(seed), World(seed, rows=7), World(seed, rows=0)]
     for world in worlds:
@@ -205,6 +222,23 @@ def test_dropped_rows_stay_in_every_sum(seed, steps):
         assert short.sums(by) == none.sums(by) == whole.sums(by)
     reports = [world.books.report() for world in worlds]
     assert reports[0] == reports[1] == reports[2]
+
+
+def test_a_model_is_named_once_when_its_usage_is_estimated_first():
+    books = Books(nullcontext, NAMES)
+    page, _ = books.item("big", "task")
+    guessed, told = Usage(9, 1, estimated=True), Usage(9, 1)
+    calls = {"big": [told, guessed, guessed], "small": [guessed], "tiny": [told, told]}
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for name, usages in calls.items():
+            for usage in usages:
+                page.asked(0, name, Outcome("yes", 0.5, usage))
+        page.inside(0, "within", Failure(TimeoutError(), 0.5, guessed))
+        page.judged(0, [("judge: owl", Outcome("same", 0.5, guessed))] * 2)
+        page.asked(0, "tiny", Outcome("yes", 0.5, guessed, cached=True))
+    names = [str(warning.message).partition(" reported")[0] for warning in seen]
+    assert names == ["big", "small", "within", "judge: owl"]
 
 
 def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
@@ -257,6 +291,7 @@ names = st.text(max_size=20) | st.sampled_from(
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 99), task=names, model=names)
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_exports_read_back_to_the_same_rows(seed, task, model):
     world = World(seed, task=task)
     world.batch(10)
@@ -270,6 +305,7 @@ def test_exports_read_back_to_the_same_rows(seed, task, model):
 
 
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
+@pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_a_frame_has_the_rows_with_moments_and_numbers():
     world = World(5)
     world.batch(30)

@@ -138,6 +138,63 @@ def test_an_absurd_usage_is_no_money(usage, problem) -> None:
     assert failed.cost == 0
 
 
+GUESS = Usage(100, 2)
+BAD = [None, Usage(-5, 1), Usage(0, 3), Usage(10, cache_read=11)]
+
+
+@pytest.mark.parametrize("usage", BAD, ids=str)
+def test_what_cannot_be_priced_is_estimated_where_it_is_allowed(usage) -> None:
+    member = Member("m", None, PLAIN)
+    asked = []
+
+    def estimate() -> Usage:
+        asked.append(usage)
+        return GUESS
+
+    brought = member.outcome("x", usage, 0.5, estimate=estimate)
+    assert brought == Outcome(
+        "x", PLAIN.cost(GUESS), Usage(100, 2, estimated=True), 0.5
+    )
+    assert brought.estimated == brought.paid == brought.cost
+    told = member.outcome("x", Usage(7, 1), estimate=estimate)
+    assert told.usage == Usage(7, 1)
+    assert told.estimated == 0
+    assert len(asked) == 1
+    with pytest.warns(UserWarning, match="no usage that can be priced"):
+        assert isinstance(member.outcome("x", usage), Failure)
+
+
+def test_what_a_cache_answered_reads_nothing_and_costs_nothing() -> None:
+    member = Member("m", None, PLAIN)
+    assert member.outcome("x", Usage(), cached=True) == Outcome(
+        "x", 0.0, Usage(), cached=True
+    )
+    guessed = member.outcome("x", None, cached=True, estimate=lambda: GUESS)
+    assert guessed.cost == PLAIN.cost(GUESS)  # for plans
+    assert (guessed.paid, guessed.estimated, guessed.usage) == (0, 0, Usage())
+
+
+@pytest.mark.parametrize("usage", BAD, ids=str)
+def test_who_charges_nothing_by_the_token_needs_no_usage(usage) -> None:
+    for price in (Price.free(), Price.per_call(0.25)):
+        brought = Member("m", None, price).outcome("x", usage, estimate=lambda: GUESS)
+        assert isinstance(brought, Outcome)
+        assert (brought.cost, brought.estimated) == (price.call, 0)
+        absurd = usage is None or usage.problem is not None
+        assert brought.usage == (Usage() if absurd else usage)
+    by_token = [PLAIN, FULL, Price(0, 0, reasoning=1), Price(0, 0, above={9: PLAIN})]
+    for price in by_token:
+        assert price.by_token
+        assert price.most(10**6, 10**6) > 0
+        with pytest.warns(UserWarning, match="no usage that can be priced"):
+            assert isinstance(Member("m", None, price).outcome("x", usage), Failure)
+
+
+def test_the_mark_is_no_count() -> None:
+    assert Usage(1, 1, estimated=True).problem is None
+    assert Usage(1, 1, estimated=True).total_tokens == 2
+
+
 COUNTS = st.one_of(
     st.integers(-10, 2000),
     st.floats(),
@@ -152,7 +209,7 @@ def check_usage(counts) -> None:
     """A usage is money or a clear failure, whatever stands in it."""
     usage = Usage(*counts)
     for price in (FULL, PLAIN):
-        if usage.problem is None:
+        if usage.problem is None and usage.input_tokens:
             cost = Member("m", None, price).outcome("x", usage).cost
             parts = (usage.input_tokens, usage.output_tokens)
             dearest = 32 * float(parts[0]) + 64 * float(parts[1])

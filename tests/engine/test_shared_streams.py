@@ -215,6 +215,18 @@ def test_the_shared_part_survives_being_written(seed, items) -> None:
     assert again.shared() == part
 
 
+def test_a_record_of_an_older_version_is_taken_up() -> None:
+    told = json.loads(record())
+    spends = [*told["sums"]["spend"].values(), *told["sums"]["judging"].values()]
+    assert spends
+    for spend in spends:
+        del spend["estimated"]  # which that version did not know
+    here = session(1)
+    here.take_up(SharedPart.model_validate_json(json.dumps(told)))
+    assert here.state().cost > 0
+    assert here.state().estimated == 0
+
+
 @functools.cache
 def record() -> str:
     """Return the record of a team in the middle of its work."""
