@@ -459,18 +459,18 @@ def _complete(engine: Engine, table: Table) -> None:
     """Add the columns that an older version did not make; another may be faster."""
     import sqlalchemy
 
-    def missing() -> list[Any]:
+    def missing() -> set[str]:
         found = sqlalchemy.inspect(engine).get_columns(table.name)
-        known = {column["name"] for column in found}
-        return [column for column in table.columns if column.name not in known]
+        return {*table.columns.keys()} - {column["name"] for column in found}
 
-    for column in missing():
-        added = sqlalchemy.schema.CreateColumn(column).compile(dialect=engine.dialect)
+    for name in sorted(missing()):
+        made = sqlalchemy.schema.CreateColumn(table.columns[name])
+        column = made.compile(dialect=engine.dialect)
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {added}")
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {column}")
         except sqlalchemy.exc.DBAPIError:
-            if column in missing():
+            if name in missing():
                 raise
 
 

@@ -10,7 +10,7 @@ from math import comb
 import pytest
 from tqdm.auto import tqdm
 
-from smart_engine import BatchSession, Failure, Guarantee, Outcome
+from smart_engine import BatchSession, Failure, Guarantee, Outcome, Usage
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, MissingExtraError
@@ -157,6 +157,16 @@ def test_the_bar_ends_with_what_the_certificate_says(tiers, capsys):
     assert "| 600/600 [" in line
     spent, saved = certificate.cost, certificate.saved
     assert line.endswith(f"spent ${spent:.4f}, saved ${saved:.4f}, differ <= 60/60]")
+
+
+def test_the_bar_says_what_is_estimated(tiers, capsys):
+    session = begun(tiers, "reference")
+    with progress_bar(session, None, shown=True) as driven:
+        while calls := driven.next_calls():
+            for call in calls:
+                usage = Usage(9, 1, estimated=call.item < 150)
+                driven.record(call, Outcome("yes", 0.01, usage))
+    assert "spent $6.0000 ($1.5000 estimated), saved $0.0000" in last_shown(capsys)
 
 
 @pytest.mark.parametrize("until", [0, 100])

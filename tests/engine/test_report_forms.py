@@ -642,3 +642,30 @@ def test_contrasts_are_those_of_wcag_aa(colours) -> None:
         assert contrast(colours["label"], colours[model]) >= 4.5
     for line in ("m1", "good", "m0"):
         assert contrast(colours[line], colours["area"]) >= 3
+
+
+def test_what_is_estimated_is_told_in_every_form() -> None:
+    spend = {
+        "big": Spend(calls=2, cost=10.0, estimated=2.5),
+        "small": Spend(calls=2, cost=1.0),
+    }
+    served = {"big": 2, "small": 2}
+    report = Report(spend=spend, served=served, certificates=())
+    assert report.estimated == 2.5
+    forms = [report.to_html(), report.to_markdown(), report._repr_html_()]
+    for form in forms:
+        told = form.replace("&nbsp;", " ").replace("\u00a0", " ")
+        assert "2.5000 USD of it estimated" in told
+    assert all("hidden reasoning is not in it" in form for form in forms[:2])
+    assert "2.500000 USD is estimated" in str(report)
+    grid = content.models(report)
+    place = grid.numbers.index("estimated") - len(grid.numbers)
+    assert [row[place] for row in (*grid.rows, grid.total)] == [
+        "2.5000",
+        "0.0000",
+        "2.5000",
+    ]
+    plain_spend = {n: s.model_copy(update={"estimated": 0}) for n, s in spend.items()}
+    plain_report = report.model_copy(update={"spend": plain_spend})
+    assert "estimated" not in content.models(plain_report).numbers
+    assert content.notes(plain_report) == content.notes(report)[1:]

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from loopback import Fault, serve
+from loopback import Fault, Odd, serve
 
 from smart_engine import Price
 
@@ -203,6 +203,35 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")
     assert bought_once(server)
     assert json.loads(result.stdout)["paid_in_earlier_runs"] > 0
+
+
+def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
+    server.script = lambda model, text, attempt: (
+        "ham" if model == "small" else Odd("ham", usage=None)
+    )
+    mails.write_text("".join(mails.open().readlines()[:13]))
+    out, store = tmp_path / "out.csv", f"{mails}.answers.db"
+    refused = smart("estimate", mails, *job(server), "--items", 4)
+    assert refused.exit_code == Code.UNUSABLE
+    assert "reported no usage" in refused.stderr
+    allowed = [*job(server), "--estimate-usage"]
+    tried = smart("estimate", mails, *allowed, "--items", 4)
+    assert "of it estimated; the answers are kept" in tried.stdout
+    assert "what their answers cost is estimated, too" in tried.stdout
+    assert tried.stderr.count("big reported no usage") == 1
+    told = json.loads(smart("run", mails, out, *allowed, "--json").stdout)
+    assert 0 < told["estimated"] < told["cost"]
+    rows = read(out)
+    marked = sum(float(row["smart_estimated"]) for row in rows)
+    assert marked == pytest.approx(told["estimated"])
+    shown = smart("run", mails, out, *allowed, "--force")
+    assert "of it estimated" in shown.stdout
+    kept = smart("report", store)
+    assert "of it estimated" in kept.stdout
+    kept = json.loads(smart("report", store, "--json").stdout)
+    (models,) = kept["jobs"].values()
+    assert models["big"]["estimated"] == models["big"]["cost"] > 0
+    assert models["small"]["estimated"] == 0
 
 
 def test_a_batch_is_tried_without_a_store(make, inputs):

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 from fakes import Foreign
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
@@ -15,6 +16,7 @@ from loopback import serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
+from smart_engine import Call, Outcome, Usage
 from smart_engine.errors import InvalidInputError, StoreError
 from smart_engine.stores import Store
 
@@ -241,3 +243,49 @@ def test_every_answer_is_kept(file):
         .exec_driver_sql("select count(*) from smart_outcomes_1")
     )
     assert held.scalar() == len(ITEMS)
+
+
+# -- stores of older versions ----------------------------------------------------------
+
+OLD = """create table smart_outcomes_1 (
+    job varchar(64) not null, item integer not null, tier varchar(255) not null,
+    answer text not null, cost double precision not null,
+    input_tokens double precision, output_tokens double precision,
+    confidence double precision, cached boolean not null,
+    primary key (job, item, tier))"""
+ROWS = """insert into smart_outcomes_1 values
+    ('job', 0, 'big', 'yes', 0.5, 7, 1, 0.25, false),
+    ('job', 1, 'big', 'no', 0.5, null, null, null, true)"""
+HELD = {
+    Call(0, "big"): Outcome("yes", 0.5, Usage(7, 1), 0.25),
+    Call(1, "big"): Outcome("no", 0.5, cached=True),
+}
+
+
+def shelf_of(store):
+    return store.shelf("job", write=str, read=str)
+
+
+def url_of(place):
+    return place if "://" in place else f"sqlite:///{place}"
+
+
+def test_a_table_of_an_older_version_is_read_and_goes_on(place) -> None:
+    engine = sql.create_engine(url_of(place))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(OLD)
+        connection.exec_driver_sql(ROWS)
+    first, second = Store(place), Store(place)
+    assert shelf_of(first).held() == shelf_of(second).held() == HELD
+    new = Outcome("yes", 0.25, Usage(100, 50, 10, 20, 30, 5, 6, 7, estimated=True))
+    shelf_of(first).keep(Call(2, "big"), new)
+    assert shelf_of(second).held() == {**HELD, Call(2, "big"): new}
+    assert second.bought()["job"]["big"].estimated == 0.25
+    # Whoever still runs the older version goes on, too.
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into smart_outcomes_1 (job, item, tier, answer, cost, "
+            "input_tokens, output_tokens, confidence, cached) "
+            "values ('job', 3, 'big', 'yes', 0.5, 7, 1, 0.25, false)"
+        )
+    assert shelf_of(first).held()[Call(3, "big")] == HELD[Call(0, "big")]
