@@ -461,14 +461,15 @@ def _complete(engine: Engine, table: Table) -> None:
 
     def missing() -> set[str]:
         found = sqlalchemy.inspect(engine).get_columns(table.name)
-        return {*table.columns.keys()} - {column["name"] for column in found}
+        may_be_empty = {column.name for column in table.columns if column.nullable}
+        return may_be_empty - {column["name"] for column in found}
 
     for name in sorted(missing()):
-        made = sqlalchemy.schema.CreateColumn(table.columns[name])
-        column = made.compile(dialect=engine.dialect)
+        kind = engine.dialect.type_compiler_instance.process(table.columns[name].type)
+        change = f"ALTER TABLE {table.name} ADD {name} {kind}"
         try:
             with engine.begin() as connection:
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD {column}")
+                connection.exec_driver_sql(change)
         except sqlalchemy.exc.DBAPIError:
             if name in missing():
                 raise

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sql
 
 from smart_engine import Call, Outcome, Spend, Usage
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import StoreError
 from smart_engine.stores import Store
 from smart_engine.verdicts import Said
 
@@ -59,12 +59,11 @@ def test_a_verdict_keeps_its_mark(file) -> None:
     }
 
 
-def test_a_table_of_that_name_that_is_no_such_table_is_refused(file) -> None:
+def test_a_table_of_that_name_that_is_no_such_table_is_told(file) -> None:
     with sql.create_engine(f"sqlite:///{file}").begin() as connection:
         connection.exec_driver_sql("create table smart_outcomes_1 (more integer)")
-        connection.exec_driver_sql("insert into smart_outcomes_1 values (1)")
-    with pytest.raises(InvalidInputError, match="store"):
-        Store(file)
+    with pytest.raises(StoreError, match="use another one"):
+        shelf(Store(file)).held()
 
 
 def test_the_columns_are_those_of_a_usage() -> None:
