@@ -18,7 +18,9 @@ from smart_engine.pricing import Price
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = [
+    "beside_run",
     "limit_of",
+    "limit_of_run",
     "most",
     "most_of_run",
     "most_output",
@@ -62,31 +64,44 @@ def most(
 
 
 def most_of_run(
-    name: str,
-    price: Price,
-    limit: int | None,
-    sent: Sequence[Any],
-    params: Mapping[str, Any],
+    name: str, price: Price, sent: Sequence[Any], limit: int | None
 ) -> float:
     """Return the most a model's run within a chain can cost, in USD.
 
     Args:
         name: What the model is called.
         price: What the model charges.
-        limit: Most tokens of its answer, where the run sets no limit of its own.
-        sent: Messages or prompts.
-        params: All other parameters of the run, as callbacks are told them.
+        sent: Messages or prompts, and what is sent with them.
+        limit: Most tokens that it can say; see `limit_of_run`.
 
     Raises:
-        UnpricedError: If nothing limits the answer: what it can cost is unknown.
+        UnpricedError: If nothing limits that: what it can cost is unknown.
+    """
+    if limit is None and price.by_token:
+        raise UnpricedError(name, _UNLIMITED.format(name))
+    return price.most(most_sent(sent), limit or 0)
+
+
+def beside_run(params: Mapping[str, Any]) -> list[Any]:
+    """Return what is sent with the messages of a run, such as tools.
+
+    Args:
+        params: The parameters of the run, as callbacks are told them.
+    """
+    return [params[name] for name in _BESIDE if params.get(name)]
+
+
+def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None:
+    """Return the most tokens that a model can say in a run, if there is a limit.
+
+    Args:
+        params: The parameters of the run, as callbacks are told them.
+        otherwise: Most tokens of an answer where they set no limit.
     """
     set_here = [params.get(name) for name in _LIMITS]
-    said = max((n for n in set_here if isinstance(n, int) and n > 0), default=limit)
-    if said is None and price.by_token:
-        raise UnpricedError(name, _UNLIMITED.format(name))
-    beside = [params[name] for name in _BESIDE if params.get(name)]
-    most_said = (said or 0) * (params.get("n") or 1)
-    return price.most(most_sent([*sent, *beside]), most_said)
+    limits = [n for n in set_here if isinstance(n, int) and n > 0]
+    limit = max(limits, default=otherwise)
+    return None if limit is None else limit * (params.get("n") or 1)
 
 
 def most_sent(parts: Sequence[Any]) -> int:

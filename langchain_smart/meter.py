@@ -8,7 +8,9 @@ most it can cost is set aside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from time import perf_counter, time
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +20,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from langchain_smart.bounds import most_of_run
+from langchain_smart.bounds import beside_run, limit_of_run, most_of_run
+from langchain_smart.estimates import counted
 from langchain_smart.members import confidence_of, usage_of
 from smart_engine.calls import Brought, Failure, Outcome, Timing
 from smart_engine.errors import BudgetExceededError, SmartError
@@ -41,6 +44,7 @@ class ModelCall(NamedTuple):
         error: Why it brought no answer, if so.
         confidence: The model's own score of its answer, where known.
         timing: When it ran.
+        said: Its answer, as far as it came.
     """
 
     names: tuple[str, ...]
@@ -50,6 +54,25 @@ class ModelCall(NamedTuple):
     error: BaseException | None = None
     confidence: float | None = None
     timing: Timing | None = None
+    said: AIMessage | None = None
+
+
+class Begun(NamedTuple):
+    """A model's run that has begun.
+
+    Attributes:
+        names: What the model may be called in `prices`.
+        sent: What was sent.
+        limit: Most tokens that it can say, if there is a limit.
+        most: USD set aside for it.
+        clock: When it began.
+    """
+
+    names: tuple[str, ...]
+    sent: Sequence[Any]
+    limit: int | None
+    most: float
+    clock: Clock
 
 
 _GRAVER = (UnpricedError, BudgetExceededError)
@@ -100,8 +123,9 @@ class Meter(BaseCallbackHandler):
     Args:
         prices: Model name → price.
         fee: USD that the call costs beside its models.
-        limits: Model name → most tokens of an answer; needed where there is a budget.
+        limits: Model name → most tokens of an answer, of those that have a limit.
         allowance: What the call may spend, if there is a budget.
+        estimate: Whether usage that no model reports is estimated.
 
     Attributes:
         streamed: Whether a model has streamed any of its answer.
@@ -116,6 +140,8 @@ class Meter(BaseCallbackHandler):
         fee: float = 0.0,
         limits: Mapping[str, int] | None = None,
         allowance: Allowance | None = None,
+        *,
+        estimate: bool = False,
     ) -> None:
         """Nothing was called yet."""
         self.streamed = False
@@ -123,7 +149,8 @@ class Meter(BaseCallbackHandler):
         self.raise_error = allowance is not None  # else core makes the call anyhow
         self._prices, self._fee = prices, fee
         self._limits, self._allowance = limits or {}, allowance
-        self._begun: dict[UUID, tuple[tuple[str, ...], Clock, float]] = {}
+        self._estimate = estimate
+        self._begun: dict[UUID, Begun] = {}
         self._calls: list[tuple[ModelCall, str, Outcome | Failure]] = []
         self._refused: SmartError | None = None
 
@@ -142,6 +169,7 @@ class Meter(BaseCallbackHandler):
             usage = Usage(
                 usage.input_tokens + used.input_tokens,
                 usage.output_tokens + used.output_tokens,
+                estimated=usage.estimated or used.estimated,
             )
             if call.error is not None:
                 failure = Failure(call.error, brought.paid, brought.usage, call.timing)
@@ -184,28 +212,36 @@ class Meter(BaseCallbackHandler):
         official = (told.get("metadata") or {}).get("ls_model_name")
         names = ((serialized or {}).get("name"), official)
         named = tuple(str(name) for name in names if name)
+        params = told.get("invocation_params") or {}
+        sent = [*sent, *beside_run(params)]
+        own = (self._limits[name] for name in named if name in self._limits)
+        limit = limit_of_run(params, next(own, None))
         most = 0.0
-        if self._allowance is not None:
-            try:
-                most = self._most(named, sent, told.get("invocation_params") or {})
-                refused = self._allowance.begin(most)
-                if refused is not None:
-                    raise refused
-            except SmartError as error:
-                self._refused = error
-                raise
-        self._begun[run_id] = named, Clock(time, perf_counter), most
+        try:
+            if self._allowance is not None:
+                most = self._set_aside(self._allowance, named, sent, limit)
+        except SmartError as error:
+            self._refused = error
+            raise
+        clock = Clock(time, perf_counter)
+        self._begun[run_id] = Begun(named, sent, limit, most, clock)
 
-    def _most(
-        self, names: tuple[str, ...], sent: Sequence[Any], params: Mapping[str, Any]
+    def _set_aside(
+        self,
+        allowance: Allowance,
+        names: tuple[str, ...],
+        sent: Sequence[Any],
+        limit: int | None,
     ) -> float:
-        """Return the most that a model's run can cost."""
+        """Return the most that a model's run can cost, once that is set aside."""
         name, price = price_of(names, self._prices)
         if price is None:
             raise UnpricedError(name)
-        limits = (self._limits.get(name) for name in names)
-        limit = next((limit for limit in limits if limit is not None), None)
-        return most_of_run(name, price, limit, sent, params)
+        most = most_of_run(name, price, sent, limit)
+        refused = allowance.begin(most)
+        if refused is not None:
+            raise refused
+        return most
 
     @override
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
@@ -230,33 +266,47 @@ class Meter(BaseCallbackHandler):
         self, response: LLMResult, run_id: UUID, error: BaseException | None = None
     ) -> None:
         """Keep what a run that has ended brought, and what it cost."""
-        names, clock, most = self._begun.pop(run_id, ((), None, 0.0))
-        timing = None if clock is None else clock.timing
-        call = _reported(names, response)._replace(timing=timing, error=error)
-        name, brought = _priced(call, self._prices)
+        begun = self._begun.pop(run_id, None)
+        call = _reported(() if begun is None else begun.names, response)
+        call = call._replace(error=error)
+        estimate = None
+        if begun is not None:
+            call = call._replace(timing=begun.clock.timing)
+            if self._estimate:
+                estimate = partial(counted, begun.sent, call.said, begun.limit)
+        name, brought = _priced(call, self._prices, estimate)
         self._calls.append((call, name, brought))
-        if self._allowance is not None:
+        if self._allowance is not None and begun is not None:
             unknown = isinstance(brought, Failure)
-            self._allowance.end(most, most if unknown else brought.paid)
+            self._allowance.end(begun.most, begun.most if unknown else brought.paid)
 
 
 def _reported(names: tuple[str, ...], response: LLMResult) -> ModelCall:
     """Return what a model's result reports."""
     for message in _messages(response):
         answered_by = message.response_metadata.get("model_name")
-        names = (*names, str(answered_by)) if answered_by else names
-        told = (message.response_metadata.get("smart") or {}).get("cost")
-        sure, reported = confidence_of(message), message.usage_metadata
-        if reported is not None:
-            usage = usage_of(reported)
-            cached = reported.get("total_cost") == 0  # how core marks a cached one
-            return ModelCall(names, usage, cached, told, confidence=sure)
-        return ModelCall(names, None, told=told, confidence=sure)
-    counted = (response.llm_output or {}).get("token_usage") or {}
-    if "prompt_tokens" in counted:  # a model of texts
-        usage = Usage(counted["prompt_tokens"], counted.get("completion_tokens", 0))
-        return ModelCall(names, usage)
-    return ModelCall(names, None)
+        smart = message.response_metadata.get("smart") or {}
+        reported = message.usage_metadata
+        usage = None if reported is None else usage_of(reported)
+        # How core marks a reply from its cache.
+        cached = reported is not None and reported.get("total_cost") == 0
+        if usage is not None and smart.get("estimated"):
+            usage = replace(usage, estimated=True)
+        return ModelCall(
+            (*names, str(answered_by)) if answered_by else names,
+            usage,
+            cached,
+            told=smart.get("cost"),
+            confidence=confidence_of(message),
+            said=message,
+        )
+    texts = [line[0].text for line in response.generations if line]
+    said = AIMessage("".join(texts)) if texts else None
+    told = (response.llm_output or {}).get("token_usage") or {}
+    if "prompt_tokens" in told:  # a model of texts
+        usage = Usage(told["prompt_tokens"], told.get("completion_tokens", 0))
+        return ModelCall(names, usage, said=said)
+    return ModelCall(names, None, said=said)
 
 
 def _messages(response: LLMResult) -> list[AIMessage]:
@@ -268,19 +318,29 @@ def _messages(response: LLMResult) -> list[AIMessage]:
 
 
 def _priced(
-    call: ModelCall, prices: Mapping[str, Price]
+    call: ModelCall,
+    prices: Mapping[str, Price],
+    estimate: Callable[[], Usage] | None = None,
 ) -> tuple[str, Outcome | Failure]:
-    """Return a model's name and what its run brought."""
+    """Return a model's name and what its run brought.
+
+    Args:
+        call: The run.
+        prices: Model name → price.
+        estimate: Returns what it may have used, if that is allowed.
+    """
     name, price = price_of(call.names, prices)
     if call.told is not None:
         usage = Usage() if call.cached else call.usage
         return name, Outcome(None, call.told, usage, cached=call.cached)
-    if call.error is not None and call.usage is None:
+    began = call.said is not None and estimate is not None
+    if call.error is not None and call.usage is None and not began:
         return name, Outcome(None, 0.0)
     if price is None:
         return name, Failure(UnpricedError(name), 0.0, call.usage)
     member = Member(name, None, price)
-    return name, member.outcome(None, call.usage, cached=call.cached)
+    brought = member.outcome(None, call.usage, cached=call.cached, estimate=estimate)
+    return name, brought
 
 
 def price_of(

@@ -103,6 +103,8 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             config (`configurable` or `metadata`) gives one; this object's name if
             nobody does.
         accept_noise: As for `SmartChatModel`.
+        estimate_usage: As for `SmartChatModel`; by tier, what a call cost is marked as
+            a whole if any model in it reported no usage.
         budget_usd: The most that a batch, and a task's stream, may cost; see above.
         store: As for `SmartChatModel`. Inputs must be plain data, messages or pydantic
             objects. Answers are kept if they would come back the same: texts, plain
@@ -158,9 +160,13 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 "retriever or code of theirs changes"
             )
             raise InvalidInputError("version", None, hint)
-        capped = self.budget_usd is not None
-        tiers = find_tiers(self.reference, self.candidates, self.prices, capped=capped)
-        self._tiers = tiers
+        self._tiers = find_tiers(
+            self.reference,
+            self.candidates,
+            self.prices,
+            capped=self.budget_usd is not None,
+            estimate=self.estimate_usage,
+        )
         self._open()
 
     @property

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from langchain_smart.bound import unwrapped
-from langchain_smart.bounds import most_output
+from langchain_smart.bounds import limit_of, most_output
 from langchain_smart.members import read_model
 from langchain_smart.meter import Bill, Meter, price_of
 from langchain_smart.promise import Promise
@@ -42,8 +42,9 @@ class ChainTier:
         prices: Model name → price.
         fee: USD that a call costs beside its models; None if nobody said so.
         models: Texts that tell the models found in it, and their settings.
-        limits: Model name → most tokens of an answer, of those found in it; told only
-            where there is a budget.
+        limits: Model name → most tokens of an answer, of those found in it that have a
+            limit.
+        estimate: Whether usage that no model reports is estimated.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ChainTier:
     fee: float | None
     models: tuple[str, ...]
     limits: Mapping[str, int]
+    estimate: bool
 
     def meter(self, allowance: Allowance | None) -> Meter:
         """Return what reads the cost of a call that is about to be made.
@@ -66,7 +68,8 @@ class ChainTier:
             refused = allowance.begin(self.fee)
             if refused is not None:
                 raise refused
-        return Meter(self.prices, self.fee or 0.0, self.limits, allowance)
+        how = {"estimate": self.estimate}
+        return Meter(self.prices, self.fee or 0.0, self.limits, allowance, **how)
 
     def bill(self, meter: Meter, inside: Callable[[str, Brought], None]) -> Bill:
         """Return what a call cost.
@@ -90,7 +93,12 @@ class ChainTier:
 
 
 def find_tiers(
-    reference: Any, candidates: Any, prices: Mapping[str, Price], *, capped: bool
+    reference: Any,
+    candidates: Any,
+    prices: Mapping[str, Price],
+    *,
+    capped: bool,
+    estimate: bool,
 ) -> tuple[ChainTier, ...]:
     """Return the tiers, reference first.
 
@@ -99,6 +107,7 @@ def find_tiers(
         candidates: A list of chains, or a dict with a name for each.
         prices: Model name → price; tier name → price per call.
         capped: Whether there is a budget.
+        estimate: Whether usage that no model reports is estimated.
 
     Raises:
         InvalidInputError: If there is no candidate, something is no chain, two have
@@ -124,7 +133,7 @@ def find_tiers(
                 '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
             )
             raise InvalidInputError(field, name, hint)
-        tiers.append(_tier(name, chain, prices, capped=capped))
+        tiers.append(_tier(name, chain, prices, capped=capped, estimate=estimate))
     return tuple(tiers)
 
 
@@ -150,7 +159,12 @@ def _name_of(chain: Runnable[Any, Any]) -> str:
 
 
 def _tier(
-    name: str, chain: Runnable[Any, Any], prices: Mapping[str, Price], *, capped: bool
+    name: str,
+    chain: Runnable[Any, Any],
+    prices: Mapping[str, Price],
+    *,
+    capped: bool,
+    estimate: bool,
 ) -> ChainTier:
     """Return a tier whose models all have a price."""
     found = list(_models(chain, set()))
@@ -172,10 +186,12 @@ def _tier(
                 raise UnpricedError(wanted)
             named = read_model(name, model)._replace(name=wanted, official=wanted)
             listed[wanted] = price = find_member(named, prices).price
-        if capped and price is not None:
+        if price is not None:
+            limited = most_output if capped else limit_of
             member = Member(wanted, model, price)
-            limit = most_output(member, arguments.get("max_tokens"))
-            limits |= {name: max(limit, limits.get(name, 0)) for name in names}
+            limit = limited(member, arguments.get("max_tokens"))
+            if limit is not None:
+                limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)
     if fee is not None and (fee.input or fee.output):
         hint = (
@@ -185,7 +201,8 @@ def _tier(
         raise InvalidInputError("prices", name, hint)
     call = None if fee is None else fee.call
     told = tuple(_told(model, arguments) for model, arguments in found)
-    return ChainTier(name, chain, {**listed, **prices}, call, told, limits)
+    prices = {**listed, **prices}
+    return ChainTier(name, chain, prices, call, told, limits, estimate)
 
 
 def _told(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from langchain_core.tools import tool
 from langchain_core.tracers.base import BaseTracer
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
-from loopback import Calls, Fault, serve
+from loopback import Broken, Calls, Fault, Odd, serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
@@ -180,6 +182,74 @@ async def test_a_cached_reply_costs_nothing(verb):
         assert_ledger_is_the_bill(smart, server)
         assert max(server.attempts.values()) == 1
         assert smart.report().inside["small"].calls > server.requests["small"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_what_no_model_reports_is_estimated_if_allowed_and_marked(verb):
+    def silent(model, text, attempt):
+        return Odd("yes", usage=None) if model == "tiny" else "yes"
+
+    with serve(silent) as server:
+        given = [{"t": item} for item in ITEMS[:40]]
+        wary = smart_at(server, mode="shadow")
+        with pytest.warns(UserWarning, match="tiny reported no usage"):
+            await run(wary, verb, given[:3])
+        assert {e.outcome for e in entries_of(wary, "short")} == {"failed"}
+        smart = smart_at(server, mode="shadow", estimate_usage=True)
+        with pytest.warns(UserWarning, match="tiny"):
+            await run(smart, verb, given)
+    report = smart.report()
+    marked = {e.model for e in smart.ledger().entries if e.estimated}
+    assert marked == {"tiny", "short"}
+    tiny = report.inside["tiny"]
+    assert tiny.cost == tiny.estimated > 0
+    assert 5 < tiny.input_tokens / 40 < 20  # of some twenty letters
+    assert report.estimated == report.spend["short"].cost
+    assert report.spend["long"].estimated == 0
+    assert "is estimated" in str(report)
+
+
+def entries_of(smart, model):
+    return [entry for entry in smart.ledger().entries if entry.model == model]
+
+
+def test_an_estimate_keeps_to_the_budget():
+    def silent(model, text, attempt):
+        return Odd(" " * 4000 + "yes", usage=None)
+
+    with serve(silent) as server:
+        long, short = chains(server, max_tokens=5)
+        smart = SmartRunnable(
+            reference={"long": long},
+            candidates={"short": short},
+            prices=PRICES,
+            budget_usd=0.3,
+            estimate_usage=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            smart.batch([{"t": item} for item in ITEMS[:60]], return_exceptions=True)
+    assert 0.15 < smart.report().cost <= 0.3
+    assert smart.report().estimated == pytest.approx(smart.report().cost)
+
+
+def test_what_a_chain_had_used_before_it_broke_off_is_estimated():
+    def script(model, text, attempt):
+        return Broken("yes, and so on")
+
+    with serve(script) as server:
+        model = openai(server, "small", streaming=True)
+        smart = smart_of(
+            SHORT | model | StrOutputParser(),
+            SHORT | model | StrOutputParser(),
+            prices={"small": PRICES["small"]},
+            estimate_usage=True,
+        )
+        with pytest.warns(UserWarning, match="estimated"), suppress(Exception):
+            list(smart.stream({"t": "item 1"}))
+    broken = [e for e in smart.ledger().entries if e.role == "inside"]
+    assert {e.outcome for e in broken} == {"failed"}
+    assert any(e.estimated and e.cost > 0 for e in broken)
 
 
 def test_what_costs_money_beside_models_is_told_by_the_call():
