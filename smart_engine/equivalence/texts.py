@@ -13,8 +13,11 @@ from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Exact", "Label", "Normalized"]
 
-_MARKS = " .,;:!?\"'`*_()[]{}<>…«»“”‘’"
-"""What may stand around an answer without changing it."""
+_MARKS = " .,;:!?\"'`*_()[]{}…«»“”‘’"
+"""What may stand around an answer without changing it; so may a pair of `<` and `>`."""
+
+_RAISED = re.compile("[²³¹\u2070-\u207f]+")
+"""Superscripts, which Unicode's forms would put on the line: 10⁶ is not 106."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Normalized(Rule):
     """Texts are the same but for case, Unicode form, white space and outer marks.
 
     Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
-    `"yes"`, but `"-5"` is not `"5"` and `"C++"` is not `"C"`.
+    `"yes"`, but `"-5"` and `".5"` are not `"5"`, `"<5"` is not `">5"`, and `"C++"` is
+    not `"C"`. What is nothing but marks stays as it is.
 
     Example:
         ```python
@@ -58,12 +62,24 @@ class Normalized(Rule):
 
     def parse(self, answer: Any) -> str:
         """Return the text folded."""
-        text = unicodedata.normalize("NFKC", str(answer)).casefold()
-        return " ".join(text.split()).strip(_MARKS)
+        raised = _RAISED.sub(r"^\g<0>", str(answer))
+        text = " ".join(unicodedata.normalize("NFKC", raised).casefold().split())
+        bare = _bare(text)
+        while bare.startswith("<") and bare.endswith(">") and _bare(bare[1:-1]):
+            bare = _bare(bare[1:-1])
+        return bare or text
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether both folded texts are equal."""
         return bool(left == right)
+
+
+def _bare(text: str) -> str:
+    """Return a text without outer marks; a point before a digit is none."""
+    bare = text.lstrip(_MARKS)
+    if bare[:1].isdigit() and text.removesuffix(bare).endswith("."):
+        bare = f".{bare}"
+    return bare.rstrip(_MARKS)
 
 
 @dataclass(frozen=True, slots=True)
