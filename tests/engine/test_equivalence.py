@@ -165,6 +165,18 @@ def test_label_tells_labels_apart_and_names_them() -> None:
         ("6.02e23", 6.02e23),
         ("1E-3", 0.001),
         (".5", 0.5),
+        ("-$5", -5),
+        ("it is \u20137", -7),
+        ("1 234 567.5", 1234567.5),
+        ("5\u202f000", 5000),
+        ("1'000", 1000),
+        ("in 2024 people paid 500", 500),
+        ("5 million", 5_000_000),
+        ("$1.5bn", 1_500_000_000),
+        ("20k", 20_000),
+        ("12 kg", 12),
+        ("5 mm", 5),
+        ("Step 2: 8", 8),
         ("**12**%", 12),
         ("4 items: 8", 8),
         (3, 3),
@@ -185,9 +197,27 @@ def test_number_refuses_answers_without_one(answer) -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        *("3,14", "1.234,56", "1.234.567", "1,23,456", "1234,567", "1,234 567"),
+        *("1/2", "3 / 4", r"\frac{1}{2}", "5 1/2", "5½", "10:30", "5'10"),
+        *("1.5 × 10^3", "10^{6}", "10⁶", "2**3", "2 * 3", "√2", r"\sqrt{2}", "2π"),
+        *([9, 2], {"a": 5, "b": 2}, True),
+    ],
+    ids=str,
+)
+def test_number_refuses_what_is_part_of_a_longer_one(answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="number"):
+        Number().parse(answer)
+
+
+@pytest.mark.parametrize(
     ("rule", "left", "right", "same"),
     [
         (Number(), "2", "2.0", True),
+        (Number(), "12345678901234567", "12345678901234568", False),
+        (Number(), 2**60, 2**60 + 1, False),
+        (Number(absolute=1), 10**300, "1e300", True),
         (Number(), "2", "2.0001", False),
         (Number(absolute=0.5), 1, 1.5, True),
         (Number(absolute=0.5), 1, 1.6, False),
