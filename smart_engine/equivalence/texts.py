@@ -20,6 +20,14 @@ _RAISED = re.compile("[²³¹\u2070-\u207f]+")
 """Superscripts, which Unicode's forms would put on the line: 10⁶ is not 106."""
 
 
+_HIT = "\0"
+"""What a label that was found is replaced by."""
+
+_CLAUSE = re.compile(r"[.,;:!?—–]")
+_NEGATION = re.compile(r"(?<!\w)(?:not?|never|neither|nor|without|cannot|\w+n['’]t)\b")
+"""What turns a label that follows in the same clause into its opposite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exact(Rule):
     """Answers are the same when they are equal (`==`).
@@ -87,8 +95,8 @@ class Label(Rule):
     """Answers are the same when they name the same one of a few labels.
 
     The answer may be the label itself or a sentence in which exactly one of the
-    labels appears as a word. Anything else cannot be read: a candidate's item
-    then escalates to the reference.
+    labels appears as a word, and is not negated in English: "not spam" is no "spam".
+    Anything else cannot be read: a candidate's item then escalates to the reference.
 
     Args:
         labels: The labels, in any case, each once.
@@ -130,14 +138,34 @@ class Label(Rule):
         # Longest first, each hit removed: "not spam" must not also count as "spam".
         found = []
         for label in sorted(self.labels, key=len, reverse=True):
-            text, hits = re.subn(rf"(?<!\w){re.escape(label)}(?!\w)", " ", text)
+            text, hits = re.subn(_word(label), _HIT, text)
             if hits:
                 found.append(label)
-        if len(found) == 1:
+        if len(found) == 1 and not _negated(text):
             return found[0]
+        if len(found) == 1:
+            raise UnparseableAnswerError(f"a negated label in {shown(answer)}")
         problem = "no label" if not found else f"several labels ({', '.join(found)})"
         raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether both name the same label."""
         return bool(left == right)
+
+
+def _word(label: str) -> str:
+    """Return how a label is found as a word: not within a compound or a number."""
+    return (
+        r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])"
+        rf"{re.escape(label)}"
+        r"(?![\w+-])(?![.,/:]\d)"
+    )
+
+
+def _negated(text: str) -> bool:
+    """Whether a hit in a text follows a negation in the same clause."""
+    for clause in _CLAUSE.split(text):
+        negation = _NEGATION.search(clause)
+        if negation is not None and _HIT in clause[negation.end() :]:
+            return True
+    return False

@@ -105,6 +105,8 @@ def test_normalized_is_stable(text: str) -> None:
         ("\uff33\uff30\uff21\uff2d", "spam"),
         ("[spam]", "spam"),
         ("Label:\n\nspam\n", "spam"),
+        ("No. It is spam, not ham", "spam"),
+        ("I do not know, but unsure fits", "unsure"),
     ],
 )
 def test_label_finds_the_one_label_in_a_sentence(answer: str, label: str) -> None:
@@ -121,6 +123,11 @@ def test_label_finds_the_one_label_in_a_sentence(answer: str, label: str) -> Non
         (None, "no label"),
         ("spam or not spam", "several labels"),
         ("unsure, maybe spam", "several labels"),
+        ("This isn't spam", "negated"),
+        ("It is certainly no spam.", "negated"),
+        ("I would never call it unsure", "negated"),
+        ("non-spam", "no label"),
+        ("spam-free", "no label"),
     ],
 )
 def test_label_refuses_none_and_several(answer, problem) -> None:
@@ -136,11 +143,28 @@ def test_label_refuses_none_and_several(answer, problem) -> None:
         (["大", "小"], "大", "大"),
         ([1, 2], "the answer is 2", "2"),
         (["ünsicher", "sicher"], "ÜNSICHER", "ünsicher"),
+        (["yes", "no"], "No, it is not.", "no"),
+        (["A", "A+"], "Grade: A+", "A+"),
+        (["-1", "0", "1"], "It is -1.", "-1"),
     ],
 )
 def test_labels_of_any_script(labels, answer, label) -> None:
     rule = Label(labels)
     assert rule.parse(answer) == rule.parse(label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer"),
+    [
+        (["A", "B"], "A+"),
+        (["0", "1"], "1.5"),
+        (["0", "1"], "-1"),
+        (["1", "2", "3"], "2/10"),
+    ],
+)
+def test_label_does_not_cut_one_out_of_something_longer(labels, answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="no label"):
+        Label(labels).parse(answer)
 
 
 def test_label_tells_labels_apart_and_names_them() -> None:
