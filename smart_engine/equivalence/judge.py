@@ -118,7 +118,7 @@ class Judge(Rule):
         return self._verdicts[first, second]
 
     def _asked(self, first: str, second: str) -> bool:
-        """Ask once; any other reply than the one word, such as "not the same", is no."""
+        """Ask once; all but the one word, such as "not the same", is no "same"."""
         answers = json.dumps({"A": first, "B": second}, ensure_ascii=False)
         text = f"{self.instructions}\n\n{answers}"
         outcome = booked(JUDGE + self.model, lambda: self.ask(text))

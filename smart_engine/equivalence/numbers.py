@@ -13,7 +13,7 @@ from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Number"]
 
-_MINUS = str.maketrans("−–﹣－", "----")
+_MINUS = str.maketrans("\u2212\u2013\ufe63\uff0d", "----")
 """What may stand for a minus."""
 
 _GROUPED = re.compile(
@@ -35,7 +35,7 @@ _SCALES["trillion"] = 12
 
 _GONE_ON = re.compile(
     r"""
-    (?: [\d)}\]] (?: [ .,:'’_] | \s* (?: [*×·÷/⁄^] | \*\* ) \s* ) [({]? [-+]?
+    (?: [\d)}\]] (?: [ .,:'’_] | \s* (?: [*×·÷/\u2044^] | \*\* ) \s* ) [({]? [-+]?
       | \d | \^ [({]? [-+]? | √ | \\sqrt\{ | \}\{ ) $
     """,
     re.VERBOSE,
@@ -115,16 +115,15 @@ def _last(answer: Any) -> float:
     lone = isinstance(answer, str) or not isinstance(answer, bool | Collection)
     text = str(answer).translate(_MINUS) if lone else ""
     text = _GROUPED.sub(lambda match: match[0].replace(match[1], ""), text)
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
-    if last is None:
+    found = list(_NUMBER.finditer(text))
+    if not found:
         raise UnparseableAnswerError(f"no number in {shown(answer)}")
+    last = found[-1]
     before, after = text[max(0, last.start() - 9) : last.start()], text[last.end() :]
     if _GONE_ON.search(before) or _GOES_ON.match(after):
         raise UnparseableAnswerError(f"no plain number at the end of {shown(answer)}")
     digits = last["digits"]
     exact = digits.isdecimal() and len(digits) < 400
     number = int(digits) if exact else float(digits)
-    number *= 10 ** _SCALES.get((last["word"] or last["letter"] or "").lower(), 0)
-    return -number if last["sign"] == "-" else number
+    scale: int = 10 ** _SCALES.get((last["word"] or last["letter"] or "").lower(), 0)
+    return number * (-scale if last["sign"] == "-" else scale)
