@@ -85,6 +85,16 @@ class Json(Rule):
         return all(getattr(rule, "keyed", False) for _, rule in self._rules)
 
     @property
+    def waits(self) -> bool:
+        """Whether the rule of a field asks somebody else."""
+        return any(getattr(rule, "waits", False) for _, rule in self._rules)
+
+    @property
+    def costs(self) -> bool:
+        """Whether the rule of a field spends money."""
+        return any(getattr(rule, "costs", False) for _, rule in self._rules)
+
+    @property
     def _rules(self) -> list[tuple[str, Any]]:
         return list(self.fields.items())
 

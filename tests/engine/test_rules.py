@@ -259,6 +259,17 @@ def test_every_field_has_its_rule(change, same) -> None:
     assert agree(ORDER, {**BOOKED, **change}, BOOKED) is same
 
 
+def test_what_a_rule_inside_costs_and_waits_for_the_outer_one_does() -> None:
+    charges = Similar(letters, price=Price.per_call(0.1))
+    waits = Similar(letters, price=FREE)
+    for wrap in (Items, lambda rule: Json(fields={"a": rule, "b": Exact()})):
+        for inner, told in ((charges, (True, True)), (waits, (False, True))):
+            rule = wrap(inner)
+            assert (rule.costs, rule.waits) == told
+            assert (wrap(rule).costs, wrap(rule).waits) == told
+        assert (wrap(Exact()).costs, wrap(Exact()).waits) == (False, False)
+
+
 def test_missing_and_null_are_the_same_only_as_themselves() -> None:
     rule = Json(fields={"a": Number(absolute=1)})
     assert agree(rule, "{}", "{}")
