@@ -104,6 +104,8 @@ class Number(Rule):
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether the numbers lie within the larger of both tolerances."""
+        if self.keyed:
+            return bool(left == right)
         allowed = max(self.absolute, self.relative * max(abs(left), abs(right)))
         return bool(abs(left - right) <= allowed)
 

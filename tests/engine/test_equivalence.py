@@ -241,6 +241,7 @@ def test_number_refuses_what_is_part_of_a_longer_one(answer) -> None:
         (Number(), "2", "2.0", True),
         (Number(), "12345678901234567", "12345678901234568", False),
         (Number(), 2**60, 2**60 + 1, False),
+        (Number(), 2**60 + 1, "1152921504606846976.0", False),
         (Number(absolute=1), 10**300, "1e300", True),
         (Number(), "2", "2.0001", False),
         (Number(absolute=0.5), 1, 1.5, True),
@@ -307,7 +308,13 @@ def test_json_is_compared_as_json(left, right, same) -> None:
     assert equal(Json(), left, right) is same
 
 
-@pytest.mark.parametrize("answer", ["", "spam", "{'a': 1}", '{"a": 1', object()])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "spam", "{'a': 1}", '{"a": 1', object()),
+        *('{"a": 1, "a": 2}', '[{"b": {"a": 1, "a": 1}}]', "1e400", "-1e400"),
+    ],
+)
 def test_what_is_no_json_cannot_be_read(answer) -> None:
     with pytest.raises(UnparseableAnswerError, match="no JSON"):
         Json().parse(answer)
