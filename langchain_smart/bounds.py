@@ -1,11 +1,8 @@
-"""The most a call can cost: what a budget sets aside before the call starts.
-
-A token is at least one byte of text, and an answer ends at `max_tokens`.
-"""
+"""The most a call can cost: what a budget sets aside before the call starts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -15,15 +12,17 @@ from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
+from smart_engine.serving.limits import (
+    SETTINGS,
+    choices,
+    longest,
+    most_sent,
+    refuse_unbounded,
+    written,
+)
 from smart_engine.serving.members import Member, UnpricedError
 
-__all__ = ["most", "most_of_run", "most_output"]
-
-_AROUND = 16
-"""Tokens that a provider may put around a message, a tool or a schema."""
-
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
-"""What providers call the most tokens of an answer."""
+__all__ = ["check_bounded", "most", "most_of_run", "most_output"]
 
 _BESIDE = ("tools", "functions", "response_format", "tool_choice")
 """What is sent beside messages, as providers call it."""
@@ -34,13 +33,34 @@ _UNLIMITED = (
 )
 
 
+def check_bounded(
+    members: Iterable[ChatMember],
+    prompts: Iterable[Sequence[BaseMessage]],
+    request: Request,
+) -> None:
+    """Raise unless it can be said what each call of a batch can cost at most.
+
+    Args:
+        members: Who may be asked.
+        prompts: The messages of each item.
+        request: What is asked beside them.
+
+    Raises:
+        InvalidInputError: If nothing limits an answer, or more than text is sent.
+    """
+    priced = [member for member in members if member.price != Price.free()]
+    for member in priced:
+        _limit(member, request.arguments)
+    for messages in prompts if priced else ():
+        refuse_unbounded(_kinds(messages), _types(request.tools))
+
+
 def most(
     member: ChatMember, messages: Sequence[BaseMessage], request: Request
 ) -> float:
     """Return the most a call can cost, in USD.
 
-    Tools and schema are counted with the messages. A picture given by its address is
-    not: its tokens are unknown.
+    Tools, schema and settings are counted with the messages.
 
     Args:
         member: Who is asked.
@@ -48,12 +68,17 @@ def most(
         request: What is asked beside them.
 
     Raises:
-        InvalidInputError: If nothing limits the answer.
+        InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
+    if member.price == Price.free():
+        return 0.0
+    refuse_unbounded(_kinds(messages), _types(request.tools))
     beside = [*(request.tools or ())]
     beside += [] if request.schema is None else [request.schema]
-    said = most_output(member, request.arguments.get("max_tokens"))
-    return member.price.most(_sent([*messages, *beside]), said)
+    places = _places(member, request.arguments)
+    parts = [*_texts([*messages, *beside]), *written(places)]
+    said = _limit(member, request.arguments) * choices(places)
+    return member.price.most(most_sent(parts, tools=bool(beside)), said)
 
 
 def most_of_run(
@@ -73,30 +98,23 @@ def most_of_run(
         params: All other parameters of the run, as callbacks are told them.
 
     Raises:
-        UnpricedError: If nothing limits the answer: what it can cost is unknown.
+        UnpricedError: If nothing limits the answer, or more than text is sent: what it
+            can cost is unknown.
     """
-    set_here = [params.get(name) for name in _LIMITS]
-    said = max((n for n in set_here if isinstance(n, int) and n > 0), default=limit)
-    if said is None and price != Price.free():
+    if price == Price.free():
+        return 0.0
+    places = [params, {"max_tokens": limit}]
+    said = longest(places)
+    if said is None:
         raise UnpricedError(name, _UNLIMITED.format(name))
+    messages = [part for part in sent if isinstance(part, BaseMessage)]
+    try:
+        refuse_unbounded(_kinds(messages), _types(params.get("tools")))
+    except InvalidInputError as error:
+        raise UnpricedError(name, str(error)) from error
     beside = [params[name] for name in _BESIDE if params.get(name)]
-    return price.most(_sent([*sent, *beside]), (said or 0) * (params.get("n") or 1))
-
-
-def _sent(parts: Sequence[Any]) -> int:
-    """Return the most tokens that messages, and what is sent with them, can have."""
-    texts = []
-    for part in parts:
-        if isinstance(part, BaseMessage):
-            calls = getattr(part, "tool_calls", "")
-            texts.append(f"{part.content}{part.name or ''}{calls}")
-        elif isinstance(part, list):
-            texts += [str(one) for one in part]
-        elif isinstance(part, type) and issubclass(part, BaseModel):
-            texts.append(str(part.model_json_schema()))
-        else:
-            texts.append(str(part))
-    return sum(len(text.encode()) + _AROUND for text in texts)
+    tokens = most_sent(_texts([*sent, *beside]), tools=bool(beside))
+    return price.most(tokens, said * choices(places))
 
 
 def most_output(member: Member[Any], max_tokens: int | None) -> int:
@@ -109,12 +127,64 @@ def most_output(member: Member[Any], max_tokens: int | None) -> int:
     Raises:
         InvalidInputError: If there is no limit.
     """
-    model = member.model
     if member.price == Price.free():
         return 0
-    own = [getattr(model, name, None) for name in ("max_tokens", "max_output_tokens")]
-    by_provider = (getattr(model, "profile", None) or {}).get("max_output_tokens")
-    for limit in (max_tokens, *own, by_provider):
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    raise InvalidInputError("max_tokens", max_tokens, _UNLIMITED.format(member.name))
+    return _limit(member, {"max_tokens": max_tokens})
+
+
+def _limit(member: Member[Any], arguments: Mapping[str, Any]) -> int:
+    """Return the most tokens that an answer can have; raise if nothing limits it."""
+    profile = getattr(member.model, "profile", None) or {}
+    by_provider = {"max_output_tokens": profile.get("max_output_tokens")}
+    limit = longest([*_places(member, arguments), by_provider])
+    if limit is None:
+        hint = _UNLIMITED.format(member.name)
+        raise InvalidInputError("max_tokens", arguments.get("max_tokens"), hint)
+    return limit
+
+
+def _places(
+    member: Member[Any], arguments: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return where settings of a call stand, those that take precedence first."""
+    model = member.model
+    own = {name: getattr(model, name, None) for name in SETTINGS}
+    told = {name: value for name, value in own.items() if value}
+    return [arguments, getattr(model, "model_kwargs", None) or {}, told]
+
+
+def _texts(parts: Iterable[Any]) -> Iterator[str]:
+    """Yield messages, and what is sent with them, as texts."""
+    for part in parts:
+        if isinstance(part, BaseMessage):
+            calls = getattr(part, "tool_calls", ""), part.additional_kwargs
+            broken = getattr(part, "invalid_tool_calls", "")
+            yield f"{part.content}{part.name or ''}{calls}{broken}"
+        elif isinstance(part, list):
+            yield from map(str, part)
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            yield str(part.model_json_schema())
+        else:
+            yield str(part)
+
+
+def _types(tools: Sequence[Any] | None) -> list[str]:
+    """Return the types of tools, or what stands in their place."""
+    told = [tool for tool in tools or () if isinstance(tool, dict)]
+    named = ("function" if "name" in tool else next(iter(tool), "") for tool in told)
+    return [str(tool.get("type", name)) for tool, name in zip(told, named, strict=True)]
+
+
+def _kinds(messages: Iterable[BaseMessage]) -> Iterator[str]:
+    """Yield what the parts of messages are called, those within others, too."""
+    for message in messages:
+        yield from _kinds_in(message.content)
+        yield from message.additional_kwargs.keys() & {"audio"}
+
+
+def _kinds_in(content: Any) -> Iterator[str]:
+    """Yield what the parts of a content are called."""
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, dict):
+            yield str(block.get("type") or list(block))
+            yield from _kinds_in(block.get("content"))

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.bounds import most
+from langchain_smart.bounds import check_bounded, most
 from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
 from langchain_smart.requests import Request
@@ -56,6 +56,10 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
             }
 
         def session_of(share: Share, task: str, page: Page) -> AnySession:
+            if terms.budget_usd is not None:
+                prompts = (prompt.messages for prompt in share.given)
+                check_bounded(self._members, prompts, request)
+
             def bounded(call: Call) -> float:
                 asked = share.given[call.item].messages
                 return most(members[call.tier], asked, request)

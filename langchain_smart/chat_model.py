@@ -77,8 +77,9 @@ class SmartChatModel(ChatBatches):
             flight are counted with the most they can cost, so answers must be limited
             by `max_tokens`. Where it ends, what had been bought is handed out, marked
             `uncertified`; items without an answer, and with `mode="strict"` all items
-            that the guarantee does not cover, raise `BudgetExceededError`. A judge's
-            cost cannot be foreseen: it is refused here, unless it is free.
+            that the guarantee does not cover, raise `BudgetExceededError`. What cannot
+            be foreseen is refused here, unless it is free: a judge, a picture, sound or
+            a file in a message, a tool that the provider runs.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
