@@ -41,7 +41,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         members = {member.name: member for member in self._members}
         bound = {member.name: request.put_to(member) for member in self._members}
         terms = self._terms
-        rule = request.reading(terms.rule)
+        rule, purse = request.reading(terms.rule), terms.purse(self._books)
 
         def configuration(config: RunnableConfig) -> dict[str, Any]:
             metadata = {**(config.get("metadata") or {}), **tracing["metadata"]}
@@ -56,7 +56,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
             }
 
         def session_of(share: Share, task: str, page: Page) -> AnySession:
-            if terms.budget_usd is not None:
+            if purse is not None:
                 prompts = (prompt.messages for prompt in share.given)
                 check_bounded(self._members, prompts, request)
 
@@ -64,8 +64,8 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 asked = share.given[call.item].messages
                 return most(members[call.tier], asked, request)
 
-            items = len(share.places)
-            session = terms.session(items, rule, task, bounded, page, self._books)
+            items, books = len(share.places), self._books
+            session = terms.session(items, rule, task, bounded, page, books, purse)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))

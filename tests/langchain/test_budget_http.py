@@ -62,6 +62,17 @@ async def test_a_batch_ends_with_what_was_bought(verb, mode):
     assert certificate.uncertified > 0
 
 
+async def test_the_tasks_of_a_batch_share_its_budget():
+    configs = [{"metadata": {"smart_task": f"task {n % 3}"}} for n in range(len(ITEMS))]
+    with serve(lambda model, text, attempt: "yes") as server:
+        smart = smart_at(server, max_disagreement=0.02)
+        smart.batch(ITEMS, configs, return_exceptions=True)
+        assert_kept(smart, server)
+        before = bill(server)
+        await smart.abatch(ITEMS, configs, return_exceptions=True)
+        assert bill(server) - before <= BUDGET  # a batch, a budget
+
+
 def test_the_error_of_a_batch_carries_all_answers():
     with serve(lambda model, text, attempt: "yes") as server:
         smart = smart_at(server, mode="strict", max_disagreement=0.02)
