@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from langchain_openai import ChatOpenAI
 from loopback import Odd, serve
+from openai import LengthFinishReasonError
+from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
 from smart_engine.errors import BudgetExceededError, InvalidInputError
@@ -132,6 +134,25 @@ def test_answers_without_a_usage_are_counted():
         smart.batch(ITEMS, return_exceptions=True)
         assert server.requests["big"] * 8 * 300e-6 < BUDGET
         assert smart.report().cost == 0
+
+
+def test_an_answer_that_was_billed_is_not_asked_for_again():
+    class Found(BaseModel):
+        x: int
+
+    def cut_off(model, text, attempt):
+        used = {"prompt_tokens": 100, "completion_tokens": 8, "total_tokens": 108}
+        return Odd('{"x": 1', "length", used)
+
+    with serve(cut_off) as server:
+        told = {"max_retries": 3, "strategy": "reference", "budget_usd": 2}
+        smart = smart_at(server, task="mails", **told)
+        asked = smart.with_structured_output(Found, method="json_schema")
+        assert any(asked.batch(ITEMS[:4], return_exceptions=True))
+        with pytest.raises(LengthFinishReasonError):
+            asked.invoke(ITEMS[4])
+        assert sum(server.requests.values()) == 5
+        assert smart.report().spend["big"].failures == 5
 
 
 def test_answers_that_come_too_late_are_counted():
