@@ -72,9 +72,11 @@ def read_model(field: str, given: Any) -> Named:
 def _provider(model: LLM) -> str | None:
     """Return who serves a model, where its own integration says so for sure."""
     module = type(model).__module__
-    elsewhere = str(getattr(model, "api_base", None) or "api.openai.com")
-    if module.startswith("llama_index.llms.openai.") and "api.openai.com" in elsewhere:
-        return "openai"
+    home = str(getattr(model, "api_base", None) or "https://api.openai.com/")
+    told = getattr(model, "additional_kwargs", None) or {}
+    usual = told.get("service_tier") in {None, "auto", "default"}
+    if module.startswith("llama_index.llms.openai."):
+        return "openai" if usual and home.startswith("https://api.openai.com/") else None
     return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
 
 
