@@ -22,6 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from langchain_smart.members import usage_in
 from smart_engine.errors import SmartError
 
 __all__ = ["Bound", "unwrapped"]
@@ -140,7 +141,9 @@ def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later."""
+    """Whether the same call may succeed a little later; none is paid for twice."""
+    if usage_in(error) is not None:
+        return False
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status in {408, 409, 429} or status >= 500

@@ -1,11 +1,8 @@
-"""The most a call can cost: what a budget sets aside before the call starts.
-
-A token is at least one byte of text, and an answer ends at `max_tokens`.
-"""
+"""The most a call can cost: what a budget sets aside before the call starts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -15,26 +12,28 @@ from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
+from smart_engine.serving.limits import (
+    SETTINGS,
+    choices,
+    longest,
+    most_sent,
+    refuse_unbounded,
+    written,
+)
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = [
     "beside_run",
+    "check_bounded",
     "limit_of",
     "limit_of_run",
     "most",
     "most_of_run",
     "most_output",
-    "most_sent",
     "texts_of",
 ]
 
-_AROUND = 16
-"""Tokens that a provider may put around a message, a tool or a schema."""
-
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
-"""What providers call the most tokens of an answer."""
-
-_BESIDE = ("tools", "functions", "response_format", "tool_choice")
+_BESIDE = ("tools", "functions", "response_format", "tool_choice", "extra_body")
 """What is sent beside messages, as providers call it."""
 
 _UNLIMITED = (
@@ -43,13 +42,34 @@ _UNLIMITED = (
 )
 
 
+def check_bounded(
+    members: Iterable[ChatMember],
+    prompts: Iterable[Sequence[BaseMessage]],
+    request: Request,
+) -> None:
+    """Raise unless it can be said what each call of a batch can cost at most.
+
+    Args:
+        members: Who may be asked.
+        prompts: The messages of each item.
+        request: What is asked beside them.
+
+    Raises:
+        InvalidInputError: If nothing limits an answer, or more than text is sent.
+    """
+    priced = [member for member in members if member.price.by_token]
+    for member in priced:
+        most_output(member, request.arguments)
+    for messages in prompts if priced else ():
+        refuse_unbounded(_kinds(messages), _types(request.tools))
+
+
 def most(
     member: ChatMember, messages: Sequence[BaseMessage], request: Request
 ) -> float:
     """Return the most a call can cost, in USD.
 
-    Tools and schema are counted with the messages. A picture given by its address is
-    not: its tokens are unknown.
+    Tools, schema and settings are counted with the messages.
 
     Args:
         member: Who is asked.
@@ -57,10 +77,15 @@ def most(
         request: What is asked beside them.
 
     Raises:
-        InvalidInputError: If nothing limits the answer.
+        InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
-    said = most_output(member, request.arguments.get("max_tokens"))
-    return member.price.most(most_sent([*messages, *request.beside]), said)
+    if not member.price.by_token:
+        return member.price.most(0, 0)
+    refuse_unbounded(_kinds(messages), _types(request.tools))
+    settings = written(_places(member, request.arguments))
+    texts = [*_texts([*messages, *request.beside]), *settings]
+    sent = most_sent(texts, tools=bool(request.beside))
+    return member.price.most(sent, most_output(member, request.arguments))
 
 
 def most_of_run(
@@ -75,11 +100,21 @@ def most_of_run(
         limit: Most tokens that it can say; see `limit_of_run`.
 
     Raises:
-        UnpricedError: If nothing limits that: what it can cost is unknown.
+        UnpricedError: If nothing limits that, or more than text is sent: what it can
+            cost is unknown.
     """
-    if limit is None and price.by_token:
+    if not price.by_token:
+        return price.most(0, 0)
+    if limit is None:
         raise UnpricedError(name, _UNLIMITED.format(name))
-    return price.most(most_sent(sent), limit or 0)
+    messages = [part for part in sent if isinstance(part, BaseMessage)]
+    tools = [tool for part in sent if isinstance(part, list) for tool in part]
+    try:
+        refuse_unbounded(_kinds(messages), _types(tools))
+    except InvalidInputError as error:
+        raise UnpricedError(name, str(error)) from error
+    beside = any(not isinstance(part, str | BaseMessage) for part in sent)
+    return price.most(most_sent(_texts(sent), tools=beside), limit)
 
 
 def beside_run(params: Mapping[str, Any]) -> list[Any]:
@@ -98,60 +133,91 @@ def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None
         params: The parameters of the run, as callbacks are told them.
         otherwise: Most tokens of an answer where they set no limit.
     """
-    set_here = [params.get(name) for name in _LIMITS]
-    limits = [n for n in set_here if isinstance(n, int) and n > 0]
-    limit = max(limits, default=otherwise)
-    return None if limit is None else limit * (params.get("n") or 1)
+    places = [params, {"max_tokens": otherwise}]
+    limit = longest(places)
+    return None if limit is None else limit * choices(places)
 
 
-def most_sent(parts: Sequence[Any]) -> int:
-    """Return the most tokens that messages, and what is sent with them, can have."""
-    texts = (text for part in parts for text in texts_of(part))
-    return sum(len(text.encode("utf-8", "surrogatepass")) + _AROUND for text in texts)
-
-
-def texts_of(part: Any) -> list[str]:
-    """Return a message, or what is sent beside messages, as the texts that it is."""
-    if isinstance(part, BaseMessage):
-        calls = getattr(part, "tool_calls", ""), getattr(part, "tool_call_id", "")
-        return [f"{part.content}{part.name or ''}{calls[0]}{calls[1]}"]
-    if isinstance(part, list):
-        return [str(one) for one in part]
-    if isinstance(part, type) and issubclass(part, BaseModel):
-        return [str(part.model_json_schema())]
-    return [str(part)]
-
-
-def most_output(member: Member[Any], max_tokens: int | None) -> int:
-    """Return the most tokens that a member's answer can have.
+def most_output(member: Member[Any], arguments: Mapping[str, Any]) -> int:
+    """Return the most tokens that a member can say in a call.
 
     Args:
         member: The member.
-        max_tokens: The limit of the call, if one is set.
+        arguments: What the call sets.
 
     Raises:
         InvalidInputError: If there is no limit.
     """
     if not member.price.by_token:
         return 0
-    limit = limit_of(member, max_tokens)
+    limit = limit_of(member, arguments)
     if limit is None:
         hint = _UNLIMITED.format(member.name)
-        raise InvalidInputError("max_tokens", max_tokens, hint)
+        raise InvalidInputError("max_tokens", arguments.get("max_tokens"), hint)
     return limit
 
 
-def limit_of(member: Member[Any], max_tokens: int | None) -> int | None:
-    """Return the most tokens that a member's answer can have, if there is a limit.
+def limit_of(member: Member[Any], arguments: Mapping[str, Any]) -> int | None:
+    """Return the most tokens that a member can say in a call, if there is a limit.
 
     Args:
         member: The member.
-        max_tokens: The limit of the call, if one is set.
+        arguments: What the call sets.
     """
+    profile = getattr(member.model, "profile", None) or {}
+    places = _places(member, arguments)
+    by_provider = {"max_output_tokens": profile.get("max_output_tokens")}
+    limit = longest([*places, by_provider])
+    return None if limit is None else limit * choices(places)
+
+
+def texts_of(part: Any) -> list[str]:
+    """Return a message, or what is sent beside messages, as the texts that it is."""
+    return list(_texts([part]))
+
+
+def _places(
+    member: Member[Any], arguments: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return where settings of a call stand, those that take precedence first."""
     model = member.model
-    own = [getattr(model, name, None) for name in ("max_tokens", "max_output_tokens")]
-    by_provider = (getattr(model, "profile", None) or {}).get("max_output_tokens")
-    for limit in (max_tokens, *own, by_provider):
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    return None
+    own = {name: getattr(model, name, None) for name in SETTINGS}
+    told = {name: value for name, value in own.items() if value}
+    return [arguments, getattr(model, "model_kwargs", None) or {}, told]
+
+
+def _texts(parts: Iterable[Any]) -> Iterator[str]:
+    """Yield messages, and what is sent with them, as texts."""
+    for part in parts:
+        if isinstance(part, BaseMessage):
+            calls = getattr(part, "tool_calls", ""), part.additional_kwargs
+            broken = getattr(part, "invalid_tool_calls", "")
+            yield f"{part.content}{part.name or ''}{calls}{broken}"
+        elif isinstance(part, list):
+            yield from map(str, part)
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            yield str(part.model_json_schema())
+        else:
+            yield str(part)
+
+
+def _types(tools: Sequence[Any] | None) -> list[str]:
+    """Return the types of tools, or what stands in their place."""
+    told = [tool for tool in tools or () if isinstance(tool, dict)]
+    named = ("function" if "name" in tool else next(iter(tool), "") for tool in told)
+    return [str(tool.get("type", name)) for tool, name in zip(told, named, strict=True)]
+
+
+def _kinds(messages: Iterable[BaseMessage]) -> Iterator[str]:
+    """Yield what the parts of messages are called, those within others, too."""
+    for message in messages:
+        yield from _kinds_in(message.content)
+        yield from message.additional_kwargs.keys() & {"audio"}
+
+
+def _kinds_in(content: Any) -> Iterator[str]:
+    """Yield what the parts of a content are called."""
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, dict):
+            yield str(block.get("type") or list(block))
+            yield from _kinds_in(block.get("content"))

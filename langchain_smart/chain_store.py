@@ -46,9 +46,10 @@ def identity_of(item: Any) -> str:
         ```python
         from langchain_core.messages import HumanMessage
 
-        assert identity_of({"b": 1, "a": HumanMessage("hi", id="1")}) == identity_of(
-            {"a": HumanMessage("hi", id="2"), "b": 1}
-        )
+        from langchain_smart.chain_store import identity_of
+
+        one, other = HumanMessage("hi", id="1"), HumanMessage("hi", id="2")
+        assert identity_of({"b": 1, "a": one}) == identity_of({"a": other, "b": 1})
         ```
     """
     try:
@@ -97,10 +98,10 @@ class Answers:
 
     Example:
         ```python
-        answers = Answers(str)
-        assert answers.read(answers.write({"found": [1, "two"]})) == {
-            "found": [1, "two"]
-        }
+        from langchain_smart.chain_store import Answers
+
+        answers, found = Answers(str), {"found": [1, "two"]}
+        assert answers.read(answers.write(found)) == found
         ```
     """
 

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.bounds import most
+from langchain_smart.bounds import check_bounded, most
 from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
 from langchain_smart.requests import Request
@@ -41,7 +41,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         members = {member.name: member for member in self._members}
         bound = {member.name: request.put_to(member) for member in self._members}
         terms = self._terms
-        rule = request.reading(terms.rule)
+        rule, purse = request.reading(terms.rule), terms.purse(self._books)
 
         def configuration(config: RunnableConfig) -> dict[str, Any]:
             metadata = {**(config.get("metadata") or {}), **tracing["metadata"]}
@@ -56,12 +56,16 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
             }
 
         def session_of(share: Share, task: str, page: Page) -> AnySession:
+            if purse is not None:
+                prompts = (prompt.messages for prompt in share.given)
+                check_bounded(self._members, prompts, request)
+
             def bounded(call: Call) -> float:
                 asked = share.given[call.item].messages
                 return most(members[call.tier], asked, request)
 
-            items = len(share.places)
-            session = terms.session(items, rule, task, bounded, page, self._books)
+            items, books = len(share.places), self._books
+            session = terms.session(items, rule, task, bounded, page, books, purse)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))

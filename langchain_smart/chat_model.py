@@ -73,12 +73,14 @@ class SmartChatModel(ChatBatches):
         mode: `"serve"`; `"shadow"`: every model is asked about every item, the
             reference answers, and `report().shadows` says what streams would have
             served and saved; `"strict"`: see `budget_usd`.
-        budget_usd: The most that a batch, and a task's stream, may cost; calls in
-            flight are counted with the most they can cost, so answers must be limited
-            by `max_tokens`. Where it ends, what had been bought is handed out, marked
-            `uncertified`; items without an answer, and with `mode="strict"` all items
-            that the guarantee does not cover, raise `BudgetExceededError`. A judge's
-            cost cannot be foreseen: it is refused here, unless it is free.
+        budget_usd: The most that a batch, all its tasks together, and the stream of a
+            task may cost; calls in flight are counted with the most they can cost, so
+            answers must be limited by `max_tokens`. Where it ends, what had been bought
+            is handed out, marked `uncertified`; items without an answer, and with
+            `mode="strict"` all items that the guarantee does not cover, raise
+            `BudgetExceededError`. What cannot be foreseen is refused here, unless it is
+            free: a judge, a picture, sound or a file in a message, a tool that the
+            provider runs.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.

@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
-from langchain_smart.bounds import limit_of, most_sent, texts_of
+from langchain_smart.bounds import limit_of, texts_of
 from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.pricing import Usage
@@ -35,7 +35,7 @@ def estimated(
         member: Who was asked.
         said: The answer, as far as it came.
     """
-    limit = limit_of(member, request.arguments.get("max_tokens"))
+    limit = limit_of(member, request.arguments)
     return counted([*messages, *request.beside], said, limit)
 
 
@@ -43,7 +43,7 @@ def counted(sent: Sequence[Any], said: AIMessage | None, limit: int | None) -> U
     """Return what a model's run may have used, as its texts show.
 
     Args:
-        sent: Messages or prompts, and what was sent with them; see `most_sent`.
+        sent: Messages or prompts, and what was sent with them.
         said: The answer, as far as it came.
         limit: Most tokens that it can have, if there is a limit.
 
@@ -65,9 +65,7 @@ def counted(sent: Sequence[Any], said: AIMessage | None, limit: int | None) -> U
     read = count_tokens_approximately([*messages, *beside])
     written = _written(said)
     return Usage(
-        min(read, most_sent(sent)),
-        written if limit is None else min(written, limit),
-        estimated=True,
+        read, written if limit is None else min(written, limit), estimated=True
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -65,8 +65,8 @@ def usage_of(reported: UsageMetadata) -> Usage | None:
     """Return the tokens that a message reports, by kind; those not told are none."""
     if "input_tokens" not in reported:
         return None  # core has marked a reply from its cache that reported nothing
-    asked: dict[str, Any] = dict(reported.get("input_token_details") or {})
-    said: dict[str, Any] = dict(reported.get("output_token_details") or {})
+    asked = _plain(reported.get("input_token_details"))
+    said = _plain(reported.get("output_token_details"))
     for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
     briefly = asked.get("ephemeral_5m_input_tokens") or 0
     # Some report what was written to the cache in total, some by how long, some both.
@@ -81,6 +81,14 @@ def usage_of(reported: UsageMetadata) -> Usage | None:
         output_audio=said.get("audio") or 0,
         reasoning=said.get("reasoning") or 0,
     )
+
+
+def _plain(told: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return kinds of tokens by name, whatever service tier of OpenAI they are of."""
+    kinds = dict(told or {})
+    for tier in ("priority_", "flex_"):
+        kinds |= {k.removeprefix(tier): n for k, n in kinds.items() if tier in k}
+    return kinds
 
 
 def usage_in(error: BaseException) -> Usage | None:
@@ -169,12 +177,24 @@ def read_model(field: str, given: Any) -> Named:
         raise InvalidInputError(field, type(model).__name__, hint)
     params = model._get_ls_params()  # noqa: SLF001 - core's own
     official, provider = params.get("ls_model_name"), params.get("ls_provider")
-    # Many others are asked through OpenAI's classes, and charge what they like.
-    elsewhere = str(getattr(model, "openai_api_base", None) or "api.openai.com")
-    if provider == "openai" and "api.openai.com" not in elsewhere:
+    if provider == "openai" and not _at_list_price(model):
         provider = None
     name = model.name or official or type(model).__name__
-    return Named(name, model, official, provider)
+    return Named(name, model, official, provider, given if model is not given else None)
+
+
+def _at_list_price(model: BaseChatModel) -> bool:
+    """Whether a model of OpenAI's class is OpenAI's, and of its usual service tier.
+
+    Many others are asked through OpenAI's classes, and charge what they like.
+    """
+    client = getattr(model, "root_client", None)
+    home = str(getattr(client, "base_url", None) or "https://api.openai.com/")
+    places = [getattr(model, n, None) or {} for n in ("model_kwargs", "extra_body")]
+    tiers = [getattr(model, "service_tier", None)]
+    tiers += [place.get("service_tier") for place in places]
+    usual = {None, "auto", "default"}
+    return home.startswith("https://api.openai.com/") and usual.issuperset(tiers)
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

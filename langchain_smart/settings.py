@@ -74,7 +74,7 @@ class SmartSettings(Promise, BaseChatModel):
     def _check_bounds(self) -> None:
         if self.budget_usd is not None:
             for member in self._members:
-                most_output(member, self.max_tokens)
+                most_output(member, self._defaults)
 
     @property
     @override

@@ -189,7 +189,7 @@ def _tier(
         if price is not None:
             limited = most_output if capped else limit_of
             member = Member(wanted, model, price)
-            limit = limited(member, arguments.get("max_tokens"))
+            limit = limited(member, arguments)
             if limit is not None:
                 limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)

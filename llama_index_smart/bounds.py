@@ -1,80 +1,122 @@
-"""The most a call can cost: what a budget sets aside before the call starts.
-
-A token is at least one byte of text, and an answer ends at `max_tokens`.
-"""
+"""The most a call can cost: what a budget sets aside before the call starts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember
 from smart_engine.errors import InvalidInputError
+from smart_engine.serving.limits import (
+    SETTINGS,
+    choices,
+    longest,
+    most_sent,
+    refuse_unbounded,
+    written,
+)
 
-__all__ = ["limit_of", "most", "most_output", "most_sent"]
+__all__ = ["check_bounded", "limit_of", "most", "most_output"]
 
-_AROUND = 16
-"""Tokens that a provider may put around a message or a tool."""
+
+def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> None:
+    """Raise unless it can be said what each call of a batch can cost at most.
+
+    Args:
+        members: Who may be asked.
+        asks: What is asked.
+
+    Raises:
+        InvalidInputError: If nothing limits an answer, or more than text is sent.
+    """
+    priced = [member for member in members if member.price.by_token]
+    for ask in asks if priced else ():
+        refuse_unbounded(_kinds(ask))
+        for member in priced:
+            most_output(member, ask.arguments)
 
 
 def most(member: LLMMember, ask: Ask[Any]) -> float:
     """Return the most a call can cost, in USD.
 
-    Tools are counted with the messages. A picture given by its address is not: its
-    tokens are unknown.
+    Tools and settings are counted with the messages.
 
     Args:
         member: Who is asked.
         ask: What is asked.
 
     Raises:
-        InvalidInputError: If nothing limits the answer.
+        InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
-    said = most_output(member, ask.arguments.get("max_tokens"))
-    return member.price.most(most_sent(ask), said)
-
-
-def most_sent(ask: Ask[Any]) -> int:
-    """Return the most tokens that what is sent can have."""
+    if not member.price.by_token:
+        return member.price.most(0, 0)
+    refuse_unbounded(_kinds(ask))
     parts = [ask.prompt or ""]
     for message in ask.messages or ():
         parts += [f"{block}" for block in message.blocks]
         parts.append(f"{message.additional_kwargs}")
     parts += [json.dumps(tool) for tool in ask.told_tools]
-    return sum(len(part.encode("utf-8", "surrogatepass")) + _AROUND for part in parts)
+    settings = written(_places(member, ask.arguments))
+    sent = most_sent([*parts, *settings], tools=bool(ask.told_tools))
+    return member.price.most(sent, most_output(member, ask.arguments))
 
 
-def most_output(member: LLMMember, max_tokens: Any = None) -> int:
-    """Return the most tokens that a member's answer can have.
+def most_output(member: LLMMember, arguments: Mapping[str, Any]) -> int:
+    """Return the most tokens that a member can say in a call.
 
     Args:
         member: The member.
-        max_tokens: The limit of the call, if one is set.
+        arguments: What it is called with.
 
     Raises:
         InvalidInputError: If there is no limit.
     """
     if not member.price.by_token:
         return 0
-    limit = limit_of(member, max_tokens)
+    limit = limit_of(member, arguments)
     if limit is None:
         hint = (
             "budget_usd can only be kept if an answer's length is limited, and nothing "
             f"limits {member.name}'s: set max_tokens on that LLM"
         )
-        raise InvalidInputError("max_tokens", max_tokens, hint)
+        raise InvalidInputError("max_tokens", arguments.get("max_tokens"), hint)
     return limit
 
 
-def limit_of(member: LLMMember, max_tokens: Any = None) -> int | None:
-    """Return the most tokens that a member's answer can have, if there is a limit.
+def limit_of(member: LLMMember, arguments: Mapping[str, Any]) -> int | None:
+    """Return the most tokens that a member can say in a call, if there is a limit.
 
     Args:
         member: The member.
-        max_tokens: The limit of the call, if one is set.
+        arguments: What it is called with.
     """
-    for limit in (max_tokens, getattr(member.model, "max_tokens", None)):
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    return None
+    places = _places(member, arguments)
+    limit = longest(places)
+    return None if limit is None else limit * choices(places)
+
+
+def _places(member: LLMMember, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return where settings of a call stand, those that take precedence first."""
+    places: list[Mapping[str, Any]] = [arguments]
+    inner = getattr(member.model, "model", None)  # a LangChain model, or a name
+    for model in (member.model, inner):
+        kept = (getattr(model, n, None) for n in ("additional_kwargs", "model_kwargs"))
+        own = {name: getattr(model, name, None) for name in SETTINGS}
+        told = {name: value for name, value in own.items() if value}
+        places += [place for place in (*kept, told) if place]
+    return places
+
+
+def _kinds(ask: Ask[Any]) -> Iterator[str]:
+    """Yield what the parts of messages are called, those within others, too."""
+    for message in ask.messages or ():
+        yield from _kinds_in(message.blocks)
+
+
+def _kinds_in(blocks: Iterable[Any]) -> Iterator[str]:
+    for block in blocks:
+        yield str(getattr(block, "block_type", ""))
+        inside = getattr(block, "content", None)
+        yield from _kinds_in(inside if isinstance(inside, list) else ())

@@ -17,7 +17,7 @@ from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.utilities.token_counting import TokenCounter
 
 from llama_index_smart.asks import Ask
-from llama_index_smart.bounds import limit_of, most_sent
+from llama_index_smart.bounds import limit_of
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.readings import calls_in
 from smart_engine.pricing import Usage
@@ -67,12 +67,9 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
         written = counter.get_string_tokens(response.text)
     else:
         written = _in(response.message, counter)
-    limit = limit_of(member, ask.arguments.get("max_tokens"))
-    return Usage(
-        min(read, most_sent(ask)),
-        written if limit is None else min(written, limit),
-        estimated=True,
-    )
+    limit = limit_of(member, ask.arguments)
+    said = written if limit is None else min(written, limit)
+    return Usage(read, said, estimated=True)
 
 
 def _sent(message: ChatMessage, counter: TokenCounter) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -319,14 +319,15 @@ def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
     """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
     if usage is None or usage.get("total_cost") == 0:
         return {}
-    asked: dict[str, Any] = dict(usage.get("input_token_details") or {})
-    said: dict[str, Any] = dict(usage.get("output_token_details") or {})
-    by_age = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-    written = sum(asked.get(name) or 0 for name in by_age)
-    written = max(asked.get("cache_creation") or 0, written)
+    asked = _plain(usage.get("input_token_details"))
+    said = _plain(usage.get("output_token_details"))
+    for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
+    briefly = asked.get("ephemeral_5m_input_tokens") or 0
+    written = max(asked.get("cache_creation") or 0, briefly + for_an_hour)
     return {
         "prompt_tokens": usage["input_tokens"] - written,
         "cache_creation_input_tokens": written,
+        "cache_creation": {"ephemeral_1h_input_tokens": for_an_hour},
         "prompt_tokens_details": {
             "cached_tokens": asked.get("cache_read"),
             "audio_tokens": asked.get("audio"),
@@ -336,3 +337,11 @@ def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
             "audio_tokens": said.get("audio"),
         },
     }
+
+
+def _plain(told: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return kinds of tokens by name, whatever service tier of OpenAI they are of."""
+    kinds = dict(told or {})
+    for tier in ("priority_", "flex_"):
+        kinds |= {k.removeprefix(tier): n for k, n in kinds.items() if tier in k}
+    return kinds

@@ -72,8 +72,8 @@ class SmartLLM(SelfAgreeing):
             must be limited by `max_tokens`. Where it ends, what had been bought is
             handed out, marked `uncertified`; items without an answer, and with
             `mode="strict"` all items that the guarantee does not cover, raise
-            `BudgetExceededError`. A judge's cost cannot be foreseen: it is refused
-            here, unless it is free.
+            `BudgetExceededError`. What cannot be foreseen is refused here, unless it is
+            free: a judge, a picture, sound or a file in a message.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
         prices: Model name → `Price` in USD per million tokens.

@@ -42,6 +42,8 @@ Estimate = Callable[[LLMMember, Response], Usage]
 
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
+_READ = ("cache_read_input_tokens",)
+_FOR_AN_HOUR = ("ephemeral_1h_input_tokens",)
 
 
 def read_model(field: str, given: Any) -> Named:
@@ -77,9 +79,13 @@ def read_model(field: str, given: Any) -> Named:
 def _provider(model: LLM) -> str | None:
     """Return who serves a model, where its own integration says so for sure."""
     module = type(model).__module__
-    elsewhere = str(getattr(model, "api_base", None) or "api.openai.com")
-    if module.startswith("llama_index.llms.openai.") and "api.openai.com" in elsewhere:
-        return "openai"
+    home = str(getattr(model, "api_base", None) or "https://api.openai.com/")
+    told = getattr(model, "additional_kwargs", None) or {}
+    usual = told.get("service_tier") in {None, "auto", "default"}
+    if module.startswith("llama_index.llms.openai."):
+        return (
+            "openai" if usual and home.startswith("https://api.openai.com/") else None
+        )
     return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
 
 
@@ -112,20 +118,23 @@ def usage_of(response: Response) -> Usage | None:
 def _by_kind(told: Any, sent: float, said: float) -> Usage:
     """Return a usage with the kinds of tokens that it tells apart.
 
-    OpenAI counts what was cached among the input, Anthropic beside it; Gemini counts
-    what was thought beside the answer.
+    OpenAI counts what was cached among the input, Anthropic beside it; LiteLLM, which
+    tells it by both names, among it. Gemini counts what was thought beside the answer.
     """
     asked = _first_of(told, "prompt_tokens_details", "input_tokens_details")
     answered = _first_of(told, "completion_tokens_details", "output_tokens_details")
-    beside = _first(told, ("cache_read_input_tokens",)) or 0
+    among, beside = _first(asked, ("cached_tokens",)), _first(told, _READ)
     written = _first(told, ("cache_creation_input_tokens",)) or 0
+    for_an_hour = _first(_first_of(told, "cache_creation"), _FOR_AN_HOUR) or 0
     within = _first(told, ("cached_content_token_count",)) or 0
     thought = _first(told, ("thoughts_token_count",)) or 0
+    added = 0 if None not in (among, beside) else (beside or 0) + written
     return Usage(
-        sent + beside + written,
+        sent + added,
         said + thought,
-        cache_read=beside or within or _first(asked, ("cached_tokens",)) or 0,
-        cache_write=written,
+        cache_read=beside or within or among or 0,
+        cache_write=written - for_an_hour,
+        cache_write_1h=for_an_hour,
         input_audio=_first(asked, ("audio_tokens",)) or 0,
         output_audio=_first(answered, ("audio_tokens",)) or 0,
         reasoning=thought or _first(answered, ("reasoning_tokens",)) or 0,

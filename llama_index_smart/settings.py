@@ -21,7 +21,7 @@ from pydantic import (
 from typing_extensions import override
 
 from llama_index_smart.asks import Ask
-from llama_index_smart.bounds import most, most_output
+from llama_index_smart.bounds import check_bounded, most, most_output
 from llama_index_smart.estimates import estimated
 from llama_index_smart.members import (
     Estimate,
@@ -114,7 +114,7 @@ class SmartSettings(FunctionCallingLLM):
         self._terms.check()
         if self.budget_usd is not None:
             for member in self._members:
-                most_output(member)
+                most_output(member, {})
         self.store = as_store(self.store)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._by_name)
@@ -182,6 +182,8 @@ class SmartSettings(FunctionCallingLLM):
     def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
         terms, rule = self._terms, self._reading(asks)
+        if terms.budget_usd is not None:
+            check_bounded(self._members, asks)
 
         def bound(call: Call) -> float:
             return most(self._by_name[call.tier], asks[call.item])

@@ -28,7 +28,6 @@ from llama_index.core.base.llms.types import (
     ChatResponse,
     CompletionResponse,
     DocumentBlock,
-    ImageBlock,
     TextBlock,
     ThinkingBlock,
 )
@@ -261,7 +260,8 @@ def test_whoever_leaves_in_the_middle_has_had_it_counted(mode):
         assert entry.outcome == "cancelled"
         assert 0 < entry.output_tokens < 20
         assert entry.estimated
-        check_marks(one.smart, {e.model for e in one.smart.ledger().entries})
+        marked = {e.model for e in one.smart.ledger().entries if e.estimated}
+        check_marks(one.smart, marked)  # the other may have been asked to its end
 
 
 @pytest.mark.filterwarnings(f"ignore:.*{SAYS}")
@@ -295,7 +295,6 @@ NASTY = {
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": "f", "parameters": {}}},
     {"type": "function", "function": {"name": "漢字", "description": "😀" * 50}},
-    {"odd": object()},
 ]
 
 
@@ -310,10 +309,9 @@ class Model:
 def test_langchain_estimates_no_more_than_a_budget_sets_aside(text):
     price = Price(3, 15, above={10: Price(6, 22.5)})
     member: Any = Member("m", Model(7), price)
-    picture = {"type": "image_url", "image_url": {"url": "http://x/y.png"}}
     sent = [
         [HumanMessage(text)],
-        [SystemMessage(text), HumanMessage([text, picture, picture])],
+        [SystemMessage(text), HumanMessage([text, text])],
         [ToolMessage(text, tool_call_id="c" * 400), AIMessage("", name="n")],
         [AIMessage(text, tool_calls=[{"name": "f", "args": {"x": text}, "id": "1"}])],
         [],
@@ -339,12 +337,13 @@ def test_langchain_estimates_no_more_than_a_budget_sets_aside(text):
 def test_llama_index_estimates_no_more_than_a_budget_sets_aside(text):
     price = Price(3, 15, above={10: Price(6, 22.5)})
     member: Any = Member("m", Model(7), price)
-    picture = ImageBlock(url="http://127.0.0.1:9/y.png")  # which nobody may fetch
     tools = [FunctionTool.from_defaults(lambda x: x, "f", description="d" * 2000)]
     asks = [
         Ask(prompt=text),
         Ask(messages=[ChatMessage(text)], tools=tools),
-        Ask(messages=[ChatMessage(blocks=[TextBlock(text=text), picture, picture])]),
+        Ask(
+            messages=[ChatMessage(blocks=[TextBlock(text=text), TextBlock(text=text)])]
+        ),
         Ask(messages=[], tools=[]),
     ]
     said: list[Any] = [

@@ -262,6 +262,8 @@ def test_nothing_that_is_read_is_run():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                if any(told.arg == "allowed_objects" for told in node.keywords):
+                    continue  # core's own, told which classes it may make
                 if called.split(".")[-1] in forbidden and called not in harmless:
                     found.append(f"{path.name}: {called}")
     assert not found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, ClassVar
@@ -33,7 +33,10 @@ _MONTH = (
 )
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
 _YEAR = r"(?P<year>\d{4})"
-_CLOCK = r"[t ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?: ?z| ?[+-]\d{2}:?\d{2})?"
+_CLOCK = (
+    r"[t ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
+    r"(?: ?(?:z|utc|gmt)\b| ?[+-]\d{2}:?\d{2})?"
+)
 _ISO = re.compile(
     rf"(?<!\d)\d{{4}}-\d{{2}}-\d{{2}}(?:{_CLOCK})?(?![\w:])", re.IGNORECASE
 )
@@ -46,6 +49,15 @@ _WRITTEN = [
         rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.{_YEAR}",
     )
 ]
+_DAY_READ, _MOMENT_READ = "\0", "\1"
+"""What a date that was read is replaced by: without a time, and with one."""
+
+_UNREAD = re.compile(
+    rf"\d:\d\d|\d ?(?i:[ap]\.?m)\b"
+    rf"|{_MOMENT_READ}(?: ?\(?(?:(?i:[ap]\.?m)|[A-Z]{{2,5}})\b| ?[+-]\d)"
+)
+"""A time, or a part of one, beside what was read."""
+
 _SAMPLE = datetime(2001, 11, 23, tzinfo=UTC)
 """A day that a format must bring back."""
 
@@ -57,7 +69,8 @@ class Date(Rule):
     Read are ISO 8601, `31 January 2024`, `Jan 31st, 2024`, `2024/01/31` and
     `31.01.2024`, also within a sentence that names one date only. `01/02/2024` is
     January to some and February to others: it is read only by a format of yours.
-    A time with an offset is taken to UTC; midnight without one is the day.
+    A time with an offset is taken to UTC; midnight without one is the day. Times are
+    read in ISO form only: "31 January 2024, 5 pm" cannot be read.
 
     Args:
         formats: Further formats of whole answers, as `strptime` writes them, tried
@@ -94,17 +107,18 @@ class Date(Rule):
 
     def parse(self, answer: Any) -> str:
         """Return the day or the moment in ISO form."""
-        if isinstance(answer, date):
-            return _one_form(answer)
         text = " ".join(str(answer).split())
-        for form in self.formats:
+        for form in () if isinstance(answer, date) else self.formats:
             for written in (text, text.strip(".,;!?\"'`*()[] ")):
                 try:
                     return _one_form(datetime.strptime(written, form))  # noqa: DTZ007 - as it is written
                 except (ValueError, OverflowError):
                     continue
         try:
-            found = sorted({_one_form(moment) for moment in _moments(text)})
+            moments = [answer] if isinstance(answer, date) else _moments(text)
+            found = sorted({_one_form(moment) for moment in moments})
+        except UnparseableAnswerError:
+            raise
         except (ValueError, OverflowError) as error:
             raise UnparseableAnswerError(f"no such date: {shown(answer)}") from error
         if len(found) == 1:
@@ -126,17 +140,33 @@ def _gives_a_day(form: object) -> bool:
     return again.date() == _SAMPLE.date()
 
 
-def _moments(text: str) -> Iterator[date]:
-    """Yield every date in a text."""
-    for match in _ISO.finditer(text):
-        written = re.sub(r"(?<=\d) (?=[Z+-])", "", match[0].upper())
-        yield datetime.fromisoformat(written)
+def _moments(text: str) -> list[date]:
+    """Return every date in a text.
+
+    Raises:
+        UnparseableAnswerError: If there is a time beside them.
+    """
+    found: list[date] = []
+
+    def moment(match: re.Match[str]) -> str:
+        written = re.sub(r" ?(?:UTC|GMT)$", "Z", match[0].upper())
+        written = re.sub(r"(?<=\d) (?=[Z+-])", "", written)
+        found.append(datetime.fromisoformat(written))
+        return _MOMENT_READ if ":" in written else _DAY_READ
+
+    def day(match: re.Match[str]) -> str:
+        parts = match.groupdict()
+        name = parts.get("name")
+        month = _MONTHS.index(name[:3].lower()) + 1 if name else parts["month"]
+        found.append(date(int(parts["year"]), int(month), int(parts["day"])))
+        return _DAY_READ
+
+    rest = _ISO.sub(moment, text)
     for form in _WRITTEN:
-        for match in form.finditer(text):
-            parts = match.groupdict()
-            name = parts.get("name")
-            month = _MONTHS.index(name[:3].lower()) + 1 if name else parts["month"]
-            yield date(int(parts["year"]), int(month), int(parts["day"]))
+        rest = form.sub(day, rest)
+    if found and _UNREAD.search(rest):
+        raise UnparseableAnswerError(f"a time that cannot be read in {shown(text)}")
+    return found
 
 
 def _one_form(moment: date) -> str:

@@ -77,6 +77,16 @@ class Items(Rule):
         """Whether the items' rule is."""
         return bool(getattr(self.inner, "keyed", False))
 
+    @property
+    def waits(self) -> bool:
+        """Whether the items' rule asks somebody else."""
+        return bool(getattr(self.inner, "waits", False))
+
+    @property
+    def costs(self) -> bool:
+        """Whether the items' rule spends money."""
+        return bool(getattr(self.inner, "costs", False))
+
     def parse(self, answer: Any) -> Hashable:
         """Return what the items' rule reads: in order, or how often each."""
         read = tuple(self._rule.parse(part) for part in self._parts(answer))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence._base import Rule
 from smart_engine.equivalence.objects import Json
-from smart_engine.equivalence.texts import Label, Normalized
+from smart_engine.equivalence.texts import Normalized
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 from smart_engine.spending import JUDGE, booked
 from smart_engine.verdicts import once
@@ -25,8 +25,6 @@ INSTRUCTIONS = (
     "Reply with one word: same or different."
 )
 """What a judge is told."""
-
-_VERDICT = Label(["same", "different"])
 
 _KEPT = 32_768
 """Verdicts kept, the latest ones; each is of one order."""
@@ -120,11 +118,8 @@ class Judge(Rule):
         return self._verdicts[first, second]
 
     def _asked(self, first: str, second: str) -> bool:
-        """Ask once; what is neither verdict is no "same"."""
+        """Ask once; all but the one word, such as "not the same", is no "same"."""
         answers = json.dumps({"A": first, "B": second}, ensure_ascii=False)
         text = f"{self.instructions}\n\n{answers}"
         outcome = booked(JUDGE + self.model, lambda: self.ask(text))
-        try:
-            return _VERDICT.parse(outcome.answer) == "same"
-        except UnparseableAnswerError:
-            return False
+        return Normalized().parse(outcome.answer) == "same"

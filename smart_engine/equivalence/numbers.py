@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,12 +13,47 @@ from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Number"]
 
+_MINUS = str.maketrans("\u2212\u2013\ufe63\uff0d", "----")
+"""What may stand for a minus."""
+
+_GROUPED = re.compile(
+    r"(?<![\d.,])\d{1,3}([,'’_ \u00a0\u2009\u202f])\d{3}(?:\1\d{3})*(?!\d)"
+)
+"""One number whose digits are set apart in groups of three, as in 1,234,567."""
+
+_NUMBER = re.compile(
+    r"""
+    (?P<sign> (?<![\w.]) [-+] )?  [$€£¥₹]?
+    (?P<digits> (?: \d+ \.? \d* | \.\d+ ) (?: [eE] [-+]? \d+ )? )
+    (?: [ ]? (?P<word> (?i: thousand | million | billion | trillion ) ) s? \b
+      | (?P<letter> [kKMB] | bn ) \b )?
+    """,
+    re.VERBOSE,
+)
+_SCALES = {"k": 3, "thousand": 3, "m": 6, "million": 6, "b": 9, "bn": 9, "billion": 9}
+_SCALES["trillion"] = 12
+
+_GONE_ON = re.compile(
+    r"""
+    (?: [\d)}\]] (?: [ .,:'’_] | \s* (?: [*×·÷/\u2044^] | \*\* ) \s* ) [({]? [-+]?
+      | \d | \^ [({]? [-+]? | √ | \\sqrt\{ | \}\{ ) $
+    """,
+    re.VERBOSE,
+)
+"""What comes before a number that is part of a longer one: 3,14, 1/2, 2 × 10^3."""
+
+_GOES_ON = re.compile(r"[²³¹\u2070-\u207f¼-¾⅐-⅞^π]|\*\*\d|\\pi\b")
+"""What comes after one: 10⁶, 5½, 2π."""
+
 
 @dataclass(frozen=True, slots=True)
 class Number(Rule):
     """Answers are the same when their numbers lie within a tolerance.
 
-    The last number in the text counts, as in "… so the answer is 42".
+    The last number in the text counts, as in "… so the answer is 42". Groups of three
+    digits, as in 1,234,567, and words such as million are understood. A number that is
+    part of a longer one, as in 3,14, 1/2, 10:30 or 10^6, cannot be read. Units are not
+    looked at: `5%` is `5`.
 
     Args:
         absolute: Largest absolute difference.
@@ -56,29 +92,40 @@ class Number(Rule):
         return not (self.absolute or self.relative)
 
     def parse(self, answer: Any) -> float:
-        """Return the last number in the answer."""
+        """Return the last number in the answer; whole ones are exact."""
+        number = _last(answer)
         try:
-            number = float(self._last(answer))
+            finite = math.isfinite(number)
         except OverflowError:  # an integer beyond all floats
-            number = math.inf
-        if not math.isfinite(number):
+            finite = False
+        if not finite:
             raise UnparseableAnswerError(f"no finite number in {shown(answer)}")
         return number
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether the numbers lie within the larger of both tolerances."""
+        if self.keyed:
+            return bool(left == right)
         allowed = max(self.absolute, self.relative * max(abs(left), abs(right)))
         return bool(abs(left - right) <= allowed)
 
-    def _last(self, answer: Any) -> int | float | str:
-        """Return the last number in the answer as it is written."""
-        if isinstance(answer, int | float):
-            return answer
-        # "1,234.5" is one number: commas between groups of three digits go.
-        text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(answer).replace("−", "-"))
-        found = re.findall(
-            r"(?:(?<![\w.])[-+])?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", text
-        )
-        if not found:
-            raise UnparseableAnswerError(f"no number in {shown(answer)}")
-        return str(found[-1])
+
+def _last(answer: Any) -> float:
+    """Return the last number in an answer."""
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        return answer
+    lone = isinstance(answer, str) or not isinstance(answer, bool | Collection)
+    text = str(answer).translate(_MINUS) if lone else ""
+    text = _GROUPED.sub(lambda match: match[0].replace(match[1], ""), text)
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        raise UnparseableAnswerError(f"no number in {shown(answer)}")
+    last = found[-1]
+    before, after = text[max(0, last.start() - 9) : last.start()], text[last.end() :]
+    if _GONE_ON.search(before) or _GOES_ON.match(after):
+        raise UnparseableAnswerError(f"no plain number at the end of {shown(answer)}")
+    digits = last["digits"]
+    exact = digits.isdecimal() and len(digits) < 400
+    number = int(digits) if exact else float(digits)
+    scale: int = 10 ** _SCALES.get((last["word"] or last["letter"] or "").lower(), 0)
+    return number * (-scale if last["sign"] == "-" else scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,16 @@ class Json(Rule):
         return all(getattr(rule, "keyed", False) for _, rule in self._rules)
 
     @property
+    def waits(self) -> bool:
+        """Whether the rule of a field asks somebody else."""
+        return any(getattr(rule, "waits", False) for _, rule in self._rules)
+
+    @property
+    def costs(self) -> bool:
+        """Whether the rule of a field spends money."""
+        return any(getattr(rule, "costs", False) for _, rule in self._rules)
+
+    @property
     def _rules(self) -> list[tuple[str, Any]]:
         return list(self.fields.items())
 
@@ -126,10 +137,27 @@ def read_json(answer: Any) -> Any:
     """
     try:
         if isinstance(answer, str):
-            return _one_form(json.loads(_FENCE.sub("", answer)))
+            text = _FENCE.sub("", answer)
+            read = json.loads(text, object_pairs_hook=_object, parse_float=_finite)
+            return _one_form(read)
         return _one_form(to_jsonable_python(answer))
     except (ValueError, RecursionError) as error:
         raise UnparseableAnswerError(f"no JSON in {shown(answer)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of a key that stands twice, some read the first value."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("a key stands twice")
+    return read
+
+
+def _finite(text: str) -> float:
+    """Return a number, unless it is beyond all floats."""
+    if math.isinf(number := float(text)):
+        raise ValueError("a number too large to compare")
+    return number
 
 
 def _one_form(value: Any) -> Any:

@@ -13,8 +13,19 @@ from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Exact", "Label", "Normalized"]
 
-_MARKS = " .,;:!?\"'`*_()[]{}<>…«»“”‘’"
-"""What may stand around an answer without changing it."""
+_MARKS = " .,;:!?\"'`*_()[]{}…«»“”‘’"
+"""What may stand around an answer without changing it; so may a pair of `<` and `>`."""
+
+_RAISED = re.compile("[²³¹\u2070-\u207f]+")
+"""Superscripts, which Unicode's forms would put on the line: 10⁶ is not 106."""
+
+
+_HIT = "\0"
+"""What a label that was found is replaced by."""
+
+_CLAUSE = re.compile(r"[.,;:!?—–]")
+_NEGATION = re.compile(r"(?<!\w)(?:not?|never|neither|nor|without|cannot|\w+n['’]t)\b")
+"""What turns a label that follows in the same clause into its opposite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,8 @@ class Normalized(Rule):
     """Texts are the same but for case, Unicode form, white space and outer marks.
 
     Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
-    `"yes"`, but `"-5"` is not `"5"` and `"C++"` is not `"C"`.
+    `"yes"`, but `"-5"` and `".5"` are not `"5"`, `"<5"` is not `">5"`, and `"C++"` is
+    not `"C"`. What is nothing but marks stays as it is.
 
     Example:
         ```python
@@ -58,12 +70,24 @@ class Normalized(Rule):
 
     def parse(self, answer: Any) -> str:
         """Return the text folded."""
-        text = unicodedata.normalize("NFKC", str(answer)).casefold()
-        return " ".join(text.split()).strip(_MARKS)
+        raised = _RAISED.sub(r"^\g<0>", str(answer))
+        text = " ".join(unicodedata.normalize("NFKC", raised).casefold().split())
+        bare = _bare(text)
+        while bare.startswith("<") and bare.endswith(">") and _bare(bare[1:-1]):
+            bare = _bare(bare[1:-1])
+        return bare or text
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether both folded texts are equal."""
         return bool(left == right)
+
+
+def _bare(text: str) -> str:
+    """Return a text without outer marks; a point before a digit is none."""
+    bare = text.lstrip(_MARKS)
+    if bare[:1].isdigit() and text.removesuffix(bare).endswith("."):
+        bare = f".{bare}"
+    return bare.rstrip(_MARKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +95,8 @@ class Label(Rule):
     """Answers are the same when they name the same one of a few labels.
 
     The answer may be the label itself or a sentence in which exactly one of the
-    labels appears as a word. Anything else cannot be read: a candidate's item
-    then escalates to the reference.
+    labels appears as a word, and is not negated in English: "not spam" is no "spam".
+    Anything else cannot be read: a candidate's item then escalates to the reference.
 
     Args:
         labels: The labels, in any case, each once.
@@ -114,14 +138,34 @@ class Label(Rule):
         # Longest first, each hit removed: "not spam" must not also count as "spam".
         found = []
         for label in sorted(self.labels, key=len, reverse=True):
-            text, hits = re.subn(rf"(?<!\w){re.escape(label)}(?!\w)", " ", text)
+            text, hits = re.subn(_word(label), _HIT, text)
             if hits:
                 found.append(label)
-        if len(found) == 1:
+        if len(found) == 1 and not _negated(text):
             return found[0]
+        if len(found) == 1:
+            raise UnparseableAnswerError(f"a negated label in {shown(answer)}")
         problem = "no label" if not found else f"several labels ({', '.join(found)})"
         raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether both name the same label."""
         return bool(left == right)
+
+
+def _word(label: str) -> str:
+    """Return how a label is found as a word: not within a compound or a number."""
+    return (
+        r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])"
+        rf"{re.escape(label)}"
+        r"(?![\w+-])(?![.,/:]\d)"
+    )
+
+
+def _negated(text: str) -> bool:
+    """Whether a hit in a text follows a negation in the same clause."""
+    for clause in _CLAUSE.split(text):
+        negation = _NEGATION.search(clause)
+        if negation is not None and _HIT in clause[negation.end() :]:
+            return True
+    return False

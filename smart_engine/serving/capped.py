@@ -60,7 +60,7 @@ class CappedSession(BatchSession):
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
         error = super().record(call, outcome)
-        self._reserved.end(call, outcome.paid)
+        self._reserved.end(call, outcome)
         self._refused = self._refused or refusal(outcome)
         return error
 
@@ -139,7 +139,7 @@ class CappedDecider:
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and what it cost."""
         self._said[call.tier] = outcome
-        self._reserved.end(call, outcome.paid)
+        self._reserved.end(call, outcome)
         if self._ended:
             return None
         self._refused = self._refused or refusal(outcome)

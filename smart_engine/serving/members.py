@@ -49,12 +49,14 @@ class Named(NamedTuple):
         model: The model itself.
         official: The provider's name of it, under which a price may be listed, too.
         provider: Who serves it, where that is known for sure.
+        given: The string that named it, if one did; it may be priced under that, too.
     """
 
     name: str
     model: Any
     official: str | None = None
     provider: str | None = None
+    given: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ def find_member(
     Raises:
         InvalidInputError: If no price is known.
     """
-    price = prices.get(named.name, prices.get(named.official or named.name))
+    called = (named.name, named.official or "", named.given or "")
+    price = next((prices[name] for name in called if name in prices), None)
     problem = "no price is known"
     if price is None and named.official and named.provider:
         try:

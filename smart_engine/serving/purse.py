@@ -2,7 +2,8 @@
 
 A call reserves the most it can cost before it starts, and gives back what it did not
 cost when it ends. So calls in flight are counted, and what is spent never exceeds the
-limit as long as no call costs more than it reserved.
+limit as long as no call costs more than it reserved. A call that may be billed though
+nobody tells what it cost gives nothing back.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from smart_engine.calls import Brought, Failure
 from smart_engine.errors import BudgetExceededError, InvalidInputError
 
-__all__ = ["Purse", "check_budget"]
+__all__ = ["Purse", "check_budget", "taken"]
+
+_UNTOLD = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
+_UNTOLD |= {"RemoteProtocolError", "SocketTimeoutError", "ServerDisconnectedError"}
+"""Errors of calls that were answered, or might have been, and tell no usage."""
 
 
 class Purse:
@@ -76,6 +82,32 @@ class Purse:
     def exceeded(self) -> BudgetExceededError:
         """Return the error that says so."""
         return BudgetExceededError(self.limit, max(0.0, self.left))
+
+
+def taken(brought: Brought, most: float) -> float:
+    """Return what a call is taken to have cost: the most, if it was cut off untold.
+
+    Args:
+        brought: What it brought.
+        most: The most it can have cost, in USD.
+
+    Example:
+        ```python
+        assert taken(Failure(ValueError("refused")), 0.5) == 0
+        assert taken(Failure(GeneratorExit()), 0.5) == 0.5
+        assert taken(Failure(GeneratorExit(), cost=0.1), 0.5) == 0.1
+        ```
+    """
+    if not isinstance(brought, Failure) or brought.usage is not None or brought.cost:
+        return brought.paid
+    error: BaseException | None = brought.error
+    if not isinstance(error, Exception):  # broken off from outside
+        return most
+    while error is not None:
+        if _UNTOLD & {kind.__name__ for kind in type(error).__mro__}:
+            return most
+        error = error.__cause__
+    return 0.0
 
 
 def check_budget(budget: float | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from smart_engine.calls import Brought, Call, Failure
 from smart_engine.errors import BudgetExceededError
-from smart_engine.serving.purse import Purse
+from smart_engine.serving.purse import Purse, taken
 
 __all__ = ["Allowance", "Most", "Reserved", "refusal"]
 
@@ -54,6 +54,11 @@ class Allowance:
         self.held, self.needed = held, 0.0
         self._spent = self._running = 0.0
         self._refused: BudgetExceededError | None = None
+
+    @property
+    def gone(self) -> float:
+        """USD that its own calls cost, at their most where nobody tells."""
+        return self._spent + self._running
 
     def begin(self, most: float) -> BudgetExceededError | None:
         """Let a call of its own begin; return why it may not, if so.
@@ -121,9 +126,11 @@ class Reserved:
         self._open[call] = Allowance(self._purse, most, self._lock)
         return True
 
-    def end(self, call: Call, paid: float) -> None:
+    def end(self, call: Call, brought: Brought) -> None:
         """Book what a call cost; the rest of what was set aside is free again."""
         allowance = self._open.pop(call)
+        gone = allowance.gone if allowance.needed else taken(brought, allowance.held)
+        paid = max(brought.paid, gone)
         self._purse.settle(allowance.held, paid)
         needs = self._purse.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)

@@ -103,6 +103,7 @@ class Terms:
         most: Most | None = None,
         page: Page | None = None,
         books: Books | None = None,
+        purse: Purse | None = None,
     ) -> BatchSession:
         """Return a fresh session over that many items.
 
@@ -113,6 +114,7 @@ class Terms:
             most: The most a call can cost, in USD; needed where there is a budget.
             page: Where its calls are entered, if anywhere.
             books: Where it may be noted how often the reference agrees with itself.
+            purse: The budget, where sessions of one batch share it; see `purse`.
 
         Raises:
             NoisyReferenceError: If it does so too seldom.
@@ -128,13 +130,23 @@ class Terms:
             "max_in_flight": self.max_concurrency,
             "page": page,
         }
-        if self.budget_usd is None or most is None:
+        purse = purse or self.purse(books)
+        if purse is None or most is None:
             return BatchSession(n_items, self._tiers, self.guarantee, **how)
         new_lock = nullcontext if books is None else books.new_lock
-        purse = Purse(self.budget_usd, new_lock())
         how["reserved"] = Reserved(purse, most, new_lock())
         how["strict"] = self.mode == "strict"
         return CappedSession(n_items, self._tiers, self.guarantee, **how)
+
+    def purse(self, books: Books | None) -> Purse | None:
+        """Return a batch's budget, None if it has none.
+
+        Args:
+            books: Make its lock; None if it needs none.
+        """
+        new_lock = nullcontext if books is None else books.new_lock
+        limit = self.budget_usd
+        return None if limit is None else Purse(limit, new_lock())
 
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
         """Return a hash of all that a batch's result depends on.

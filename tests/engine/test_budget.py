@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import nullcontext
 
@@ -13,9 +14,13 @@ from hypothesis import strategies as st
 from smart_engine import BatchSession, Exact, Guarantee, Outcome, ProtocolError, Tier
 from smart_engine.calls import Call, Failure
 from smart_engine.errors import BudgetExceededError, InvalidInputError
+from smart_engine.pricing import Usage
 from smart_engine.serving.books import Books
+from smart_engine.serving.capped import CappedDecider
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.members import MissingUsageError
 from smart_engine.serving.purse import Purse
+from smart_engine.serving.reserved import Reserved
 from smart_engine.serving.terms import Terms
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
@@ -194,6 +199,35 @@ def test_a_named_model_and_the_reference_alone_keep_to_it_too(how):
         one(told, books, **how)
     with pytest.raises(BudgetExceededError):
         one(told, books, **how)
+
+
+@pytest.mark.parametrize(
+    ("failure", "taken"),
+    [
+        (Failure(MissingUsageError("none")), 1.0),
+        (Failure(asyncio.CancelledError()), 1.0),
+        (Failure(GeneratorExit(), 0.4, Usage(1, 1)), 0.4),
+        (Failure(ValueError("no")), 0.0),
+        (Failure(ConnectionRefusedError("nobody")), 0.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_nobody_tells_the_cost_of_is_taken_at_its_most(failure, taken, batch):
+    told, books = terms(10.0, strategy="reference"), Books(nullcontext, NAMES)
+    purse = Purse(10.0, nullcontext())
+    if batch:
+        asked = told.session(5, Exact(), None, most, purse=purse)
+        call, *others = asked.next_calls()
+        for other in others:
+            asked.record(other, Outcome("yes", 0.0))
+    else:
+        decider = terms(None, strategy="reference").decider(books, Exact(), "t")
+        reserved = Reserved(purse, most, nullcontext())
+        asked = CappedDecider(decider, reserved, "big", None)
+        (call,) = asked.next_calls(asked.arrive(shown=False))
+    asked.record(call, failure)
+    assert purse.left == pytest.approx(10 - taken)
 
 
 def test_threads_share_a_purse():

@@ -55,6 +55,10 @@ def test_exact_is_python_equality(left, right, same) -> None:
         ("ﬁne", "fine"),
         ("STRASSE", "straße"),
         ("“no”"[1:-1], "No"),
+        ("<spam>", "Spam"),
+        ("(.5)", ".5."),
+        ("x²", "x^2"),
+        ("H₂O", "h2o"),
         (42, "42"),
     ],
 )
@@ -63,7 +67,19 @@ def test_normalized_ignores_case_form_space_and_outer_marks(left, right) -> None
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [("1.5", "15"), ("a b", "ab"), ("don't", "dont"), ("", "x")]
+    ("left", "right"),
+    [
+        ("1.5", "15"),
+        ("a b", "ab"),
+        ("don't", "dont"),
+        ("", "x"),
+        (".5", "5"),
+        ("< 5", "> 5"),
+        ("?", "!"),
+        ("<", ">"),
+        ("[]", "..."),
+        ("10⁶", "106"),
+    ],
 )
 def test_normalized_keeps_what_lies_inside(left, right) -> None:
     assert not equal(Normalized(), left, right)
@@ -72,7 +88,7 @@ def test_normalized_keeps_what_lies_inside(left, right) -> None:
 @given(st.text())
 def test_normalized_is_stable(text: str) -> None:
     assert equal(Normalized(), text, text)
-    assert equal(Normalized(), f" \n{text}. ", text)
+    assert equal(Normalized(), f" \n{text}x. ", f"{text}x")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +105,8 @@ def test_normalized_is_stable(text: str) -> None:
         ("\uff33\uff30\uff21\uff2d", "spam"),
         ("[spam]", "spam"),
         ("Label:\n\nspam\n", "spam"),
+        ("No. It is spam, not ham", "spam"),
+        ("I do not know, but unsure fits", "unsure"),
     ],
 )
 def test_label_finds_the_one_label_in_a_sentence(answer: str, label: str) -> None:
@@ -105,6 +123,11 @@ def test_label_finds_the_one_label_in_a_sentence(answer: str, label: str) -> Non
         (None, "no label"),
         ("spam or not spam", "several labels"),
         ("unsure, maybe spam", "several labels"),
+        ("This isn't spam", "negated"),
+        ("It is certainly no spam.", "negated"),
+        ("I would never call it unsure", "negated"),
+        ("non-spam", "no label"),
+        ("spam-free", "no label"),
     ],
 )
 def test_label_refuses_none_and_several(answer, problem) -> None:
@@ -120,11 +143,28 @@ def test_label_refuses_none_and_several(answer, problem) -> None:
         (["大", "小"], "大", "大"),
         ([1, 2], "the answer is 2", "2"),
         (["ünsicher", "sicher"], "ÜNSICHER", "ünsicher"),
+        (["yes", "no"], "No, it is not.", "no"),
+        (["A", "A+"], "Grade: A+", "A+"),
+        (["-1", "0", "1"], "It is -1.", "-1"),
     ],
 )
 def test_labels_of_any_script(labels, answer, label) -> None:
     rule = Label(labels)
     assert rule.parse(answer) == rule.parse(label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer"),
+    [
+        (["A", "B"], "A+"),
+        (["0", "1"], "1.5"),
+        (["0", "1"], "-1"),
+        (["1", "2", "3"], "2/10"),
+    ],
+)
+def test_label_does_not_cut_one_out_of_something_longer(labels, answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="no label"):
+        Label(labels).parse(answer)
 
 
 def test_label_tells_labels_apart_and_names_them() -> None:
@@ -149,6 +189,18 @@ def test_label_tells_labels_apart_and_names_them() -> None:
         ("6.02e23", 6.02e23),
         ("1E-3", 0.001),
         (".5", 0.5),
+        ("-$5", -5),
+        ("it is \u20137", -7),
+        ("1 234 567.5", 1234567.5),
+        ("5\u202f000", 5000),
+        ("1'000", 1000),
+        ("in 2024 people paid 500", 500),
+        ("5 million", 5_000_000),
+        ("$1.5bn", 1_500_000_000),
+        ("20k", 20_000),
+        ("12 kg", 12),
+        ("5 mm", 5),
+        ("Step 2: 8", 8),
         ("**12**%", 12),
         ("4 items: 8", 8),
         (3, 3),
@@ -169,9 +221,28 @@ def test_number_refuses_answers_without_one(answer) -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        *("3,14", "1.234,56", "1.234.567", "1,23,456", "1234,567", "1,234 567"),
+        *("1/2", "3 / 4", r"\frac{1}{2}", "5 1/2", "5½", "10:30", "5'10"),
+        *("1.5 × 10^3", "10^{6}", "10⁶", "2**3", "2 * 3", "√2", r"\sqrt{2}", "2π"),
+        *([9, 2], {"a": 5, "b": 2}, True),
+    ],
+    ids=str,
+)
+def test_number_refuses_what_is_part_of_a_longer_one(answer) -> None:
+    with pytest.raises(UnparseableAnswerError, match="number"):
+        Number().parse(answer)
+
+
+@pytest.mark.parametrize(
     ("rule", "left", "right", "same"),
     [
         (Number(), "2", "2.0", True),
+        (Number(), "12345678901234567", "12345678901234568", False),
+        (Number(), 2**60, 2**60 + 1, False),
+        (Number(), 2**60 + 1, "1152921504606846976.0", False),
+        (Number(absolute=1), 10**300, "1e300", True),
         (Number(), "2", "2.0001", False),
         (Number(absolute=0.5), 1, 1.5, True),
         (Number(absolute=0.5), 1, 1.6, False),
@@ -237,7 +308,13 @@ def test_json_is_compared_as_json(left, right, same) -> None:
     assert equal(Json(), left, right) is same
 
 
-@pytest.mark.parametrize("answer", ["", "spam", "{'a': 1}", '{"a": 1', object()])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "spam", "{'a': 1}", '{"a": 1', object()),
+        *('{"a": 1, "a": 2}', '[{"b": {"a": 1, "a": 1}}]', "1e400", "-1e400"),
+    ],
+)
 def test_what_is_no_json_cannot_be_read(answer) -> None:
     with pytest.raises(UnparseableAnswerError, match="no JSON"):
         Json().parse(answer)

@@ -57,6 +57,8 @@ class Owl:
         (lambda a, b: "same" if a > b else "different", False),
         (lambda a, b: "same or different?", False),
         (lambda a, b: "well", False),
+        (lambda a, b: "They are not the same.", False),
+        (lambda a, b: "The same? No.", False),
     ],
 )
 def test_both_orders_must_say_same(says, same) -> None:

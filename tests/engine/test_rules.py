@@ -115,6 +115,9 @@ def test_a_day_is_read_however_it_is_written(answer) -> None:
         ("2024-01-31T10:30:00+02:00", "2024-01-31T08:30:00+00:00"),
         ("2024-01-31T23:30:00-0200", "2024-02-01T01:30:00+00:00"),
         ("2024-01-31T10:30:00.250", "2024-01-31T10:30:00.250000"),
+        ("2024-01-31T10:30:00,25", "2024-01-31T10:30:00.250000"),
+        ("2024-01-31 10:30 UTC", "2024-01-31T10:30:00+00:00"),
+        ("2024-01-31 10:30 on a Wednesday", "2024-01-31T10:30:00"),
         (datetime(2024, 1, 31, 1, tzinfo=UTC), "2024-01-31T01:00:00+00:00"),
     ],
 )
@@ -135,6 +138,13 @@ def test_a_moment_is_taken_to_utc(answer, moment) -> None:
         ("30 February 2024", "no such date"),
         ("0001-01-01T00:00+05:00", "no such date"),
         ("from 2024-01-31 to 2024-02-01", "several dates"),
+        ("2024-01-31 9:30", "time that cannot be read"),
+        ("2024-01-31 10:30 PM", "time that cannot be read"),
+        ("2024-01-31 10:30 EST", "time that cannot be read"),
+        ("2024-01-31T10:30+2:00", "time that cannot be read"),
+        ("31 January 2024, 15:00", "time that cannot be read"),
+        ("January 31, 2024 at 5 p.m.", "time that cannot be read"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), "no such date"),
         (None, "no date"),
     ],
 )
@@ -247,6 +257,17 @@ BOOKED = {
 def test_every_field_has_its_rule(change, same) -> None:
     assert agree(ORDER, BOOKED, {**BOOKED, **change}) is same
     assert agree(ORDER, {**BOOKED, **change}, BOOKED) is same
+
+
+def test_what_a_rule_inside_costs_and_waits_for_the_outer_one_does() -> None:
+    charges = Similar(letters, price=Price.per_call(0.1))
+    waits = Similar(letters, price=FREE)
+    for wrap in (Items, lambda rule: Json(fields={"a": rule, "b": Exact()})):
+        for inner, told in ((charges, (True, True)), (waits, (False, True))):
+            rule = wrap(inner)
+            assert (rule.costs, rule.waits) == told
+            assert (wrap(rule).costs, wrap(rule).waits) == told
+        assert (wrap(Exact()).costs, wrap(Exact()).waits) == (False, False)
 
 
 def test_missing_and_null_are_the_same_only_as_themselves() -> None:

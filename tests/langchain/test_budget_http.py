@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_openai import ChatOpenAI
-from loopback import serve
+from loopback import Odd, serve
+from openai import LengthFinishReasonError
+from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
 from smart_engine.errors import BudgetExceededError, InvalidInputError
@@ -21,8 +24,9 @@ def smart_at(server, **settings) -> SmartChatModel:
         ChatOpenAI(model=name, base_url=server.url, api_key="none", timeout=30)
         for name in PRICES
     )
-    told = {"budget_usd": BUDGET, "max_tokens": 8, "prices": PRICES, **settings}
-    return SmartChatModel(reference=big, candidates=[small], **told)
+    told = {"budget_usd": BUDGET, "max_tokens": 8, "prices": PRICES}
+    told |= {"reference": big, "candidates": [small], **settings}
+    return SmartChatModel(**told)
 
 
 def bill(server) -> float:
@@ -62,6 +66,17 @@ async def test_a_batch_ends_with_what_was_bought(verb, mode):
     assert certificate.uncertified > 0
 
 
+async def test_the_tasks_of_a_batch_share_its_budget():
+    configs = [{"metadata": {"smart_task": f"task {n % 3}"}} for n in range(len(ITEMS))]
+    with serve(lambda model, text, attempt: "yes") as server:
+        smart = smart_at(server, max_disagreement=0.02)
+        smart.batch(ITEMS, configs, return_exceptions=True)
+        assert_kept(smart, server)
+        before = bill(server)
+        await smart.abatch(ITEMS, configs, return_exceptions=True)
+        assert bill(server) - before <= BUDGET  # a batch, a budget
+
+
 def test_the_error_of_a_batch_carries_all_answers():
     with serve(lambda model, text, attempt: "yes") as server:
         smart = smart_at(server, mode="strict", max_disagreement=0.02)
@@ -99,6 +114,55 @@ def test_a_stream_that_32_threads_use_keeps_to_it():
     assert "uncertified" in roles
     (state,) = smart.report().streams
     assert state.answered == len(roles) - roles.count("uncertified")
+
+
+def test_answers_that_are_not_read_to_their_end_are_counted():
+    with serve(lambda *_: "yes, yes", piece=1) as server:
+        smart = smart_at(server, task="mails", mode="strict")
+        with pytest.raises(BudgetExceededError):  # noqa: PT012
+            for item in ITEMS:
+                next(smart.stream(item))
+        assert BUDGET / 2 < bill(server) <= BUDGET
+    (spend,) = (s for o, s in smart.ledger().sums("outcome").items() if o != "answered")
+    assert spend.cost == 0  # nobody told what they cost
+
+
+@pytest.mark.filterwarnings("ignore:big reported no usage", "ignore:small reported no")
+def test_answers_without_a_usage_are_counted():
+    with serve(lambda *_: Odd("yes", usage=None)) as server:
+        smart = smart_at(server, task="mails", mode="strict")
+        smart.batch(ITEMS, return_exceptions=True)
+        assert server.requests["big"] * 8 * 300e-6 < BUDGET
+        assert smart.report().cost == 0
+
+
+def test_an_answer_that_was_billed_is_not_asked_for_again():
+    class Found(BaseModel):
+        x: int
+
+    def cut_off(model, text, attempt):
+        used = {"prompt_tokens": 100, "completion_tokens": 8, "total_tokens": 108}
+        return Odd('{"x": 1', "length", used)
+
+    with serve(cut_off) as server:
+        told = {"max_retries": 3, "strategy": "reference", "budget_usd": 2}
+        smart = smart_at(server, task="mails", **told)
+        asked = smart.with_structured_output(Found, method="json_schema")
+        assert any(asked.batch(ITEMS[:4], return_exceptions=True))
+        with pytest.raises(LengthFinishReasonError):
+            asked.invoke(ITEMS[4])
+        assert sum(server.requests.values()) == 5
+        assert smart.report().spend["big"].failures == 5
+
+
+def test_answers_that_come_too_late_are_counted():
+    with serve(lambda *_: "yes", latency=0.2) as server:
+        at = {"base_url": server.url, "api_key": "none", "timeout": 0.05}
+        big, small = (ChatOpenAI(model=n, max_retries=0, **at) for n in PRICES)
+        told = {"reference": big, "candidates": [small], "strategy": "reference"}
+        smart_at(server, **told).batch(ITEMS, return_exceptions=True)
+        time.sleep(0.3)
+        assert BUDGET / 4 < bill(server) <= BUDGET
 
 
 def test_a_strict_stream_raises():

@@ -52,6 +52,10 @@ def reporting(asked=None, said=None, tokens=(1000, 100)) -> AIMessage:
         ({"cache_read": 600}, None, 1200 + 180 + 1500),
         ({"cache_creation": 600}, None, 1200 + 2250 + 1500),
         ({"audio": 10, "other": 7}, None, 2970 + 320 + 1500),
+        # OpenAI's service tiers have names of their own.
+        ({"priority_cache_read": 600, "priority": 400}, None, 1200 + 180 + 1500),
+        ({"flex_cache_creation": 600, "flex": 1000}, None, 1200 + 2250 + 1500),
+        (None, {"flex_reasoning": 90, "flex": 10}, 3000 + 150 + 1800),
         (None, {"reasoning": 90}, 3000 + 150 + 1800),
         (None, {"audio": 90}, 3000 + 150 + 5760),
         # Written for an hour, told apart, in one figure or in both.
@@ -140,6 +144,41 @@ def test_whoever_serves_a_model_is_told_by_it() -> None:
         api_version="2024-10-21",
     )
     assert read_model("reference", azure).provider == "azure"
+
+
+def test_a_model_is_elsewhere_wherever_its_client_asks(monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://example.org/v1")
+    assert read_model("reference", openai()).provider is None
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://eu.api.openai.com/v1")
+    assert read_model("reference", openai()).provider is None  # regions may cost more
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    assert read_model("reference", openai()).provider == "openai"
+
+
+@pytest.mark.parametrize(
+    ("settings", "listed"),
+    [
+        ({"service_tier": "auto"}, True),
+        ({"service_tier": "default"}, True),
+        ({"service_tier": "priority"}, False),
+        ({"service_tier": "flex"}, False),
+        ({"extra_body": {"service_tier": "flex"}}, False),
+    ],
+)
+def test_another_service_tier_has_another_price(settings, listed) -> None:
+    provider = read_model("reference", openai(**settings)).provider
+    assert provider == ("openai" if listed else None)
+
+
+def test_a_price_is_found_under_the_string_that_named_the_model(monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    smart = SmartChatModel(
+        reference="openai:gpt-4o",
+        candidates=["openai:gpt-4o-mini"],
+        prices={"openai:gpt-4o": Price(1, 2), "gpt-4o-mini": Price(3, 4)},
+    )
+    assert smart.prices["gpt-4o"] == Price(1, 2)
+    assert smart.prices["gpt-4o-mini"] == Price(3, 4)
 
 
 def test_a_model_in_a_chain_is_looked_up_too():

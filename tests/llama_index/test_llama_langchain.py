@@ -116,6 +116,16 @@ def test_tokens_of_a_kind_of_their_own_have_their_own_price():
     assert (used.cache_read, used.cache_write, used.reasoning) == (60, 30, 15)
     assert response.additional_kwargs["prompt_tokens"] == 100
     assert response.additional_kwargs["total_tokens"] == 120
+    reported["input_token_details"] = {
+        "flex_cache_read": 60,
+        "ephemeral_5m_input_tokens": 10,
+        "ephemeral_1h_input_tokens": 20,
+    }
+    message = AIMessage("yes", usage_metadata=reported)
+    llm = LangChainLLM(model=FakeMessagesListChatModel(responses=[message]))
+    used = usage_of(llm.chat(user("it")))
+    assert used.input_tokens == 100
+    assert (used.cache_read, used.cache_write, used.cache_write_1h) == (60, 10, 20)
 
 
 def test_an_answer_from_a_cache_is_not_paid_again():

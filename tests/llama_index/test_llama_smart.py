@@ -9,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import pytest
+from langchain_openai import ChatOpenAI
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent
-from llama_index.core.llms import ChatMessage, CustomLLM, MockLLM
+from llama_index.core.llms import ChatMessage, CustomLLM, ImageBlock, MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
-from loopback import Calls, Fault, Said, serve
+from loopback import Calls, Fault, Odd, Said, serve
 from pydantic import BaseModel
 
 from llama_index_smart import Label, Normalized, Price, SmartLLM
@@ -322,6 +323,35 @@ def test_a_budget_holds(mode):
         assert_ledger_is_the_bill(smart, server)
         with pytest.raises(InvalidInputError, match="set max_tokens"):
             smart_at(server, budget_usd=1)
+
+
+def test_a_budget_sets_aside_all_choices_and_refuses_what_has_no_bound():
+    def say_all(model, text, attempt):
+        said = text.body["max_tokens"] * text.body["n"]
+        told = {"prompt_tokens": len(text), "completion_tokens": said}
+        return Odd("yes", usage={**told, "total_tokens": len(text) + said})
+
+    with serve(say_all) as server:
+        own = {"max_tokens": 8, "additional_kwargs": {"n": 9}}
+        big, small = plain(server, **own), plain(server, "small", **own)
+        smart = smart_at(server, reference=big, candidates=[small], budget_usd=0.02)
+        picture = [ChatMessage(blocks=[ImageBlock(url="http://example.org/a.png")])]
+        for ask in (smart.chat, lambda one: smart.chat_batch([user("mail 1"), one])):
+            with pytest.raises(InvalidInputError, match="no budget would hold"):
+                ask(picture)
+        assert not server.bodies
+        smart.complete_batch(ITEMS, return_exceptions=True)
+        assert 0.01 < smart.report().cost <= 0.02
+
+
+def test_a_budget_knows_the_limit_of_a_langchain_model():
+    with serve(label) as server:
+        at = {"base_url": server.url, "api_key": SECRET, "max_tokens": 8}
+        members = [ChatOpenAI(model=name, **at) for name in PRICES]
+        told = {"reference": members[0], "candidates": members[1:]}
+        smart = smart_at(server, **told, budget_usd=0.01)
+        smart.complete_batch(ITEMS, return_exceptions=True)
+        assert 0.005 < smart.report().cost <= 0.01
 
 
 @pytest.mark.parametrize("verb", ["chat", "complete", "tools"])

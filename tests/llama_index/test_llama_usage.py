@@ -27,6 +27,18 @@ ANTHROPIC = {
     "cache_read_input_tokens": 40,
     "cache_creation_input_tokens": 20,
 }
+FOR_AN_HOUR = {
+    **ANTHROPIC,
+    "cache_creation": {
+        "ephemeral_5m_input_tokens": 5,
+        "ephemeral_1h_input_tokens": 15,
+    },
+}
+LITELLM = {  # OpenAI's form, with Anthropic's names beside it
+    **OPENAI,
+    "cache_read_input_tokens": 40,
+    "cache_creation_input_tokens": 20,
+}
 GEMINI = {
     "prompt_token_count": 90,
     "candidates_token_count": 5,
@@ -56,6 +68,16 @@ CONVERSE = {"inputTokens": 90, "outputTokens": 5}
             Usage(90, 25, cache_read=40, cache_write=20),
         ),
         (
+            {"usage": SimpleNamespace(**FOR_AN_HOUR)},
+            {},
+            Usage(90, 25, cache_read=40, cache_write=5, cache_write_1h=15),
+        ),
+        (
+            {"usage": LITELLM},
+            {},
+            Usage(90, 25, cache_read=40, cache_write=20, reasoning=20),
+        ),
+        (
             {"usage_metadata": GEMINI},
             COUNTED,
             Usage(90, 25, cache_read=40, reasoning=20),
@@ -67,7 +89,15 @@ CONVERSE = {"inputTokens": 90, "outputTokens": 5}
         ("text", {}, None),
     ],
     ids=[
-        *("counted", "OpenAI", "OpenAI objects", "Anthropic", "Gemini that thinks"),
+        *(
+            "counted",
+            "OpenAI",
+            "OpenAI objects",
+            "Anthropic",
+            "for an hour",
+            "LiteLLM",
+            "Gemini that thinks",
+        ),
         *("Gemini", "Converse", "none", "half", "no usage"),
     ],
 )
