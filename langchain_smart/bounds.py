@@ -192,7 +192,8 @@ def _texts(parts: Iterable[Any]) -> Iterator[str]:
         if isinstance(part, BaseMessage):
             calls = getattr(part, "tool_calls", ""), part.additional_kwargs
             broken = getattr(part, "invalid_tool_calls", "")
-            yield f"{part.content}{part.name or ''}{calls}{broken}"
+            answered = getattr(part, "tool_call_id", "")
+            yield f"{part.content}{part.name or ''}{calls}{broken}{answered}"
         elif isinstance(part, list):
             yield from map(str, part)
         elif isinstance(part, type) and issubclass(part, BaseModel):
