@@ -27,11 +27,12 @@ from smart_engine.serving.resumed import Shelf
 from smart_engine.verdicts import Said
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import URL, Connection, Engine, Table
 
 __all__ = ["Store", "as_store"]
 
 _FORMAT = 1
+_WAYS = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
 
 _KINDS = tuple(kind.name for kind in fields(Usage))
 """What is kept of a usage, each in a column of its own."""
@@ -71,7 +72,8 @@ class Store:
             import sqlalchemy
         except ModuleNotFoundError as error:
             raise MissingExtraError("store", "a store") from error
-        self._url = _url(place)
+        self._place = _absolute(place)
+        self._url = _url(self._place)
         try:
             self._engine = sqlalchemy.create_engine(self._url)
             if self._engine.dialect.name == "sqlite":
@@ -84,10 +86,14 @@ class Store:
             for table in (self._outcomes, self._verdicts, self._streams):
                 _create(self._engine, table)
             _complete(self._engine, self._outcomes)
-        except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-            raise InvalidInputError("store", str(self), _plain(error)) from error
         except OSError as error:
             raise InvalidInputError("store", str(self), str(error.strerror)) from error
+        except (
+            sqlalchemy.exc.SQLAlchemyError,
+            ModuleNotFoundError,
+            ValueError,  # such as an option that is no number, or a damaged name
+        ) as error:
+            raise InvalidInputError("store", str(self), _plain(error)) from error
 
     def shelf(
         self,
@@ -154,13 +160,9 @@ class Store:
 
     def __str__(self) -> str:
         """Show the place, without a password, nor options, which may hold one."""
-        import sqlalchemy
-
-        try:
-            url = sqlalchemy.make_url(self._url)
-        except sqlalchemy.exc.ArgumentError:
-            return "…"
-        return url.set(query={}).render_as_string(hide_password=True)
+        if self._url.get_backend_name() == "sqlite":
+            return f"sqlite:///{self._url.database or ''}"
+        return self._url.set(query={}).render_as_string(hide_password=True)
 
     def __repr__(self) -> str:
         """Show the place, without a password."""
@@ -173,7 +175,7 @@ class Store:
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         """Return how to open it again."""
-        return Store, (self._url,)
+        return Store, (self._place,)
 
 
 def as_store(given: Store | str | os.PathLike[str] | None) -> Store | None:
@@ -428,14 +430,27 @@ def _usage(row: Any) -> Usage | None:
     return usage
 
 
-def _url(place: str | os.PathLike[str]) -> str:
-    """Return the URL of a place."""
+def _absolute(place: str | os.PathLike[str]) -> str:
+    """Return a place that means the same wherever the process goes."""
     if not isinstance(place, str | os.PathLike) or not str(place):
-        hint = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
-        raise InvalidInputError("store", place, hint)
-    if "://" in str(place):
-        return str(place)
-    return f"sqlite:///{Path(place).absolute()}"
+        raise InvalidInputError("store", place, _WAYS)
+    return str(place) if "://" in str(place) else str(Path(place).absolute())
+
+
+def _url(place: str) -> URL:
+    """Return the URL of a place; what is wrong with it may show a password."""
+    import sqlalchemy
+
+    if "://" not in place:
+        return sqlalchemy.URL.create("sqlite", database=place)
+    try:
+        url = sqlalchemy.make_url(place)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise InvalidInputError("store", "…", f"this is no URL: {_WAYS}") from None
+    if "@" in (url.host or ""):
+        hint = "an @ in a name or a password is written %40"
+        raise InvalidInputError("store", "…", hint)
+    return url
 
 
 def _make_private(file: str | None) -> None:
@@ -504,4 +519,5 @@ _PREPARE = {"sqlite": _write_ahead, "postgresql": _bounded_waits}
 
 def _plain(error: BaseException) -> str:
     """Return what went wrong in one line: no statement, no parameters."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    told = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return told.splitlines()[0]

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 from loopback import serve
 from pydantic import BaseModel
+from sqlalchemy import make_url
 
 from langchain_smart import Price, SmartChatModel
 from smart_engine import Call, Outcome, Usage
@@ -214,7 +215,7 @@ def test_a_store_that_fails_on_the_way_costs_no_answer(file):
 
 def test_a_store_says_nothing_of_its_password():
     store = object.__new__(Store)
-    store._url = "postgresql+psycopg://me:hush@127.0.0.1/answers"
+    store._url = make_url("postgresql+psycopg://me:hush@127.0.0.1/answers?key=hush")
     assert "hush" not in repr(store) + str(store)
 
 

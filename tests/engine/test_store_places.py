@@ -1,0 +1,49 @@
+"""A store opens the place that was named, or says what is wrong with its name."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from smart_engine import Call, InvalidInputError, Outcome, Store
+
+SECRET = "hush"  # noqa: S105 - it opens nothing
+
+
+def shelf(store):
+    return store.shelf("a job", write=str, read=str)
+
+
+NAMES = ["a?b.db", "a%20b.db", "a#b.db", "a@b.db", "é.db", "a?mode=memory&b.db"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_files_name_is_taken_as_it_is(tmp_path, name):
+    file = tmp_path / name
+    store = Store(file)
+    shelf(store).keep(Call(0, "big"), Outcome("yes", 0.01))
+    assert str(store) == f"sqlite:///{file}"
+    again = pickle.loads(pickle.dumps(store))  # noqa: S301 - ours
+    assert shelf(again).held()[Call(0, "big")].answer == "yes"
+    beside = {f"{name}{end}" for end in ("", "-wal", "-shm")}
+    assert {path.name for path in tmp_path.iterdir()} == beside
+
+
+WRONG = [
+    f"postgresql+psycopg://me:{SECRET}@127.0.0.1:port/none",
+    f"postgresql+psycopg://me:x@{SECRET}@127.0.0.1:1/none",
+    f"postgresql+psycopg://[::1/{SECRET}",
+    "://",
+    "sqlite:///a.db?timeout=soon",
+    "sqlite:///a\0b.db",
+    "a\0b.db",
+    "a\ud800b.db",
+]
+
+
+@pytest.mark.parametrize("place", WRONG)
+def test_what_is_no_place_is_told_without_a_password(place):
+    with pytest.raises(InvalidInputError, match="store") as caught:
+        Store(place)
+    assert SECRET not in repr(caught.value) + repr(caught.value.__cause__)
