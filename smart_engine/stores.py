@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -83,6 +84,7 @@ class Store:
             prepare = _PREPARE.get(self._engine.dialect.name)
             if prepare is not None:
                 sqlalchemy.event.listen(self._engine, "connect", prepare)
+            _forget_in_children(self._engine)
             for table in (self._outcomes, self._verdicts, self._streams):
                 _create(self._engine, table)
             _complete(self._engine, self._outcomes)
@@ -502,6 +504,18 @@ def _bounded_waits(connection: Any, _: Any) -> None:
         cursor.execute("SET lock_timeout = '30s'")
         cursor.execute("SET idle_in_transaction_session_timeout = '20s'")
     connection.commit()
+
+
+def _forget_in_children(engine: Engine) -> None:
+    """Let forked children connect anew: two processes would talk over one line."""
+    known = weakref.ref(engine)
+
+    def forget() -> None:
+        if (inherited := known()) is not None:
+            inherited.dispose(close=False)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
 
 
 _BEGIN: dict[str, dict[bool, tuple[str, ...]]] = {

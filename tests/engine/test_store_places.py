@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +49,33 @@ def test_what_is_no_place_is_told_without_a_password(place):
     with pytest.raises(InvalidInputError, match="store") as caught:
         Store(place)
     assert SECRET not in repr(caught.value) + repr(caught.value.__cause__)
+
+
+FORK = """
+import os, sys
+from smart_engine import Call, Outcome, Store
+
+shelf = Store(sys.argv[1]).shelf("a job", write=str, read=str)
+shelf.keep(Call(0, "big"), Outcome("yes", 0.01))
+children = []
+for child in (1, 2):
+    children.append(os.fork())
+    if not children[-1]:
+        for item in range(20):
+            shelf.keep(Call(100 * child + item, "big"), Outcome("yes", 0.01))
+            assert len(shelf.held()) > item
+        os._exit(0)
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+assert len(shelf.held()) == 41
+"""
+
+
+def test_forked_children_have_connections_of_their_own(stores):
+    told = subprocess.run(
+        [sys.executable, "-c", FORK, stores("postgres")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
