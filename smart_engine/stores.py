@@ -76,7 +76,7 @@ class Store:
         self._place = _absolute(place)
         self._url = _url(self._place)
         try:
-            self._engine = sqlalchemy.create_engine(self._url)
+            self._engine = sqlalchemy.create_engine(self._url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
                 _make_private(self._engine.url.database)
             self._outcomes, self._streams = _outcomes(), _streams()

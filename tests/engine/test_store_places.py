@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy
 
 from smart_engine import Call, InvalidInputError, Outcome, Store
 
@@ -79,3 +80,18 @@ def test_forked_children_have_connections_of_their_own(stores):
         check=False,
     )
     assert told.returncode == 0, told.stderr
+
+
+def test_a_connection_that_was_dropped_meanwhile_is_made_anew(stores):
+    place = stores("postgres")
+    store = Store(place)
+    shelf(store).keep(Call(0, "big"), Outcome("yes", 0.01))
+    other = sqlalchemy.create_engine(place)
+    with other.connect() as connection:
+        connection.exec_driver_sql(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+    other.dispose()
+    assert len(shelf(store).held()) == 1
+    store.close()
