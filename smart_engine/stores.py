@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from smart_engine.calls import Call, Outcome
 from smart_engine.certificate import Spend
@@ -75,10 +76,11 @@ class Store:
             raise MissingExtraError("store", "a store") from error
         self._place = _absolute(place)
         self._url = _url(self._place)
+        _refuse_memory(self._url)
         try:
             self._engine = sqlalchemy.create_engine(self._url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
-                _make_private(self._engine.url.database)
+                sqlalchemy.event.listen(self._engine, "do_connect", _make_private)
             self._outcomes, self._streams = _outcomes(), _streams()
             self._verdicts = _verdicts()
             prepare = _PREPARE.get(self._engine.dialect.name)
@@ -88,8 +90,6 @@ class Store:
             for table in (self._outcomes, self._verdicts, self._streams):
                 _create(self._engine, table)
             _complete(self._engine, self._outcomes)
-        except OSError as error:
-            raise InvalidInputError("store", str(self), str(error.strerror)) from error
         except (
             sqlalchemy.exc.SQLAlchemyError,
             ModuleNotFoundError,
@@ -455,10 +455,33 @@ def _url(place: str) -> URL:
     return url
 
 
-def _make_private(file: str | None) -> None:
-    """Make a file readable by its owner alone; those beside it will inherit that."""
-    if file and file != ":memory:" and not file.startswith("file:"):
+def _refuse_memory(url: URL) -> None:
+    """Raise where SQLite would keep nothing, and for each thread apart."""
+    if url.get_backend_name() != "sqlite":
+        return
+    file = url.database or ":memory:"
+    if file.endswith(":memory:") or url.query.get("mode") == "memory":
+        hint = "what is in memory outlives nothing: name a file, or leave it out"
+        raise InvalidInputError("store", file, hint)
+
+
+def _make_private(
+    dialect: Any, _: Any, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Make a SQLite file readable by its owner alone; those beside it inherit that.
+
+    Whatever connection is the first to find none: SQLite itself asks nobody.
+    """
+    file, mode = arguments[0], "rwc"
+    if options.get("uri"):
+        parts = urlsplit(file)
+        file, mode = unquote(parts.path), dict(parse_qsl(parts.query)).get("mode", mode)
+    if mode != "rwc":
+        return
+    try:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise dialect.dbapi.OperationalError(error.strerror) from error
 
 
 def _create(engine: Engine, table: Table) -> None:

@@ -28,7 +28,7 @@ import smart_engine
 from langchain_smart import ChatJudge, Price, SmartChatModel
 from llama_index_smart import SmartLLM
 from smart_engine.equivalence import Normalized, Similar, as_equivalence
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import InvalidInputError, StoreError
 from smart_engine.stores import Store
 
 PACKAGES = (smart_engine, langchain_smart, llama_index_smart)
@@ -229,11 +229,21 @@ def test_a_rule_that_asks_a_model_does_not_show_what_it_shows():
             assert SECRET not in shown
 
 
-@pytest.mark.parametrize("form", ["{}", "sqlite:///{}", "sqlite+pysqlite:///{}"])
-def test_a_store_is_its_owners_alone_however_it_is_named(form, tmp_path):
+FORMS = ["{}", "sqlite:///{}", "sqlite+pysqlite:///{}", "sqlite:///file:{}?uri=true"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_store_is_its_owners_alone_however_it_is_named(form, removed, tmp_path):
     before = os.umask(0)
     try:
         store = Store(form.format(tmp_path / "answers.db"))
+        if removed:
+            store.close()
+            (tmp_path / "answers.db").unlink()
+            with pytest.raises(StoreError, match="no such table"):
+                store.bought()
+            store = Store(form.format(tmp_path / "answers.db"))
         shelf = store.shelf("a job", write=str, read=str)
         shelf.keep(smart_engine.Call(0, "big"), smart_engine.Outcome("yes", 0.01))
     finally:

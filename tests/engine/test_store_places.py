@@ -52,6 +52,20 @@ def test_what_is_no_place_is_told_without_a_password(place):
     assert SECRET not in repr(caught.value) + repr(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "sqlite://",
+        ":memory:",
+        "sqlite:///:memory:",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_what_is_in_memory_is_no_store(place):
+    with pytest.raises(InvalidInputError, match="outlives nothing"):
+        Store(place)
+
+
 FORK = """
 import os, sys
 from smart_engine import Call, Outcome, Store
