@@ -7,7 +7,7 @@ calls of few.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
@@ -18,6 +18,9 @@ from smart_engine.errors import InvalidInputError
 __all__ = ["Price", "Usage"]
 
 _PER_MILLION = 1e-6
+_MOST = sys.float_info.max
+_COUNTED = 2**53
+"""Most tokens that a sum of floats can tell apart: no call has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Usage:
         for kind in _KINDS:
             count = getattr(self, kind)
             number = isinstance(count, int | float | Real)  # the usual ones first
-            if not (number and 0 <= count < math.inf) or isinstance(count, bool):
+            if not (number and 0 <= count <= _COUNTED) or isinstance(count, bool):
                 return f"{kind} is {count!r}"
         cached = self.cache_read + self.cache_write + self.cache_write_1h
         parts = {
@@ -131,7 +134,7 @@ class Price:
             if value is None and name in _OPTIONAL:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value >= 0):
+            if not (number and 0 <= value <= _MOST):
                 hint = (
                     "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"

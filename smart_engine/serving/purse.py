@@ -8,7 +8,7 @@ nobody tells what it cost gives nothing back.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -117,6 +117,6 @@ def check_budget(budget: float | None) -> None:
         InvalidInputError: It names the field.
     """
     number = isinstance(budget, int | float) and not isinstance(budget, bool)
-    if budget is not None and not (number and math.isfinite(budget) and budget > 0):
+    if budget is not None and not (number and 0 < budget <= sys.float_info.max):
         hint = "give the most that may be spent in USD, or leave it out for no limit"
         raise InvalidInputError("budget_usd", budget, hint)
