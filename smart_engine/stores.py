@@ -326,7 +326,7 @@ class _SqlPlace:
         others = connection.execute(sqlalchemy.select(table.c.parts).where(same_task))
         try:
             changes = [profile.changes(json.loads(parts)) for (parts,) in others]
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, ValueError, RecursionError) as error:
             hint = "it is damaged; use another one"
             raise StoreError(
                 f"a profile in the store cannot be read: {hint}"

@@ -230,7 +230,8 @@ class StoredPurse(Purse):
         with super()._open(), self._place.held(for_good=True) as page:
             self._spent, self._reserved = _sums(page.text)
             yield
-            page.text = json.dumps([self._spent, self._reserved])
+            # Sums of floats may miss zero by a rounding error.
+            page.text = json.dumps([self._spent, max(0.0, self._reserved)])
 
     def settle(self, reserved: float, paid: float) -> None:
         """Book what a call cost; where that fails, all it reserved stays set aside."""
@@ -246,8 +247,8 @@ def _sums(text: str) -> tuple[float, float]:
         return 0.0, 0.0
     try:
         spent, reserved = map(float, json.loads(text))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StoreError(f"a budget in the store cannot be read: {_DAMAGED}") from error
-    if not (math.isfinite(spent) and math.isfinite(reserved)):
+    if not (0 <= spent < math.inf and 0 <= reserved < math.inf):
         raise StoreError(f"a budget in the store cannot be read: {_DAMAGED}")
     return spent, reserved

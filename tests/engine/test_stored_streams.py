@@ -346,7 +346,10 @@ def test_a_spoilt_row_is_told_and_the_reference_answers(text) -> None:
     assert shaky.kept["state"] == (text or "?")
 
 
-@pytest.mark.parametrize("text", ["x", "[1]", "[NaN, 0]", '{"a": 1}', "[1, null]"])
+SPOILT = ["x", "[1]", "[NaN, 0]", '{"a": 1}', "[1, null]", "[-9, 0]", "[0, -9]"]
+
+
+@pytest.mark.parametrize("text", [*SPOILT, f"[{10**400}, 0]", "[" * 10**5], ids=len)
 def test_a_spoilt_budget_spends_nothing(text) -> None:
     shaky = Shaky()
     shaky.kept["purse"] = text
@@ -374,6 +377,16 @@ def test_a_row_that_was_removed_is_not_begun_again_in_use(file) -> None:
         connection.execute("delete from smart_streams_1")
     with pytest.warns(UserWarning, match="removed from the store in use"):
         worker.answer()
+
+
+@pytest.mark.parametrize("parts", ["7", "[]", "{", "[" * 10**5], ids=len)
+def test_a_spoilt_profile_is_told_and_the_reference_answers(file, parts) -> None:
+    Worker(Store(file)).answer()
+    with sqlite3.connect(file) as connection:
+        connection.execute("update smart_streams_1 set parts = ?", (parts,))
+    with pytest.warns(UserWarning, match="a profile in the store cannot be read"):
+        _, told = Worker(Store(file), seed=1).answer()
+    assert told["role"] == "reference"
 
 
 def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
