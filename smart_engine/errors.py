@@ -12,6 +12,7 @@ __all__ = [
     "ProtocolError",
     "SmartError",
     "StoreError",
+    "UnkeptAnswerError",
     "UnparseableAnswerError",
     "check_whole",
     "choose",
@@ -57,6 +58,10 @@ class UnparseableAnswerError(SmartError, ValueError):
 
 class StoreError(SmartError):
     """A store cannot be read or written."""
+
+
+class UnkeptAnswerError(StoreError):
+    """One answer cannot be written to a store, which may well keep others."""
 
 
 class BudgetExceededError(SmartError):

@@ -22,7 +22,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from smart_engine.calls import Call, Outcome
 from smart_engine.certificate import Spend
-from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
+from smart_engine.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+    UnkeptAnswerError,
+)
 from smart_engine.pricing import Usage
 from smart_engine.serving.profile import Held, Place, Profile
 from smart_engine.serving.resumed import Shelf
@@ -237,11 +242,15 @@ class _SqlShelf:
             return connection.execute(wanted).all()
 
     def keep(self, call: Call, outcome: Outcome) -> None:
+        try:
+            answer = self._write(outcome.answer)
+        except Exception as error:
+            raise UnkeptAnswerError(_plain(error)) from error
         row = {
             "job": self._job,
             "item": call.item,
             "tier": call.tier,
-            "answer": self._write(outcome.answer),
+            "answer": answer,
             "cost": outcome.cost,
             "confidence": outcome.confidence,
             "cached": outcome.cached,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.certificate import Certificate, Spend
+from smart_engine.errors import UnkeptAnswerError
 from smart_engine.progress import Progress
 from smart_engine.session import BatchSession
 from smart_engine.verdicts import Said, remembered_by
@@ -31,7 +32,8 @@ class Shelf(Protocol):
         """Keep what a call brought, for good once this returns, in whatever thread.
 
         Raises:
-            StoreError: If that is not possible.
+            UnkeptAnswerError: If that is not possible with this answer.
+            StoreError: If it is not possible with any.
         """
         ...
 
@@ -75,7 +77,8 @@ class Resumed:
     Answers are kept before the session learns of them: as soon as they arrive, if
     whoever makes the calls says so with `keep`. Calls that failed are not kept: they
     are made again. Where the shelf fails, a warning is given once and the session goes
-    on without it: what is bought is still handed out.
+    on without it: what is bought is still handed out. Where one answer cannot be
+    written, a warning is given, too, and all others are kept.
 
     Args:
         session: What asks for calls.
@@ -91,9 +94,10 @@ class Resumed:
         """Look at the shelf once."""
         self._driven, self.shelf = session, shelf
         self._held = shelf.held()
-        self._kept: set[Call] = set()
+        self._seen: set[Call] = set()
         self._problem: Exception | None = None
-        self._warned = False
+        self._unkept: Exception | None = None
+        self._warned: set[str] = set()
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
@@ -115,23 +119,29 @@ class Resumed:
         Whatever thread a call was made in may do so at once. It raises nothing: a shelf
         that fails costs no answer.
         """
-        known = self._problem is not None or call in self._kept
+        known = self._problem is not None or call in self._seen
         if known or not isinstance(outcome, Outcome):
             return
         try:
             self.shelf.keep(call, outcome)
+        except UnkeptAnswerError as error:
+            self._unkept = error
         except Exception as error:  # noqa: BLE001 - told when it is recorded
             self._problem = error
-        else:
-            self._kept.add(call)
+            return
+        self._seen.add(call)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and keep it if that was not done yet."""
         self.keep(call, outcome)
-        if self._problem is not None and not self._warned:
-            self._warned = True
-            problem = f"the batch goes on, but cannot be resumed: {self._problem}"
-            warnings.warn(problem, stacklevel=2)
+        for what, problem in (
+            ("cannot be resumed", self._problem),
+            ("will buy some answers again if it is resumed", self._unkept),
+        ):
+            if problem is not None and what not in self._warned:
+                self._warned.add(what)
+                told = f"the batch goes on, but {what}: {problem}"
+                warnings.warn(told, stacklevel=2)
         return self._driven.record(call, outcome)
 
 

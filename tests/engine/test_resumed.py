@@ -7,7 +7,7 @@ import pytest
 
 from smart_engine import BatchSession, Guarantee, Outcome, Tier
 from smart_engine.calls import Failure
-from smart_engine.errors import StoreError
+from smart_engine.errors import StoreError, UnkeptAnswerError
 from smart_engine.ledger import Journal, Page
 from smart_engine.serving.resumed import ResumedSession
 
@@ -114,3 +114,19 @@ def test_a_shelf_that_fails_costs_no_answer():
         assert drive(session, np.random.default_rng(0), [], None, 1)
     assert len(told) == 1
     assert len(session.answers) == 120
+
+
+def test_an_answer_that_cannot_be_written_costs_no_other():
+    class Choosy(Memory):
+        def keep(self, call, outcome):
+            if call.item % 9 == 0:
+                raise UnkeptAnswerError("no text")
+            super().keep(call, outcome)
+
+    session, shelf, bought = fresh(1), Choosy(), []
+    resumed = ResumedSession(session, shelf)
+    with pytest.warns(UserWarning, match="will buy some answers again") as told:
+        assert drive(resumed, np.random.default_rng(0), bought, None, 1)
+    assert len(told) == 1
+    answered = {call for call in bought if isinstance(outcome(call, 1), Outcome)}
+    assert set(shelf) == {call for call in answered if call.item % 9}

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy
 
 from smart_engine import Call, InvalidInputError, Outcome, Store
+from smart_engine.errors import UnkeptAnswerError
 
 SECRET = "hush"  # noqa: S105 - it opens nothing
 
@@ -109,3 +110,15 @@ def test_a_connection_that_was_dropped_meanwhile_is_made_anew(stores):
     other.dispose()
     assert len(shelf(store).held()) == 1
     store.close()
+
+
+def test_an_answer_that_cannot_be_written_is_told_as_that(tmp_path):
+    def write(answer):
+        raise TypeError("" if answer is None else f"no text for {answer}")
+
+    kept = Store(tmp_path / "answers.db").shelf("a job", write=write, read=str)
+    with pytest.raises(UnkeptAnswerError, match="no text for 7"):
+        kept.keep(Call(0, "big"), Outcome(7, 0.01))
+    with pytest.raises(UnkeptAnswerError, match="TypeError"):
+        kept.keep(Call(0, "big"), Outcome(None, 0.01))
+    assert not kept.held()
