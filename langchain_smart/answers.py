@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, message_chunk_to_message
 
 from langchain_smart.structured import Schema
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
+from smart_engine.serving.kept import as_text
 
 __all__ = ["MessageReading", "read_answer", "write_answer"]
 
@@ -103,9 +105,12 @@ class MessageReading:
 
 def write_answer(answer: AIMessage) -> str:
     """Return a message as text, for a store."""
-    return answer.model_dump_json(serialize_as_any=True, warnings=False)
+    message = message_chunk_to_message(answer)
+    # Objects that hang on it are made again from what is kept: by alias, if they can.
+    form: dict[str, Any] = {"serialize_as_any": True, "by_alias": True}
+    return as_text(message.model_dump(**form, round_trip=True, warnings=False))
 
 
 def read_answer(text: str) -> AIMessage:
     """Return the message in such a text."""
-    return AIMessage.model_validate_json(text)
+    return AIMessage.model_validate(json.loads(text))

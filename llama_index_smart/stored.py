@@ -6,7 +6,8 @@ import json
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
-from llama_index_smart.members import Response
+from llama_index_smart.members import Response, usage_of
+from smart_engine.serving.kept import as_text
 
 __all__ = ["read_response", "write_response"]
 
@@ -16,8 +17,14 @@ _KEPT = {"message", "text", "additional_kwargs", "logprobs"}
 def write_response(response: Response) -> str:
     """Return a response as text."""
     kind = "chat" if isinstance(response, ChatResponse) else "completion"
-    told = response.model_dump(mode="json", include=_KEPT, warnings=False)
-    return json.dumps({"kind": kind, **told})
+    told = response.model_dump(include=_KEPT, warnings=False)
+    usage = usage_of(response)  # which the raw form may be alone to tell
+    if usage is not None and usage.problem is None:
+        told["additional_kwargs"] |= {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+        }
+    return as_text({"kind": kind, **told})
 
 
 def read_response(text: str) -> Response:
