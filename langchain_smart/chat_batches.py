@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
@@ -19,6 +19,7 @@ from langchain_smart.requests import Request
 from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
+from langchain_smart.tools import described
 from smart_engine.calls import Call
 from smart_engine.ledger import Page
 from smart_engine.serving.resumed import AnySession, ResumedSession
@@ -98,9 +99,10 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
     def _asked(self, share: Share, request: Request) -> Iterator[str]:
         """Yield what is asked of whom, as texts."""
         yield from map(repr, self._models_told())
-        yield repr((request.arguments, request.tools, request.schema))
+        arguments = {k: described(value) for k, value in request.arguments.items()}
+        yield repr((arguments, request.tools, request.schema))
         for prompt in share.given:
-            yield repr([_identity(message) for message in prompt.messages])
+            yield repr([m.model_dump(exclude=_UNSENT) for m in prompt.messages])
 
     def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what callbacks are told of every item's run."""
@@ -117,7 +119,5 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         }
 
 
-def _identity(message: BaseMessage) -> tuple[Any, ...]:
-    """Return what tells a message from others."""
-    calls = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
-    return message.type, message.content, message.name, *calls
+_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
+"""What a message holds beside what a model is told."""

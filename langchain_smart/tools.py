@@ -15,7 +15,7 @@ from langchain_smart.bound import Bound, unwrapped
 from langchain_smart.members import ChatMember
 from smart_engine.errors import SmartError
 
-__all__ = ["Tools", "ToolsUnsupportedError", "refuse_without_tools"]
+__all__ = ["Tools", "ToolsUnsupportedError", "described", "refuse_without_tools"]
 
 
 class ToolsUnsupportedError(SmartError, NotImplementedError):
@@ -77,7 +77,7 @@ class Tools(list[Any]):
     @property
     def options(self) -> dict[str, Any]:
         """Options as they can be shown."""
-        return {name: _described(value) for name, value in self._options.items()}
+        return {name: described(value) for name, value in self._options.items()}
 
     def __repr__(self) -> str:
         """Show everything that tells these tools from others."""
@@ -109,7 +109,7 @@ def _shown(tool: Any) -> Any:
         return tool if isinstance(tool, dict) else {"type": "unknown"}
 
 
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
     """Return an option without objects whose text differs from run to run."""
     try:
         return convert_to_json_schema(value) if isinstance(value, type) else value

@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 from fakes import Foreign
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_openai import ChatOpenAI
 from loopback import serve
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from sqlalchemy import make_url
 
 from langchain_smart import Price, SmartChatModel
@@ -128,6 +134,45 @@ def test_other_items_are_another_job(file):
     assert other.report().restored == 0
     other.batch([[HumanMessage(item, name="someone")] for item in ITEMS])
     assert other.report().restored == 0
+
+
+CALL = {"name": "f", "id": "1", "error": None, "type": "invalid_tool_call"}
+LIKE = {
+    "role": [ChatMessage("hm", role=role) for role in ("user", "critic")],
+    "developer": [
+        SystemMessage("hm", additional_kwargs=told)
+        for told in ({}, {"__openai_role__": "developer"})
+    ],
+    "status": [
+        ToolMessage("hm", tool_call_id="1", status=status)
+        for status in ("success", "error")
+    ],
+    "broken call": [
+        AIMessage("", invalid_tool_calls=[{**CALL, "args": args}]) for args in "{["
+    ],
+    "id": [AIMessage("hm", id=name) for name in ("run-1", "run-2")],
+}
+
+
+@pytest.mark.parametrize("what", LIKE)
+def test_messages_that_only_look_alike_are_other_items(file, what):
+    smarts = []
+    for message in LIKE[what]:
+        smarts.append(smart_with(file, task="mail"))
+        smarts[-1].batch([[message, HumanMessage("item 1")]])
+    bought = [calls(smart) for smart in smarts]
+    assert bought[0] > 0
+    assert (bought[1] > 0) == (what != "id")
+
+
+def test_another_form_of_the_same_name_is_another_job(file):
+    bought = []
+    for kind in (int, str):
+        form = create_model("Form", number=kind)
+        smart = smart_with(file)
+        smart.bind(response_format=form).batch(ITEMS[:5])
+        bought.append(calls(smart))
+    assert bought[0] == bought[1] > 0
 
 
 class Sorted(BaseModel):
