@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,11 +17,13 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
+from pydantic import BaseModel
 
 from smart_engine.calls import Failure, Outcome
+from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
-from smart_engine.serving.members import Member, Named
+from smart_engine.serving.members import Member, Named, addresses
 
 __all__ = [
     "Estimate",
@@ -28,6 +31,7 @@ __all__ = [
     "Response",
     "outcome",
     "read_model",
+    "settings_of",
     "shared_metadata",
     "usage_of",
 ]
@@ -87,6 +91,29 @@ def _provider(model: LLM) -> str | None:
             "openai" if usual and home.startswith("https://api.openai.com/") else None
         )
     return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
+
+
+def settings_of(model: LLM) -> str:
+    """Return a text that tells a model's settings: all that may change what it says.
+
+    Whose key it is asked with, how often and how long, does not.
+    """
+    params = getattr(getattr(model, "model", None), "_identifying_params", None)
+    if params is not None:  # LangChain's own
+        return repr((params, addresses(model.model)))  # type: ignore[attr-defined]
+    fields = {
+        name: value.model_dump() if isinstance(value, BaseModel) else value
+        for name, value in model
+        if name in type(model).model_fields and not _ASIDE.search(name)
+    }
+    return repr((model.class_name(), model.metadata, identity(fields).mark))
+
+
+_ASIDE = re.compile(
+    "key|secret|password|credential|token$|headers|client|timeout|retries|callback"
+    "|rate_limiter"
+)
+"""Names of fields that do not change what a model says."""
 
 
 def outcome(

@@ -27,6 +27,7 @@ from llama_index_smart.members import (
     Estimate,
     LLMMember,
     read_model,
+    settings_of,
     shared_metadata,
 )
 from llama_index_smart.readings import ResponseReading
@@ -42,7 +43,7 @@ from smart_engine.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.members import addresses, find_members
+from smart_engine.serving.members import find_members
 from smart_engine.serving.profile import Keeping
 from smart_engine.serving.resumed import AnySession, ResumedSession
 from smart_engine.serving.terms import Terms
@@ -206,18 +207,14 @@ class SmartSettings(FunctionCallingLLM):
 
     def _models_told(self) -> Iterator[tuple[str, str]]:
         """Yield each member's name, and a text that tells its settings."""
-        told = ("temperature", "max_tokens", "additional_kwargs")
         for member in self._members:
-            model = member.model
-            settings = [getattr(model, name, None) for name in told]
-            known = (model.class_name(), model.metadata, settings, addresses(model))
-            yield member.name, repr(known)
+            yield member.name, settings_of(member.model)
 
     def _asked(self, asks: Sequence[Ask[Any]]) -> Iterator[str]:
         """Yield what is asked of whom, as texts."""
         yield from map(repr, self._models_told())
         for ask in asks:
-            messages = [message.model_dump_json() for message in ask.messages or ()]
+            messages = [message.model_dump() for message in ask.messages or ()]
             yield repr((messages, ask.prompt, ask.told_tools, ask.arguments))
 
     # -- what LlamaIndex asks of an LLM ----------------------------------------

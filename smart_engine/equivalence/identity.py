@@ -15,7 +15,7 @@ from dataclasses import fields, is_dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from smart_engine.equivalence._base import Equivalence, Rule
+from smart_engine.equivalence._base import Rule
 
 __all__ = ["Identity", "identity"]
 
@@ -34,8 +34,8 @@ class Identity(NamedTuple):
     objects: tuple[int, ...]
 
 
-def identity(rule: Equivalence) -> Identity:
-    """Return what tells an equivalence from others.
+def identity(rule: Any) -> Identity:
+    """Return what tells an equivalence from others, or whatever else was set.
 
     Example:
         ```python

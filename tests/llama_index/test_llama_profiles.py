@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
+from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 from loopback import serve
 
@@ -74,6 +76,33 @@ def test_only_the_same_goes_on(server, tmp_path, what):
     with pytest.warns(UserWarning, match=f"the store knows task 'mail'.*{part} "):
         after(smart)
     assert arrived(smart) == 1
+
+
+LISTED = {name: Price(1, 1) for name in ("gpt-4o", "o4-mini")}
+SETTINGS = {
+    "reasoning_effort": (OpenAI, {"reasoning_effort": "low"}, False),
+    "additional_kwargs": (OpenAI, {"additional_kwargs": {"seed": 1}}, False),
+    "api_base": (OpenAI, {"api_base": "http://127.0.0.1:9/v1"}, False),
+    "api_key": (OpenAI, {"api_key": "another"}, True),
+    "timeout": (OpenAI, {"timeout": 3.0}, True),
+    "of LangChain": (ChatOpenAI, {"reasoning_effort": "low"}, False),
+    "address of LangChain": (ChatOpenAI, {"base_url": "http://127.0.0.1:9"}, False),
+    "key of LangChain": (ChatOpenAI, {"api_key": "another"}, True),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_every_setting_that_may_change_an_answer_tells_models_apart(what):
+    kind, changed, same = SETTINGS[what]
+
+    def told(**settings):
+        given = {"model": "o4-mini", "api_key": "none", **settings}
+        members = {"reference": kind(model="gpt-4o", api_key="none")}
+        smart = SmartLLM(candidates=[kind(**given)], prices=LISTED, **members)
+        return dict(smart._models_told())["o4-mini"]
+
+    assert (told() == told(**changed)) is same
+    assert told() == told()
 
 
 def test_another_template_is_another_task(server, tmp_path):

@@ -387,6 +387,20 @@ def test_a_batch_is_resumed_from_its_store(verb, tmp_path):
         assert b"mail 7" not in store.read_bytes()
 
 
+def test_items_that_no_json_knows_have_a_store_all_the_same(tmp_path):
+    items = [
+        [ChatMessage("mail 1", additional_kwargs={"by": object})],
+        [ChatMessage("mail 2 \ud83d")],
+    ]
+    with serve(label) as server:
+        for _ in range(2):
+            smart = smart_at(server, store=tmp_path / "answers.db")
+            answers = smart.chat_batch(items, return_exceptions=True)
+            assert answers[0].message.content == "ham"
+            assert isinstance(answers[1], UnicodeEncodeError)  # its client's
+        assert smart.report().restored > 0
+
+
 # -- tasks ---------------------------------------------------------------------
 
 
