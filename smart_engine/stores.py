@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from smart_engine.calls import Call, Outcome
+from smart_engine.calls import Call, Outcome, check_outcome
 from smart_engine.certificate import Spend
 from smart_engine.errors import (
     InvalidInputError,
@@ -218,7 +218,7 @@ class _SqlShelf:
                 answer = self._read(row.answer)
                 told = (row.cost, usage, row.confidence)
                 call = Call(row.item, row.tier)
-                held[call] = Outcome(answer, *told, cached=row.cached)
+                held[call] = _sound(Outcome(answer, *told, cached=row.cached))
         return held
 
     def said(self) -> dict[str, Said]:
@@ -227,7 +227,7 @@ class _SqlShelf:
             for row in self._rows(self._verdicts):
                 calls = json.loads(row.calls)
                 bought = [
-                    (name, Outcome(None, cost, Usage(*usage)))
+                    (name, _sound(Outcome(None, cost, Usage(*usage))))
                     for name, cost, *usage in calls
                 ]
                 said[row.about] = Said(row.same, bought)
@@ -393,6 +393,18 @@ def _readable() -> Iterator[None]:
         raise StoreError(problem) from error
 
 
+def _sound(outcome: Outcome) -> Outcome:
+    """Return an outcome if its figures can be booked.
+
+    Raises:
+        ValueError: If not.
+    """
+    check_outcome(outcome)
+    if outcome.usage is not None and outcome.usage.problem is not None:
+        raise ValueError(outcome.usage.problem)
+    return outcome
+
+
 def _verdicts() -> Table:
     """Return the table of verdicts: one row per verdict that was bought, no texts."""
     import sqlalchemy as sql
@@ -435,10 +447,7 @@ def _usage(row: Any) -> Usage | None:
     if row.input_tokens is None:
         return None
     told = {kind: getattr(row, kind) for kind in _KINDS}
-    usage = Usage(**{kind: part for kind, part in told.items() if part is not None})
-    if usage.problem is not None:
-        raise ValueError(usage.problem)
-    return usage
+    return Usage(**{kind: part for kind, part in told.items() if part is not None})
 
 
 def _absolute(place: str | os.PathLike[str]) -> str:

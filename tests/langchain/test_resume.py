@@ -229,15 +229,20 @@ def test_a_place_that_cannot_be_used_is_an_error_at_once(tmp_path):
         smart_with(other)
 
 
-def test_a_damaged_store_is_a_clear_error_before_anything_is_spent(file):
+DAMAGED = ["answer = 'no message'", "cost = -1", "input_tokens = -1"]
+DAMAGED += ["cache_read = 99", "output_tokens = x'00'", "confidence = 'sure'"]
+
+
+@pytest.mark.parametrize("change", DAMAGED)
+def test_a_damaged_store_is_a_clear_error_before_anything_is_spent(file, change):
     import sqlite3
 
-    smart_with(file).batch(ITEMS)
+    smart_with(file).batch(ITEMS[:5])
     with sqlite3.connect(file) as connection:
-        connection.execute("update smart_outcomes_1 set answer = 'no message'")
+        connection.execute(f"update smart_outcomes_1 set {change}")  # noqa: S608
     smart = smart_with(file)
     with pytest.raises(StoreError, match="damaged"):
-        smart.batch(ITEMS)
+        smart.batch(ITEMS[:5])
     assert calls(smart) == 0
 
 
