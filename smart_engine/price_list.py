@@ -55,6 +55,9 @@ def listed_price(model: str, provider: str) -> Price:
     except LookupError as error:
         problem = f"the price list has no {model!r} of {provider!r}"
         raise UnlistedError(problem) from error
+    except ValueError as error:
+        problem = f"the price list has {model!r} with a price that is none"
+        raise UnlistedError(problem) from error
     listed = {key: v for key, v in vars(found.model_price).items() if v is not None}
     whole = found.model.prices
     times = [part.constraint for part in whole] if isinstance(whole, list) else []
@@ -62,9 +65,6 @@ def listed_price(model: str, provider: str) -> Price:
         raise UnlistedError(f"the price of {model!r} changes with the time of day")
     if others := sorted(listed.keys() - _KINDS.keys() - _ASIDE):
         problem = f"{model!r} is also billed by {', '.join(others)}"
-        raise UnlistedError(problem)
-    if not (listed.get("input_mtok") and listed.get("output_mtok")):
-        problem = f"the price list has {model!r} without a price for all tokens"
         raise UnlistedError(problem)
 
     def at(tokens: int) -> dict[str, Any]:
@@ -80,4 +80,9 @@ def listed_price(model: str, provider: str) -> Price:
 
     tiered = [price for price in listed.values() if isinstance(price, TieredPrices)]
     starts = {tier.start for price in tiered for tier in price.tiers}
-    return Price(**at(0), above={start: Price(**at(start)) for start in starts})
+    rates = {start: at(start) for start in (0, *starts)}
+    if not all(rate["input"] and rate["output"] for rate in rates.values()):
+        problem = f"the price list has {model!r} without a price for all tokens"
+        raise UnlistedError(problem)
+    first = rates.pop(0)
+    return Price(**first, above={start: Price(**r) for start, r in rates.items()})

@@ -327,7 +327,13 @@ def test_every_listed_kind_is_taken_over(listed) -> None:
 def test_what_cannot_be_said_for_sure_is_refused(listed) -> None:
     from datetime import time
 
-    from genai_prices.types import ConditionalPrice, ModelPrice, TimeOfDateConstraint
+    from genai_prices.types import (
+        ConditionalPrice,
+        ModelPrice,
+        Tier,
+        TieredPrices,
+        TimeOfDateConstraint,
+    )
 
     one = Decimal(1)
     plain = ModelPrice(input_mtok=one, output_mtok=one)
@@ -336,6 +342,11 @@ def test_what_cannot_be_said_for_sure_is_refused(listed) -> None:
         gratis=ModelPrice(),
         zero=ModelPrice(input_mtok=Decimal(0), output_mtok=Decimal(0)),
         half=ModelPrice(input_mtok=one),
+        begun=ModelPrice(
+            input_mtok=TieredPrices(base=Decimal(0), tiers=[Tier(1000, one)]),
+            output_mtok=one,
+        ),
+        below=ModelPrice(input_mtok=Decimal(-1), output_mtok=one),
         counted=ModelPrice(input_mtok=one, output_mtok=one, requests_kcount=one),
         nightly=[
             ConditionalPrice(prices=plain),
@@ -346,6 +357,8 @@ def test_what_cannot_be_said_for_sure_is_refused(listed) -> None:
         "gratis": "without a price for all tokens",
         "zero": "without a price for all tokens",
         "half": "without a price for all tokens",
+        "begun": "without a price for all tokens",
+        "below": "a price that is none",
         "counted": "also billed by requests_kcount",
         "nightly": "changes with the time of day",
         "unheard-of": "no 'unheard-of' of 'acme'",
