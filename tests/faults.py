@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
+from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
@@ -19,7 +20,7 @@ from llama_index.llms.openai_like import OpenAILike
 from loopback import Asked, Broken, Calls, Fault, Odd, Refusal
 from pydantic import BaseModel
 
-from langchain_smart import Label, Price, SmartChatModel
+from langchain_smart import Label, Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 
 Good = str | Calls
@@ -130,14 +131,28 @@ class Answer(NamedTuple):
     told: dict[str, Any]
 
 
+BATCHES = ("batch", "objects", "completed", "chats")
+"""Verbs that take all items at once."""
+
+SHOWN = ("pieces", "events", "texts", "called", "filled")
+"""Verbs that show an answer while it comes."""
+
+
 class Adapter:
-    """Puts items to the verbs of a smart model."""
+    """Puts items to the verbs of a smart model.
+
+    Attributes:
+        verbs: The verbs of the default tests.
+        further: Other ways to ask the same.
+        smart: What is asked.
+    """
 
     verbs: tuple[str, ...] = ("whole", "batch", "pieces", "tools", "object")
+    further: tuple[str, ...] = ()
     smart: Any
 
     def ask(self, verb: str, items: list[str]) -> list[Answer]:
-        if verb in ("batch", "objects"):
+        if verb in BATCHES:
             return [self.came(answer) for answer in getattr(self, verb)(items)]
         answers = []
         for item in items:
@@ -149,7 +164,7 @@ class Adapter:
         return answers
 
     async def aask(self, verb: str, items: list[str]) -> list[Answer]:
-        if verb in ("batch", "objects"):
+        if verb in BATCHES:
             found = await getattr(self, f"a{verb}")(items)
             return [self.came(answer) for answer in found]
         answers = []
@@ -183,6 +198,7 @@ class LangChain(Adapter):
     """The verbs of the chat model."""
 
     verbs = (*Adapter.verbs, "objects")
+    further = ("completed", "events")
 
     def __init__(
         self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
@@ -259,9 +275,93 @@ class LangChain(Adapter):
         found = await self.loose.abatch(items, return_exceptions=True)
         return read_all(self.read_object, found)
 
+    def completed(self, items: list[str]) -> list[Any]:
+        ended = dict(self.smart.batch_as_completed(items, return_exceptions=True))
+        return read_all(self.read, [ended[n] for n in range(len(items))])
+
+    async def acompleted(self, items: list[str]) -> list[Any]:
+        ending = self.smart.abatch_as_completed(items, return_exceptions=True)
+        ended = {place: answer async for place, answer in ending}
+        return read_all(self.read, [ended[n] for n in range(len(items))])
+
+    def events(self, item: str, shown: list[str]) -> Any:
+        told: dict[str, Any] = {}
+        for chunk in self.smart.transform(iter([item])):
+            shown.append(chunk.content)
+            told |= chunk.response_metadata.get("smart", {})
+        return "".join(shown), told
+
+    async def aevents(self, item: str, shown: list[str]) -> Any:
+        told: dict[str, Any] = {}
+        async for event in self.smart.astream_events(item):
+            if event["event"] == "on_chat_model_stream":
+                chunk = event["data"]["chunk"]
+                shown.append(chunk.content)
+                told |= chunk.response_metadata.get("smart", {})
+        return "".join(shown), told
+
+
+class Chains(Adapter):
+    """The verbs of a chain that ends in a text; which tier said it is not told."""
+
+    verbs = ()
+    further = ("whole", "batch", "pieces", "completed", "events")
+
+    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+        def chain(name: str) -> Any:
+            at = {"base_url": url, "api_key": "none", "http_client": sync}
+            at |= {"http_async_client": asynchronous, "stream_usage": True}
+            model = ChatOpenAI(model=name, max_retries=0, timeout=20, **at)
+            return model | StrOutputParser()
+
+        tiers = {"reference": {"long": chain("big")}}
+        self.smart = SmartRunnable(
+            candidates={"short": chain("small")}, **tiers, **TERMS
+        )
+
+    def whole(self, item: str, shown: list[str]) -> Any:
+        return self.smart.invoke(item), {}
+
+    async def awhole(self, item: str, shown: list[str]) -> Any:
+        return await self.smart.ainvoke(item), {}
+
+    def pieces(self, item: str, shown: list[str]) -> Any:
+        shown.extend(self.smart.stream(item))
+        return "".join(shown), {}
+
+    async def apieces(self, item: str, shown: list[str]) -> Any:
+        async for piece in self.smart.astream(item):
+            shown.append(piece)
+        return "".join(shown), {}
+
+    def events(self, item: str, shown: list[str]) -> Any:
+        shown.extend(self.smart.transform(iter([item])))
+        return "".join(shown), {}
+
+    async def aevents(self, item: str, shown: list[str]) -> Any:
+        async for event in self.smart.astream_events(item):
+            if event["event"] == "on_chain_stream" and not event["parent_ids"]:
+                shown.append(event["data"]["chunk"])
+        return "".join(shown), {}
+
+    @staticmethod
+    def read(text: str) -> Any:
+        return text, {}
+
+    def batch(self, items: list[str]) -> list[Any]:
+        return read_all(self.read, self.smart.batch(items, return_exceptions=True))
+
+    async def abatch(self, items: list[str]) -> list[Any]:
+        answers = await self.smart.abatch(items, return_exceptions=True)
+        return read_all(self.read, answers)
+
+    completed, acompleted = LangChain.completed, LangChain.acompleted
+
 
 class LlamaIndex(Adapter):
     """The verbs of the LLM."""
+
+    further = ("chat", "chats", "texts", "predicted", "called", "filled")
 
     def __init__(
         self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
@@ -325,3 +425,62 @@ class LlamaIndex(Adapter):
     async def abatch(self, items: list[str]) -> list[Any]:
         answers = await self.smart.acomplete_batch(items, return_exceptions=True)
         return read_all(self.read, answers)
+
+    @staticmethod
+    def read_chat(response: Any) -> Any:
+        return response.message.content or "", response.additional_kwargs["smart"]
+
+    def chat(self, item: str, shown: list[str]) -> Any:
+        return self.read_chat(self.smart.chat([ChatMessage(content=item)]))
+
+    async def achat(self, item: str, shown: list[str]) -> Any:
+        return self.read_chat(await self.smart.achat([ChatMessage(content=item)]))
+
+    def chats(self, items: list[str]) -> list[Any]:
+        chats = [[ChatMessage(content=item)] for item in items]
+        answers = self.smart.chat_batch(chats, return_exceptions=True)
+        return read_all(self.read_chat, answers)
+
+    async def achats(self, items: list[str]) -> list[Any]:
+        chats = [[ChatMessage(content=item)] for item in items]
+        answers = await self.smart.achat_batch(chats, return_exceptions=True)
+        return read_all(self.read_chat, answers)
+
+    def texts(self, item: str, shown: list[str]) -> Any:
+        for piece in self.smart.stream_complete(item):
+            shown.append(piece.delta or "")
+        return "".join(shown), piece.additional_kwargs["smart"]
+
+    async def atexts(self, item: str, shown: list[str]) -> Any:
+        async for piece in await self.smart.astream_complete(item):
+            shown.append(piece.delta or "")
+        return "".join(shown), piece.additional_kwargs["smart"]
+
+    def predicted(self, item: str, shown: list[str]) -> Any:
+        return self.smart.predict(self.prompt, item=item), {}
+
+    async def apredicted(self, item: str, shown: list[str]) -> Any:
+        return await self.smart.apredict(self.prompt, item=item), {}
+
+    def called(self, item: str, shown: list[str]) -> Any:
+        for piece in self.smart.stream_chat_with_tools([self.tool], item):
+            shown.append(repr(piece))
+        return self.read_calls(piece)
+
+    async def acalled(self, item: str, shown: list[str]) -> Any:
+        async for piece in await self.smart.astream_chat_with_tools([self.tool], item):
+            shown.append(repr(piece))
+        return self.read_calls(piece)
+
+    def filled(self, item: str, shown: list[str]) -> Any:
+        asked = (Verdict, self.prompt)
+        for found in self.smart.stream_structured_predict(*asked, item=item):
+            shown.append(repr(found))
+        return found.label, {}
+
+    async def afilled(self, item: str, shown: list[str]) -> Any:
+        asked = (Verdict, self.prompt)
+        coming = await self.smart.astream_structured_predict(*asked, item=item)
+        async for found in coming:
+            shown.append(repr(found))
+        return found.label, {}

@@ -19,11 +19,13 @@ import pytest
 from faults import (
     EVERY,
     FAULTS,
+    SHOWN,
     STALLED,
     TERMS,
     WRONG_CALLS,
     Adapter,
     Answer,
+    Chains,
     LangChain,
     LlamaIndex,
     aimpatient,
@@ -38,6 +40,7 @@ from langchain_smart import SmartChatModel
 from llama_index_smart import SmartLLM
 
 ADAPTERS = (LangChain, LlamaIndex)
+ALL = (*ADAPTERS, Chains)
 MODES = ("sync", "async")
 SIZES = ("big", "small")
 AT_FAULT = ("small", "big")  # the candidate, the reference
@@ -63,6 +66,9 @@ TELLS = {
 }
 """What the error says where a call fails; the other faults say something unusable."""
 
+STRUCTURED = ("tools", "object", "objects", "called", "filled")
+"""Verbs that ask for calls or objects."""
+
 SAID = {"empty": "", "refusal": "", "unreadable": "who knows", "filtered answer": ""}
 SAID["truncated"] = "y"
 """What the other faults say in so many words, if a text was asked for."""
@@ -79,8 +85,8 @@ class Run(NamedTuple):
 
 def faults_of(verb: str) -> list[str]:
     """Return the faults that a verb can meet."""
-    further = {"pieces": STALLED, "tools": WRONG_CALLS, "object": WRONG_CALLS}
-    return [*FAULTS, *further.get(verb, WRONG_CALLS if verb == "objects" else {})]
+    stalls = STALLED if verb in SHOWN else {}
+    return [*FAULTS, *stalls, *(WRONG_CALLS if verb in STRUCTURED else {})]
 
 
 def items_of(who: str, verb: str) -> list[str]:
@@ -120,12 +126,27 @@ def run(adapter: type[Adapter], verb: str, mode: str, who: str) -> Run:
 
 CASES = [
     (adapter, verb, mode, who)
-    for adapter in ADAPTERS
-    for verb in adapter.verbs
+    for adapter in ALL
+    for verb in (*adapter.verbs, *adapter.further)
     for mode in MODES
     for who in AT_FAULT
 ]
 CELLS = [(*case, fault) for case in CASES for fault in faults_of(case[1])]
+
+
+def each(name: str, cases: list[tuple[Any, ...]]) -> pytest.MarkDecorator:
+    """Test each case; `make verify` tests the further verbs."""
+    return pytest.mark.parametrize(
+        name,
+        [
+            pytest.param(
+                case,
+                id=named(case),
+                marks=() if case[1] in case[0].verbs else pytest.mark.slow,
+            )
+            for case in cases
+        ],
+    )
 
 
 def named(case: tuple[Any, ...]) -> str:
@@ -135,10 +156,10 @@ def named(case: tuple[Any, ...]) -> str:
 
 def right(adapter: type[Adapter], verb: str) -> str:
     """Return what an item is answered where nothing goes wrong."""
-    return "Verdict(yes)" if verb == "tools" else "yes"
+    return "Verdict(yes)" if verb in ("tools", "called") else "yes"
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=named)
+@each("cell", CELLS)
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_a_right_answer_or_a_clear_error(cell):
     adapter, verb, mode, who, fault = cell
@@ -155,24 +176,24 @@ def test_a_right_answer_or_a_clear_error(cell):
             if fault in TELLS:
                 assert re.search(TELLS[fault], repr(error))
             # An answer that failed was the reference's, or was on its way to the user.
-            assert who == "big" or (verb == "pieces" and shown)
+            assert who == "big" or (verb in SHOWN and shown)
         elif text == good:
             # A candidate that failed has not answered.
             assert who == "big" or told.get("role") != "applied"
         else:
             # What somebody said who may: the reference, or who was shown saying it.
             assert fault not in TELLS
-            assert who == "big" or (verb == "pieces" and told["role"] == "applied")
-            assert verb not in ("whole", "batch", "pieces") or text == SAID[fault]
+            assert who == "big" or (verb in SHOWN and told.get("role") != "reference")
+            assert verb in STRUCTURED or text == SAID[fault]
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
+@each("case", CASES)
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_the_ledger_is_the_bill_and_nothing_hangs(case):
     adapter, verb, _, _ = case
     came = run(*case)
     report, server = came.report, came.server
-    for name, spend in report.spend.items():
+    for name, spend in (report.inside or report.spend).items():
         assert spend.calls == server.requests[name] > 0
         assert spend.input_tokens == server.input_tokens[name]
         assert spend.output_tokens == server.output_tokens[name]
@@ -187,7 +208,7 @@ def test_the_ledger_is_the_bill_and_nothing_hangs(case):
     assert {a.text for item, a in nobody if " nobody " in item} == {good}
 
 
-@pytest.mark.parametrize("case", CASES, ids=named)
+@each("case", CASES)
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_the_promise_is_kept_after_every_answer(case):
     adapter, verb, _, who = case
@@ -207,11 +228,11 @@ def test_the_promise_is_kept_after_every_answer(case):
     assert wrong <= TERMS["max_disagreement"] * len(came.items)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c[2] == "sync"], ids=named)
+@each("case", [case for case in CASES if case[2] == "sync"])
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
 def test_sync_and_async_decide_alike(case):
     adapter, verb, _, who = case
-    if verb == "pieces":  # how much was shown when a stream stalls is a matter of time
+    if verb in SHOWN:  # how much was shown when a stream stalls is a matter of time
         return
     both = [run(adapter, verb, mode, who) for mode in MODES]
     decided = [
@@ -232,13 +253,16 @@ def test_every_fault_met_every_verb():
     text, tools = len(FAULTS), len({**FAULTS, **WRONG_CALLS})
     assert (text, tools) == (20, 22)
     counts = Counter((adapter.__name__, verb) for adapter, verb, *_ in CELLS)
-    each = len(MODES) * len(AT_FAULT)
+    four = len(MODES) * len(AT_FAULT)
     both = {"whole": text, "batch": text, "pieces": text + 1}
     both |= {"tools": tools, "object": tools}
-    expected = {(a.__name__, v): each * n for a in ADAPTERS for v, n in both.items()}
-    expected["LangChain", "objects"] = each * tools
-    assert counts == expected
-    assert len(CELLS) == 928
+    expected = {(a.__name__, v): four * n for a in ADAPTERS for v, n in both.items()}
+    expected["LangChain", "objects"] = four * tools
+    default = {cell[:2] for cell in CELLS if cell[1] in cell[0].verbs}
+    names = {(adapter.__name__, verb) for adapter, verb in default}
+    assert {name: counts[name] for name in names} == expected
+    assert sum(expected.values()) == 928
+    assert len(CELLS) == 2008
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
