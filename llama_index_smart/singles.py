@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any
 
+from pydantic import ValidationError
+
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import (
     Estimate,
@@ -137,8 +139,7 @@ class Single:
     def _refuse_nothing(self, call: Call) -> None:
         """Raise if a stream ended without a single piece."""
         if self._last is None:
-            problem = f"{call.tier}'s stream ended before it began"
-            raise UnparseableAnswerError(problem)
+            raise _nothing(call)
 
     def _piece(self, name: str, piece: Response) -> Response:
         """Keep a piece and return it; the ending tells the usage, once."""
@@ -177,6 +178,8 @@ class Single:
 
     def _break_off(self, call: Call, error: BaseException, clock: Clock) -> None:
         """Record a call that was shown and has failed, and what it used so far."""
+        if self._last is None and isinstance(error, ValidationError):
+            error = _nothing(call)  # LlamaIndex cannot tell of an end without a piece
         failure = Failure(error)
         known = self._usage is not None or self.estimate is not None
         if self._last is not None and known:
@@ -280,6 +283,11 @@ class Single:
     def _outcome(self, call: Call, response: Response) -> Outcome | Failure:
         """Return what a response brought, priced."""
         return outcome(self.members[call.tier], response, self.estimate)
+
+
+def _nothing(call: Call) -> UnparseableAnswerError:
+    """Return what is wrong with a stream without a single piece."""
+    return UnparseableAnswerError(f"{call.tier}'s stream ended before it began")
 
 
 def marked(response: Response, said: Any, told: dict[str, Any]) -> Response:
