@@ -446,6 +446,8 @@ def _usage(row: Any) -> Usage | None:
     """Return the usage in a row of that table; an older version kept less of it."""
     if row.input_tokens is None:
         return None
+    if row.output_tokens is None:
+        raise ValueError("output tokens are missing")
     told = {kind: getattr(row, kind) for kind in _KINDS}
     return Usage(**{kind: part for kind, part in told.items() if part is not None})
 
