@@ -269,12 +269,14 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         terms = self._terms
         rule = reading_of_outputs(terms.rule)
         arguments = _arguments(kwargs)
+        purse = terms.purse(self._books)
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
             page = self._books.batch(terms.models[0], task)
             items = len(share.places)
-            session = terms.session(items, rule, task, _unknown, page, self._books)
+            books = self._books
+            session = terms.session(items, rule, task, _unknown, page, books, purse)
             return ChainJob(
                 share,
                 self._resumed(session, share, task, rule, arguments),

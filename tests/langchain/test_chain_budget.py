@@ -192,6 +192,15 @@ async def test_no_other_way_through_the_chain_is_taken_where_the_budget_ends(ver
     assert any(isinstance(answer, BudgetExceededError) for answer in answers)
 
 
+def test_the_tasks_of_a_batch_share_its_budget():
+    tasks = [{"metadata": {"smart_task": f"task {n % 3}"}} for n in range(60)]
+    with serve(yes) as server:
+        smart = smart_at(server, 0.06)
+        smart.batch(ASKED, tasks, return_exceptions=True)
+        assert 0.03 < bill(server) <= 0.06
+    assert len(smart.report().certificates) == 3
+
+
 async def test_calls_side_by_side_in_one_chain_share_its_allowance():
     with serve(yes) as server:
         big, small = (openai(server, name) for name in PRICES)
