@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the usage that is told; on the bill if it arrives and is true."""
         said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
         said += message.get("refusal") or message["content"] or ""
-        used = {"prompt_tokens": len(text), "completion_tokens": len(said)}
+        used = {"prompt_tokens": len(text) or 1, "completion_tokens": len(said)}
         usage = {**used, "total_tokens": sum(used.values())}
         if odd and odd.usage != {}:
             return None if odd.usage is None else {**usage, **odd.usage}
