@@ -228,7 +228,7 @@ class _SqlShelf:
             for row in self._rows(self._verdicts):
                 calls = json.loads(row.calls)
                 bought = [
-                    (name, _sound(Outcome(None, cost, Usage(*usage))))
+                    (str(name), _sound(Outcome(None, cost, Usage(*usage))))
                     for name, cost, *usage in calls
                 ]
                 said[row.about] = Said(row.same, bought)
@@ -311,7 +311,7 @@ class _SqlPlace:
                     changed = self._table.update().where(self._row)
                     connection.execute(changed.values({self._what: page.text}))
             self._begun = True  # not before: what was broken off is not there
-        except sqlalchemy.exc.SQLAlchemyError as error:
+        except (sqlalchemy.exc.SQLAlchemyError, UnicodeError) as error:
             raise StoreError(f"the store cannot be used: {_plain(error)}") from error
         if news:
             warnings.warn(news, stacklevel=4)

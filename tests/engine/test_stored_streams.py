@@ -392,6 +392,13 @@ def test_a_first_step_that_is_broken_off_is_taken_again(place, error) -> None:
             page.text = "a step"
 
 
+@pytest.mark.parametrize("task", ["mail \ud83d", "mail \0"])
+def test_a_task_whose_name_cannot_be_stored_is_told(task, stores) -> None:
+    worker = Worker(Store(stores("postgres")), task=task)
+    with pytest.warns(UserWarning, match="the store cannot be used"):
+        assert worker.answer()[1]["role"] == "reference"
+
+
 def test_an_interrupt_leaves_no_lock_behind(file) -> None:
     store = Store(file)
     kept = store.place(Profile("mail", "serve", {"seed": "0"}), "state")
