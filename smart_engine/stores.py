@@ -86,6 +86,7 @@ class Store:
             self._engine = sqlalchemy.create_engine(self._url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
                 sqlalchemy.event.listen(self._engine, "do_connect", _make_private)
+                sqlalchemy.event.listen(self._engine, "handle_error", _roll_back)
             self._outcomes, self._streams = _outcomes(), _streams()
             self._verdicts = _verdicts()
             prepare = _PREPARE.get(self._engine.dialect.name)
@@ -227,7 +228,7 @@ class _SqlShelf:
             for row in self._rows(self._verdicts):
                 calls = json.loads(row.calls)
                 bought = [
-                    (name, _sound(Outcome(None, cost, Usage(*usage))))
+                    (str(name), _sound(Outcome(None, cost, Usage(*usage))))
                     for name, cost, *usage in calls
                 ]
                 said[row.about] = Said(row.same, bought)
@@ -304,13 +305,13 @@ class _SqlPlace:
                 if text is None:
                     news = self._begin(connection)
                     text = self._read(connection) or ""
-                self._begun = True
                 page = Held(text)
                 yield page
                 if page.text != text:
                     changed = self._table.update().where(self._row)
                     connection.execute(changed.values({self._what: page.text}))
-        except sqlalchemy.exc.SQLAlchemyError as error:
+            self._begun = True  # not before: what was broken off is not there
+        except (sqlalchemy.exc.SQLAlchemyError, UnicodeError) as error:
             raise StoreError(f"the store cannot be used: {_plain(error)}") from error
         if news:
             warnings.warn(news, stacklevel=4)
@@ -539,6 +540,15 @@ def _write_ahead(connection: Any, _: Any) -> None:
     """Let a SQLite file be read while it is written, and survive a kill."""
     for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _roll_back(context: Any) -> None:
+    """Let an interrupt end a transaction, which a connection that is left would not.
+
+    It comes when SQLite has ended what it was doing, so that the connection is sound.
+    """
+    if not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
 
 
 def _bounded_waits(connection: Any, _: Any) -> None:

@@ -6,9 +6,10 @@ import json
 import sqlite3
 import threading
 import warnings
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 
 import pytest
+import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from smart_engine import (
 )
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Held, Keeping
+from smart_engine.serving.profile import Held, Keeping, Profile
 from smart_engine.serving.terms import Terms
 
 pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
@@ -377,6 +378,43 @@ def test_a_row_that_was_removed_is_not_begun_again_in_use(file) -> None:
         connection.execute("delete from smart_streams_1")
     with pytest.warns(UserWarning, match="removed from the store in use"):
         worker.answer()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreError])
+def test_a_first_step_that_is_broken_off_is_taken_again(place, error) -> None:
+    kept = Store(place).place(Profile("mail", "serve", {"seed": "0"}), "state")
+    with suppress(error), kept.held(for_good=True) as page:
+        page.text = "half a step"
+        raise error
+    for text in ("", "a step"):
+        with kept.held(for_good=True) as page:
+            assert page.text == text
+            page.text = "a step"
+
+
+@pytest.mark.parametrize("task", ["mail \ud83d", "mail \0"])
+def test_a_task_whose_name_cannot_be_stored_is_told(task, stores) -> None:
+    worker = Worker(Store(stores("postgres")), task=task)
+    with pytest.warns(UserWarning, match="the store cannot be used"):
+        assert worker.answer()[1]["role"] == "reference"
+
+
+def test_an_interrupt_leaves_no_lock_behind(file) -> None:
+    store = Store(file)
+    kept = store.place(Profile("mail", "serve", {"seed": "0"}), "state")
+    with kept.held(for_good=True) as page:
+        page.text = "a step"
+
+    def interrupt(connection, cursor, statement, *_) -> None:
+        if statement.startswith("SELECT"):
+            raise KeyboardInterrupt
+
+    sqlalchemy.event.listen(store._engine, "after_cursor_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught, kept.held(for_good=True):
+        pass
+    assert caught.tb  # it keeps alive whatever was at work
+    with closing(sqlite3.connect(file, timeout=0)) as other:
+        other.execute("begin immediate")
 
 
 @pytest.mark.parametrize("parts", ["7", "[]", "{", "[" * 10**5], ids=len)
