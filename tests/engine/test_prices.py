@@ -221,7 +221,7 @@ def check_usage(counts) -> None:
                 assert isinstance(Member("m", None, price).outcome("x", usage), Failure)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.lists(COUNTS, max_size=8) | st.lists(st.integers(0, 99), max_size=8))
 def test_any_usage_is_money_or_a_clear_failure(counts) -> None:
     check_usage(counts)

@@ -84,6 +84,7 @@ def reference_share(rates: float, at: list[int], delta: float = 0.05) -> np.ndar
     return np.mean(shares, axis=0)
 
 
+@pytest.mark.slow
 def test_share_of_reference_calls_at_one_percent_disagreement() -> None:
     share = reference_share(0.01, [1000, 5000])
     print(f"\nreference calls: {share.round(4)} of the first 1,000 and 5,000")

@@ -223,8 +223,13 @@ TWINS = {
     "router, text",
     "function agent, streaming",
     "ReAct agent, streaming",
+    "ReAct agent",
+    "refine",
+    "sub-questions",
+    "32 workers",
+    "ingestion",
 }
-"""Programs that are much like another; `make verify` has them."""
+"""Programs that are much like another, or long; `make verify` has them."""
 
 
 # -- models --------------------------------------------------------------------
@@ -331,7 +336,10 @@ def test_a_program_saves_and_answers_as_before(name):
     assert report.saved == pytest.approx(alone - bill, rel=0.2)
 
 
-@pytest.mark.parametrize("verb", ["complete_batch", "chat_batch", "achat_batch"])
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("chat_batch", "achat_batch")]
+
+
+@pytest.mark.parametrize("verb", ["complete_batch", *SLOW])
 def test_batches_one_after_the_other(verb):
     """Two nights' jobs: a certificate each, and one bill."""
     prompts = [f"{colour_of(n)} Give a title that summarizes it." for n in STONES]
