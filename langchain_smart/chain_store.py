@@ -33,6 +33,9 @@ _MADE = (
 )
 """All that reading a store may make, beside plain data and objects of one class."""
 
+_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
+"""What a message holds beside what a model is told."""
+
 
 def identity_of(item: Any) -> str:
     """Return a text that tells an item from others, the same in every process.
@@ -70,8 +73,7 @@ def _plain(value: Any) -> Any:
     A tag tells apart what JSON would write alike.
     """
     if isinstance(value, BaseMessage):
-        calls = getattr(value, "tool_calls", []), getattr(value, "tool_call_id", None)
-        return ["message", value.type, _plain(value.content), value.name, *calls]
+        return ["message", _plain(value.model_dump(exclude=_UNSENT))]
     if isinstance(value, Mapping):
         pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
         return [

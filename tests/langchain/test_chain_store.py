@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from fakes import Scripted
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.output_parsers import PydanticOutputParser, StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -217,6 +223,12 @@ DIFFERENT = [
     HumanMessage("1"),
     AIMessage("1"),
     HumanMessage([{"type": "text", "text": "1"}]),
+    SystemMessage("1"),
+    SystemMessage("1", additional_kwargs={"__openai_role__": "developer"}),
+    ChatMessage("1", role="critic"),
+    ChatMessage("1", role="judge"),
+    ToolMessage("1", tool_call_id="1"),
+    ToolMessage("1", tool_call_id="1", status="error"),
     HumanMessage([{"type": "image_url", "image_url": {"url": "data:1"}}]),
     b"1",
     Found(where="1"),
