@@ -14,8 +14,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Price
 from smart_engine.serving.limits import (
     SETTINGS,
-    choices,
-    longest,
+    most_said,
     most_sent,
     refuse_unbounded,
     written,
@@ -133,9 +132,7 @@ def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None
         params: The parameters of the run, as callbacks are told them.
         otherwise: Most tokens of an answer where they set no limit.
     """
-    places = [params, {"max_tokens": otherwise}]
-    limit = longest(places)
-    return None if limit is None else limit * choices(places)
+    return most_said([params, {"max_tokens": otherwise}])
 
 
 def most_output(member: Member[Any], arguments: Mapping[str, Any]) -> int:
@@ -165,10 +162,8 @@ def limit_of(member: Member[Any], arguments: Mapping[str, Any]) -> int | None:
         arguments: What the call sets.
     """
     profile = getattr(member.model, "profile", None) or {}
-    places = _places(member, arguments)
     by_provider = {"max_output_tokens": profile.get("max_output_tokens")}
-    limit = longest([*places, by_provider])
-    return None if limit is None else limit * choices(places)
+    return most_said([*_places(member, arguments), by_provider])
 
 
 def texts_of(part: Any) -> list[str]:

@@ -11,8 +11,7 @@ from llama_index_smart.members import LLMMember
 from smart_engine.errors import InvalidInputError
 from smart_engine.serving.limits import (
     SETTINGS,
-    choices,
-    longest,
+    most_said,
     most_sent,
     refuse_unbounded,
     written,
@@ -92,9 +91,7 @@ def limit_of(member: LLMMember, arguments: Mapping[str, Any]) -> int | None:
         member: The member.
         arguments: What it is called with.
     """
-    places = _places(member, arguments)
-    limit = longest(places)
-    return None if limit is None else limit * choices(places)
+    return most_said(_places(member, arguments))
 
 
 def _places(member: LLMMember, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:

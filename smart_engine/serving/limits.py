@@ -11,7 +11,7 @@ from typing import Any
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["SETTINGS", "choices", "longest", "most_sent", "refuse_unbounded", "written"]
+__all__ = ["SETTINGS", "most_said", "most_sent", "refuse_unbounded", "written"]
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
 _CHOICES = ("n", "candidate_count")
@@ -39,29 +39,21 @@ _BEFORE_TOOLS = 1024
 """Tokens that it may put before tools and schemas; Anthropic documents up to 530."""
 
 
-def longest(places: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the most tokens that an answer can have, None if nothing limits it.
+def most_said(places: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the most tokens that all answers of a call can have, None if unlimited.
 
     Args:
         places: Where settings of a call may stand, those that take precedence first.
 
     Example:
         ```python
-        told = [{"n": 3}, {"max_tokens": 100, "n": 2}]
-        assert (longest(told), choices(told)) == (100, 3)
-        assert longest([{"max_tokens": 9, "extra_body": {"max_tokens": 50}}]) == 50
+        assert most_said([{"n": 3}, {"max_tokens": 100, "n": 2}]) == 300
+        assert most_said([{"max_tokens": 9, "extra_body": {"max_tokens": 50}}]) == 50
+        assert most_said([{"n": 3}]) is None
         ```
     """
-    return _told(places, _LIMITS)
-
-
-def choices(places: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many answers a call asks for.
-
-    Args:
-        places: As for `longest`.
-    """
-    return _told(places, _CHOICES) or 1
+    longest, choices = _told(places, _LIMITS), _told(places, _CHOICES) or 1
+    return None if longest is None else longest * choices
 
 
 def most_sent(parts: Iterable[str], *, tools: bool) -> int:
