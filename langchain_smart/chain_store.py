@@ -17,6 +17,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from langchain_smart.requests import as_sent
 from smart_engine.errors import InvalidInputError, StoreError
 
 __all__ = ["Answers", "identity_of"]
@@ -32,9 +33,6 @@ _MADE = (
     Document,
 )
 """All that reading a store may make, beside plain data and objects of one class."""
-
-_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
-"""What a message holds beside what a model is told."""
 
 
 def identity_of(item: Any) -> str:
@@ -73,7 +71,7 @@ def _plain(value: Any) -> Any:
     A tag tells apart what JSON would write alike.
     """
     if isinstance(value, BaseMessage):
-        return ["message", _plain(value.model_dump(exclude=_UNSENT))]
+        return ["message", _plain(as_sent(value))]
     if isinstance(value, Mapping):
         pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
         return [

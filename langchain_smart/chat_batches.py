@@ -15,7 +15,7 @@ from langchain_smart.answers import read_answer, write_answer
 from langchain_smart.bounds import check_bounded, most
 from langchain_smart.chat_batch import ChatJob, to_prompt
 from langchain_smart.jobs import Job, Share
-from langchain_smart.requests import Request
+from langchain_smart.requests import Request, as_sent
 from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
@@ -102,7 +102,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         arguments = {k: described(value) for k, value in request.arguments.items()}
         yield repr((arguments, request.tools, request.schema))
         for prompt in share.given:
-            yield repr([m.model_dump(exclude=_UNSENT) for m in prompt.messages])
+            yield repr([as_sent(message) for message in prompt.messages])
 
     def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what callbacks are told of every item's run."""
@@ -117,7 +117,3 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
             "metadata": self._get_ls_params_with_defaults(**told),
             "options": options,
         }
-
-
-_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
-"""What a message holds beside what a model is told."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.messages import BaseMessage
+
 from langchain_smart.answers import MessageReading
 from langchain_smart.bound import Bound
 from langchain_smart.members import ChatMember
@@ -16,13 +18,21 @@ from langchain_smart.structured import Schema
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import Equivalence
 
-__all__ = ["SCHEMA", "TASK", "Request"]
+__all__ = ["SCHEMA", "TASK", "Request", "as_sent"]
 
 SCHEMA = "smart_schema"
 """Argument that carries a `Schema` from `with_structured_output` to the call."""
 
 TASK = "smart_task"
 """Argument, or key in a config, that names the task."""
+
+_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
+"""What a message holds beside what a model is told."""
+
+
+def as_sent(message: BaseMessage) -> dict[str, Any]:
+    """Return what a model is told of a message, which tells it from others."""
+    return message.model_dump(exclude=_UNSENT)
 
 
 @dataclass(frozen=True, slots=True)
