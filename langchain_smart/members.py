@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
+from smart_engine.serving.reported import from_cache, kinds, written
 
 __all__ = [
     "ChatMember",
@@ -52,8 +53,7 @@ def outcome(
     """
     reported, sure = message.usage_metadata, confidence_of(message)
     usage = None if reported is None else usage_of(reported)
-    # How core marks a reply from its cache, whether it reports a usage or not.
-    cached = reported is not None and reported.get("total_cost") == 0
+    cached = from_cache(reported)
     allowed = estimate and partial(estimate, member, message)
     if usage is not None and usage.problem is not None:
         # Whoever adds it up, or keeps it, would stumble over it.
@@ -65,30 +65,19 @@ def usage_of(reported: UsageMetadata) -> Usage | None:
     """Return the tokens that a message reports, by kind; those not told are none."""
     if "input_tokens" not in reported:
         return None  # core has marked a reply from its cache that reported nothing
-    asked = _plain(reported.get("input_token_details"))
-    said = _plain(reported.get("output_token_details"))
-    for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
-    briefly = asked.get("ephemeral_5m_input_tokens") or 0
-    # Some report what was written to the cache in total, some by how long, some both.
-    written = max(asked.get("cache_creation") or 0, briefly + for_an_hour)
+    asked = kinds(reported.get("input_token_details"))
+    said = kinds(reported.get("output_token_details"))
+    in_all, for_an_hour = written(asked)
     return Usage(
         reported["input_tokens"],
         reported["output_tokens"],
         cache_read=asked.get("cache_read") or 0,
-        cache_write=written - for_an_hour,
+        cache_write=in_all - for_an_hour,
         cache_write_1h=for_an_hour,
         input_audio=asked.get("audio") or 0,
         output_audio=said.get("audio") or 0,
         reasoning=said.get("reasoning") or 0,
     )
-
-
-def _plain(told: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return kinds of tokens by name, whatever service tier of OpenAI they are of."""
-    kinds = dict(told or {})
-    for tier in ("priority_", "flex_"):
-        kinds |= {k.removeprefix(tier): n for k, n in kinds.items() if tier in k}
-    return kinds
 
 
 def usage_in(error: BaseException) -> Usage | None:

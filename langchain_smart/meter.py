@@ -28,6 +28,7 @@ from smart_engine.errors import BudgetExceededError, SmartError
 from smart_engine.pricing import Price, Usage
 from smart_engine.serving.clock import Clock
 from smart_engine.serving.members import Member, UnpricedError
+from smart_engine.serving.reported import from_cache
 from smart_engine.serving.reserved import Allowance
 
 __all__ = ["Bill", "Meter", "price_of"]
@@ -288,14 +289,12 @@ def _reported(names: tuple[str, ...], response: LLMResult) -> ModelCall:
         smart = message.response_metadata.get("smart") or {}
         reported = message.usage_metadata
         usage = None if reported is None else usage_of(reported)
-        # How core marks a reply from its cache.
-        cached = reported is not None and reported.get("total_cost") == 0
         if usage is not None and smart.get("estimated"):
             usage = replace(usage, estimated=True)
         return ModelCall(
             (*names, str(answered_by)) if answered_by else names,
             usage,
-            cached,
+            from_cache(reported),
             told=smart.get("cost"),
             confidence=confidence_of(message),
             said=message,

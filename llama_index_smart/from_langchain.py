@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -47,6 +47,7 @@ from typing_extensions import override
 from llama_index_smart.asks import conversation
 from llama_index_smart.readings import selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
+from smart_engine.serving.reported import from_cache, kinds, written
 
 __all__ = ["LangChainLLM"]
 
@@ -307,7 +308,7 @@ def _told(usage: UsageMetadata | None) -> dict[str, int]:
     if usage is None:
         return {}
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    if usage.get("total_cost") == 0:  # how core marks a reply from its cache
+    if from_cache(usage):
         return dict.fromkeys(names, 0)
     if not usage["input_tokens"]:
         return {}  # no call reads nothing: the model has not counted
@@ -317,16 +318,14 @@ def _told(usage: UsageMetadata | None) -> dict[str, int]:
 
 def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
     """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
-    if usage is None or usage.get("total_cost") == 0:
+    if usage is None or from_cache(usage):
         return {}
-    asked = _plain(usage.get("input_token_details"))
-    said = _plain(usage.get("output_token_details"))
-    for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0
-    briefly = asked.get("ephemeral_5m_input_tokens") or 0
-    written = max(asked.get("cache_creation") or 0, briefly + for_an_hour)
+    asked = kinds(usage.get("input_token_details"))
+    said = kinds(usage.get("output_token_details"))
+    in_all, for_an_hour = written(asked)
     return {
-        "prompt_tokens": usage["input_tokens"] - written,
-        "cache_creation_input_tokens": written,
+        "prompt_tokens": usage["input_tokens"] - in_all,
+        "cache_creation_input_tokens": in_all,
         "cache_creation": {"ephemeral_1h_input_tokens": for_an_hour},
         "prompt_tokens_details": {
             "cached_tokens": asked.get("cache_read"),
@@ -337,11 +336,3 @@ def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
             "audio_tokens": said.get("audio"),
         },
     }
-
-
-def _plain(told: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return kinds of tokens by name, whatever service tier of OpenAI they are of."""
-    kinds = dict(told or {})
-    for tier in ("priority_", "flex_"):
-        kinds |= {k.removeprefix(tier): n for k, n in kinds.items() if tier in k}
-    return kinds
