@@ -14,6 +14,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError
+from smart_engine.price_list import at_list_price
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named
 from smart_engine.serving.reported import from_cache, kinds, written
@@ -173,17 +174,11 @@ def read_model(field: str, given: Any) -> Named:
 
 
 def _at_list_price(model: BaseChatModel) -> bool:
-    """Whether a model of OpenAI's class is OpenAI's, and of its usual service tier.
-
-    Many others are asked through OpenAI's classes, and charge what they like.
-    """
-    client = getattr(model, "root_client", None)
-    home = str(getattr(client, "base_url", None) or "https://api.openai.com/")
+    """Whether a model of OpenAI's class is OpenAI's, and of its usual service tier."""
+    address = getattr(getattr(model, "root_client", None), "base_url", None)
     places = [getattr(model, n, None) or {} for n in ("model_kwargs", "extra_body")]
     tiers = [getattr(model, "service_tier", None)]
-    tiers += [place.get("service_tier") for place in places]
-    usual = {None, "auto", "default"}
-    return home.startswith("https://api.openai.com/") and usual.issuperset(tiers)
+    return at_list_price(address, tiers + [p.get("service_tier") for p in places])
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

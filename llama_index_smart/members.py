@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
+from smart_engine.price_list import at_list_price
 from smart_engine.pricing import Usage
 from smart_engine.serving.members import Member, Named, addresses
 
@@ -83,13 +84,10 @@ def read_model(field: str, given: Any) -> Named:
 def _provider(model: LLM) -> str | None:
     """Return who serves a model, where its own integration says so for sure."""
     module = type(model).__module__
-    home = str(getattr(model, "api_base", None) or "https://api.openai.com/")
-    told = getattr(model, "additional_kwargs", None) or {}
-    usual = told.get("service_tier") in {None, "auto", "default"}
     if module.startswith("llama_index.llms.openai."):
-        return (
-            "openai" if usual and home.startswith("https://api.openai.com/") else None
-        )
+        told = getattr(model, "additional_kwargs", None) or {}
+        address, tier = getattr(model, "api_base", None), told.get("service_tier")
+        return "openai" if at_list_price(address, [tier]) else None
     return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
 
 

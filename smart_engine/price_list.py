@@ -5,13 +5,14 @@ Nothing is fetched. A price that cannot be said for sure is an error, never zero
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from smart_engine.errors import MissingExtraError, SmartError
 from smart_engine.pricing import Price
 
-__all__ = ["UnlistedError", "listed_price"]
+__all__ = ["UnlistedError", "at_list_price", "listed_price"]
 
 _KINDS = {
     "input_mtok": "input",
@@ -29,8 +30,31 @@ _ASIDE = {"cache_audio_read_mtok", "web_searches_kcount", "storage_searches_kcou
 """Cached sound is billed as sound; what tools cost is beside the tokens."""
 
 
+_OPENAI = "https://api.openai.com/"
+
+
 class UnlistedError(SmartError, LookupError):
     """The list has no price for a model, or none that can be used."""
+
+
+def at_list_price(address: object, tiers: Iterable[object]) -> bool:
+    """Whether OpenAI itself is asked through its classes, in its usual service tier.
+
+    Many others are asked through OpenAI's classes, and charge what they like.
+
+    Args:
+        address: Where the model is asked, if that is told.
+        tiers: Service tiers that are told, or None.
+
+    Example:
+        ```python
+        assert at_list_price(None, [None, "auto"])
+        assert not at_list_price("http://127.0.0.1/v1", [])
+        assert not at_list_price(None, ["flex"])
+        ```
+    """
+    usual = {None, "auto", "default"}
+    return str(address or _OPENAI).startswith(_OPENAI) and usual.issuperset(tiers)
 
 
 def listed_price(model: str, provider: str) -> Price:
