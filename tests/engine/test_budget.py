@@ -25,6 +25,8 @@ from smart_engine.serving.terms import Terms
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 NAMES = ("big", "small", "tiny")
+BUDGETS = st.floats(0.005, 300)
+STRATEGIES = st.sampled_from(["audit", "mix", "exhaustive", "reference"])
 
 
 def terms(budget: float | None, **settings: object) -> Terms:
@@ -60,9 +62,9 @@ def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    budget=st.floats(0.005, 300),
+    budget=BUDGETS,
     seed=st.integers(0, 99),
-    strategy=st.sampled_from(["audit", "mix", "exhaustive", "reference"]),
+    strategy=STRATEGIES,
     strict=st.booleans(),
 )
 def test_a_batch_never_spends_more_than_its_budget(budget, seed, strategy, strict):
@@ -308,9 +310,9 @@ def unfold(session, rng, at_once) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    budget=st.floats(0.005, 300),
+    budget=BUDGETS,
     seed=st.integers(0, 10_000),
-    strategy=st.sampled_from(["audit", "mix", "exhaustive", "reference"]),
+    strategy=STRATEGIES,
     strict=st.booleans(),
     at_once=st.sampled_from([1, 3, 32]),
 )

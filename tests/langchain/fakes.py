@@ -16,6 +16,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 
+def say(name: str) -> Callable[[str, dict[str, Any]], str]:
+    """Return a script: of three answers, and wrong once in 31 items if small."""
+
+    def answer(text: str, kwargs: dict[str, Any]) -> str:
+        number = int(text.rsplit(maxsplit=1)[-1])
+        return "no" if name == "small" and number % 31 == 0 else f"yes {number % 3}"
+
+    return answer
+
+
 class Scripted(BaseChatModel):
     """Answers with `script(text, kwargs)`; an exception it returns is raised."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Scripted
+from fakes import Scripted, say
 from langchain_core.documents import Document
 from langchain_core.messages import (
     AIMessage,
@@ -35,14 +35,6 @@ ITEMS = [{"t": f"item {number}"} for number in range(120)]
 
 class Found(BaseModel):
     where: str
-
-
-def say(name):
-    def answer(text, kwargs):
-        number = int(text.split()[-1])
-        return "no" if name == "small" and number % 31 == 0 else f"yes {number % 3}"
-
-    return answer
 
 
 def models(scripts=say, **settings) -> list[Scripted]:

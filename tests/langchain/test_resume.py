@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
-from fakes import Foreign
+from fakes import Foreign, say
 from langchain_core.messages import (
     AIMessage,
     ChatMessage,
@@ -29,14 +29,6 @@ from smart_engine.stores import Store
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {number}" for number in range(300)]
-
-
-def say(name):
-    def answer(text, kwargs):
-        number = int(text.split()[-1])
-        return "no" if name == "small" and number % 31 == 0 else f"yes {number % 3}"
-
-    return answer
 
 
 def smart_with(store, scripts=say, **settings) -> SmartChatModel:
