@@ -34,7 +34,7 @@ from smart_engine import (
     Trace,
     Usage,
 )
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 PRODUCTS = ("desk lamp", "office chair", "standing desk", "monitor arm", "bookshelf")
 FACTS = {

@@ -31,7 +31,7 @@ from pydantic import SecretStr
 from recorded_tasks import DATA, TASKS, Task
 
 from langchain_smart.members import confidence_of
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from recorded_tasks import DATA, TASKS
 
 from langchain_smart import RecordedChatModel, SmartChatModel
 from smart_engine import Trace
-from smart_engine.rendering.plots import KINDS
+from smart_engine.report.plots import KINDS
 
 
 def main() -> int:

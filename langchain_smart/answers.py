@@ -12,7 +12,7 @@ from langchain_smart.structured import Schema
 from langchain_smart.tools import Tools
 from smart_engine.equivalence import Equivalence, Json
 from smart_engine.errors import UnparseableAnswerError
-from smart_engine.serving.kept import as_text
+from smart_engine.serving.answer_text import as_text
 
 __all__ = ["MessageReading", "read_answer", "write_answer"]
 

@@ -19,8 +19,8 @@ from langchain_smart.jobs import Job, Share
 from langchain_smart.promise import Promise
 from langchain_smart.tasks import named_task
 from smart_engine.errors import check_whole
-from smart_engine.progress_bar import progress_bar
-from smart_engine.serving.resumed import Driven
+from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.serving.resume import Session
 
 __all__ = ["Batches"]
 
@@ -213,7 +213,7 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
         ]
         return results, [make(share) for share in shares]
 
-    def _shown(self, job: Job) -> AbstractContextManager[Driven]:
+    def _shown(self, job: Job) -> AbstractContextManager[Session]:
         """Return a job's session; to drive it shows where it stands, if wanted."""
         return progress_bar(job.session, job.share.task, shown=self.progress)
 

@@ -11,14 +11,14 @@ from pydantic import BaseModel
 from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
 from smart_engine.errors import InvalidInputError
-from smart_engine.pricing import Price
-from smart_engine.serving.limits import (
+from smart_engine.money.limits import (
     SETTINGS,
-    most_said,
-    most_sent,
+    max_input_tokens,
+    max_output_tokens,
     refuse_unbounded,
     written,
 )
+from smart_engine.money.pricing import Price
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = [
@@ -27,9 +27,9 @@ __all__ = [
     "limit_of",
     "limit_of_run",
     "most",
-    "most_of_run",
-    "most_output",
+    "output_limit",
     "texts_of",
+    "worst_case_of_run",
 ]
 
 _BESIDE = ("tools", "functions", "response_format", "tool_choice", "extra_body")
@@ -58,7 +58,7 @@ def check_bounded(
     """
     priced = [member for member in members if member.price.by_token]
     for member in priced:
-        most_output(member, request.arguments)
+        output_limit(member, request.arguments)
     for messages in prompts if priced else ():
         refuse_unbounded(_kinds(messages), _types(request.tools))
 
@@ -83,11 +83,11 @@ def most(
     refuse_unbounded(_kinds(messages), _types(request.tools))
     settings = written(_places(member, request.arguments))
     texts = [*_texts([*messages, *request.beside]), *settings]
-    sent = most_sent(texts, tools=bool(request.beside))
-    return member.price.most(sent, most_output(member, request.arguments))
+    sent = max_input_tokens(texts, tools=bool(request.beside))
+    return member.price.most(sent, output_limit(member, request.arguments))
 
 
-def most_of_run(
+def worst_case_of_run(
     name: str, price: Price, sent: Sequence[Any], limit: int | None
 ) -> float:
     """Return the most a model's run within a chain can cost, in USD.
@@ -113,7 +113,7 @@ def most_of_run(
     except InvalidInputError as error:
         raise UnpricedError(name, str(error)) from error
     beside = any(not isinstance(part, str | BaseMessage) for part in sent)
-    return price.most(most_sent(_texts(sent), tools=beside), limit)
+    return price.most(max_input_tokens(_texts(sent), tools=beside), limit)
 
 
 def beside_run(params: Mapping[str, Any]) -> list[Any]:
@@ -132,10 +132,10 @@ def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None
         params: The parameters of the run, as callbacks are told them.
         otherwise: Most tokens of an answer where they set no limit.
     """
-    return most_said([params, {"max_tokens": otherwise}])
+    return max_output_tokens([params, {"max_tokens": otherwise}])
 
 
-def most_output(member: Member[Any], arguments: Mapping[str, Any]) -> int:
+def output_limit(member: Member[Any], arguments: Mapping[str, Any]) -> int:
     """Return the most tokens that a member can say in a call.
 
     Args:
@@ -163,7 +163,7 @@ def limit_of(member: Member[Any], arguments: Mapping[str, Any]) -> int | None:
     """
     profile = getattr(member.model, "profile", None) or {}
     by_provider = {"max_output_tokens": profile.get("max_output_tokens")}
-    return most_said([*_places(member, arguments), by_provider])
+    return max_output_tokens([*_places(member, arguments), by_provider])
 
 
 def texts_of(part: Any) -> list[str]:

@@ -16,10 +16,10 @@ from typing_extensions import override
 
 from langchain_smart.chain_items import ChainAsker
 from langchain_smart.jobs import Job
-from langchain_smart.tiers import ChainTier
+from langchain_smart.tiers import ChainMember
+from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
-from smart_engine.certificate import Certificate
-from smart_engine.serving.reserved import Allowance
+from smart_engine.money.reservations import Allowance
 
 __all__ = ["ChainJob"]
 
@@ -35,7 +35,7 @@ class ChainJob(Job):
         allowance: Returns what a call in flight may spend, if there is a budget.
     """
 
-    tiers: Mapping[str, ChainTier]
+    tiers: Mapping[str, ChainMember]
     name: str
     arguments: dict[str, Any]
     allowance: Callable[[Call], Allowance | None]

@@ -14,10 +14,10 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_smart.chain_runs import is_watched, tier_config
 from langchain_smart.meter import Meter
-from langchain_smart.tiers import ChainTier
-from smart_engine.calls import Brought, Failure, Outcome
+from langchain_smart.tiers import ChainMember
+from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.errors import UnparseableAnswerError
-from smart_engine.serving.reserved import Allowance
+from smart_engine.money.reservations import Allowance
 
 __all__ = ["ChainAsker"]
 
@@ -35,8 +35,8 @@ class ChainAsker:
         allowance: Returns what a tier's call may spend, if there is a budget.
     """
 
-    tiers: Mapping[str, ChainTier]
-    inside: Callable[[str, Brought], None]
+    tiers: Mapping[str, ChainMember]
+    inside: Callable[[str, Result], None]
     given: Any
     config: RunnableConfig
     arguments: dict[str, Any]

@@ -22,8 +22,8 @@ from langchain_smart.bound import Bound
 from langchain_smart.chat_items import ChatAsker, marked
 from langchain_smart.jobs import Job
 from langchain_smart.members import ChatMember, Estimate
+from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
-from smart_engine.certificate import Certificate
 
 __all__ = ["ChatJob", "llm_result", "to_prompt"]
 

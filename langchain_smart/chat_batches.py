@@ -21,9 +21,9 @@ from langchain_smart.settings import SmartSettings
 from langchain_smart.tasks import fingerprint
 from langchain_smart.tools import described
 from smart_engine.calls import Call
-from smart_engine.ledger import Page
-from smart_engine.serving.resumed import AnySession, ResumedSession
-from smart_engine.stores import Store
+from smart_engine.money.ledger import LedgerScope
+from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.store.store import Store
 
 __all__ = ["ChatBatches"]
 
@@ -42,7 +42,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         members = {member.name: member for member in self._members}
         bound = {member.name: request.put_to(member) for member in self._members}
         terms = self._terms
-        rule, purse = request.reading(terms.rule), terms.purse(self._books)
+        rule, budget = request.reading(terms.rule), terms.budget(self._books)
 
         def configuration(config: RunnableConfig) -> dict[str, Any]:
             metadata = {**(config.get("metadata") or {}), **tracing["metadata"]}
@@ -56,8 +56,8 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 "local_metadata": self.metadata,
             }
 
-        def session_of(share: Share, task: str, page: Page) -> AnySession:
-            if purse is not None:
+        def session_of(share: Share, task: str, page: LedgerScope) -> AnySession:
+            if budget is not None:
                 prompts = (prompt.messages for prompt in share.given)
                 check_bounded(self._members, prompts, request)
 
@@ -66,7 +66,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 return most(members[call.tier], asked, request)
 
             items, books = len(share.places), self._books
-            session = terms.session(items, rule, task, bounded, page, books, purse)
+            session = terms.session(items, rule, task, bounded, page, books, budget)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))

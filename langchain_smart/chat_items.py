@@ -34,7 +34,7 @@ from langchain_smart.members import (
 from langchain_smart.runs import Run, member_config
 from langchain_smart.singles import Single
 from smart_engine.calls import Failure, Outcome
-from smart_engine.serving.clock import Clock
+from smart_engine.runtime.clock import Clock
 
 __all__ = ["ChatAsker", "as_chunk", "ending", "marked", "piece", "result"]
 

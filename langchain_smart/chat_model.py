@@ -33,8 +33,8 @@ from langchain_smart.structured import Parsed, Schema
 from langchain_smart.tasks import fingerprint, named_task
 from langchain_smart.tools import Tools, refuse_without_tools
 from smart_engine.calls import Call
+from smart_engine.runtime.turns import turn
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.turns import turn
 
 __all__ = ["SmartChatModel"]
 
@@ -330,10 +330,8 @@ class SmartChatModel(ChatBatches):
             return most(members[call.tier], messages, request)
 
         keeping = self._keeping(messages, request)
-        decider = terms.decider(
-            self._books, rule, task, request.model, bounded, keeping
-        )
-        item = SingleItem(decider, self._books, terms.models[0], task)
+        router = terms.router(self._books, rule, task, request.model, bounded, keeping)
+        item = SingleItem(router, self._books, terms.models[0], task)
         asker = ChatAsker(
             members,
             request.put_to,

@@ -9,10 +9,10 @@ from pydantic import ConfigDict, ValidationError
 
 from smart_engine.serving.construction import plain_error
 
-__all__ = ["ClearErrors"]
+__all__ = ["PlainErrors"]
 
 
-class ClearErrors(Serializable):
+class PlainErrors(Serializable):
     """A mixin whose constructor raises `InvalidInputError` and nothing else.
 
     Unknown arguments are errors, too: a misspelt guarantee must not pass unseen.

@@ -23,10 +23,10 @@ from threading import Event
 
 from langchain_smart.runs import quiet_context, silence_ambient_handlers
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.runtime.steps import Steps
+from smart_engine.runtime.turns import turn
 from smart_engine.serving.members import UnpricedError
-from smart_engine.serving.resumed import Driven
-from smart_engine.serving.steps import Steps
-from smart_engine.serving.turns import turn
+from smart_engine.serving.resume import Session
 
 __all__ = ["adrive", "drive"]
 
@@ -42,7 +42,7 @@ _AHEAD = 2
 
 
 def drive(
-    session: Driven,
+    session: Session,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -69,7 +69,7 @@ def drive(
 
 
 def _run(
-    session: Driven,
+    session: Session,
     begin: Callable[[int], None],
     ask: Callable[[Call], Outcome | Failure],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -116,14 +116,14 @@ def _run(
             _record_rest(session, results)
 
 
-def _record_rest(session: Driven, results: Results) -> None:
+def _record_rest(session: Session, results: Results) -> None:
     """Record what has arrived."""
     while not results.empty():
         if (result := results.get()) is not None:
             session.record(*result)
 
 
-def _record(session: Driven, result: Result) -> None:
+def _record(session: Session, result: Result) -> None:
     """Record what a call brought; a price that is missing ends the whole job.
 
     Raises:
@@ -145,7 +145,7 @@ def _drain(todo: SimpleQueue[Call | None]) -> None:
 
 
 async def adrive(
-    session: Driven,
+    session: Session,
     begin: Callable[[int], Awaitable[None]],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],
     broken_off: Callable[[Call, BaseException], Failure],
@@ -194,14 +194,14 @@ async def adrive(
         await stepped(session, _record_all, session, rest)
 
 
-def _record_all(session: Driven, results: Iterable[Result]) -> None:
+def _record_all(session: Session, results: Iterable[Result]) -> None:
     """Record what has arrived."""
     for result in results:
         session.record(*result)
 
 
 async def _work(
-    session: Driven,
+    session: Session,
     todo: asyncio.Queue[Call],
     results: asyncio.Queue[Result],
     ask: Callable[[Call], Awaitable[Outcome | Failure]],

@@ -16,7 +16,7 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_smart.bounds import limit_of, texts_of
 from langchain_smart.members import ChatMember
 from langchain_smart.requests import Request
-from smart_engine.pricing import Usage
+from smart_engine.money.pricing import Usage
 
 __all__ = ["counted", "estimated"]
 
@@ -52,7 +52,7 @@ def counted(sent: Sequence[Any], said: AIMessage | None, limit: int | None) -> U
         from langchain_core.messages import AIMessage
 
         from langchain_smart.estimates import counted
-        from smart_engine.pricing import Usage
+        from smart_engine.money.pricing import Usage
 
         usage = counted(["Is 7 a prime number?"], AIMessage("Yes, it is."), limit=None)
         assert usage == Usage(10, 5, estimated=True)

@@ -13,11 +13,11 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
+from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
-from smart_engine.certificate import Certificate
 from smart_engine.equivalence import Equivalence
-from smart_engine.ledger import Page
-from smart_engine.serving.resumed import AnySession
+from smart_engine.money.ledger import LedgerScope
+from smart_engine.serving.resume import AnySession
 
 __all__ = ["Job", "Share"]
 
@@ -57,7 +57,7 @@ class Job(ABC):
 
     share: Share
     session: AnySession
-    page: Page
+    page: LedgerScope
     task: str
     rule: Equivalence
     runs: list[Any] = field(init=False)

@@ -17,8 +17,8 @@ from langchain_smart.runs import member_config, quiet_context
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
-from smart_engine.pricing import Price
-from smart_engine.serving.clock import Clock
+from smart_engine.money.pricing import Price
+from smart_engine.runtime.clock import Clock
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]

@@ -14,10 +14,10 @@ from langchain_core.messages.ai import UsageMetadata
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError
-from smart_engine.price_list import at_list_price
-from smart_engine.pricing import Usage
+from smart_engine.money.price_list import at_list_price
+from smart_engine.money.pricing import Usage
+from smart_engine.money.usage import from_cache, kinds, written
 from smart_engine.serving.members import Member, Named
-from smart_engine.serving.reported import from_cache, kinds, written
 
 __all__ = [
     "ChatMember",

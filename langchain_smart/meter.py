@@ -20,16 +20,16 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from langchain_smart.bounds import beside_run, limit_of_run, most_of_run
+from langchain_smart.bounds import beside_run, limit_of_run, worst_case_of_run
 from langchain_smart.estimates import counted
 from langchain_smart.members import confidence_of, usage_of
-from smart_engine.calls import Brought, Failure, Outcome, Timing
+from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.errors import BudgetExceededError, SmartError
-from smart_engine.pricing import Price, Usage
-from smart_engine.serving.clock import Clock
+from smart_engine.money.pricing import Price, Usage
+from smart_engine.money.reservations import Allowance
+from smart_engine.money.usage import from_cache
+from smart_engine.runtime.clock import Clock
 from smart_engine.serving.members import Member, UnpricedError
-from smart_engine.serving.reported import from_cache
-from smart_engine.serving.reserved import Allowance
 
 __all__ = ["Bill", "Meter", "price_of"]
 
@@ -97,7 +97,7 @@ class Bill(NamedTuple):
     worth: float
     usage: Usage
     cached: bool
-    calls: list[tuple[str, Brought]]
+    calls: list[tuple[str, Result]]
     error: BaseException | None = None
     confidence: float | None = None
 
@@ -158,7 +158,7 @@ class Meter(BaseCallbackHandler):
     def bill(self) -> Bill:
         """Return what was read so far, priced."""
         paid = worth = self._fee
-        usage, calls = Usage(), list[tuple[str, Brought]]()
+        usage, calls = Usage(), list[tuple[str, Result]]()
         error: BaseException | None = None
         for call, name, brought in self._calls:
             if isinstance(brought, Failure):
@@ -238,7 +238,7 @@ class Meter(BaseCallbackHandler):
         name, price = price_of(names, self._prices)
         if price is None:
             raise UnpricedError(name)
-        most = most_of_run(name, price, sent, limit)
+        most = worst_case_of_run(name, price, sent, limit)
         refused = allowance.begin(most)
         if refused is not None:
             raise refused

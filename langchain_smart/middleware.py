@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from langchain_smart.chat_model import SmartChatModel
 from smart_engine.equivalence import Normalized, as_equivalence
-from smart_engine.ledger import Ledger
-from smart_engine.pricing import Price
-from smart_engine.report import Report
+from smart_engine.money.ledger import Ledger
+from smart_engine.money.pricing import Price
+from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
 
 __all__ = ["SmartMiddleware"]

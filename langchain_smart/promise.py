@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.clear_errors import ClearErrors
+from langchain_smart.clear_errors import PlainErrors
 from smart_engine.equivalence import (
     Equivalence,
     EquivalenceLike,
@@ -18,17 +18,17 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
-from smart_engine.ledger import Ledger
-from smart_engine.pricing import Price
-from smart_engine.report import Report
+from smart_engine.money.ledger import Ledger
+from smart_engine.money.pricing import Price
+from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
-from smart_engine.serving.terms import Terms
-from smart_engine.stores import Store, as_store
+from smart_engine.serving.config import ServingConfig
+from smart_engine.store.store import Store, as_store
 
 __all__ = ["Promise"]
 
 
-class Promise(ClearErrors):
+class Promise(PlainErrors):
     """Settings, terms and books; see `SmartChatModel` for what each setting means."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -107,9 +107,9 @@ class Promise(ClearErrors):
         return as_equivalence(self.equivalence)
 
     @property
-    def _terms(self) -> Terms:
+    def _terms(self) -> ServingConfig:
         """What was told, as the engine knows it; fields may have been set since."""
-        return Terms(
+        return ServingConfig(
             models=self._names,
             guarantee=Guarantee(self.max_disagreement, self.confidence),
             rule=self._rule,

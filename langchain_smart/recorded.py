@@ -18,16 +18,16 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_smart.clear_errors import ClearErrors
+from langchain_smart.clear_errors import PlainErrors
 from smart_engine.calls import Failure
 from smart_engine.errors import InvalidInputError, SmartError
-from smart_engine.pricing import Usage
-from smart_engine.traces import Trace
+from smart_engine.money.pricing import Usage
+from smart_engine.offline.traces import Trace
 
 __all__ = ["RecordedChatModel"]
 
 
-class RecordedChatModel(ClearErrors, BaseChatModel):
+class RecordedChatModel(PlainErrors, BaseChatModel):
     """A chat model that answers as one model of a trace did.
 
     An item is recognised by its recorded input: either the last message is that text,

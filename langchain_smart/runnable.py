@@ -28,18 +28,18 @@ from langchain_smart.requests import TASK
 from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
-from langchain_smart.tiers import ChainTier, find_tiers
+from langchain_smart.tiers import ChainMember, find_chains
+from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError
-from smart_engine.serving.capped import CappedSession
+from smart_engine.money.reservations import Allowance
+from smart_engine.runtime.turns import turn
+from smart_engine.serving.budgeted import BudgetedSession
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Keeping
-from smart_engine.serving.reserved import Allowance
-from smart_engine.serving.resumed import AnySession, ResumedSession
-from smart_engine.serving.turns import turn
-from smart_engine.session import BatchSession
-from smart_engine.stores import Store
+from smart_engine.serving.profile import Persistence
+from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.store.store import Store
 
 __all__ = ["SmartRunnable"]
 
@@ -148,7 +148,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
 
     version: str | None = None
 
-    _tiers: tuple[ChainTier, ...] = PrivateAttr()
+    _tiers: tuple[ChainMember, ...] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -160,7 +160,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 "retriever or code of theirs changes"
             )
             raise InvalidInputError("version", None, hint)
-        self._tiers = find_tiers(
+        self._tiers = find_chains(
             self.reference,
             self.candidates,
             self.prices,
@@ -249,10 +249,10 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         terms = self._terms
         rule = reading_of_outputs(terms.rule)
         arguments = _arguments(kwargs)
-        decider = terms.decider(
+        router = terms.router(
             self._books, rule, task, most=_unknown, keeping=self._keeping(arguments)
         )
-        item = SingleItem(decider, self._books, terms.models[0], task)
+        item = SingleItem(router, self._books, terms.models[0], task)
         asker = ChainAsker(
             self._by_name, item.inside, given, config, arguments, item.allowance
         )
@@ -269,14 +269,14 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         terms = self._terms
         rule = reading_of_outputs(terms.rule)
         arguments = _arguments(kwargs)
-        purse = terms.purse(self._books)
+        budget = terms.budget(self._books)
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
             page = self._books.batch(terms.models[0], task)
             items = len(share.places)
             books = self._books
-            session = terms.session(items, rule, task, _unknown, page, books, purse)
+            session = terms.session(items, rule, task, _unknown, page, books, budget)
             return ChainJob(
                 share,
                 self._resumed(session, share, task, rule, arguments),
@@ -287,7 +287,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 name=self.get_name(),
                 arguments=arguments,
                 allowance=session.allowance
-                if isinstance(session, CappedSession)
+                if isinstance(session, BudgetedSession)
                 else _unlimited,
             )
 
@@ -300,11 +300,13 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         for tier in self._tiers:
             yield tier.name, repr((self.version, tier.models))
 
-    def _keeping(self, arguments: dict[str, Any]) -> Keeping | None:
+    def _keeping(self, arguments: dict[str, Any]) -> Persistence | None:
         """Return how streams are kept, if there is a store."""
         if not isinstance(self.store, Store):
             return None
-        return Keeping(self.store, self._models_told, lambda: identity_of(arguments))
+        return Persistence(
+            self.store, self._models_told, lambda: identity_of(arguments)
+        )
 
     def _resumed(
         self,
@@ -325,7 +327,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         return ResumedSession(session, shelf)
 
     @property
-    def _by_name(self) -> dict[str, ChainTier]:
+    def _by_name(self) -> dict[str, ChainMember]:
         """The tiers by name."""
         return {tier.name: tier for tier in self._tiers}
 

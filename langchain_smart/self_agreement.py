@@ -14,8 +14,12 @@ from langchain_core.runnables.utils import Input, Output
 from langchain_smart.batches import Batches
 from langchain_smart.driver import adrive, drive
 from langchain_smart.jobs import Job
+from smart_engine.batch.self_agreement import (
+    SelfAgreement,
+    SelfAgreementSession,
+    sample,
+)
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.noise import NoiseSession, SelfAgreement, sample
 
 __all__ = ["SelfAgreeing"]
 
@@ -93,7 +97,7 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
         config: RunnableConfig | None,
         n: int,
         kwargs: dict[str, Any],
-    ) -> tuple[Job, NoiseSession, int]:
+    ) -> tuple[Job, SelfAgreementSession, int]:
         """Return the items, each of them twice, and what asks about them."""
         check_whole("n", n, 1)
         drawn = sample(list(inputs), n, self.seed)
@@ -103,10 +107,10 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
         free = {"accept_noise": True, "budget_usd": None, "store": None}
         asking = self.model_copy(update=free)
         _, (job,) = asking._prepare([*drawn, *drawn], config, False, kwargs)  # noqa: SLF001 - ours
-        noise = NoiseSession(len(drawn), self._names[0], job.rule, job.page)
+        noise = SelfAgreementSession(len(drawn), self._names[0], job.rule, job.page)
         return job, noise, self._limit(job.share)
 
-    def _noted(self, job: Job, noise: NoiseSession) -> SelfAgreement:
+    def _noted(self, job: Job, noise: SelfAgreementSession) -> SelfAgreement:
         """Return what was seen; keep it in the books."""
         result = noise.result(job.task, self.confidence)
         self._books.enter_noise(result)

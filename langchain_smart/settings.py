@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.bounds import most_output
+from langchain_smart.bounds import output_limit
 from langchain_smart.estimates import estimated
 from langchain_smart.members import (
     ChatMember,
@@ -28,8 +28,8 @@ from langchain_smart.requests import SCHEMA, Request
 from langchain_smart.runs import RUN
 from langchain_smart.tools import Tools
 from smart_engine.serving.members import addresses, find_members
-from smart_engine.serving.profile import Keeping
-from smart_engine.stores import Store
+from smart_engine.serving.profile import Persistence
+from smart_engine.store.store import Store
 
 __all__ = ["SmartSettings"]
 
@@ -74,7 +74,7 @@ class SmartSettings(Promise, BaseChatModel):
     def _check_bounds(self) -> None:
         if self.budget_usd is not None:
             for member in self._members:
-                most_output(member, self._defaults)
+                output_limit(member, self._defaults)
 
     @property
     @override
@@ -90,7 +90,7 @@ class SmartSettings(Promise, BaseChatModel):
 
     def _keeping(
         self, messages: Sequence[BaseMessage], request: Request
-    ) -> Keeping | None:
+    ) -> Persistence | None:
         """Return how the stream of a request is kept, if there is a store."""
         if not isinstance(self.store, Store):
             return None
@@ -99,7 +99,7 @@ class SmartSettings(Promise, BaseChatModel):
             systems = [m.content for m in messages if isinstance(m, SystemMessage)]
             return repr((systems, request.tools, request.schema, self._defaults))
 
-        return Keeping(self.store, self._models_told, prompt)
+        return Persistence(self.store, self._models_told, prompt)
 
     def _estimate(
         self, messages: Sequence[BaseMessage], request: Request

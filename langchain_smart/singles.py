@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from langchain_smart.runs import aeach_in, each_in, quiet_context
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.runtime.steps import Steps
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
-from smart_engine.serving.steps import Steps
 
 __all__ = ["Asker", "Single"]
 

@@ -14,26 +14,26 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from langchain_smart.bound import unwrapped
-from langchain_smart.bounds import limit_of, most_output
+from langchain_smart.bounds import limit_of, output_limit
 from langchain_smart.members import read_model
 from langchain_smart.meter import Bill, Meter, price_of
 from langchain_smart.promise import Promise
-from smart_engine.calls import Brought
+from smart_engine.calls import Result
 from smart_engine.errors import InvalidInputError
-from smart_engine.pricing import Price
+from smart_engine.money.pricing import Price
+from smart_engine.money.reservations import Allowance
 from smart_engine.serving.members import (
     Member,
     UnpricedError,
     addresses,
     find_member,
 )
-from smart_engine.serving.reserved import Allowance
 
-__all__ = ["ChainTier", "find_tiers"]
+__all__ = ["ChainMember", "find_chains"]
 
 
 @dataclass(frozen=True, slots=True)
-class ChainTier:
+class ChainMember:
     """A chain that may answer.
 
     Attributes:
@@ -71,7 +71,7 @@ class ChainTier:
         how = {"estimate": self.estimate}
         return Meter(self.prices, self.fee or 0.0, self.limits, allowance, **how)
 
-    def bill(self, meter: Meter, inside: Callable[[str, Brought], None]) -> Bill:
+    def bill(self, meter: Meter, inside: Callable[[str, Result], None]) -> Bill:
         """Return what a call cost.
 
         Args:
@@ -92,14 +92,14 @@ class ChainTier:
         return bill
 
 
-def find_tiers(
+def find_chains(
     reference: Any,
     candidates: Any,
     prices: Mapping[str, Price],
     *,
     capped: bool,
     estimate: bool,
-) -> tuple[ChainTier, ...]:
+) -> tuple[ChainMember, ...]:
     """Return the tiers, reference first.
 
     Args:
@@ -123,7 +123,7 @@ def find_tiers(
     if not listed:
         hint = "give at least one cheaper chain: a list, or a dict with names"
         raise InvalidInputError("candidates", type(candidates).__name__, hint)
-    tiers: list[ChainTier] = []
+    tiers: list[ChainMember] = []
     for place, given in enumerate([reference, *listed]):
         field = "candidates" if place else "reference"
         name, chain = _named(field, given)
@@ -165,7 +165,7 @@ def _tier(
     *,
     capped: bool,
     estimate: bool,
-) -> ChainTier:
+) -> ChainMember:
     """Return a tier whose models all have a price."""
     found = list(_models(chain, set()))
     own_names: set[str] = set()
@@ -187,7 +187,7 @@ def _tier(
             named = read_model(name, model)._replace(name=wanted, official=wanted)
             listed[wanted] = price = find_member(named, prices).price
         if price is not None:
-            limited = most_output if capped else limit_of
+            limited = output_limit if capped else limit_of
             member = Member(wanted, model, price)
             limit = limited(member, arguments)
             if limit is not None:
@@ -202,7 +202,7 @@ def _tier(
     call = None if fee is None else fee.call
     told = tuple(_told(model, arguments) for model, arguments in found)
     prices = {**listed, **prices}
-    return ChainTier(name, chain, prices, call, told, limits, estimate)
+    return ChainMember(name, chain, prices, call, told, limits, estimate)
 
 
 def _told(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ from langchain_smart.chat_batches import ChatBatches
 from langchain_smart.driver import drive
 from smart_engine.calls import Failure
 from smart_engine.errors import SmartError
-from smart_engine.estimate import Estimate, estimate
-from smart_engine.serving.resumed import Driven, Resumed, ResumedSession
-from smart_engine.serving.sample import SampleSession
+from smart_engine.offline.estimate import Estimate, estimate
+from smart_engine.offline.sample import SampleSession
+from smart_engine.serving.resume import Resumed, ResumedSession, Session
 
 __all__ = ["try_batch"]
 
@@ -37,7 +37,7 @@ def try_batch(smart: ChatBatches, inputs: list[Any], sampled: int) -> Estimate:
     rng = np.random.default_rng([terms.seed, len(inputs), 1])
     drawn = rng.permutation(len(inputs))[:sampled].tolist()  # a larger sample goes on
     sample = SampleSession(drawn, terms.models, job.page)
-    asked: Driven = sample
+    asked: Session = sample
     if isinstance(job.session, ResumedSession):
         asked = Resumed(sample, job.session.shelf)
     drive(asked, lambda _: None, job.ask, job.broken_off, terms.max_concurrency)

@@ -19,12 +19,12 @@ from llama_index_smart.events import told_of
 from llama_index_smart.members import Response, outcome
 from llama_index_smart.settings import SmartSettings
 from llama_index_smart.singles import marked
+from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
-from smart_engine.certificate import Certificate
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.progress_bar import progress_bar
-from smart_engine.serving.clock import Clock
-from smart_engine.serving.resumed import AnySession, Driven
+from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.serving.resume import AnySession, Session
 
 __all__ = ["SmartBatches", "checked", "listed"]
 
@@ -156,7 +156,7 @@ class SmartBatches(SmartSettings):
             hint = "a batch's session chooses the models; ask item by item"
             raise InvalidInputError("smart_model", asks[0].model, hint)
 
-    def _shown(self, session: AnySession) -> AbstractContextManager[Driven]:
+    def _shown(self, session: AnySession) -> AbstractContextManager[Session]:
         """Return a session; to drive it shows where it stands, if wanted."""
         return progress_bar(session, self.task, shown=self.progress)
 

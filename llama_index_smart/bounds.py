@@ -9,15 +9,15 @@ from typing import Any
 from llama_index_smart.asks import Ask
 from llama_index_smart.members import LLMMember
 from smart_engine.errors import InvalidInputError
-from smart_engine.serving.limits import (
+from smart_engine.money.limits import (
     SETTINGS,
-    most_said,
-    most_sent,
+    max_input_tokens,
+    max_output_tokens,
     refuse_unbounded,
     written,
 )
 
-__all__ = ["check_bounded", "limit_of", "most", "most_output"]
+__all__ = ["check_bounded", "limit_of", "most", "output_limit"]
 
 
 def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> None:
@@ -34,7 +34,7 @@ def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> Non
     for ask in asks if priced else ():
         refuse_unbounded(_kinds(ask))
         for member in priced:
-            most_output(member, ask.arguments)
+            output_limit(member, ask.arguments)
 
 
 def most(member: LLMMember, ask: Ask[Any]) -> float:
@@ -58,11 +58,11 @@ def most(member: LLMMember, ask: Ask[Any]) -> float:
         parts.append(f"{message.additional_kwargs}")
     parts += [json.dumps(tool) for tool in ask.told_tools]
     settings = written(_places(member, ask.arguments))
-    sent = most_sent([*parts, *settings], tools=bool(ask.told_tools))
-    return member.price.most(sent, most_output(member, ask.arguments))
+    sent = max_input_tokens([*parts, *settings], tools=bool(ask.told_tools))
+    return member.price.most(sent, output_limit(member, ask.arguments))
 
 
-def most_output(member: LLMMember, arguments: Mapping[str, Any]) -> int:
+def output_limit(member: LLMMember, arguments: Mapping[str, Any]) -> int:
     """Return the most tokens that a member can say in a call.
 
     Args:
@@ -91,7 +91,7 @@ def limit_of(member: LLMMember, arguments: Mapping[str, Any]) -> int | None:
         member: The member.
         arguments: What it is called with.
     """
-    return most_said(_places(member, arguments))
+    return max_output_tokens(_places(member, arguments))
 
 
 def _places(member: LLMMember, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -19,22 +19,22 @@ from queue import SimpleQueue
 from threading import Event
 
 from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.serving.resumed import Driven
-from smart_engine.serving.steps import Steps
-from smart_engine.serving.turns import turn
+from smart_engine.runtime.steps import Steps
+from smart_engine.runtime.turns import turn
+from smart_engine.serving.resume import Session
 
 __all__ = ["adrive", "drive"]
 
 stepped = Steps(asyncio.get_running_loop)
 """Takes steps of sessions."""
 
-Brought = Outcome | Failure
-Arrived = SimpleQueue[tuple[Call, Brought] | None]
+Result = Outcome | Failure
+Arrived = SimpleQueue[tuple[Call, Result] | None]
 """What calls brought; None wakes a driver that is to stop."""
 
 
 def drive(
-    session: Driven, ask: Callable[[Call], Brought], max_concurrency: int
+    session: Session, ask: Callable[[Call], Result], max_concurrency: int
 ) -> None:
     """Run a session to its end with threads.
 
@@ -55,8 +55,8 @@ def drive(
 
 
 def _run(
-    session: Driven,
-    ask: Callable[[Call], Brought],
+    session: Session,
+    ask: Callable[[Call], Result],
     max_concurrency: int,
     stop: Event,
     arrived: Arrived,
@@ -98,7 +98,7 @@ def _run(
 
 
 async def adrive(
-    session: Driven, ask: Callable[[Call], Awaitable[Brought]], max_concurrency: int
+    session: Session, ask: Callable[[Call], Awaitable[Result]], max_concurrency: int
 ) -> None:
     """Run a session to its end with tasks.
 
@@ -107,8 +107,8 @@ async def adrive(
         ask: Makes one call; what it raises fails that call.
         max_concurrency: Most calls in flight at once.
     """
-    flying: dict[asyncio.Task[Brought], Call] = {}
-    ended: asyncio.Queue[asyncio.Task[Brought]] = asyncio.Queue()
+    flying: dict[asyncio.Task[Result], Call] = {}
+    ended: asyncio.Queue[asyncio.Task[Result]] = asyncio.Queue()
     backlog: deque[Call] = deque()
     try:
         while True:
@@ -135,7 +135,7 @@ async def adrive(
 
 
 def _record_all(
-    session: Driven, rest: Iterable[tuple[Call, Brought | BaseException]]
+    session: Session, rest: Iterable[tuple[Call, Result | BaseException]]
 ) -> None:
     """Record what calls brought, or that they were broken off."""
     for call, brought in rest:
@@ -146,8 +146,8 @@ def _record_all(
 
 
 async def _brought(
-    session: Driven, ask: Callable[[Call], Awaitable[Brought]], call: Call
-) -> Brought:
+    session: Session, ask: Callable[[Call], Awaitable[Result]], call: Call
+) -> Result:
     """Return what a call brings; an error is its own, not the job's."""
     try:
         brought = await ask(call)

@@ -20,7 +20,7 @@ from llama_index_smart.asks import Ask
 from llama_index_smart.bounds import limit_of
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.readings import calls_in
-from smart_engine.pricing import Usage
+from smart_engine.money.pricing import Usage
 
 __all__ = ["estimated"]
 
@@ -50,7 +50,7 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
 
         from llama_index_smart.asks import Ask
         from llama_index_smart.estimates import estimated
-        from smart_engine.pricing import Price, Usage
+        from smart_engine.money.pricing import Price, Usage
         from smart_engine.serving.members import Member
 
         member = Member("mock", MockLLM(), Price(1, 2))

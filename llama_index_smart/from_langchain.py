@@ -47,7 +47,7 @@ from typing_extensions import override
 from llama_index_smart.asks import conversation
 from llama_index_smart.readings import selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
-from smart_engine.serving.reported import from_cache, kinds, written
+from smart_engine.money.usage import from_cache, kinds, written
 
 __all__ = ["LangChainLLM"]
 

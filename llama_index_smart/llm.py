@@ -28,7 +28,7 @@ from llama_index_smart.readings import selected_tools
 from llama_index_smart.self_agreement import SelfAgreeing
 from llama_index_smart.singles import Single
 from llama_index_smart.tasks import asking_with
-from smart_engine.serving.turns import turn
+from smart_engine.runtime.turns import turn
 
 __all__ = ["SmartLLM"]
 

@@ -22,8 +22,8 @@ from pydantic import BaseModel
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
-from smart_engine.price_list import at_list_price
-from smart_engine.pricing import Usage
+from smart_engine.money.price_list import at_list_price
+from smart_engine.money.pricing import Usage
 from smart_engine.serving.members import Member, Named, addresses
 
 __all__ = [

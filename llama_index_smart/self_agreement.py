@@ -15,10 +15,14 @@ from llama_index_smart.asks import Ask
 from llama_index_smart.batches import SmartBatches, checked, listed
 from llama_index_smart.driver import adrive, drive
 from llama_index_smart.members import outcome
+from smart_engine.batch.self_agreement import (
+    SelfAgreement,
+    SelfAgreementSession,
+    sample,
+)
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.noise import NoiseSession, SelfAgreement, sample
-from smart_engine.serving.clock import Clock
+from smart_engine.runtime.clock import Clock
 
 __all__ = ["SelfAgreeing"]
 
@@ -102,13 +106,15 @@ class SelfAgreeing(SmartBatches):
             for item in drawn
         ]
 
-    def _twice(self, asks: Sequence[Ask[Any]]) -> NoiseSession:
+    def _twice(self, asks: Sequence[Ask[Any]]) -> SelfAgreementSession:
         """Return what asks twice about each item."""
         reference = self._members[0].name
         page = self._books.batch(reference, self._task_of(asks))
-        return NoiseSession(len(asks), reference, self._reading(asks), page)
+        return SelfAgreementSession(len(asks), reference, self._reading(asks), page)
 
-    def _noted(self, asks: Sequence[Ask[Any]], noise: NoiseSession) -> SelfAgreement:
+    def _noted(
+        self, asks: Sequence[Ask[Any]], noise: SelfAgreementSession
+    ) -> SelfAgreement:
         """Return what was seen; keep it in the books."""
         result = noise.result(self._task_of(asks), self.confidence)
         self._books.enter_noise(result)

@@ -21,7 +21,7 @@ from pydantic import (
 from typing_extensions import override
 
 from llama_index_smart.asks import Ask
-from llama_index_smart.bounds import check_bounded, most, most_output
+from llama_index_smart.bounds import check_bounded, most, output_limit
 from llama_index_smart.estimates import estimated
 from llama_index_smart.members import (
     Estimate,
@@ -37,17 +37,17 @@ from smart_engine.calls import Call
 from smart_engine.equivalence import EquivalenceLike, Normalized, as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
-from smart_engine.ledger import Ledger, Page
-from smart_engine.pricing import Price
-from smart_engine.report import Report
+from smart_engine.money.ledger import Ledger, LedgerScope
+from smart_engine.money.pricing import Price
+from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
-from smart_engine.serving.profile import Keeping
-from smart_engine.serving.resumed import AnySession, ResumedSession
-from smart_engine.serving.terms import Terms
-from smart_engine.stores import Store, as_store
+from smart_engine.serving.profile import Persistence
+from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.store.store import Store, as_store
 
 __all__ = ["SmartSettings"]
 
@@ -115,7 +115,7 @@ class SmartSettings(FunctionCallingLLM):
         self._terms.check()
         if self.budget_usd is not None:
             for member in self._members:
-                most_output(member, {})
+                output_limit(member, {})
         self.store = as_store(self.store)
         self.books = self.books or Books(threading.Lock)
         self.books.admit(self._by_name)
@@ -140,9 +140,9 @@ class SmartSettings(FunctionCallingLLM):
         return self.books
 
     @property
-    def _terms(self) -> Terms:
+    def _terms(self) -> ServingConfig:
         """What was told, as the engine knows it; fields may have been set since."""
-        return Terms(
+        return ServingConfig(
             models=tuple(self._by_name),
             guarantee=Guarantee(self.max_disagreement, self.confidence),
             rule=as_equivalence(self.equivalence),
@@ -177,10 +177,12 @@ class SmartSettings(FunctionCallingLLM):
             return most(self._by_name[call.tier], ask)
 
         keeping = self._keeping(ask)
-        decider = terms.decider(self._books, rule, task, ask.model, bound, keeping)
-        return SingleItem(decider, self._books, terms.models[0], task)
+        router = terms.router(self._books, rule, task, ask.model, bound, keeping)
+        return SingleItem(router, self._books, terms.models[0], task)
 
-    def _session(self, asks: Sequence[Ask[Any]], task: str, page: Page) -> AnySession:
+    def _session(
+        self, asks: Sequence[Ask[Any]], task: str, page: LedgerScope
+    ) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
         terms, rule = self._terms, self._reading(asks)
         if terms.budget_usd is not None:
@@ -197,13 +199,15 @@ class SmartSettings(FunctionCallingLLM):
         shelf = self.store.shelf(job, write_response, read_response)
         return ResumedSession(session, shelf)
 
-    def _keeping(self, ask: Ask[Any]) -> Keeping | None:
+    def _keeping(self, ask: Ask[Any]) -> Persistence | None:
         """Return how the stream of an item is kept, if there is a store."""
         if not isinstance(self.store, Store):
             return None
 
         template = task_of_prompt()  # now: that of whoever asks
-        return Keeping(self.store, self._models_told, lambda: lasting(ask, template))
+        return Persistence(
+            self.store, self._models_told, lambda: lasting(ask, template)
+        )
 
     def _models_told(self) -> Iterator[tuple[str, str]]:
         """Yield each member's name, and a text that tells its settings."""

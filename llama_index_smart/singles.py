@@ -28,10 +28,10 @@ from llama_index_smart.members import (
 )
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
-from smart_engine.pricing import Usage
-from smart_engine.serving.clock import Clock
+from smart_engine.money.pricing import Usage
+from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.steps import Steps
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.steps import Steps
 
 __all__ = ["Single", "marked"]
 

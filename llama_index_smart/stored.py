@@ -7,7 +7,7 @@ import json
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 
 from llama_index_smart.members import Response, usage_of
-from smart_engine.serving.kept import as_text
+from smart_engine.serving.answer_text import as_text
 
 __all__ = ["read_response", "write_response"]
 

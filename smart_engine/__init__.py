@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smart_engine.batch.certificate import AuditTest, Certificate, Evidence, Spend
+    from smart_engine.batch.progress import Progress
+    from smart_engine.batch.self_agreement import NoisyReferenceError, SelfAgreement
+    from smart_engine.batch.session import BatchSession
+    from smart_engine.batch.verification import verify
     from smart_engine.calls import Call, Failure, Outcome, Served
-    from smart_engine.certificate import AuditTest, Certificate, Evidence, Spend
-    from smart_engine.dry_run import replay
     from smart_engine.equivalence import (
         Date,
         Equivalence,
@@ -37,30 +40,27 @@ if TYPE_CHECKING:
         UnparseableAnswerError,
     )
     from smart_engine.guarantee import Guarantee
-    from smart_engine.ledger import Entry, Ledger
-    from smart_engine.noise import NoisyReferenceError, SelfAgreement
-    from smart_engine.pricing import Price, Usage
-    from smart_engine.progress import Progress
-    from smart_engine.rendering.plots import plot_costs
-    from smart_engine.report import Report
-    from smart_engine.session import BatchSession
-    from smart_engine.stores import Store
+    from smart_engine.money.ledger import Entry, Ledger
+    from smart_engine.money.pricing import Price, Usage
+    from smart_engine.offline.replay import replay
+    from smart_engine.offline.traces import Trace
+    from smart_engine.report.plots import plot_costs
+    from smart_engine.report.report import Report
+    from smart_engine.store.store import Store
     from smart_engine.stream.session import StreamSession
     from smart_engine.stream.state import StreamPoint, StreamState
     from smart_engine.tiers import Tier
-    from smart_engine.traces import Trace
-    from smart_engine.verification import verify
 
 _HOME = {
-    "AuditTest": "certificate",
-    "BatchSession": "session",
+    "AuditTest": "batch.certificate",
+    "BatchSession": "batch.session",
     "BudgetExceededError": "errors",
     "Call": "calls",
-    "Certificate": "certificate",
+    "Certificate": "batch.certificate",
     "Date": "equivalence",
-    "Entry": "ledger",
+    "Entry": "money.ledger",
     "Equivalence": "equivalence",
-    "Evidence": "certificate",
+    "Evidence": "batch.certificate",
     "Exact": "equivalence",
     "Failure": "calls",
     "Guarantee": "guarantee",
@@ -70,35 +70,35 @@ _HOME = {
     "Judge": "equivalence",
     "Judged": "equivalence",
     "Label": "equivalence",
-    "Ledger": "ledger",
+    "Ledger": "money.ledger",
     "MissingExtraError": "errors",
-    "NoisyReferenceError": "noise",
+    "NoisyReferenceError": "batch.self_agreement",
     "Normalized": "equivalence",
     "Number": "equivalence",
     "Outcome": "calls",
-    "Price": "pricing",
-    "Progress": "progress",
+    "Price": "money.pricing",
+    "Progress": "batch.progress",
     "ProtocolError": "errors",
-    "Report": "report",
+    "Report": "report.report",
     "Rule": "equivalence",
-    "SelfAgreement": "noise",
+    "SelfAgreement": "batch.self_agreement",
     "Served": "calls",
     "Similar": "equivalence",
     "SmartError": "errors",
-    "Spend": "certificate",
-    "Store": "stores",
+    "Spend": "batch.certificate",
+    "Store": "store.store",
     "StoreError": "errors",
     "StreamPoint": "stream.state",
     "StreamSession": "stream.session",
     "StreamState": "stream.state",
     "Tier": "tiers",
-    "Trace": "traces",
+    "Trace": "offline.traces",
     "UnparseableAnswerError": "errors",
-    "Usage": "pricing",
+    "Usage": "money.pricing",
     "agree": "equivalence",
-    "plot_costs": "rendering.plots",
-    "replay": "dry_run",
-    "verify": "verification",
+    "plot_costs": "report.plots",
+    "replay": "offline.replay",
+    "verify": "batch.verification",
 }
 
 __all__ = [

@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from smart_engine.errors import InvalidInputError
-from smart_engine.pricing import Usage
+from smart_engine.money.pricing import Usage
 
 __all__ = [
-    "Brought",
     "Call",
     "Failure",
     "Outcome",
+    "Result",
     "Role",
     "Served",
     "Timing",
@@ -113,7 +113,7 @@ class Failure(NamedTuple):
         return _estimated(self)
 
 
-Brought = Outcome | Failure
+Result = Outcome | Failure
 """What a call brought, or why it brought nothing."""
 
 
@@ -158,7 +158,7 @@ def check_outcome(outcome: Outcome | Failure) -> None:
             raise InvalidInputError("confidence", confidence, hint)
 
 
-def _estimated(brought: Brought) -> float:
+def _estimated(brought: Result) -> float:
     """Return what of the money paid for a call rests on an estimated usage."""
     usage = brought.usage
     return brought.paid if usage is not None and usage.estimated else 0.0

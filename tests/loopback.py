@@ -1,6 +1,6 @@
 """An OpenAI-compatible server of our own on 127.0.0.1, which keeps a bill.
 
-`script(model, text, attempt)` decides each answer: a text, a `Said` with logprobs,
+`script(model, text, attempt)` decides each answer: a text, a `Verdict` with logprobs,
 `Calls` of tools, a `Refusal`, an `Odd` answer, one that is `Broken` off, or a `Fault`;
 `text` is the last message's, and carries the whole request in `text.body`. Everything
 the server answered with a usage that can be true is on the bill, by model. It streams
@@ -47,7 +47,7 @@ class Calls:
 
 
 @dataclass(frozen=True)
-class Said:
+class Verdict:
     """A text, and the logprob of each of its tokens, for who asks for logprobs."""
 
     text: str
@@ -86,7 +86,7 @@ class Asked(str):  # noqa: SLOT000 - it carries more than a text
         return asked
 
 
-Answer = str | Said | Calls | Refusal | Odd | Broken
+Answer = str | Verdict | Calls | Refusal | Odd | Broken
 Script = Callable[[str, Any, int], "Answer | Fault"]
 
 
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         usage = self._billed(model, text, message, odd, broken)
         head = {"id": "chatcmpl-1", "created": 0, "model": model}
         choice = {"index": 0, "message": message, "finish_reason": finish}
-        if isinstance(answer, Said) and body.get("logprobs"):
+        if isinstance(answer, Verdict) and body.get("logprobs"):
             logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]
             choice["logprobs"] = {"content": logs, "refusal": None}
         if body.get("stream"):
@@ -262,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _message(
-    answer: str | Said | Calls | Refusal, body: dict[str, Any], attempt: int
+    answer: str | Verdict | Calls | Refusal, body: dict[str, Any], attempt: int
 ) -> tuple[dict[str, Any], str]:
     """Return an answer as a message, and why it ends."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
@@ -278,7 +278,7 @@ def _message(
             for place, (name, arguments) in enumerate(answer.calls)
         ]
         return message, "tool_calls"
-    text = answer.text if isinstance(answer, Said) else answer
+    text = answer.text if isinstance(answer, Verdict) else answer
     for stop in body.get("stop") or []:
         text = text.split(stop)[0]
     return {**message, "content": text}, "stop"

@@ -83,7 +83,7 @@ def test_modules_say_what_they_are(module):
 def test_docstring_examples_run(package):
     names = {n: getattr(smart_engine, n) for n in smart_engine.__all__}
     names |= {n: getattr(package, n) for n in package.__all__}
-    from smart_engine.traces import Row
+    from smart_engine.offline.traces import Row
 
     ran = 0
     for path in HOMES[package].glob("*.py"):

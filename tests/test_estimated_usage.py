@@ -47,10 +47,10 @@ from llama_index_smart import bounds as li_bounds
 from llama_index_smart import estimates as li_estimates
 from llama_index_smart.asks import Ask
 from smart_engine.errors import BudgetExceededError
-from smart_engine.pricing import Usage
+from smart_engine.money.pricing import Usage
+from smart_engine.offline.traces import read_certificate
 from smart_engine.serving.books import Books
 from smart_engine.serving.members import Member, MissingUsageError
-from smart_engine.traces import read_certificate
 
 ADAPTERS = (LangChain, LlamaIndex)
 both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: a.__name__)

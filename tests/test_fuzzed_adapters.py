@@ -14,11 +14,11 @@ from llama_index.core.llms import ChatMessage, ChatResponse
 
 from langchain_smart.answers import read_answer, write_answer
 from langchain_smart.chain_store import Answers
-from langchain_smart.cli.prices import read_prices
-from langchain_smart.cli.tables import read_table
 from llama_index_smart.stored import read_response, write_response
 from smart_engine import Call, Outcome, Usage
-from smart_engine.stores import Store
+from smart_engine.cli.prices import read_prices
+from smart_engine.cli.tables import read_table
+from smart_engine.store.store import Store
 
 pytestmark = [MANY, MINUTES]
 

@@ -30,7 +30,7 @@ from langchain_smart.chain_store import _MADE, Answers
 from llama_index_smart import SmartLLM
 from smart_engine.equivalence import Normalized, Similar, as_equivalence
 from smart_engine.errors import InvalidInputError, StoreError
-from smart_engine.stores import Store
+from smart_engine.store.store import Store
 
 PACKAGES = (smart_engine, langchain_smart, llama_index_smart)
 SECRET = "hush-5f3a"  # noqa: S105 - it opens nothing

@@ -16,7 +16,8 @@ import langchain_smart.singles
 import llama_index_smart.singles
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
-from smart_engine import Rule, stores
+from smart_engine import Rule
+from smart_engine.store import store as stores
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 STEPS = pytest.mark.parametrize(
@@ -95,7 +96,7 @@ async def test_a_rule_that_waits_compares_in_other_threads(adapter, slow, verb, 
 async def test_a_store_is_written_in_other_threads(
     adapter, server, tmp_path, monkeypatch
 ):
-    held, threads = stores._SqlPlace.held, set()
+    held, threads = stores._SqlRow.held, set()
 
     @contextmanager
     def noting(self, *, for_good):
@@ -103,7 +104,7 @@ async def test_a_store_is_written_in_other_threads(
         with held(self, for_good=for_good) as page:
             yield page
 
-    monkeypatch.setattr(stores._SqlPlace, "held", noting)
+    monkeypatch.setattr(stores._SqlRow, "held", noting)
     file = tmp_path / "answers.db"
     first, whole, pieces, _ = smart_of(adapter, server, store=file)
     await asyncio.gather(*(whole(f"item {number}") for number in range(8)))

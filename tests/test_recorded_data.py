@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from loopback import Said, serve
+from loopback import Verdict, serve
 
 from smart_engine import Trace, agree
 from smart_engine.errors import UnparseableAnswerError
@@ -95,7 +95,9 @@ def test_a_stopped_recording_goes_on_where_it_stood(tasks, tmp_path, monkeypatch
     ]
     loose = tmp_path / "orders.jsonl"
     loose.write_text("".join(json.dumps(row) + "\n" for row in known), encoding="utf-8")
-    with serve(lambda model, text, _: Said(f"{model}: {text}", (-0.1, -0.3))) as server:
+    with serve(
+        lambda model, text, _: Verdict(f"{model}: {text}", (-0.1, -0.3))
+    ) as server:
         given = ["record_answers.py", "orders", "--into", str(tmp_path)]
         given += ["--model", f"big={server.url}", "--model", f"small={server.url}"]
         monkeypatch.setattr(sys, "argv", given)

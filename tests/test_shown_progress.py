@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from langchain_smart import Price, RecordedChatModel, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 from smart_engine import Trace
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 ITEMS = [f"item {number:03d}" for number in range(200)]
 PRICES = {"big": Price(1000, 3000), "small": Price(10, 40)}

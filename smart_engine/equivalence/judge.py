@@ -12,9 +12,9 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence._base import Rule
 from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.texts import Normalized
+from smart_engine.equivalence.verdicts import once
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
-from smart_engine.spending import JUDGE, booked
-from smart_engine.verdicts import once
+from smart_engine.money.spending import JUDGE, booked
 
 __all__ = ["INSTRUCTIONS", "Judge"]
 

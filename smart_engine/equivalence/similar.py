@@ -11,10 +11,10 @@ import numpy as np
 from smart_engine.calls import Outcome
 from smart_engine.equivalence._base import Rule, called
 from smart_engine.equivalence.texts import Normalized
+from smart_engine.equivalence.verdicts import once
 from smart_engine.errors import InvalidInputError, SmartError, UnparseableAnswerError
-from smart_engine.pricing import Price, Usage
-from smart_engine.spending import EMBEDDING, booked
-from smart_engine.verdicts import once
+from smart_engine.money.pricing import Price, Usage
+from smart_engine.money.spending import EMBEDDING, booked
 
 __all__ = ["EmbeddingError", "Similar"]
 

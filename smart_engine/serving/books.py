@@ -8,15 +8,15 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
-from smart_engine.calls import Brought
-from smart_engine.certificate import Certificate, Spend
-from smart_engine.ledger import ROWS, Journal, Key, Ledger, Page
-from smart_engine.noise import SelfAgreement
-from smart_engine.report import Report
-from smart_engine.serving.deciders import Stream
-from smart_engine.serving.profile import Place
-from smart_engine.serving.purse import Purse
-from smart_engine.serving.stored import StoredPurse, StoredStream
+from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.calls import Result
+from smart_engine.money.budget import Budget
+from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
+from smart_engine.report.report import Report
+from smart_engine.serving.persistence import StoredBudget, StoredStream
+from smart_engine.serving.profile import StreamRow
+from smart_engine.serving.router import SharedStream
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
@@ -44,14 +44,14 @@ class Books:
     ) -> None:
         """Start with nothing spent."""
         self._new_lock, self._kept = lock, rows
-        self._journal = Journal(rows)
+        self._journal = LedgerEntries(rows)
         self._served: dict[str, int] = dict.fromkeys(models, 0)
         self._certificates: list[Certificate] = []
         self._arrived: Counter[str] = Counter()
         self._batches = 0
-        self._streams: dict[Hashable, Stream] = {}
-        self._shadows: dict[Hashable, Stream] = {}
-        self._purses: dict[Hashable, Purse] = {}
+        self._streams: dict[Hashable, SharedStream] = {}
+        self._shadows: dict[Hashable, SharedStream] = {}
+        self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
         self._estimated: set[str] = set()
         self._lock = lock()
@@ -72,7 +72,7 @@ class Books:
             for name in models:
                 self._served.setdefault(name, 0)
 
-    def batch(self, reference: str, task: str) -> Page:
+    def batch(self, reference: str, task: str) -> LedgerScope:
         """Return where the calls of a batch that begins now are entered.
 
         Args:
@@ -81,9 +81,9 @@ class Books:
         """
         with self._lock:
             self._batches += 1
-            return Page(self._enter, reference, task, self._batches)
+            return LedgerScope(self._enter, reference, task, self._batches)
 
-    def item(self, reference: str, task: str) -> tuple[Page, int]:
+    def item(self, reference: str, task: str) -> tuple[LedgerScope, int]:
         """Return where the calls of a single item are entered, and its number.
 
         Args:
@@ -93,7 +93,7 @@ class Books:
         with self._lock:
             number = self._arrived[task]
             self._arrived[task] += 1
-        return Page(self._enter, reference, task), number
+        return LedgerScope(self._enter, reference, task), number
 
     def _enter(
         self,
@@ -101,9 +101,9 @@ class Books:
         batch: int | None,
         item: int,
         error: str | None,
-        brought: Brought,
+        brought: Result,
     ) -> None:
-        """Enter a call; see `Journal.enter`. Say once of a model if it is estimated."""
+        """Enter a call, and warn once of each model whose usage is estimated."""
         with self._lock:
             self._journal.enter(key, batch, item, error, brought)
             news = bool(brought.estimated) and key.model not in self._estimated
@@ -116,7 +116,7 @@ class Books:
                 stacklevel=3,
             )
 
-    def end_batch(self, page: Page, certificate: Certificate) -> None:
+    def end_batch(self, page: LedgerScope, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.
 
         Args:
@@ -136,8 +136,8 @@ class Books:
         begin: Callable[[], StreamSession],
         *,
         shadow: bool,
-        place: Callable[[], Place] | None = None,
-    ) -> Stream:
+        place: Callable[[], StreamRow] | None = None,
+    ) -> SharedStream:
         """Return the stream of a key.
 
         Args:
@@ -151,18 +151,18 @@ class Books:
             if key not in streams:
                 lock = self._new_lock()
                 streams[key] = (
-                    Stream(begin(), lock)
+                    SharedStream(begin(), lock)
                     if place is None
                     else StoredStream(begin(), lock, place())
                 )
             return streams[key]
 
-    def purse(
+    def budget(
         self,
         key: Hashable,
         limit: float,
-        place: Callable[[], Place] | None = None,
-    ) -> Purse:
+        place: Callable[[], StreamRow] | None = None,
+    ) -> Budget:
         """Return the budget of a key; one is begun if there is none yet.
 
         Args:
@@ -171,14 +171,14 @@ class Books:
             place: Returns where it is kept, if it is.
         """
         with self._lock:
-            if key not in self._purses:
+            if key not in self._budgets:
                 lock = self._new_lock()
-                self._purses[key] = (
-                    Purse(limit, lock)
+                self._budgets[key] = (
+                    Budget(limit, lock)
                     if place is None
-                    else StoredPurse(limit, lock, place())
+                    else StoredBudget(limit, lock, place())
                 )
-            return self._purses[key]
+            return self._budgets[key]
 
     def new_lock(self) -> AbstractContextManager[Any]:
         """Return a lock, of the kind that guards these books."""

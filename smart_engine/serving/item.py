@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from smart_engine.calls import Brought, Call, Failure, Outcome
+from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.errors import ProtocolError
+from smart_engine.money.reservations import Allowance
+from smart_engine.money.spending import metered
 from smart_engine.serving.books import Books
-from smart_engine.serving.capped import CappedDecider
-from smart_engine.serving.deciders import Decider
-from smart_engine.serving.reserved import Allowance
-from smart_engine.spending import metered
+from smart_engine.serving.budgeted import BudgetedRouter
+from smart_engine.serving.router import Router
 
 __all__ = ["SingleItem"]
 
@@ -38,10 +38,10 @@ class SingleItem:
         from contextlib import nullcontext
 
         from smart_engine.serving.books import Books
-        from smart_engine.serving.deciders import NamedModel
+        from smart_engine.serving.router import FixedRouter
 
         books = Books(nullcontext, ["big"])
-        item = SingleItem(NamedModel("big", "named"), books, "big", "a task")
+        item = SingleItem(FixedRouter("big", "named"), books, "big", "a task")
         with item.admitted(shown=False):
             while calls := item.next_calls():
                 for call in calls:
@@ -51,11 +51,9 @@ class SingleItem:
         ```
     """
 
-    def __init__(
-        self, decider: Decider, books: Books, reference: str, task: str
-    ) -> None:
+    def __init__(self, router: Router, books: Books, reference: str, task: str) -> None:
         """Nobody was asked yet."""
-        self._decider, self._reference = decider, reference
+        self._router, self._reference = router, reference
         self._page, self._place = books.item(reference, task)
         self.task = task
         self.said: dict[str, Any] = {}
@@ -68,7 +66,7 @@ class SingleItem:
     @property
     def waits(self) -> bool:
         """Whether its steps may wait, as no step in an event loop may."""
-        return self._decider.waits
+        return self._router.waits
 
     @contextmanager
     def admitted(self, *, shown: bool) -> Iterator[None]:
@@ -90,23 +88,23 @@ class SingleItem:
         Args:
             shown: Whether its answer will be shown while it is being written.
         """
-        self._number = self._decider.arrive(shown=shown)
+        self._number = self._router.arrive(shown=shown)
         self._arrived = True
 
     def abandon(self) -> None:
         """Close the item, unless it did not arrive, or is closed already."""
         if self._arrived:
             with suppress(ProtocolError):
-                self._decider.abandon(self._number)
+                self._router.abandon(self._number)
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now; none: the answer can be handed out."""
         with self._judging():
-            return self._decider.next_calls(self._number)
+            return self._router.next_calls(self._number)
 
     def live(self, calls: Sequence[Call]) -> Call | None:
         """Return the call whose answer is handed out if it succeeds, if any is."""
-        wanted = {self._reference, self._decider.serving(self._number)}
+        wanted = {self._reference, self._router.serving(self._number)}
         return next((call for call in calls if call.tier in wanted), None)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> None:
@@ -116,7 +114,7 @@ class SingleItem:
         unread = None
         with self._lock, self._judging():
             try:
-                unread = self._decider.record(call, outcome)
+                unread = self._router.record(call, outcome)
             finally:
                 self._paid(outcome)
                 self._page.asked(self._place, call.tier, outcome, unread)
@@ -129,18 +127,18 @@ class SingleItem:
 
     def allowance(self, model: str) -> Allowance | None:
         """Return what a model's call in flight may spend, if there is a budget."""
-        if isinstance(self._decider, CappedDecider):
-            return self._decider.allowance(Call(self._number, model))
+        if isinstance(self._router, BudgetedRouter):
+            return self._router.allowance(Call(self._number, model))
         return None
 
-    def inside(self, model: str, brought: Brought) -> None:
+    def inside(self, model: str, brought: Result) -> None:
         """Enter a model's call within the call of a chain."""
         self._page.inside(self._place, model, brought)
 
     def settle(self) -> Any:
         """Hand out the answer; raise if there is none."""
         with self._judging():
-            settled = self._decider.settle(self._number)
+            settled = self._router.settle(self._number)
         if settled.error is not None:
             raise settled.error
         reference = settled.reference_cost
@@ -167,7 +165,7 @@ class SingleItem:
                     self._paid(brought)
                 self._page.judged(self._place, bought)
 
-    def _paid(self, brought: Brought) -> None:
+    def _paid(self, brought: Result) -> None:
         """Add what a call cost to what the item did."""
         self._cost += brought.paid
         self._estimated += brought.estimated

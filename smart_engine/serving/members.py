@@ -9,8 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
-from smart_engine.price_list import UnlistedError, listed_price
-from smart_engine.pricing import Price, Usage
+from smart_engine.money.price_list import UnlistedError, listed_price
+from smart_engine.money.pricing import Price, Usage
 
 __all__ = [
     "Member",

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Held", "Keeping", "Place", "Profile", "Profiles", "mark"]
+__all__ = ["Persistence", "Profile", "RowText", "StreamRow", "StreamStore", "mark"]
 
 
 def mark(text: str) -> str:
@@ -55,7 +55,7 @@ class Profile:
 
 
 @dataclass(slots=True)
-class Held:
+class RowText:
     """What is kept at a place while it is held; change it to keep something else.
 
     Attributes:
@@ -65,10 +65,10 @@ class Held:
     text: str = field(repr=False)
 
 
-class Place(Protocol):
+class StreamRow(Protocol):
     """Where a text is kept that several processes read and write."""
 
-    def held(self, *, for_good: bool) -> AbstractContextManager[Held]:
+    def held(self, *, for_good: bool) -> AbstractContextManager[RowText]:
         """Hold it against all others.
 
         What the page says at the end is kept when the block is left; if that is by an
@@ -85,15 +85,15 @@ class Place(Protocol):
         ...
 
 
-class Profiles(Protocol):
+class StreamStore(Protocol):
     """Where profiles are kept."""
 
-    def place(self, profile: Profile, what: Literal["state", "purse"]) -> Place:
+    def place(self, profile: Profile, what: Literal["state", "purse"]) -> StreamRow:
         """Return where the state or the purse of a profile's stream is kept."""
         ...
 
 
-class Keeping(NamedTuple):
+class Persistence(NamedTuple):
     """How the streams of a smart model are kept.
 
     Attributes:
@@ -102,6 +102,6 @@ class Keeping(NamedTuple):
         prompt: Returns a text that tells what is asked beside the item itself.
     """
 
-    profiles: Profiles
+    profiles: StreamStore
     models: Callable[[], Iterable[tuple[str, str]]]
     prompt: Callable[[], str]

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.batch import Batch
-from smart_engine.certificate import AuditTest, Evidence
-from smart_engine.tails import IntArray
+from smart_engine.batch.certificate import AuditTest, Evidence
+from smart_engine.batch.record import BatchRecord
+from smart_engine.evidence.tails import IntArray
 
 __all__ = ["Decision", "Strategy", "Wave"]
 
@@ -50,5 +50,5 @@ class Decision(NamedTuple):
     tests: Sequence[AuditTest] = ()
 
 
-Strategy = Callable[[Batch, str], Generator[Wave, None, Decision]]
+Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]
 """Called with the batch and the name of the looks."""

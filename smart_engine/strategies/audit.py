@@ -26,15 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smart_engine.audit.acceptance import Acceptance, Test
-from smart_engine.audit.beliefs import DRAWS, Beliefs
-from smart_engine.audit.plans import Cut, best_cuts, draws_needed, portfolio
-from smart_engine.audit.policies import Answers, BoolArray, Policy, family, pairs
-from smart_engine.audit.risk import RiskModel
-from smart_engine.batch import REFERENCE, Batch
-from smart_engine.certificate import AuditTest, Evidence, Verdict
+from smart_engine.batch.certificate import AuditTest, Evidence, Verdict
+from smart_engine.batch.record import REFERENCE, BatchRecord
+from smart_engine.evidence.acceptance import Acceptance, Test
+from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, portfolio
+from smart_engine.evidence.policies import Answers, BoolArray, Policy, family, pairs
+from smart_engine.evidence.posterior import DRAWS, Posterior
+from smart_engine.evidence.risk import RiskModel
+from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.strategies._base import Decision, Wave
-from smart_engine.tails import FloatArray, IntArray
 
 __all__ = ["audit"]
 
@@ -55,11 +55,11 @@ _SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
 """Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
 
 
-def audit(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Run the audit; `looks` is for other strategies.
 
     Source: a risk-limiting audit (Stark 2008) of SMART's mix of models (Jo & Trummer
-    2024), with the exact acceptance numbers of `smart_engine.audit.acceptance`.
+    2024), with the exact acceptance numbers of `smart_engine.evidence.acceptance`.
     """
     del looks
     state = _State(batch)
@@ -90,7 +90,7 @@ class _State:
         route: Per item, the tier that serves it.
     """
 
-    batch: Batch
+    batch: BatchRecord
     budget: int = field(init=False)
     order: IntArray = field(init=False)
     draws: int = 0
@@ -218,7 +218,7 @@ def _register(state: _State) -> None:
     n_items, alpha = batch.n_items, batch.guarantee.alpha
     if not n_items:
         return
-    beliefs = Beliefs(batch, state.alive, scouted, scouted[:0], batch.rng)
+    posterior = Posterior(batch, state.alive, scouted, scouted[:0], batch.rng)
     reference = batch.cost(REFERENCE, scouted[:2]) / 2 if len(scouted) else 0.0
     unit = [
         batch.cost(tier, scouted) / len(scouted) / reference if reference else 0.0
@@ -227,11 +227,11 @@ def _register(state: _State) -> None:
     policies = family(state.alive)
     rates, fixed = [], []
     for policy in policies:
-        sort = policy.sort(beliefs.answers)
-        rates.append(beliefs.error_rate(sort, sort.agreed))
-        calls = 1.0 - beliefs.share(sort.agreed)
+        sort = policy.sort(posterior.answers)
+        rates.append(posterior.error_rate(sort, sort.agreed))
+        calls = 1.0 - posterior.share(sort.agreed)
         for place, tier in enumerate(policy.tiers):
-            calls = calls + beliefs.share(sort.asked[place]) * unit[tier]
+            calls = calls + posterior.share(sort.asked[place]) * unit[tier]
         fixed.append(n_items * calls)
     draws = [
         draws_needed(np.full(DRAWS, float(n_items)), rate, state.budget, 0.3 * alpha)
@@ -315,11 +315,11 @@ def _ways(state: _State) -> list[_Way]:
     asked = sum(batch.cost(tier, drawn) for tier in state.alive) / state.draws
     answers = Answers.read(batch, drawn, state.alive)
     wrong = batch.wrong_of(drawn)
-    beliefs = Beliefs(batch, state.alive, state.scouted, drawn, batch.rng)
+    posterior = Posterior(batch, state.alive, state.scouted, drawn, batch.rng)
     ways = [_Way(Policy(()), None, np.full(DRAWS, rest * reference))]
     tested: list[_Way] = []
     for policy in (*family(state.alive), *pairs(state.alive)):
-        risk = RiskModel(policy, answers, wrong, beliefs, classes=batch.keyed)
+        risk = RiskModel(policy, answers, wrong, posterior, classes=batch.keyed)
         calls = _calls(batch, policy, drawn, risk.sort.asked)
         rates = risk.rates(batch.rng, risk.patterns)
         level = state.spare * (1 - _AGAIN)
@@ -331,8 +331,8 @@ def _ways(state: _State) -> list[_Way]:
                 ways.append(_Way(policy, None, price, share, risk))
         if policy in state.registered:
             test = state.registered[policy]
-            sort = policy.sort(beliefs.answers)
-            draws = _draws_left(state, test, beliefs.error_rate(sort, sort.agreed))
+            sort = policy.sort(posterior.answers)
+            draws = _draws_left(state, test, posterior.error_rate(sort, sort.agreed))
             agreed = policy.sort(answers).agreed.mean()
             serving = calls + (1 - agreed) * reference
             price = draws * (reference + asked) + (rest - draws) * serving
@@ -360,7 +360,9 @@ def _draws_left(state: _State, test: Test, rate: FloatArray) -> FloatArray:
     return np.maximum(until, test.target) - state.draws
 
 
-def _calls(batch: Batch, policy: Policy, items: IntArray, asked: BoolArray) -> float:
+def _calls(
+    batch: BatchRecord, policy: Policy, items: IntArray, asked: BoolArray
+) -> float:
     """Mean cost of a policy's calls on one item, in USD."""
     return sum(
         batch.cost(tier, items[asked[place]]) for place, tier in enumerate(policy.tiers)
@@ -394,7 +396,9 @@ def _useful(state: _State, ways: Sequence[_Way]) -> list[int]:
 # -- applying ----------------------------------------------------------------------
 
 
-def _ask(batch: Batch, policy: Policy, items: IntArray) -> Generator[Wave, None, None]:
+def _ask(
+    batch: BatchRecord, policy: Policy, items: IntArray
+) -> Generator[Wave, None, None]:
     """Ask a policy's candidates, one after the other where it may stop early."""
     if not policy.stops:
         yield Wave(items, policy.tiers)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from smart_engine.batch import Batch
-from smart_engine.planning import Planner
+from smart_engine.batch.record import BatchRecord
 from smart_engine.strategies._base import Decision, Wave
+from smart_engine.strategies.planning import Planner
 from smart_engine.strategies.profiling import profile
 
 __all__ = ["efficient"]
 
 
-def efficient(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+def efficient(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Profile while it pays, then apply the cheapest admitted candidate.
 
     Source: Jo & Trummer 2024, profiling that weighs its cost against its savings.

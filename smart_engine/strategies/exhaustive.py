@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from smart_engine.batch import Batch
-from smart_engine.looks import Looks
+from smart_engine.batch.record import BatchRecord
 from smart_engine.strategies._base import Decision, Wave
+from smart_engine.strategies.looks import Looks
 from smart_engine.strategies.profiling import GoesOn, profile
 
 __all__ = ["exhaustive"]
 
 
-def exhaustive(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+def exhaustive(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Profile whatever it costs, then apply the cheapest admitted candidate.
 
     Source: Jo & Trummer 2024, profiling of all models.

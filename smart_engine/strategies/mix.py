@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from smart_engine.batch import Batch
-from smart_engine.planning import Planner
+from smart_engine.batch.record import BatchRecord
 from smart_engine.strategies._base import Decision, Wave
+from smart_engine.strategies.planning import Planner
 from smart_engine.strategies.profiling import profile
 
 __all__ = ["mix"]
 
 
-def mix(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+def mix(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Profile as `efficient` does, then apply the cheapest mix that is allowed.
 
     A candidate that may not serve all remaining items may still serve some.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smart_engine.batch import REFERENCE, Batch
-from smart_engine.certificate import Evidence, Verdict
-from smart_engine.looks import Looks, Seen, find_looks
+from smart_engine.batch.certificate import Evidence, Verdict
+from smart_engine.batch.record import REFERENCE, BatchRecord
+from smart_engine.evidence.tails import IntArray
 from smart_engine.strategies._base import Decision, Wave
-from smart_engine.tails import IntArray
+from smart_engine.strategies.looks import Looks, Seen, find_looks
 
 __all__ = ["GoesOn", "Profile", "profile"]
 
@@ -34,7 +34,7 @@ class Profile:
         verdicts: What was concluded of each candidate.
     """
 
-    batch: Batch
+    batch: BatchRecord
     looks: Looks
     order: IntArray
     draws: int
@@ -76,7 +76,7 @@ class Profile:
 
 
 def profile(
-    batch: Batch, looks_name: str, goes_on: Callable[[Looks], GoesOn]
+    batch: BatchRecord, looks_name: str, goes_on: Callable[[Looks], GoesOn]
 ) -> Generator[Wave, None, Profile]:
     """Draw items in random order until every candidate that matters is decided.
 

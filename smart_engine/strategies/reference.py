@@ -6,13 +6,13 @@ from collections.abc import Generator
 
 import numpy as np
 
-from smart_engine.batch import REFERENCE, Batch
+from smart_engine.batch.record import REFERENCE, BatchRecord
 from smart_engine.strategies._base import Decision, Wave
 
 __all__ = ["reference"]
 
 
-def reference(batch: Batch, looks: str) -> Generator[Wave, None, Decision]:
+def reference(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Ask nobody else; nothing is promised that needs evidence."""
     del looks
     yield from ()

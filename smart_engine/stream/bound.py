@@ -44,7 +44,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smart_engine.tails import FloatArray, IntArray
+from smart_engine.evidence.tails import FloatArray, IntArray
 
 __all__ = ["MissBound", "charges", "log_mixture"]
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from smart_engine.audit.policies import Policy, family
+from smart_engine.evidence.policies import Policy, family
 from smart_engine.stream.shared import Learned, Seen
 
 __all__ = ["NOBODY", "Choice", "Step", "advance"]

@@ -31,21 +31,21 @@ from typing import Any
 
 import numpy as np
 
-from smart_engine.audit.policies import Policy
-from smart_engine.batch import REFERENCE
+from smart_engine.batch.record import REFERENCE
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
+from smart_engine.evidence.policies import Policy
+from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee, as_guarantee
-from smart_engine.spending import Bought, add, metered
+from smart_engine.money.spending import Bought, add, metered
 from smart_engine.stream.bound import MissBound, charges
 from smart_engine.stream.choice import NOBODY, Choice, advance
-from smart_engine.stream.coins import Coins
-from smart_engine.stream.ledger import StreamLedger
+from smart_engine.stream.draws import AuditDraws
 from smart_engine.stream.rate import Plan, plan
+from smart_engine.stream.record import StreamRecord
 from smart_engine.stream.shared import SharedPart, Waiting
 from smart_engine.stream.state import StreamPoint, StreamState
-from smart_engine.tails import FloatArray
 from smart_engine.tiers import Tier, check_tiers
 
 __all__ = ["StreamSession"]
@@ -164,10 +164,10 @@ class StreamSession:
         self._index = {name: tier for tier, name in enumerate(self._names)}
         self._guarantee, self._seed = guarantee, seed
         self._share = guarantee.share.as_integer_ratio()
-        self._coins = Coins(seed)
+        self._coins = AuditDraws(seed)
         self._bound = MissBound(guarantee.alpha)
         self._choice = Choice(range(1, len(checked)), guarantee.max_disagreement)
-        self._ledger = StreamLedger(self._names)
+        self._ledger = StreamRecord(self._names)
         self._items: dict[int, _Item] = {}
         self._next = 0
         self._plan: Plan | None = None

@@ -10,7 +10,7 @@ import pytest
 
 from langchain_smart import Price, RecordedChatModel, SmartChatModel
 from smart_engine import Trace
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 N = 5000
 LATENCY = 0.02

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
-from smart_engine.batch import ANSWERED, REFERENCE, Batch
+from smart_engine.batch.record import ANSWERED, REFERENCE, BatchRecord
 from smart_engine.strategies import find_strategy
 
 Table = dict[str, list[Outcome | Failure]]
@@ -88,7 +88,7 @@ def quick() -> Callable[..., Result]:
             Tier("0", role="reference"),
             *(Tier(str(k + 1)) for k in range(len(wrong))),
         ]
-        batch = Batch(len(wrong[0]), tiers, guarantee, seed)
+        batch = BatchRecord(len(wrong[0]), tiers, guarantee, seed)
         # The right answer is the item's kind, a wrong one the next kind.
         batch.keyed = True
         if kinds is None:

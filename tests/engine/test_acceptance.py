@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_engine import InvalidInputError
-from smart_engine.audit.acceptance import Acceptance, Test
-from smart_engine.tails import hypergeometric_cdf
+from smart_engine.evidence.acceptance import Acceptance, Test
+from smart_engine.evidence.tails import hypergeometric_cdf
 
 ALPHA = 0.05
 

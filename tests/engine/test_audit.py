@@ -21,8 +21,8 @@ from smart_engine import (
     Tier,
     verify,
 )
-from smart_engine.audit.policies import Answers, Policy, family, pairs
-from smart_engine.batch import ANSWERED, Batch
+from smart_engine.batch.record import ANSWERED, BatchRecord
+from smart_engine.evidence.policies import Answers, Policy, family, pairs
 
 BROKEN = RuntimeError("no answer")
 
@@ -319,7 +319,7 @@ def sorted_by(policy: Policy, *rows: list[str | None]):
     """What a policy makes of items, given each candidate's answers to them."""
     n_items = len(rows[0])
     names = [Tier("big", role="reference"), *(Tier(str(k)) for k in range(len(rows)))]
-    batch = Batch(n_items, names, Guarantee(), 0)
+    batch = BatchRecord(n_items, names, Guarantee(), 0)
     batch.keyed = True
     for tier, row in enumerate(rows, 1):
         for item, answer in enumerate(row):

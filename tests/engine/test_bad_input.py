@@ -26,7 +26,7 @@ from smart_engine import (
     Usage,
     replay,
 )
-from smart_engine.traces import Simulation, read_simulation
+from smart_engine.offline.traces import Simulation, read_simulation
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 
@@ -68,9 +68,9 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_replay_is_the_function_even_after_its_file_was_loaded() -> None:
-    import smart_engine.dry_run
+    import smart_engine.offline.replay
 
-    assert smart_engine.replay is smart_engine.dry_run.replay is replay
+    assert smart_engine.replay is smart_engine.offline.replay.replay is replay
 
 
 @pytest.mark.parametrize("looks", ["corrected", "paper"])

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from smart_engine import BatchSession, Exact, Guarantee, Outcome, ProtocolError, Tier
 from smart_engine.calls import Call, Failure
 from smart_engine.errors import BudgetExceededError, InvalidInputError
-from smart_engine.pricing import Usage
+from smart_engine.money.budget import Budget
+from smart_engine.money.pricing import Usage
+from smart_engine.money.reservations import Reservations
 from smart_engine.serving.books import Books
-from smart_engine.serving.capped import CappedDecider
+from smart_engine.serving.budgeted import BudgetedRouter
+from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import MissingUsageError
-from smart_engine.serving.purse import Purse
-from smart_engine.serving.reserved import Reserved
-from smart_engine.serving.terms import Terms
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 NAMES = ("big", "small", "tiny")
@@ -29,9 +29,11 @@ BUDGETS = st.floats(0.005, 300)
 STRATEGIES = st.sampled_from(["audit", "mix", "exhaustive", "reference"])
 
 
-def terms(budget: float | None, **settings: object) -> Terms:
+def terms(budget: float | None, **settings: object) -> ServingConfig:
     """Return terms over three models."""
-    told = Terms(NAMES, Guarantee(0.1, 0.9), Exact(), budget_usd=budget, **settings)
+    told = ServingConfig(
+        NAMES, Guarantee(0.1, 0.9), Exact(), budget_usd=budget, **settings
+    )
     told.check()
     return told
 
@@ -160,10 +162,10 @@ def test_strict_needs_a_budget():
         terms(None, mode="strict")
 
 
-def one(told: Terms, books: Books, answer="yes", **how) -> tuple[object, dict]:
+def one(told: ServingConfig, books: Books, answer="yes", **how) -> tuple[object, dict]:
     """Answer one item; return the answer and what is told of it."""
-    decider = told.decider(books, Exact(), "t", most=most, **how)
-    item = SingleItem(decider, books, "big", "t")
+    router = told.router(books, Exact(), "t", most=most, **how)
+    item = SingleItem(router, books, "big", "t")
     with item.admitted(shown=False):
         while calls := item.next_calls():
             for call in calls:
@@ -220,32 +222,32 @@ def test_a_named_model_and_the_reference_alone_keep_to_it_too(how):
 @pytest.mark.parametrize("batch", [False, True])
 def test_what_nobody_tells_the_cost_of_is_taken_at_its_most(failure, taken, batch):
     told, books = terms(10.0, strategy="reference"), Books(nullcontext, NAMES)
-    purse = Purse(10.0, nullcontext())
+    budget = Budget(10.0, nullcontext())
     if batch:
-        asked = told.session(5, Exact(), None, most, purse=purse)
+        asked = told.session(5, Exact(), None, most, budget=budget)
         call, *others = asked.next_calls()
         for other in others:
             asked.record(other, Outcome("yes", 0.0))
     else:
-        decider = terms(None, strategy="reference").decider(books, Exact(), "t")
-        reserved = Reserved(purse, most, nullcontext())
-        asked = CappedDecider(decider, reserved, "big", None)
+        router = terms(None, strategy="reference").router(books, Exact(), "t")
+        reserved = Reservations(budget, most, nullcontext())
+        asked = BudgetedRouter(router, reserved, "big", None)
         (call,) = asked.next_calls(asked.arrive(shown=False))
     asked.record(call, failure)
-    assert purse.left == pytest.approx(10 - taken)
+    assert budget.left == pytest.approx(10 - taken)
 
 
 def test_threads_share_a_purse():
-    purse = Purse(100.0, threading.Lock())
+    budget = Budget(100.0, threading.Lock())
     granted = []
 
     def work(number: int) -> None:
         rng = np.random.default_rng(number)
         for _ in range(2000):
-            if purse.reserve(0.5):
+            if budget.reserve(0.5):
                 paid = float(rng.uniform(0, 0.5))
                 granted.append(paid)
-                purse.settle(0.5, paid)
+                budget.settle(0.5, paid)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -367,8 +369,8 @@ def test_the_first_call_of_its_kind_is_made_alone():
 )
 def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
     told, books = terms(2.5, mode=mode), Books(nullcontext, NAMES)
-    decider = told.decider(books, Exact(), "t", most=lambda _: None)
-    item = SingleItem(decider, books, "big", "t")
+    router = told.router(books, Exact(), "t", most=lambda _: None)
+    item = SingleItem(router, books, "big", "t")
     expected = role if mode == "serve" or role == "profiled" else None
     fails = pytest.raises(BudgetExceededError)
     with nullcontext() if expected else fails, item.admitted(shown=False):

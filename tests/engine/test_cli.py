@@ -24,8 +24,8 @@ from smart_engine import (
     Store,
     Tier,
 )
-from smart_engine.dry_run import ReplayResult
 from smart_engine.equivalence.written import read_rule
+from smart_engine.offline.replay import ReplayResult
 
 typer_testing = pytest.importorskip("typer.testing")
 pytest.importorskip("rich")
@@ -88,7 +88,7 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def smart(*arguments: object):
     """Run the command in this process."""
-    from smart_engine.cli import app
+    from smart_engine.cli.commands import app
 
     runner = typer_testing.CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"})
     return runner.invoke(app, [str(argument) for argument in arguments])

@@ -11,10 +11,10 @@ from smart_engine import BatchSession, Failure, Guarantee, Label, Outcome, Tier
 from smart_engine.calls import Call
 from smart_engine.equivalence import as_equivalence
 from smart_engine.errors import InvalidInputError
-from smart_engine.estimate import estimate
-from smart_engine.ledger import Journal, Page
-from smart_engine.serving.resumed import Resumed
-from smart_engine.serving.sample import SampleSession
+from smart_engine.money.ledger import LedgerEntries, LedgerScope
+from smart_engine.offline.estimate import estimate
+from smart_engine.offline.sample import SampleSession
+from smart_engine.serving.resume import Resumed
 
 COSTS = {"big": 1.0, "small": 0.02}
 PROMISE = Guarantee(0.1, 0.95)
@@ -129,8 +129,10 @@ class Memory(dict):
 
 def test_a_sample_asks_everybody_once_and_keeps_the_answers():
     shelf = Memory({Call(4, "big"): Outcome("yes", 1.0)})
-    journal = Journal()
-    sample = SampleSession([4, 2], ["big", "small"], Page(journal.enter, "big", "t"))
+    journal = LedgerEntries()
+    sample = SampleSession(
+        [4, 2], ["big", "small"], LedgerScope(journal.enter, "big", "t")
+    )
     session = Resumed(sample, shelf)
     calls = session.next_calls()
     assert calls == [Call(4, "small"), Call(2, "big"), Call(2, "small")]

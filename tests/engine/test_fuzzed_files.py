@@ -24,13 +24,13 @@ from smart_engine import (
     Usage,
     verify,
 )
-from smart_engine.serving.profile import Held, Profile
-from smart_engine.serving.resumed import ResumedSession
-from smart_engine.serving.stored import StoredPurse, StoredStream
-from smart_engine.stores import Store
+from smart_engine.equivalence.verdicts import Verdict
+from smart_engine.offline.traces import read_certificate, read_simulation
+from smart_engine.serving.persistence import StoredBudget, StoredStream
+from smart_engine.serving.profile import Profile, RowText
+from smart_engine.serving.resume import ResumedSession
+from smart_engine.store.store import Store
 from smart_engine.stream.session import StreamSession
-from smart_engine.traces import read_certificate, read_simulation
-from smart_engine.verdicts import Said
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 IGNORED = pytest.mark.filterwarnings("ignore:the store knows task")
@@ -171,7 +171,7 @@ def test_answers_in_stores(inputs, store) -> None:
 def test_verdicts_in_stores(inputs, store) -> None:
     store, file = store
     shelf = store.shelf("a job", json.dumps, json.loads)
-    bought = Said(True, [("judge", Outcome(None, 0.1, Usage(1, 2)))])
+    bought = Verdict(True, [("judge", Outcome(None, 0.1, Usage(1, 2)))])
     calls = spoilt([["judge", 0.1, 1, 2, 0, 0, 0, 0, 0, 0, False]]).map(
         lambda told: told.decode("utf-8", "replace")
     )
@@ -193,7 +193,7 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
     store, file = store
     kept = Profile("mail", "serve", {"models": "big #1", "seed": "0"})
     other = Profile("mail", "serve", {"models": "big #2", "seed": "0"})
-    purse = StoredPurse(5.0, nullcontext(), store.place(kept, "purse"))
+    budget = StoredBudget(5.0, nullcontext(), store.place(kept, "purse"))
     texts = spoilt([1.0, 2.0]) | spoilt(dict(kept.parts))
     written = texts.map(lambda told: told.decode("utf-8", "replace"))
 
@@ -204,11 +204,11 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
         damage(file, "smart_streams_1", *damaged)
         with store.place(other, "state").held(for_good=False) as page:
             assert page.text == ""
-        StoredPurse(5.0, nullcontext(), store.place(kept, "purse")).reserve(1.0)
+        StoredBudget(5.0, nullcontext(), store.place(kept, "purse")).reserve(1.0)
         if damaged[0] == "purse":
-            assert purse.reserve(0.0) in (True, False)
-            assert 0 <= purse._spent < float("inf")
-            assert purse.left <= 5
+            assert budget.reserve(0.0) in (True, False)
+            assert 0 <= budget._spent < float("inf")
+            assert budget.left <= 5
 
     columns = st.sampled_from(["parts", "purse"])
     fuzz(inputs, st.tuples(columns, written | cells()), read)
@@ -217,15 +217,15 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
 def test_streams_in_stores(inputs) -> None:
     text = [""]
 
-    class Place:
+    class StreamRow:
         @contextmanager
         def held(self, *, for_good):
-            page = Held(text[0])
+            page = RowText(text[0])
             yield page
             text[0] = page.text
 
     def stream() -> StoredStream:
-        return StoredStream(StreamSession(TIERS), nullcontext(), Place())
+        return StoredStream(StreamSession(TIERS), nullcontext(), StreamRow())
 
     def serve(stream: StoredStream, items: int) -> None:
         for _ in range(items):
@@ -260,7 +260,7 @@ def test_files_of_stores(inputs, tmp_path) -> None:
     store = Store(path)
     for item in range(20):
         shelf_of(store).keep(Call(item, "big"), Outcome("yes" * 20, 0.5, Usage(1, 2)))
-    shelf_of(store).keep_said("a hash", Said(True, []))
+    shelf_of(store).keep_said("a hash", Verdict(True, []))
     step(store, profile)
     store.close()  # whoever is last writes all into the file itself
     good = path.read_bytes()
@@ -270,7 +270,7 @@ def test_files_of_stores(inputs, tmp_path) -> None:
         lambda store: shelf_of(store).held(),
         lambda store: shelf_of(store).said(),
         lambda store: shelf_of(store).keep(Call(99, "big"), Outcome("yes", 0.1)),
-        lambda store: shelf_of(store).keep_said("another", Said(True, [])),
+        lambda store: shelf_of(store).keep_said("another", Verdict(True, [])),
         lambda store: store.bought(),
         lambda store: step(store, profile),
         lambda store: step(store, Profile("mail", "serve", {"seed": "1"})),

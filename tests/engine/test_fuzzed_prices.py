@@ -11,7 +11,7 @@ from fuzzing import MANY, MINUTES, VALUES, fuzz
 from hypothesis import strategies as st
 
 from smart_engine import InvalidInputError, Price, Usage
-from smart_engine.price_list import listed_price
+from smart_engine.money.price_list import listed_price
 
 pytestmark = [MANY, MINUTES]
 

@@ -24,10 +24,10 @@ from smart_engine import (
     agree,
 )
 from smart_engine.equivalence.judge import INSTRUCTIONS
+from smart_engine.money.spending import metered, spent
 from smart_engine.serving.books import Books
-from smart_engine.serving.deciders import Shadow, Stream
 from smart_engine.serving.item import SingleItem
-from smart_engine.spending import metered, spent
+from smart_engine.serving.router import ShadowRouter, SharedStream
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 FEE, NAME = 0.001, "judge: owl"
@@ -181,10 +181,10 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
     told = 0.0
     for turn in range(400):
         stream = books.stream("key", begin, shadow=shadow)
-        assert isinstance(stream, Stream)
+        assert isinstance(stream, SharedStream)
         rule = Judge(owl, "owl")
-        decider = Shadow(stream, ["big", "small"], rule) if shadow else stream
-        item = SingleItem(decider, books, "big", "task")
+        router = ShadowRouter(stream, ["big", "small"], rule) if shadow else stream
+        item = SingleItem(router, books, "big", "task")
         with item.admitted(shown=False):
             while calls := item.next_calls():
                 for call in calls:

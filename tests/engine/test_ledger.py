@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from smart_engine import Guarantee, Judge, Label, Price, Spend, Usage
 from smart_engine.calls import Failure, Outcome, Timing
 from smart_engine.errors import InvalidInputError
-from smart_engine.ledger import Entry, Journal, Page
+from smart_engine.money.ledger import Entry, LedgerEntries, LedgerScope
+from smart_engine.money.spending import spent
 from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.terms import Terms
-from smart_engine.spending import spent
 
 NAMES = ("big", "small", "tiny")
 PRICES = dict(zip(NAMES, (Price(10, 30), Price(1, 3), Price(0.1, 0.3)), strict=True))
@@ -45,7 +45,7 @@ class World:
         rule = Label(["spam", "ham"])
         if seed % 2:
             rule |= Judge(self.judge, "owl")
-        self.terms = Terms(NAMES, Guarantee(0.2, 0.9), rule, seed=seed % 7)
+        self.terms = ServingConfig(NAMES, Guarantee(0.2, 0.9), rule, seed=seed % 7)
 
     def judge(self, text: str) -> Outcome | Failure:
         """Judge as a call would: dear, and sometimes not at all."""
@@ -100,8 +100,8 @@ class World:
     def item(self, number: int, model: str | None, *, left: bool = False) -> float:
         """Answer one item, or leave it half done; return what it is said to cost."""
         rule, task = self.terms.rule, self.task
-        decider = self.terms.decider(self.books, rule, task, model)
-        item = SingleItem(decider, self.books, "big", task)
+        router = self.terms.router(self.books, rule, task, model)
+        item = SingleItem(router, self.books, "big", task)
         with suppress(Exception, KeyboardInterrupt), item.admitted(shown=False):
             while calls := item.next_calls():
                 for call in calls:
@@ -242,8 +242,8 @@ def test_a_model_is_named_once_when_its_usage_is_estimated_first():
 
 
 def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
-    journal = Journal()
-    page = Page(journal.enter, "long", "a task")
+    journal = LedgerEntries()
+    page = LedgerScope(journal.enter, "long", "a task")
     page.inside(0, "gpt", Outcome(None, 0.5, Usage(7, 1)))
     page.inside(0, "gpt", Failure(TimeoutError()))
     page.asked(0, "long", Outcome("yes", 0.5, Usage(7, 1)))
@@ -257,7 +257,7 @@ def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
 
 def test_sums_are_asked_for_by_a_name_that_is_known():
     with pytest.raises(InvalidInputError, match=r"by='colour'.*model, role, task"):
-        Journal().ledger().sums("colour")
+        LedgerEntries().ledger().sums("colour")
     with pytest.raises(InvalidInputError, match="rows=-1"):
         Books(nullcontext, NAMES, -1)
 
@@ -326,7 +326,7 @@ def test_a_frame_has_the_rows_with_moments_and_numbers():
 
 
 def test_an_empty_ledger_is_written_too():
-    ledger = Journal().ledger()
+    ledger = LedgerEntries().ledger()
     frame = ledger.to_frame()
     assert (list(frame.columns), len(frame)) == (list(Entry._fields), 0)
     assert ledger.to_jsonl() == ""
@@ -359,9 +359,9 @@ def test_without_pandas_the_way_out_is_named():
     code = """
 import sys
 sys.modules["pandas"] = None
-from smart_engine.ledger import Journal
+from smart_engine.money.ledger import LedgerEntries
 from smart_engine import MissingExtraError
-ledger = Journal().ledger()
+ledger = LedgerEntries().ledger()
 assert ledger.to_csv() and ledger.to_jsonl() == ""
 try:
     ledger.to_frame()

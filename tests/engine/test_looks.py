@@ -14,8 +14,8 @@ from scipy.optimize import linprog
 from scipy.stats import binomtest
 
 from smart_engine import Guarantee, InvalidInputError
-from smart_engine.looks import CorrectedLooks, PaperLooks, Seen, find_looks
-from smart_engine.tails import clopper_pearson_lower
+from smart_engine.evidence.tails import clopper_pearson_lower
+from smart_engine.strategies.looks import CorrectedLooks, PaperLooks, Seen, find_looks
 
 SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
 CONFIDENCES = [0.5, 0.8, 0.95]

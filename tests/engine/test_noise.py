@@ -8,16 +8,16 @@ import pytest
 from scipy.stats import binomtest
 
 from smart_engine import Failure, Guarantee, Judge, Number, Outcome, SmartError
-from smart_engine.equivalence import Exact
-from smart_engine.errors import ProtocolError
-from smart_engine.noise import (
-    NoiseSession,
+from smart_engine.batch.self_agreement import (
     NoisyReferenceError,
     SelfAgreement,
+    SelfAgreementSession,
     sample,
 )
+from smart_engine.equivalence import Exact
+from smart_engine.errors import ProtocolError
 from smart_engine.serving.books import Books
-from smart_engine.serving.terms import Terms
+from smart_engine.serving.config import ServingConfig
 
 N = 40
 
@@ -28,9 +28,9 @@ def measured(items: int, differ: int, **settings) -> SelfAgreement:
     return SelfAgreement(items=items, disagreements=differ, **told)
 
 
-def asked(says, rule=Exact()) -> NoiseSession:
+def asked(says, rule=Exact()) -> SelfAgreementSession:
     """Ask twice about each item; `says` gives the outcome of item and turn."""
-    session = NoiseSession(N, "big", rule)
+    session = SelfAgreementSession(N, "big", rule)
     calls = session.next_calls()
     assert [call.item for call in calls] == list(range(2 * N))
     assert {call.tier for call in calls} == {"big"}
@@ -97,7 +97,7 @@ def test_nothing_to_compare_is_an_error_that_says_why(second, told):
 
 
 def test_each_call_is_recorded_once():
-    session = NoiseSession(1, "big", Exact())
+    session = SelfAgreementSession(1, "big", Exact())
     first, second = session.next_calls()
     session.record(first, Outcome("yes", 0.0))
     with pytest.raises(ProtocolError):
@@ -133,14 +133,14 @@ def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
     strict, loose = Guarantee(0.05, 0.95), Guarantee(0.2, 0.95)
 
     def refused(task: str = "t", rule=Exact(), **settings) -> set[str]:
-        terms = Terms(**{"guarantee": strict, **said, **settings})
+        terms = ServingConfig(**{"guarantee": strict, **said, **settings})
         found = set()
         for way in ("batch", "stream"):
             try:
                 if way == "batch":
                     terms.session(9, rule, task, books=books)
                 else:
-                    terms.decider(books, rule, task)
+                    terms.router(books, rule, task)
             except NoisyReferenceError:
                 found.add(way)
         return found
@@ -160,8 +160,8 @@ def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
 
 
 def test_forcing_it_does_not_make_another_job_of_a_batch():
-    terms = Terms(("big", "small"), Guarantee(), Exact())
-    forced = Terms(("big", "small"), Guarantee(), Exact(), accept_noise=True)
+    terms = ServingConfig(("big", "small"), Guarantee(), Exact())
+    forced = ServingConfig(("big", "small"), Guarantee(), Exact(), accept_noise=True)
     assert terms.job(Exact(), "t", ["x"]) == forced.job(Exact(), "t", ["x"])
 
 

@@ -27,11 +27,11 @@ from smart_engine import (
     Usage,
     agree,
 )
-from smart_engine.ledger import Journal, Page
-from smart_engine.serving.resumed import ResumedSession
-from smart_engine.serving.terms import Terms
-from smart_engine.spending import add, metered
-from smart_engine.stores import Store
+from smart_engine.money.ledger import LedgerEntries, LedgerScope
+from smart_engine.money.spending import add, metered
+from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.resume import ResumedSession
+from smart_engine.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*raised TimeoutError")
 
@@ -88,7 +88,7 @@ def drive(session, cut: int | None) -> bool:
 
 
 def fresh(rule, journal=None) -> BatchSession:
-    page = Page((journal or Journal()).enter, "big", "task")
+    page = LedgerScope((journal or LedgerEntries()).enter, "big", "task")
     return BatchSession(150, TIERS, Guarantee(0.1, 0.9), equivalence=rule, page=page)
 
 
@@ -112,7 +112,7 @@ def test_a_job_that_is_cut_off_buys_no_verdict_twice(tmp_path, cut, same_process
     rule = parts.judge()
     for stop in (cut, None):
         store = Store(tmp_path / "answers.db")
-        rule, journal = rule if same_process else parts.judge(), Journal()
+        rule, journal = rule if same_process else parts.judge(), LedgerEntries()
         shelf = store.shelf("job", write=str, read=str)
         session = ResumedSession(fresh(rule, journal), shelf)
         drive(session, stop)
@@ -132,7 +132,7 @@ def test_embeddings_bought_for_a_job_are_not_bought_again(tmp_path):
     court, store = Court(), Store(tmp_path / "answers.db")
     certificates = []
     for _ in range(2):
-        journal = Journal()
+        journal = LedgerEntries()
         shelf = store.shelf("job", write=str, read=str)
         session = ResumedSession(fresh(court.near(), journal), shelf)
         assert drive(session, None)
@@ -253,7 +253,7 @@ def test_rules_say_whether_they_wait_and_whether_they_cost():
 def test_a_budget_refuses_a_rule_whose_cost_it_cannot_foresee():
     free = Similar(lambda _: [1.0], price=Price.free())
     for rule, fine in ((Court().judge(), False), (Exact(), True), (free, True)):
-        terms = Terms(("big", "small"), Guarantee(), rule, budget_usd=1.0)
+        terms = ServingConfig(("big", "small"), Guarantee(), rule, budget_usd=1.0)
         if fine:
             terms.check()
             continue

@@ -11,13 +11,13 @@ import pytest
 from tqdm.auto import tqdm
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Usage
+from smart_engine.batch.progress import Progress, _most_hidden
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, MissingExtraError
-from smart_engine.progress import Progress, _most_hidden
-from smart_engine.progress_bar import progress_bar
-from smart_engine.serving.resumed import ResumedSession
-from smart_engine.serving.terms import Terms
+from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.resume import ResumedSession
 
 COSTS = {"big": 1.0, "c1": 0.1, "c2": 0.02}
 STRATEGIES = ["reference", "audit", "exhaustive", "efficient", "mix"]
@@ -94,7 +94,7 @@ def test_the_bound_is_the_hypergeometric_one(errors):
 
 def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     names = ("big", "c1", "c2")
-    terms = Terms(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
+    terms = ServingConfig(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
     session = terms.session(600, Exact(), None, lambda call: 2 * COSTS[call.tier])
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
@@ -192,7 +192,7 @@ def test_a_terminal_that_goes_away_ends_no_batch(tiers, monkeypatch):
             return super().write(text)
 
     session = begun(tiers)
-    monkeypatch.setattr("smart_engine.progress_bar._EVERY", 0.0)
+    monkeypatch.setattr("smart_engine.runtime.progress_bar._EVERY", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", Gone())
         drive_shown(session)

@@ -29,10 +29,10 @@ from smart_engine import (
     replay,
     verify,
 )
-from smart_engine.noise import SelfAgreement
-from smart_engine.rendering import content, theme
-from smart_engine.rendering.content import at_least, money, percent, plain
-from smart_engine.traces import Simulation
+from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.offline.traces import Simulation
+from smart_engine.report import content, theme
+from smart_engine.report.content import at_least, money, percent, plain
 
 HOSTILE = """<b>"大"</b> &amp; [a](b) | $x$ `y` *z* {{7}} \x1b[31m\u202e</title>"""
 
@@ -403,8 +403,8 @@ def undrawn(monkeypatch) -> None:
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
     for module in ("charts", "svg"):
-        monkeypatch.delitem(sys.modules, f"smart_engine.rendering.{module}", False)
-        package = importlib.import_module("smart_engine.rendering")
+        monkeypatch.delitem(sys.modules, f"smart_engine.report.{module}", False)
+        package = importlib.import_module("smart_engine.report")
         monkeypatch.delattr(package, module, False)
 
 

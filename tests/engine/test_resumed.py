@@ -8,8 +8,8 @@ import pytest
 from smart_engine import BatchSession, Guarantee, Outcome, Tier
 from smart_engine.calls import Failure
 from smart_engine.errors import StoreError, UnkeptAnswerError
-from smart_engine.ledger import Journal, Page
-from smart_engine.serving.resumed import ResumedSession
+from smart_engine.money.ledger import LedgerEntries, LedgerScope
+from smart_engine.serving.resume import ResumedSession
 
 TIERS = [Tier("big", role="reference"), Tier("small"), Tier("tiny")]
 COST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
@@ -37,7 +37,7 @@ class Memory(dict):
         return self.__dict__.setdefault("_verdicts", {})
 
 
-def fresh(seed: int, items: int = 120, page: Page | None = None) -> BatchSession:
+def fresh(seed: int, items: int = 120, page: LedgerScope | None = None) -> BatchSession:
     """Return a session of the job."""
     strategy = ("audit", "mix", "efficient", "exhaustive")[seed % 4]
     return BatchSession(
@@ -89,8 +89,8 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         assert drive(whole, rng, bought_at_once, None, seed)
         shelf, bought = Memory(), []
         for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
-            journal, kept = Journal(), sum(shelf[call].paid for call in shelf)
-            page = Page(journal.enter, "big", "task")
+            journal, kept = LedgerEntries(), sum(shelf[call].paid for call in shelf)
+            page = LedgerScope(journal.enter, "big", "task")
             session = ResumedSession(fresh(seed, 60, page), shelf)
             ended = drive(session, rng, bought, cut, seed)
         assert ended

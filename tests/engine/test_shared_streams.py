@@ -25,7 +25,7 @@ from smart_engine import (
     Usage,
 )
 from smart_engine.equivalence.identity import identity
-from smart_engine.stream.coins import Coins
+from smart_engine.stream.draws import AuditDraws
 from smart_engine.stream.shared import SharedPart
 
 BROKEN = RuntimeError("no answer")
@@ -263,14 +263,16 @@ def test_a_record_that_is_spoilt_is_refused(how) -> None:
 
 @given(st.lists(st.integers(0, 10**7), max_size=30), st.integers(0, 2**70))
 def test_a_coin_follows_from_seed_and_number_alone(numbers, seed) -> None:
-    coins = Coins(seed)
+    coins = AuditDraws(seed)
     tossed = [coins[number] for number in numbers]
-    assert tossed == [Coins(seed)[number] for number in numbers]
+    assert tossed == [AuditDraws(seed)[number] for number in numbers]
     assert all(0 <= coin < 1 for coin in tossed)
 
 
 def test_coins_are_uniform_and_seeds_have_coins_of_their_own() -> None:
-    some = np.array([[Coins(seed)[n] for n in range(0, 9000, 7)] for seed in range(9)])
+    some = np.array(
+        [[AuditDraws(seed)[n] for n in range(0, 9000, 7)] for seed in range(9)]
+    )
     assert len(np.unique(some)) == some.size
     counts = np.histogram(some, bins=20, range=(0, 1))[0]
     expected = some.size / 20

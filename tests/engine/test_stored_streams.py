@@ -26,9 +26,9 @@ from smart_engine import (
     StoreError,
 )
 from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Held, Keeping, Profile
-from smart_engine.serving.terms import Terms
+from smart_engine.serving.profile import Persistence, Profile, RowText
 
 pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
 MODELS = ("big", "small")
@@ -45,21 +45,21 @@ class Worker:
         self.profiles = profiles
         rule = rule or Normalized()
         guarantee = told.pop("guarantee", Guarantee(0.2, 0.9))
-        self.terms = Terms(MODELS, guarantee, rule, **told)
+        self.terms = ServingConfig(MODELS, guarantee, rule, **told)
         self.books = Books(threading.Lock, MODELS)
         self.task = task
 
     def item(self) -> SingleItem:
-        keeping = Keeping(
+        keeping = Persistence(
             self.profiles,
             lambda: [(name, self.settings["models"]) for name in MODELS],
             lambda: self.settings["prompt"],
         )
         most = lambda call: 2 * COSTS[call.tier]  # noqa: E731
-        decider = self.terms.decider(
+        router = self.terms.router(
             self.books, self.terms.rule, self.task, None, most, keeping
         )
-        return SingleItem(decider, self.books, "big", self.task)
+        return SingleItem(router, self.books, "big", self.task)
 
     def answer(self, says=lambda call: "yes"):
         item = self.item()
@@ -117,7 +117,7 @@ def test_with_and_without_a_store_the_same_is_decided(file) -> None:
     stored = run(Store(file))
     worker = Worker(None)
     worker.item = lambda: SingleItem(  # type: ignore[method-assign]
-        worker.terms.decider(worker.books, worker.terms.rule, "mail"),
+        worker.terms.router(worker.books, worker.terms.rule, "mail"),
         worker.books,
         "big",
         "mail",
@@ -267,13 +267,13 @@ class Shaky:
     def place(self, profile, what):
         shaky = self
 
-        class Place:
+        class StreamRow:
             @contextmanager
             def held(self, *, for_good):
                 now = shaky.fails.pop(0) if shaky.fails else ""
                 if now == "read":
                     raise StoreError("the store cannot be used: gone")
-                page = Held(shaky.kept[what])
+                page = RowText(shaky.kept[what])
                 yield page
                 if now == "write":
                     raise StoreError("the store cannot be used: gone")
@@ -281,7 +281,7 @@ class Shaky:
                 if now == "after":
                     raise StoreError("the store cannot be used: gone")
 
-        return Place()
+        return StreamRow()
 
 
 @pytest.mark.parametrize("how", ["read", "write", "after"])
@@ -432,6 +432,6 @@ def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
     assert Worker(Store(file), mode="shadow").item().waits
     assert Worker(Store(file), budget_usd=9.0).item().waits
     books = Books(nullcontext, MODELS)
-    terms = Terms(MODELS, Guarantee(), Label(["a", "b"]))
-    decider = terms.decider(books, terms.rule, "mail")
-    assert not SingleItem(decider, books, "big", "mail").waits
+    terms = ServingConfig(MODELS, Guarantee(), Label(["a", "b"]))
+    router = terms.router(books, terms.rule, "mail")
+    assert not SingleItem(router, books, "big", "mail").waits

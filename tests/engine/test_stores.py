@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sql
 
 from smart_engine import Call, Outcome, Spend, Usage
+from smart_engine.equivalence.verdicts import Verdict
 from smart_engine.errors import StoreError
-from smart_engine.stores import Store
-from smart_engine.verdicts import Said
+from smart_engine.store.store import Store
 
 WHOLE = Usage(100, 50, 10, 20, 30, 5, 6, 7)
 
@@ -49,13 +49,13 @@ def test_a_verdict_keeps_its_mark(file) -> None:
         ("judge: owl", Outcome(None, 0.5, Usage(9, 1, estimated=True))),
         ("judge: owl", Outcome(None, 0.5, WHOLE)),
     ]
-    shelf(store).keep_said("about", Said(True, bought))
+    shelf(store).keep_said("about", Verdict(True, bought))
     old = {"job": "job", "about": "old", "same": False, "calls": '[["m", 0.5, 7, 1]]'}
     with store._engine.begin() as connection:
         connection.execute(store._verdicts.insert(), old)
     assert shelf(store).said() == {
-        "about": Said(True, bought),
-        "old": Said(False, [("m", Outcome(None, 0.5, Usage(7, 1)))]),
+        "about": Verdict(True, bought),
+        "old": Verdict(False, [("m", Outcome(None, 0.5, Usage(7, 1)))]),
     }
 
 

@@ -23,7 +23,7 @@ from smart_engine import (
     Tier,
     Usage,
 )
-from smart_engine.audit.policies import Answers, Policy
+from smart_engine.evidence.policies import Answers, Policy
 from smart_engine.stream.choice import advance
 
 TIERS = [Tier("big", role="reference"), Tier("c1")]

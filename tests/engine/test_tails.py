@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smart_engine.tails import (
+from smart_engine.evidence.tails import (
     beta_binomial_cdf,
     binomial_quantile_below,
     clopper_pearson_lower,

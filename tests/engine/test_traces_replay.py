@@ -22,8 +22,8 @@ from smart_engine import (
     Price,
     Trace,
 )
-from smart_engine.dry_run import replay
-from smart_engine.traces import Row, Simulation, read_simulation
+from smart_engine.offline.replay import replay
+from smart_engine.offline.traces import Row, Simulation, read_simulation
 
 MODELS = {
     "reference": "big",

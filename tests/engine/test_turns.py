@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from smart_engine.serving.turns import turn
+from smart_engine.runtime.turns import turn
 
 
 class Passes:

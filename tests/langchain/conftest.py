@@ -10,7 +10,7 @@ import pytest
 
 from langchain_smart import Price, RecordedChatModel, SmartChatModel
 from smart_engine import Trace
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4), "tiny": Price(0.01, 0.04)}
 RATES = {"big": 0.0, "small": 0.02, "tiny": 0.4}

@@ -24,12 +24,10 @@ runner = pytest.importorskip("typer.testing").CliRunner(
 )
 pytest.importorskip("rich")
 
-from langchain_smart.cli import add_commands  # noqa: E402
 from langchain_smart.trial import try_batch  # noqa: E402
-from smart_engine.cli import Code, app  # noqa: E402
+from smart_engine.cli.app import app  # noqa: E402
+from smart_engine.cli.commands import Code  # noqa: E402
 from smart_engine.equivalence.written import WAYS  # noqa: E402
-
-add_commands(app)
 
 ROWS = 200
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
@@ -278,7 +276,7 @@ def test_an_interrupted_run_goes_on(server, mails, tmp_path):
 
 def test_a_killed_run_goes_on(server, mails, tmp_path):
     words = ["run", str(mails), str(tmp_path / "out.csv"), *job(server)]
-    killed = subprocess.Popen([sys.executable, "-m", "langchain_smart", *words])
+    killed = subprocess.Popen([sys.executable, "-m", "smart_engine", *words])
     deadline = time.monotonic() + 60
     while sum(server.requests.values()) < 100 and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -456,7 +454,7 @@ def test_the_missing_extra_is_named(server, mails, monkeypatch, absent):
 def test_shells_complete_the_commands_without_loading_langchain():
     code = """
 import sys
-from langchain_smart.__main__ import main
+from smart_engine.__main__ import main
 try:
     main()
 finally:

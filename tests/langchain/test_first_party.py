@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from langchain_openai import ChatOpenAI
-from loopback import Fault, Said, serve
+from loopback import Fault, Verdict, serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
@@ -307,7 +307,7 @@ async def test_output_version_v1_gives_blocks(verb):
 def test_a_members_logprobs_are_its_confidence():
     import math
 
-    with serve(lambda *_: Said("ham", (-0.1, -0.3))) as server:
+    with serve(lambda *_: Verdict("ham", (-0.1, -0.3))) as server:
         sure = smart_at(server, {"logprobs": True})
         silent = smart_at(server)
         member = sure._members[1]

@@ -10,7 +10,7 @@ import pytest
 
 from langchain_smart import Price, RecordedChatModel
 from smart_engine import InvalidInputError, SmartError, Trace
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 FREE = {"big": Price.free(), "small": Price.free()}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from langchain_smart import Price, RecordedChatModel
 from smart_engine import SmartError, Trace
-from smart_engine.traces import Row
+from smart_engine.offline.traces import Row
 
 TEXT = st.text("ab ", min_size=1, max_size=24)
 

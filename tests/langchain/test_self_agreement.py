@@ -13,7 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
 from smart_engine import SmartError
-from smart_engine.noise import NoisyReferenceError
+from smart_engine.batch.self_agreement import NoisyReferenceError
 
 ITEMS = [f"item {number}" for number in range(40)]
 PRICES = {"big": Price(1000, 1000), "small": Price(1, 1)}

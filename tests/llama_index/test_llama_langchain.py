@@ -18,7 +18,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.tools import FunctionTool
-from loopback import Calls, Said, serve
+from loopback import Calls, Verdict, serve
 
 from langchain_smart import SmartChatModel
 from llama_index_smart import LangChainLLM, Price, SmartLLM
@@ -137,7 +137,7 @@ def test_an_answer_from_a_cache_is_not_paid_again():
 
 
 def test_logprobs_are_confidence():
-    with serve(lambda *_: Said("ham", (-0.1, -0.3))) as server:
+    with serve(lambda *_: Verdict("ham", (-0.1, -0.3))) as server:
         smart = SmartLLM(
             reference=chain(server, logprobs=True),
             candidates=[chain(server, "small")],

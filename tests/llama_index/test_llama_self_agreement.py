@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from llama_index_smart import Price, SmartLLM
 from smart_engine import InvalidInputError
-from smart_engine.noise import NoisyReferenceError
+from smart_engine.batch.self_agreement import NoisyReferenceError
 
 PROMPTS = [f"item {number}" for number in range(40)]
 

@@ -18,7 +18,7 @@ from llama_index.core.llms import ChatMessage, CustomLLM, ImageBlock, MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
-from loopback import Calls, Fault, Odd, Said, serve
+from loopback import Calls, Fault, Odd, Verdict, serve
 from pydantic import BaseModel
 
 from llama_index_smart import Label, Normalized, Price, SmartLLM
@@ -173,7 +173,7 @@ async def test_an_async_stream_that_is_broken_off_closes_its_item():
 def test_logprobs_are_confidence():
     from llama_index_smart.members import outcome
 
-    with serve(lambda *_: Said("ham", (-0.1, -0.3))) as server:
+    with serve(lambda *_: Verdict("ham", (-0.1, -0.3))) as server:
         sure = plain(server, logprobs=True, top_logprobs=1)
         smart = smart_at(server, candidates=[plain(server, "small")], reference=sure)
         member = smart._members[0]

@@ -1,0 +1,126 @@
+"""Where a batch stands: what is settled, spent and saved, and what may still differ."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from smart_engine.batch.certificate import Spend
+from smart_engine.batch.record import ANSWERED, REFERENCE, BatchRecord
+from smart_engine.evidence.tails import IntArray, hypergeometric_cdf
+from smart_engine.strategies import Decision
+
+__all__ = ["Phase", "Progress", "take_stock"]
+
+Phase = Literal["learning", "serving", "done"]
+"""In `learning` answers are compared, and who serves is open; then it is decided."""
+
+
+class Progress(NamedTuple):
+    """Where a batch stands.
+
+    Attributes:
+        phase: What is being done.
+        items: Number of items.
+        settled: Items whose answer, or lasting error, is known and stays.
+        spent: USD spent by all models, judges included.
+        saved: USD saved (estimated) on what is answered: what the reference alone would
+            have cost there, less all that was spent. It is below zero while there is
+            more to learn than to serve, and None until the reference was paid.
+        draws: Items on which a candidate was compared with the reference.
+        may_differ: Where it is open who serves: the most answers that would differ if
+            the candidate that looks best served from here on, at the stated confidence
+            for this one look; None before any comparison. Where it is decided: what
+            the guarantee allows, or 0 if the reference alone answers. None where a
+            budget in USD ended first.
+        allowed: Differing answers that the guarantee allows, B.
+        estimated: USD of what was spent that rest on an estimated usage.
+    """
+
+    phase: Phase
+    items: int
+    settled: int
+    spent: float
+    saved: float | None
+    draws: int
+    may_differ: int | None
+    allowed: int
+    estimated: float = 0.0
+
+
+def take_stock(
+    batch: BatchRecord,
+    drawn: IntArray,
+    decision: Decision | None,
+    *,
+    done: bool,
+    whole: bool,
+) -> Progress:
+    """Return where a batch stands.
+
+    Args:
+        batch: The batch.
+        drawn: Items that went to the reference in order to learn.
+        decision: How the rest is served, once that is decided.
+        done: Whether every item has its answer.
+        whole: Whether the guarantee covers all items.
+    """
+    everything = np.arange(batch.n_items)
+    by_reference = np.frombuffer(batch.status[REFERENCE], np.uint8) >= ANSWERED
+    answered = batch.usable(REFERENCE, everything)
+    if decision is not None:
+        for tier in batch.candidates:
+            answered |= batch.usable(tier, everything) & (decision.route == tier)
+    settled = batch.n_items if done else int((answered | by_reference).sum())
+    tiers = range(len(batch.tiers))
+    judging = sum(batch.judging.values(), Spend())
+    spent = sum(map(batch.paid, tiers)) + judging.cost
+    estimated = sum(map(batch.paid_by_estimate, tiers)) + judging.estimated
+    paid = np.flatnonzero(by_reference)
+    mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
+    allowed = batch.guarantee.budget(batch.n_items)
+    compared = drawn[by_reference[drawn]]
+    if decision is None:
+        may_differ = _may_differ(batch, compared)
+    elif whole:
+        may_differ = allowed if (decision.route > REFERENCE).any() else 0
+    else:
+        may_differ = None
+    phase: Phase = "learning" if decision is None else "serving"
+    return Progress(
+        phase="done" if done else phase,
+        items=batch.n_items,
+        settled=settled,
+        spent=spent,
+        saved=None if mean is None else mean * int(answered.sum()) - spent,
+        draws=len(compared),
+        may_differ=may_differ,
+        allowed=allowed,
+        estimated=estimated,
+    )
+
+
+def _may_differ(batch: BatchRecord, compared: IntArray) -> int | None:
+    """Return the least upper bound of the errors any candidate still hides."""
+    bounds = []
+    for tier in batch.candidates:
+        answered = np.frombuffer(batch.status[tier], np.uint8) >= ANSWERED
+        seen = compared[answered[compared]]
+        if len(seen):
+            errors = batch.errors(tier, seen)
+            alpha = batch.guarantee.alpha
+            bounds.append(_most_hidden(batch.n_items, len(seen), errors, alpha))
+    return min(bounds, default=None)
+
+
+def _most_hidden(items: int, draws: int, errors: int, level: float) -> int:
+    """Return the most errors beyond those found that draws do not speak against."""
+    low, high = 0, items - draws
+    while low < high:
+        hidden = (low + high + 1) // 2
+        if hypergeometric_cdf(errors, items, errors + hidden, draws) > level:
+            low = hidden
+        else:
+            high = hidden - 1
+    return low

@@ -1,0 +1,3 @@
+"""The command `smart`."""
+
+__all__ = ()

@@ -1,0 +1,259 @@
+r"""How many uniform draws suffice, given the errors they have shown.
+
+A population of M items hides D errors, D unknown. Items are drawn one by one, uniformly
+without replacement; every drawn item is repaired. With c errors found the audit stops
+when n_c draws are in. Then D − c errors stay hidden, so only a stop with c ≤ D − B − 1
+breaks the promise "at most B stay hidden".
+
+The numbers n_0 < n_1 < … are fixed in advance, each as small as this allows: were
+D = B + 1 + c, a stop with at most c errors would have probability at most α·s_c, where
+s_c = 1 − r^(c+1) rises to 1. That covers every D: one of at most B cannot be wrong,
+and any other is B + 1 + c for some c. The probability is exact, over all orders of
+drawing, so the promise holds at every look and no level is lost to inequalities.
+
+Let A_c(D) be the probability that n_(c−1) draws have shown c errors and no look before
+has stopped. Looks stop at the first c with exactly c errors in n_c draws, so
+
+    A_c = P(c in n_(c−1) draws) − Σ_(i<c−1) Q_i · P(c − i in draws n_i … n_(c−1)),
+    Q_c = A_c · P(none in draws n_(c−1) … n_c).
+
+Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
+and share a part of α that was kept back, by the union bound.
+
+Source: exact sequential design after Wald (1947) and Armitage, McPherson & Rowe (1969),
+for the finite population of a risk-limiting audit (Stark 2008).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smart_engine.errors import InvalidInputError
+from smart_engine.evidence.tails import FloatArray, IntArray, hypergeometric_cdf
+
+__all__ = ["Acceptance", "Test"]
+
+_EXACT = 128
+"""Errors up to which every look is exact."""
+
+_KEPT_BACK = 0.01
+"""Least share of α kept for looks beyond."""
+
+_ROUNDING = 1e-9
+"""Share of α left unused, against rounding."""
+
+
+class Acceptance:
+    """Sample sizes that suffice, by the number of errors found.
+
+    Args:
+        items: Number of items audited, M ≥ 0.
+        budget: Number of errors that may stay hidden, B ≥ 0.
+        level: Probability with which the promise may fail, 0 < α < 1.
+        expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
+            s_c and so decides where the test is strong; it never touches validity.
+
+    Raises:
+        InvalidInputError: If an argument is out of range.
+
+    Example:
+        ```python
+        # 5 % of 1,000 may stay hidden: 56 draws without an error suffice at 5 %.
+        acceptance = Acceptance(1000, 50, 0.05, expected_errors=0)
+        assert acceptance.draws(0) == 56
+        assert acceptance.draws(1) > 56
+        ```
+    """
+
+    def __init__(
+        self, items: int, budget: int, level: float, expected_errors: float = 1.0
+    ) -> None:
+        """Remember the design; sizes are computed when they are asked for."""
+        for field, value, fits in (
+            ("items", items, items >= 0),
+            ("budget", budget, budget >= 0),
+            ("level", level, 0 < level < 1),
+            ("expected_errors", expected_errors, expected_errors >= 0),
+        ):
+            if not fits:
+                raise InvalidInputError(field, value, "is out of range")
+        self.items = items
+        self.budget = budget
+        self.level = level
+        self.expected_errors = expected_errors
+        ratio = expected_errors / (1 + expected_errors)
+        self._kept = max(_KEPT_BACK, ratio**_EXACT)
+        self._exact_level = level * (1 - self._kept) / (1 - ratio**_EXACT)
+        self._sizes: list[int] = []
+
+    def draws(self, errors: int) -> int:
+        """Return the number of draws that suffices with that many errors found.
+
+        Args:
+            errors: Errors found so far, ≥ 0.
+
+        Returns:
+            At most M: once B or fewer items are left, nothing is to be proven.
+        """
+        while len(self._sizes) <= errors:
+            self._sizes.append(self._next())
+        return self._sizes[errors]
+
+    def _next(self) -> int:
+        """Compute the size for one more error."""
+        errors = len(self._sizes)
+        marked = self.budget + 1 + errors
+        before = self._sizes[-1] if self._sizes else 0
+        last = self.items - self.budget
+        if before >= last or marked > self.items:
+            return max(before, last)
+        if errors < _EXACT:
+            return self._exact(errors, marked, before, last)
+        return self._spaced(errors, before, last)
+
+    def _exact(self, errors: int, marked: int, before: int, last: int) -> int:
+        """Least size at which stopping with `errors` stays within its share of α."""
+        ratio = self.expected_errors / (1 + self.expected_errors)
+        spent = self._exact_level * (1 - ratio ** (errors + 1))
+        room = spent * (1 - _ROUNDING)
+        log_arrival, stopped = self._arrival(errors, marked)
+        if stopped >= room:
+            # Cannot happen with rising shares but by rounding: then look no earlier
+            # than where nothing is to be proven.
+            return last
+        target = np.log(room - stopped) - log_arrival
+        low, high = before, last  # `high` always suffices
+        while high - low > 1:
+            middle = (low + high) // 2
+            none = _log_none(self.items - before, self.budget + 1, middle - before)
+            low, high = (low, middle) if float(none) <= target else (middle, high)
+        return high
+
+    def _arrival(self, errors: int, marked: int) -> tuple[float, float]:
+        """Log A_c, and the probability of an earlier stop, were D = `marked`."""
+        if errors == 0:
+            return 0.0, 0.0
+        from scipy.linalg import solve_triangular
+
+        sizes = np.array(self._sizes, np.int64)  # n_0 … n_(c−1)
+        at = np.concatenate([[0], sizes])  # draws made when a look comes into view
+        look = np.arange(errors + 1)
+        shown = np.exp(_log_pmf(self.items, marked, at, look))
+        # passed[m, i]: from a stop with i errors to m errors when look m is in view.
+        m, i = np.tril_indices(errors + 1, -2)
+        passed = np.zeros((errors + 1, errors))
+        gap = at[m] - sizes[i]
+        passed[m, i] = np.exp(_log_pmf(self.items - sizes[i], marked - i, gap, m - i))
+        quiet = np.exp(
+            _log_none(self.items - at[:-1], marked - look[:-1], sizes - at[:-1])
+        )
+        stops = solve_triangular(
+            np.eye(errors) + quiet[:, None] * passed[:-1],
+            quiet * shown[:-1],
+            lower=True,
+            unit_diagonal=True,
+        )
+        arrival = max(float(shown[-1] - passed[-1] @ stops), 0.0)
+        with np.errstate(divide="ignore"):
+            return float(np.log(arrival)), float(stops.sum())
+
+    def _spaced(self, errors: int, before: int, last: int) -> int:
+        """Size of the next spaced look at or above `errors`, by the union bound."""
+        look, at = 0, _EXACT
+        while at < errors:
+            at += int(at**0.5)
+            look += 1
+        share = 1.0 / ((look + 1) * (look + 2))  # sums to 1 over all looks
+        level = self.level * self._kept * share * (1 - _ROUNDING)
+        low, high = max(before, at), last
+        if low >= high:
+            return high
+        while high - low > 1:
+            middle = (low + high) // 2
+            tail = hypergeometric_cdf(at, self.items, self.budget + 1 + at, middle)
+            low, high = (low, middle) if tail <= level else (middle, high)
+        return high
+
+
+class Test:
+    """One audit as it runs: what its draws have shown so far.
+
+    Args:
+        policy: Name of what is audited.
+        acceptance: Its design.
+
+    Attributes:
+        draws: Draws made.
+        found: Numbers of the draws, from 1, that showed an error.
+        accepted: Number of draws after which the audit accepted; None so far. Later
+            draws were in flight already: they repair, but prove nothing more.
+
+    Example:
+        ```python
+        test = Test("small", Acceptance(1000, 50, 0.05, expected_errors=0))
+        test.see(np.zeros(60, bool))
+        assert test.accepted == 56
+        ```
+    """
+
+    __test__ = False  # not a test case, whatever a test runner thinks of the name
+
+    def __init__(self, policy: str, acceptance: Acceptance) -> None:
+        """Start without a draw."""
+        self.policy = policy
+        self.acceptance = acceptance
+        self.draws = 0
+        self.found: list[int] = []
+        self.accepted: int | None = None
+
+    @property
+    def target(self) -> int:
+        """Number of draws that suffices if no further error is found."""
+        return self.acceptance.draws(len(self.found))
+
+    def see(self, wrong: NDArray[np.bool_]) -> None:
+        """Take in further draws, in the order in which they were drawn."""
+        for place in (np.flatnonzero(wrong) + 1 + self.draws).tolist():
+            self._look(place - 1)
+            self.found.append(place)
+        self.draws += len(wrong)
+        self._look(self.draws)
+
+    def _look(self, draws: int) -> None:
+        """Accept if that many draws suffice, and none before did."""
+        if self.accepted is None and self.target <= draws:
+            self.accepted = self.target
+
+
+Counts = IntArray | int
+
+
+def _log_choose(n: FloatArray, k: FloatArray) -> FloatArray:
+    """Logarithm of the binomial coefficient."""
+    from scipy.special import gammaln
+
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), float)
+
+
+def _log_none(items: Counts, marked: Counts, draws: Counts) -> FloatArray:
+    """Log probability that draws without replacement show none of the marked."""
+    m, r, n = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (items, marked, draws))
+    )
+    possible = n <= m - r
+    n = np.where(possible, n, 0.0)
+    log = _log_choose(np.maximum(m - r, 0.0), n) - _log_choose(m, n)
+    return np.where(possible, log, -np.inf)
+
+
+def _log_pmf(items: Counts, marked: Counts, draws: Counts, found: Counts) -> FloatArray:
+    """Log of the hypergeometric probability mass, element by element."""
+    m, r, n, k = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (items, marked, draws, found))
+    )
+    possible = (k <= np.minimum(r, n)) & (k >= n - (m - r)) & (k >= 0)
+    k, r = np.where(possible, k, 0.0), np.where(possible, r, 0.0)
+    n = np.where(possible, n, 0.0)
+    log = _log_choose(r, k) + _log_choose(m - r, n - k) - _log_choose(m, n)
+    return np.where(possible, log, -np.inf)

@@ -1,0 +1,199 @@
+"""What the ways to go on are expected to cost.
+
+Every price is an array over draws from the posterior: its mean is the expected cost,
+and how the arrays differ tells what knowing more would be worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smart_engine.evidence.posterior import DRAWS
+from smart_engine.evidence.tails import FloatArray, IntArray
+
+__all__ = ["Cut", "best_cuts", "draws_needed", "portfolio"]
+
+_FAVOURED = 0.4
+"""Of the policies that share a level, each gets this much of the one before."""
+
+_MOST = 4
+"""Most policies that share a level."""
+
+
+class Cut(NamedTuple):
+    """Which leaves are served; the rest is taken outright by the reference.
+
+    Attributes:
+        order: The leaves, safest first.
+        leaves: How many of them are served whole.
+        part: Share of the next one that is served, too.
+        calls: Per draw, expected reference calls: items taken, and audit draws.
+        errors: Errors one expects to find.
+    """
+
+    order: IntArray
+    leaves: int
+    part: float
+    calls: FloatArray
+    errors: float
+
+    def picks(self, leaf: IntArray, rng: np.random.Generator) -> IntArray:
+        """Places of the served items, given each item's leaf."""
+        rank = np.empty(len(self.order), np.int64)
+        rank[self.order] = np.arange(len(self.order))
+        at = rank[leaf]
+        partly = rng.permutation(np.flatnonzero(at == self.leaves))
+        partly = partly[: round(self.part * len(partly))]
+        whole = np.flatnonzero(at < self.leaves)
+        return np.sort(np.concatenate([whole, partly]))
+
+
+def draws_needed(
+    items: ArrayLike,
+    rate: ArrayLike,
+    budget: int,
+    level: float,
+    drawn: float = 0.0,
+    found: float = 0.0,
+) -> FloatArray:
+    """Draws in all until an audit is expected to accept.
+
+    Acceptance is taken to come when n draws with a share p of errors satisfy
+    n·KL(p, t) ≥ ln(1/level), t being the least share at which too many stay hidden.
+
+    Args:
+        items: Numbers of items audited, any shape.
+        rate: Error rates of the items not drawn yet, same shape.
+        budget: Errors that may stay hidden.
+        level: Level of the audit.
+        drawn: Draws made already.
+        found: Errors found in them.
+    """
+    population, p = np.broadcast_arrays(np.asarray(items, float), np.asarray(rate))
+    need = np.log(1 / level)
+    low = np.full(population.shape, float(drawn))
+    high = np.maximum(population - budget, low)
+    most = float((high - low).max(initial=1.0))
+    for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
+        n = (low + high) / 2
+        errors = found + p * (n - drawn) + _TRACE
+        limit = np.minimum((budget + 1 + errors) / (population + _TRACE), 1 - _TRACE)
+        share = np.minimum(errors / (n + _TRACE), 1 - _TRACE)
+        evidence = share * np.log(share / limit)
+        evidence += (1 - share) * np.log((1 - share) / (1 - limit))
+        enough = (share < limit) & (n * evidence >= need)
+        high, low = np.where(enough, n, high), np.where(enough, low, n)
+    return np.asarray(high, float)
+
+
+_TRACE = 1e-9
+"""Keeps shares off 0 and 1."""
+
+
+def best_cuts(
+    sizes: FloatArray, rates: FloatArray, budget: int, level: float, keep: int = 1
+) -> list[Cut]:
+    """Return the cuts that need the fewest reference calls, best first.
+
+    Args:
+        sizes: Items per leaf, (leaves,) or (draws, leaves).
+        rates: Error rates, (draws, leaves).
+        budget: Errors that may stay hidden.
+        level: Level of the audit.
+        keep: How many to return.
+    """
+    mean = rates.mean(axis=0)
+    order = np.argsort(mean, kind="stable")
+    sizes = np.broadcast_to(sizes, rates.shape)[:, order]
+    wrong = sizes * rates[:, order]
+    typical, total = sizes.mean(axis=0), sizes.sum(axis=1)
+    grid = [
+        (leaf, part)
+        for leaf in np.flatnonzero(typical > 0).tolist()
+        for part in ((1.0,) if typical[leaf] < 0.05 * typical.sum() else _PARTS)
+    ]
+    if not grid:
+        return []
+    at = np.array([leaf for leaf, _ in grid])
+    part = np.array([share for _, share in grid])
+
+    def up_to(values: FloatArray, where: IntArray, share: FloatArray) -> FloatArray:
+        before = np.cumsum(values, axis=-1) - values
+        return np.asarray(before[..., where] + share * values[..., where], float)
+
+    served = up_to(typical, at, part)
+    errors = up_to(wrong.mean(axis=0), at, part)
+    draws = draws_needed(served, errors / served, budget, level)
+    best = np.argsort(draws - served, kind="stable")[:keep]
+    where, share = at[best], part[best]
+    served = np.maximum(up_to(sizes, where, share), 1e-9)
+    rate = up_to(wrong, where, share) / served
+    draws = draws_needed(served, rate, budget, level)
+    calls = total[:, None] - served + draws
+    found = np.median(draws * rate, axis=0)
+    cuts = [
+        Cut(order, leaf, share, calls[:, k], errors)
+        for k, (leaf, share, errors) in enumerate(
+            zip(where.tolist(), share.tolist(), found.tolist(), strict=True)
+        )
+    ]
+    return sorted(cuts, key=lambda cut: float(cut.calls.mean()))
+
+
+_PARTS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+"""Shares of a leaf that may be served, if it is not small anyway."""
+
+
+def portfolio(
+    items: int,
+    rates: Sequence[FloatArray],
+    fixed: Sequence[FloatArray],
+    budget: int,
+    level: float,
+) -> list[float]:
+    """Divide a level over the policies that are worth testing on all items.
+
+    Greedy: take in the policy that lowers the expected (log) cost of the cheapest
+    policy to be accepted most, as long as that makes up for the level it takes.
+
+    Args:
+        items: Number of items.
+        rates: Per policy, draws of its error rate.
+        fixed: Per policy, draws of what it costs beside audit draws, in reference
+            calls.
+        budget: Errors that may stay hidden.
+        level: The level to divide.
+
+    Returns:
+        Per policy its share; they sum to 1.
+    """
+
+    def cost(policy: int, share: float) -> FloatArray:
+        draws = draws_needed(
+            np.full(DRAWS, float(items)), rates[policy], budget, level * share
+        )
+        return np.minimum(draws + fixed[policy], items)
+
+    chosen: list[int] = []
+    best, shares = np.inf, [0.0] * len(rates)
+    for count in range(1, min(_MOST, len(rates)) + 1):
+        weights = _FAVOURED ** np.arange(count)
+        weights /= weights.sum()
+        now = np.full(DRAWS, float(items))
+        for policy, weight in zip(chosen, weights[:-1], strict=True):
+            now = np.minimum(now, cost(policy, weight))
+        others = [policy for policy in range(len(rates)) if policy not in chosen]
+        trials = [
+            float(np.log(np.minimum(now, cost(policy, weights[-1])) + 1e-9).mean())
+            for policy in others
+        ]
+        chosen.append(others[int(np.argmin(trials))])
+        if min(trials) < best - 0.01:
+            best, shares = min(trials), [0.0] * len(rates)
+            for policy, weight in zip(chosen, weights, strict=True):
+                shares[policy] = float(weight)
+    return shares

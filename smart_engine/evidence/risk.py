@@ -1,0 +1,171 @@
+"""The risk model: how often answers with a certain signal were wrong.
+
+The signal of an item is who agreed with whom, the answer itself where only few are
+possible, and the confidence it came with, cut into bands. Items with the same signal
+form a leaf. A leaf's rate leans on its neighbours (the bands beside it, the pattern as
+a whole) as long as little was seen of it. Scores need not be calibrated, nor monotone:
+a bad score costs money, never validity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smart_engine.evidence.policies import Answers, BoolArray, Policy, PolicyResult
+from smart_engine.evidence.posterior import DRAWS, Posterior
+from smart_engine.evidence.tails import FloatArray, IntArray
+
+__all__ = ["RiskModel"]
+
+_CLASSES = 16
+"""Most answer classes told apart."""
+
+_BANDS, _PER_BAND = (3, 12), 10
+"""Fewest and most bands of confidence, and how many drawn items make one."""
+
+_LEANS = 4.0
+"""How many items the expectation of a leaf is worth."""
+
+
+class RiskModel:
+    """Leaves of one policy, what was seen in each, and what that may mean.
+
+    Args:
+        policy: The policy.
+        answers: Candidates' answers on the drawn items.
+        wrong: Per tier and drawn item, whether it is wrong.
+        beliefs: What is believed of items in general.
+        classes: Whether equal codes mean equal answers.
+
+    Attributes:
+        sort: What the policy makes of the drawn items.
+        shares: Per draw from the posterior and leaf, the share of items in it.
+        patterns: Per draw and pattern, the error rate.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        answers: Answers,
+        wrong: BoolArray,
+        posterior: Posterior,
+        *,
+        classes: bool,
+    ) -> None:
+        """Learn the leaves and their rates from the drawn items."""
+        self._policy = policy
+        self._trust = posterior.trust()
+        self.sort = policy.sort(answers, self._trust)
+        code = self.sort.served(answers.code)
+        score = self.sort.served(answers.confidence)
+        distinct, first = np.unique(code, return_index=True)
+        few = classes and len(distinct) <= min(_CLASSES, max(2, len(code) // 8))
+        self._classes = distinct[np.argsort(first)].tolist() if few else []
+        known = score[np.isfinite(score)]
+        bands = int(np.clip(len(known) // _PER_BAND, *_BANDS)) if len(known) > 8 else 1
+        inner = np.arange(1, bands) / bands
+        self._edges = np.unique(np.quantile(known, inner)) if bands > 1 else inner
+        self._ids: dict[tuple[int, int, int], int] = {}
+        leaf = self._assign(self.sort, answers, learn=True)
+        numbers = [key[0] for key in self._ids]
+        self._numbers = list(dict.fromkeys(numbers))
+        self._pattern = np.array([self._numbers.index(n) for n in numbers], np.int64)
+        self._band = np.array([key[2] for key in self._ids], np.int64)
+        self.tally = np.zeros(len(numbers))
+        self.errors = np.zeros(len(numbers))
+        self.learn(leaf, self.sort.wrong(wrong))
+        self._believe(posterior)
+
+    def leaves(self, answers: Answers) -> tuple[IntArray, IntArray]:
+        """Per item, its leaf (−1: unknown, or nothing to serve) and its server."""
+        sort = self._policy.sort(answers, self._trust)
+        return self._assign(sort, answers), sort.server
+
+    def learn(self, leaf: IntArray, wrong: BoolArray) -> None:
+        """Count what more draws have shown."""
+        known = leaf >= 0
+        size = len(self.tally)
+        self.tally += np.bincount(leaf[known], minlength=size)
+        self.errors += np.bincount(leaf[known], wrong[known], size)
+
+    def rates(
+        self, rng: np.random.Generator, patterns: FloatArray | None = None
+    ) -> FloatArray:
+        """Draw error rates, (draws, leaves), whose mean over a pattern is its rate.
+
+        Args:
+            rng: Source of the draws.
+            patterns: Per draw and pattern, its rate; drawn from all that was
+                learned if not given.
+        """
+        count = len(self._numbers)
+        tally = np.bincount(self._pattern, self.tally, count)
+        errors = np.bincount(self._pattern, self.errors, count)
+        if patterns is None:
+            good = tally - errors + self._prior_good
+            patterns = rng.beta(errors + self._prior_bad, good, size=(DRAWS, count))
+        at = self._pattern
+        if count == len(at):
+            return patterns[:, at]
+        lean = ((errors + 0.5) / (tally + 1))[at]
+        if self._band.max() > self._band.min():
+            apart = np.abs(self._band[:, None] - self._band)
+            near = (at[:, None] == at) * np.maximum(0.0, 1 - apart / 2)
+            lean = (near @ self.errors + 2 * lean) / (near @ self.tally + 2)
+        raw = rng.beta(
+            self.errors + _LEANS * lean + 1e-6,
+            self.tally - self.errors + _LEANS * (1 - lean) + 1e-6,
+            size=(DRAWS, len(at)),
+        )
+        member = at[:, None] == np.arange(count)
+        mean = raw * (self.tally / np.maximum(tally[at], 1e-9)) @ member
+        scale = patterns / np.maximum(mean, 1e-9)
+        return np.asarray(np.minimum(raw * scale[:, at], 1.0), float)
+
+    def _assign(
+        self, sort: PolicyResult, answers: Answers, *, learn: bool = False
+    ) -> IntArray:
+        """Leaf per item; only items to learn from make new ones."""
+        code, score = sort.served(answers.code), sort.served(answers.confidence)
+        kind = np.zeros(len(code), np.int64)
+        for index, value in enumerate(self._classes, 1):
+            kind[code == value] = index
+        cut = np.searchsorted(self._edges, np.nan_to_num(score))
+        band = np.where(np.isfinite(score), 1 + cut, 0)
+        joint = np.stack([sort.pattern, kind, band])
+        width = (_CLASSES + 1) * (_BANDS[1] + 2)
+        flat = joint[0] * width + joint[1] * (_BANDS[1] + 2) + joint[2]
+        _, first, back = np.unique(flat, return_index=True, return_inverse=True)
+        ids = np.full(len(first), -1, np.int64)
+        for place in np.argsort(first):
+            key = tuple(joint[:, first[place]].tolist())
+            if key[0] >= 0:
+                if learn:
+                    self._ids.setdefault(key, len(self._ids))
+                ids[place] = self._ids.get(key, self._nearest(*key))
+        return ids[back.ravel()]
+
+    def _nearest(self, pattern: int, kind: int, band: int) -> int:
+        """The known leaf most like an unseen one; −1 if its pattern is unknown, too."""
+        alike = [key for key in self._ids if key[0] == pattern]
+        if not alike:
+            return -1
+        return self._ids[min(alike, key=lambda k: (k[1] != kind, abs(k[2] - band)))]
+
+    def _believe(self, posterior: Posterior) -> None:
+        """Take over what is believed of each pattern."""
+        count = len(self._numbers)
+        sort = self._policy.sort(posterior.answers, self._trust)
+        cell = sort.pattern[:, None] == np.array(self._numbers, np.int64)
+        weight = posterior.weight @ cell
+        wrong = (posterior.weight * sort.wrong(posterior.wrong)) @ cell
+        self.patterns = np.clip(wrong / np.maximum(weight, 1e-12), 1e-9, 1 - 1e-9)
+        tally = np.bincount(self._pattern, self.tally, count)
+        errors = np.bincount(self._pattern, self.errors, count)
+        inside = self.tally / np.maximum(tally[self._pattern], 1e-9)
+        self.shares = weight[:, self._pattern] * inside
+        # As a beta distribution of the same mean and variance, less what was seen.
+        mean, spread = self.patterns.mean(axis=0), self.patterns.var(axis=0)
+        worth = np.clip(mean * (1 - mean) / np.maximum(spread, 1e-9) - 1, 1, 1e4)
+        self._prior_bad = np.maximum(worth * mean - errors, 1e-3)
+        self._prior_good = np.maximum(worth * (1 - mean) - (tally - errors), 1e-3)

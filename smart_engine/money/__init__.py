@@ -1,0 +1,3 @@
+"""Prices, the ledger and budgets, in USD."""
+
+__all__ = ()

@@ -1,0 +1,112 @@
+"""List prices of known models, from the data inside the package `genai-prices`.
+
+Nothing is fetched. A price that cannot be said for sure is an error, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from smart_engine.errors import MissingExtraError, SmartError
+from smart_engine.money.pricing import Price
+
+__all__ = ["UnlistedError", "at_list_price", "listed_price"]
+
+_KINDS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "input_audio",
+    "output_audio_mtok": "output_audio",
+    "output_reasoning_mtok": "reasoning",
+}
+"""What the list calls the prices that usage reports have tokens for."""
+
+_ASIDE = {"cache_audio_read_mtok", "web_searches_kcount", "storage_searches_kcount"}
+"""Cached sound is billed as sound; what tools cost is beside the tokens."""
+
+
+_OPENAI = "https://api.openai.com/"
+
+
+class UnlistedError(SmartError, LookupError):
+    """The list has no price for a model, or none that can be used."""
+
+
+def at_list_price(address: object, tiers: Iterable[object]) -> bool:
+    """Whether OpenAI itself is asked through its classes, in its usual service tier.
+
+    Many others are asked through OpenAI's classes, and charge what they like.
+
+    Args:
+        address: Where the model is asked, if that is told.
+        tiers: Service tiers that are told, or None.
+
+    Example:
+        ```python
+        assert at_list_price(None, [None, "auto"])
+        assert not at_list_price("http://127.0.0.1/v1", [])
+        assert not at_list_price(None, ["flex"])
+        ```
+    """
+    usual = {None, "auto", "default"}
+    return str(address or _OPENAI).startswith(_OPENAI) and usual.issuperset(tiers)
+
+
+def listed_price(model: str, provider: str) -> Price:
+    """Return what a provider charges for a model, as the list has it today.
+
+    Args:
+        model: The provider's name of it; a date at its end is understood.
+        provider: Name of the provider.
+
+    Raises:
+        UnlistedError: If the list has no such price, or one that changes with the time
+            of day, counts something else than tokens, or is zero.
+        MissingExtraError: If the package is not installed.
+    """
+    try:
+        from genai_prices import Usage, calc_price
+        from genai_prices.types import TieredPrices, TimeOfDateConstraint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("prices", "looking up a list price") from error
+    try:
+        found = calc_price(Usage(), model, provider_id=provider)
+    except LookupError as error:
+        problem = f"the price list has no {model!r} of {provider!r}"
+        raise UnlistedError(problem) from error
+    except ValueError as error:
+        problem = f"the price list has {model!r} with a price that is none"
+        raise UnlistedError(problem) from error
+    listed = {key: v for key, v in vars(found.model_price).items() if v is not None}
+    whole = found.model.prices
+    times = [part.constraint for part in whole] if isinstance(whole, list) else []
+    if any(isinstance(time, TimeOfDateConstraint) for time in times):
+        raise UnlistedError(f"the price of {model!r} changes with the time of day")
+    if others := sorted(listed.keys() - _KINDS.keys() - _ASIDE):
+        problem = f"{model!r} is also billed by {', '.join(others)}"
+        raise UnlistedError(problem)
+
+    def at(tokens: int) -> dict[str, Any]:
+        """Return the prices of a call of just more than so many tokens."""
+        prices = {}
+        for key, kind in _KINDS.items():
+            price = listed.get(key)
+            if isinstance(price, TieredPrices):
+                tiers = [t.price for t in price.tiers if t.start <= tokens]
+                price = [price.base, *tiers][-1]
+            prices[kind] = float(price) if isinstance(price, Decimal) else None
+        return prices
+
+    tiered = [price for price in listed.values() if isinstance(price, TieredPrices)]
+    starts = {tier.start for price in tiered for tier in price.tiers}
+    rates = {start: at(start) for start in (0, *starts)}
+    if not all(rate["input"] and rate["output"] for rate in rates.values()):
+        problem = f"the price list has {model!r} without a price for all tokens"
+        raise UnlistedError(problem)
+    first = rates.pop(0)
+    return Price(**first, above={start: Price(**r) for start, r in rates.items()})

@@ -1,0 +1,227 @@
+"""What would it have cost? Sessions against recorded or simulated answers.
+
+No clock lives in the engine: who wants the planning time hands one in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from smart_engine.batch.session import BatchSession
+from smart_engine.calls import Failure, Outcome
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Exact,
+    agree,
+    as_equivalence,
+)
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.tiers import Tier
+
+__all__ = ["Recording", "ReplayResult", "replay"]
+
+
+class Recording(Protocol):
+    """Anything that answers for its models: a `Trace` or a `Simulation`."""
+
+    @property
+    def reference(self) -> str:
+        """Name of the reference."""
+        ...
+
+    @property
+    def candidates(self) -> Sequence[str]:
+        """Names of the candidates."""
+        ...
+
+    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
+        """Every model's outcome on every item."""
+        ...
+
+
+class ReplayResult(BaseModel):
+    """What a strategy cost and kept, over several trials.
+
+    Attributes:
+        strategy: Name of the strategy.
+        items: Number of items.
+        trials: Number of trials, each with its own seed.
+        max_disagreement: δ of the guarantee.
+        confidence: γ of the guarantee.
+        cost_ratio: Mean spend ÷ what the reference alone would have cost.
+        cost_ratio_max: The dearest trial's.
+        cost_floor: Least possible cost ratio if all answers were known beforehand,
+            mean over trials: no strategy can go below it.
+        agreement_mean: Mean share of answers that are equivalent to the reference's.
+        agreement_min: The worst trial's.
+        violations: Share of trials whose agreement is below 1 − δ.
+        reference_share: Mean share of items for which the reference was paid.
+        calls: Model → mean number of calls.
+        planning_seconds: Engine time per trial.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    strategy: str
+    items: int
+    trials: int
+    max_disagreement: float
+    confidence: float
+    cost_ratio: float
+    cost_ratio_max: float
+    cost_floor: float
+    agreement_mean: float
+    agreement_min: float
+    violations: float
+    reference_share: float
+    calls: dict[str, float]
+    planning_seconds: float
+
+
+def replay(
+    recording: Recording,
+    guarantee: Guarantee,
+    *,
+    strategy: str = "audit",
+    looks: str = "corrected",
+    trials: int = 20,
+    seed: int = 0,
+    equivalence: EquivalenceLike = Exact(),
+    clock: Callable[[], float] = lambda: 0.0,
+) -> ReplayResult:
+    """Run a strategy on recorded answers, as often as asked.
+
+    Args:
+        recording: Where the answers come from.
+        guarantee: What is promised.
+        strategy: Name of the strategy.
+        looks: Name of the looks.
+        trials: Number of trials; trial t runs with seed + t.
+        seed: Seed of the first trial.
+        equivalence: When two answers mean the same.
+        clock: Returns seconds; `planning_seconds` is zero without one.
+
+    Raises:
+        InvalidInputError: If an argument cannot be used, or there are no items.
+
+    Example:
+        ```python
+        from smart_engine.offline.traces import Simulation
+
+        models = Simulation(
+            items=2000,
+            reference="big",
+            agreement={"small": 0.99},
+            costs={"big": 1.0, "small": 0.01},
+        )
+        result = replay(models, Guarantee(0.05, 0.95), trials=3)
+        assert result.violations == 0
+        assert result.cost_ratio < 0.3
+        ```
+    """
+    if trials < 1:
+        raise InvalidInputError("trials", trials, "run at least one")
+    rule = as_equivalence(equivalence)
+    names = (recording.reference, *recording.candidates)
+    tiers = [Tier(names[0], role="reference"), *(Tier(name) for name in names[1:])]
+    costs, floors, agreements, shares = [], [], [], []
+    violations, seconds = 0, 0.0
+    floor, known = 0.0, None
+    calls = dict.fromkeys(names, 0)
+    for trial in range(seed, seed + trials):
+        outcomes = recording.outcomes(trial)
+        if outcomes is not known:
+            floor, known = _floor(outcomes, guarantee, rule), outcomes
+        n_items = len(outcomes[names[0]])
+        if not n_items:
+            raise InvalidInputError("items", 0, "there is nothing to replay")
+        started = clock()
+        session = BatchSession(
+            n_items,
+            tiers,
+            guarantee,
+            strategy=strategy,
+            looks=looks,
+            seed=trial,
+            equivalence=rule,
+        )
+        while todo := session.next_calls():
+            for call in todo:
+                session.record(call, outcomes[call.tier][call.item])
+        certificate = session.certificate
+        seconds += clock() - started
+        reference_only = sum(outcome.cost for outcome in outcomes[names[0]])
+        differing = _differing(session, outcomes, rule)
+        costs.append(certificate.cost / reference_only if reference_only else 1.0)
+        floors.append(floor / reference_only if reference_only else 1.0)
+        agreements.append(1 - differing / n_items)
+        violations += differing > guarantee.budget(n_items)
+        shares.append(certificate.spend[names[0]].calls / n_items)
+        for name in names:
+            calls[name] += certificate.spend[name].calls
+    return ReplayResult(
+        strategy=strategy,
+        items=n_items,
+        trials=trials,
+        max_disagreement=guarantee.max_disagreement,
+        confidence=guarantee.confidence,
+        cost_ratio=sum(costs) / trials,
+        cost_ratio_max=max(costs),
+        cost_floor=sum(floors) / trials,
+        agreement_mean=sum(agreements) / trials,
+        agreement_min=min(agreements),
+        violations=violations / trials,
+        reference_share=sum(shares) / trials,
+        calls={name: count / trials for name, count in calls.items()},
+        planning_seconds=seconds / trials,
+    )
+
+
+def _floor(
+    outcomes: dict[str, list[Outcome | Failure]],
+    guarantee: Guarantee,
+    rule: Equivalence,
+) -> float:
+    """Cost, in USD, of the cheapest answers that keep the guarantee.
+
+    Each item goes to the cheapest model that is right; then the budget is spent where
+    a wrong answer saves most.
+    """
+    right, *others = outcomes.values()
+    cheapest_right, savings = 0.0, []
+    for item, truth in enumerate(right):
+        best = least = truth.cost
+        for answers in others:
+            outcome = answers[item]
+            if isinstance(outcome, Failure):
+                continue
+            least = min(least, outcome.cost)
+            if outcome.cost < best and not isinstance(truth, Failure):
+                same = agree(rule, outcome.answer, truth.answer)
+                best = outcome.cost if same else best
+        cheapest_right += best
+        savings.append(best - least)
+    savings.sort(reverse=True)
+    return cheapest_right - sum(savings[: guarantee.budget(len(right))])
+
+
+def _differing(
+    session: BatchSession,
+    outcomes: dict[str, list[Outcome | Failure]],
+    rule: Equivalence,
+) -> int:
+    """How many answers handed out differ from the reference's recorded ones."""
+    right = outcomes[next(iter(outcomes))]
+    count = 0
+    for served in session.answers:
+        truth = right[served.item]
+        if served.error is not None or isinstance(truth, Failure):
+            count += 1
+        elif served.answer is not truth.answer:
+            count += not agree(rule, served.answer, truth.answer)
+    return count

@@ -1,0 +1,378 @@
+"""Recorded answers and certificates: the only file of the engine that reads files.
+
+`NAME.jsonl` or `NAME.jsonl.gz` holds one row per item: `item_id`, `input`,
+`answers` {model: answer}, `tokens` {model: [input, output]} and, where known,
+`gold` and `confidence` {model: 0..1}. `NAME.models.json` names the `reference`, the
+suggested `candidates` and `prices_usd_per_million_tokens`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from smart_engine.batch.certificate import Certificate
+from smart_engine.calls import Failure, Outcome
+from smart_engine.errors import InvalidInputError, SmartError, choose
+from smart_engine.money.pricing import Price, Usage
+
+__all__ = [
+    "Models",
+    "Row",
+    "Simulation",
+    "Trace",
+    "read_certificate",
+    "read_simulation",
+]
+
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number of zero or more."""
+
+
+class Row(BaseModel):
+    """One recorded item.
+
+    Attributes:
+        item_id: Name of the item.
+        input: The text that was asked, None where it was not recorded.
+        answers: Model → its answer.
+        tokens: Model → (input tokens, output tokens) of that answer.
+        gold: The true answer where known; never used to decide.
+        confidence: Model → its own score of its answer, 0 to 1, where known.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    item_id: str = ""
+    input: str | None = None
+    answers: dict[str, Any]
+    tokens: dict[str, tuple[Amount, Amount]]
+    gold: Any = None
+    confidence: dict[str, float | None] = {}
+
+
+class _Price(BaseModel):
+    input: Amount
+    output: Amount
+
+
+class Models(BaseModel):
+    """Which models a trace holds, and at what price.
+
+    Attributes:
+        reference: Name of the reference.
+        candidates: Names of the suggested candidates.
+        prices_usd_per_million_tokens: Model → prices of input and output tokens.
+    """
+
+    reference: str | None = None
+    candidates: list[str] = []
+    prices_usd_per_million_tokens: dict[str, _Price] = {}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Recorded answers of several models to the same items.
+
+    Attributes:
+        rows: The items.
+        reference: Name of the reference.
+        candidates: Names of the candidates.
+        prices: Model → price.
+
+    Example:
+        ```python
+        rows = [Row(answers={"big": "1"}, tokens={"big": (1_000_000, 0)})]
+        trace = Trace(rows, "big", ["small"], {"big": Price(2.0, 8.0)})
+        assert trace.outcome(0, "big").cost == 2.0
+        ```
+    """
+
+    rows: Sequence[Row]
+    reference: str
+    candidates: Sequence[str]
+    prices: dict[str, Price] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        models: str | Path | None = None,
+        *,
+        reference: str | None = None,
+        candidates: Sequence[str] = (),
+    ) -> Trace:
+        """Read a trace and the file that names its models.
+
+        Args:
+            path: The items, `.jsonl` or `.jsonl.gz`.
+            models: The models file; its sibling `NAME.models.json` if not given.
+            reference: Takes the place of the file's reference.
+            candidates: Take the place of the file's candidates.
+
+        Raises:
+            InvalidInputError: If a file is missing or cannot be read, or if a model
+                has no price or no answers.
+        """
+        path = Path(path)
+        rows = _read_rows(path)
+        about = _read_models(path, None if models is None else Path(models))
+        chosen = reference or about.reference
+        if not chosen:
+            hint = "name one, here or in the models file"
+            raise InvalidInputError("reference", chosen, hint)
+        others = list(candidates) or [c for c in about.candidates if c != chosen]
+        prices = {
+            name: Price(price.input, price.output)
+            for name, price in about.prices_usd_per_million_tokens.items()
+        }
+        answering = set[str]().union(*(row.answers for row in rows))
+        for name in (chosen, *others):
+            if name not in prices:
+                known = ", ".join(sorted(prices)) or "none"
+                hint = f"no price in the models file; priced models: {known}"
+                raise InvalidInputError("model", name, hint)
+            if rows and name not in answering:
+                hint = f"no answers recorded; there are: {', '.join(sorted(answering))}"
+                raise InvalidInputError("model", name, hint)
+        return cls(rows, chosen, others, prices)
+
+    def outcome(self, item: int, model: str) -> Outcome | Failure:
+        """What asking a model about an item brings: a call, replayed."""
+        row = self.rows[item]
+        if row.answers.get(model) is None or model not in row.tokens:
+            message = f"no recorded answer of {model} to item {row.item_id or item}"
+            return Failure(SmartError(message))
+        usage = Usage(*row.tokens[model])
+        return Outcome(
+            row.answers[model],
+            self.prices[model].cost(usage),
+            usage,
+            row.confidence.get(model),
+        )
+
+    def find(self, prompt: str) -> int | None:
+        """Return the item whose recorded input a prompt is, or contains.
+
+        The longest contained input wins. Where no input was recorded, the item's id
+        takes its place; items that share an input are found as the first of them.
+        """
+        return self._inputs.find(prompt)
+
+    @cached_property
+    def _inputs(self) -> _Inputs:
+        return _Inputs([row.input or row.item_id for row in self.rows])
+
+    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
+        """All outcomes by model; recorded ones are the same for every seed."""
+        del seed
+        return self._outcomes
+
+    @cached_property
+    def _outcomes(self) -> dict[str, list[Outcome | Failure]]:
+        return {
+            model: [self.outcome(item, model) for item in range(len(self.rows))]
+            for model in (self.reference, *self.candidates)
+        }
+
+
+class _Inputs:
+    """Finds the recorded input in a prompt, without trying them all."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Index the inputs."""
+        self._item: dict[str, int] = {}
+        for item, text in enumerate(texts):
+            self._item.setdefault(text, item)
+        # All inputs by their first few characters: a prompt is scanned once, and
+        # only inputs that begin where the scan stands are compared.
+        self._head = min([16, *(len(text) for text in self._item if text)])
+        self._starting = defaultdict[str, list[str]](list)
+        for text in sorted(self._item, key=len, reverse=True):
+            self._starting[text[: self._head]].append(text)
+
+    def find(self, prompt: str) -> int | None:
+        """Return the item whose input the prompt is, or the longest it contains."""
+        if prompt in self._item:
+            return self._item[prompt]
+        best = ""
+        for start in range(len(prompt) - self._head + 1):
+            for text in self._starting.get(prompt[start : start + self._head], ()):
+                if len(text) <= len(best):
+                    break
+                if prompt.startswith(text, start):
+                    best = text
+                    break
+        return self._item[best] if best else None
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Items whose candidates agree with the reference independently at random.
+
+    Attributes:
+        items: Number of items.
+        reference: Name of the reference.
+        agreement: Candidate → probability that its answer equals the reference's.
+        costs: Model → USD per item.
+    """
+
+    items: int
+    reference: str
+    agreement: dict[str, float]
+    costs: dict[str, float]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidates."""
+        return list(self.agreement)
+
+    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
+        """Fresh answers for one trial: 0 or 1 at random, the other where one errs."""
+        rng = np.random.default_rng([seed, self.items])
+        for name in (self.reference, *self.agreement):
+            if name not in self.costs:
+                hint = "say what it costs on one item, in USD"
+                raise InvalidInputError("costs", name, hint)
+        said = {
+            name: (Outcome(0, cost), Outcome(1, cost))
+            for name, cost in self.costs.items()
+        }
+        right = rng.integers(0, 2, self.items)
+        table: dict[str, list[Outcome | Failure]] = {
+            self.reference: [said[self.reference][answer] for answer in right.tolist()]
+        }
+        for name, share in self.agreement.items():
+            errs = rng.random(self.items) >= share
+            table[name] = [said[name][answer] for answer in (right ^ errs).tolist()]
+        return table
+
+
+class _SimulatedModel(BaseModel):
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    prompt_tokens: Amount
+    completion_tokens: Amount
+
+
+class _Dataset(BaseModel):
+    items: Annotated[int, Field(ge=1)]
+    models: dict[str, _SimulatedModel]
+
+
+class _Rates(BaseModel):
+    prompt: Amount
+    completion: Amount
+
+
+class _SimulationFile(BaseModel):
+    usd_per_1k_tokens: dict[str, _Rates]
+    datasets: dict[str, _Dataset]
+
+
+def read_simulation(
+    path: str | Path,
+    dataset: str,
+    *,
+    reference: str | None = None,
+    candidates: Sequence[str] = (),
+) -> Simulation:
+    """Read the inputs of a simulation.
+
+    Args:
+        path: A JSON file with `usd_per_1k_tokens` and `datasets`.
+        dataset: Name of the data set.
+        reference: The model whose agreement is 1, if not given.
+        candidates: All other models, if not given.
+
+    Raises:
+        InvalidInputError: If the file, the data set or a model is missing or wrong.
+    """
+    path = Path(path)
+    try:
+        content = _SimulationFile.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InvalidInputError("file", str(path), _why(error)) from error
+    chosen = choose("dataset", dataset, content.datasets)
+    certain = [name for name, m in chosen.models.items() if m.agreement == 1]
+    reference = reference or (certain[0] if certain else None)
+    others = list(candidates) or [m for m in chosen.models if m != reference]
+    for name in (reference, *others):
+        if name not in chosen.models or name not in content.usd_per_1k_tokens:
+            hint = f"choose among {', '.join(chosen.models)}"
+            raise InvalidInputError("model", name, hint)
+    costs = {}
+    for name in (str(reference), *others):
+        model, rate = chosen.models[name], content.usd_per_1k_tokens[name]
+        per_1k = model.prompt_tokens * rate.prompt
+        costs[name] = (per_1k + model.completion_tokens * rate.completion) / 1000
+    return Simulation(
+        chosen.items,
+        str(reference),
+        {name: chosen.models[name].agreement for name in others},
+        costs,
+    )
+
+
+def read_certificate(path: str | Path) -> Certificate:
+    """Read a certificate, as `model_dump_json` writes it.
+
+    Args:
+        path: A JSON file.
+
+    Raises:
+        InvalidInputError: If the file is missing or is no certificate.
+    """
+    path = Path(path)
+    try:
+        return Certificate.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InvalidInputError("certificate", str(path), _why(error)) from error
+
+
+def _read_models(path: Path, given: Path | None) -> Models:
+    """Read the models file; say how to give one where it is missing."""
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    source = given or path.with_name(f"{name}.models.json")
+    try:
+        return Models.model_validate_json(source.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InvalidInputError("models", str(source), _why(error)) from error
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """Read the items; blank lines are skipped, an error names the line."""
+    rows: list[Row] = []
+    number = 1
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as lines:
+            for line in lines:
+                content = line.removeprefix(b"\xef\xbb\xbf").strip()
+                if content:
+                    rows.append(Row.model_validate_json(content))
+                number += 1
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        where = f"{path}, line {number}"
+        raise InvalidInputError("items", where, _why(error)) from error
+    return rows
+
+
+def _why(error: Exception) -> str:
+    """Return an error's first lines on one."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,3 @@
+"""A report: what it says is in `content`; each other file shows one form of it."""
+
+__all__ = ()

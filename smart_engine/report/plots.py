@@ -1,0 +1,86 @@
+"""Which picture is meant; matplotlib is asked for only when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from smart_engine.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from smart_engine.offline.replay import ReplayResult
+    from smart_engine.report.charts import Picture
+    from smart_engine.report.report import Report
+
+T = TypeVar("T")
+
+__all__ = ["KINDS", "Kind", "plot_costs", "plot_report"]
+
+Kind = Literal["cost", "items", "evidence", "stream"]
+"""What there is to see of a report."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def plot_report(report: Report, kind: Kind, which: int) -> Picture:
+    """Draw one picture of a report; see `Report.plot`."""
+    try:
+        from smart_engine.report import charts
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("plots", "drawing a report") from error
+    if kind == "cost":
+        return charts.cost(report)
+    if kind == "items":
+        return charts.items(report)
+    if kind == "evidence":
+        return charts.evidence(_pick(report.certificates, which, "batches"))
+    if kind == "stream":
+        return charts.stream(_pick(report.streams, which, "streams"))
+    raise InvalidInputError("kind", kind, f"choose one of {', '.join(KINDS)}")
+
+
+def plot_costs(results: Sequence[ReplayResult]) -> Picture:
+    """Draw what each strategy costs at each tolerated share of differing answers.
+
+    Args:
+        results: What `replay` returned, for any strategies and guarantees.
+
+    Returns:
+        A matplotlib figure; see `Report.plot`.
+
+    Raises:
+        InvalidInputError: If there are no results.
+        MissingExtraError: If matplotlib is not installed.
+
+    Example:
+        ```python
+        from smart_engine import Guarantee, replay
+        from smart_engine.offline.traces import Simulation
+
+        models = Simulation(
+            items=500,
+            reference="big",
+            agreement={"small": 0.99},
+            costs={"big": 1.0, "small": 0.01},
+        )
+        results = [
+            replay(models, Guarantee(share), strategy=name, trials=1)
+            for name in ("mix", "audit")
+            for share in (0.05, 0.1)
+        ]
+        assert plot_costs(results).axes
+        ```
+    """
+    try:
+        from smart_engine.report import charts
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("plots", "drawing costs") from error
+    return charts.costs(results)
+
+
+def _pick(among: Sequence[T], which: int, what: str) -> T:
+    """Return one of several."""
+    if not -len(among) <= which < len(among):
+        hint = f"there are {len(among)} {what} to choose from"
+        raise InvalidInputError("which", which, hint)
+    return among[which]

@@ -1,0 +1,208 @@
+"""Totals over everything one smart model has done: what it cost, what it saved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.stream.state import StreamState
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from smart_engine.report.charts import Picture
+    from smart_engine.report.plots import Kind
+
+__all__ = ["Report"]
+
+
+class Report(BaseModel):
+    """What was asked, paid and saved so far.
+
+    Attributes:
+        spend: Model → what it was asked and what it cost, every call included; judges
+            as `judge: …`, embedding models as `embedding: …`.
+        served: Model → items answered by it, in finished batches and in streams.
+        certificates: One per finished batch, in the order in which they ended.
+        streams: One per stream of single items: where it stands.
+        shadows: One per stream that was only tried beside the reference: where it would
+            stand. What was really spent on it is in `spend`.
+        restored: USD of what batches spent that was paid in earlier runs, for answers
+            taken from a store.
+        inside: Where chains are compared, whose spend is told by chain: model → what it
+            was asked inside them, and what that cost.
+        noise: How often the reference agrees with itself, where that was measured.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    spend: dict[str, Spend]
+    served: dict[str, int]
+    certificates: tuple[Certificate, ...]
+    streams: tuple[StreamState, ...] = ()
+    shadows: tuple[StreamState, ...] = ()
+    restored: float = 0.0
+    inside: dict[str, Spend] = {}
+    noise: tuple[SelfAgreement, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """USD spent by all models."""
+        return sum(spend.cost for spend in self.spend.values())
+
+    @property
+    def estimated(self) -> float:
+        """USD of the cost that rest on an estimate, for models reported no usage."""
+        return sum(spend.estimated for spend in self.spend.values())
+
+    @property
+    def saved(self) -> float:
+        """USD saved against the reference alone (estimated), in batches and streams."""
+        return sum(record.saved or 0.0 for record in self.compared)
+
+    @property
+    def reference_only_cost(self) -> float | None:
+        """USD that the reference alone would have cost (estimated).
+
+        For all batches and streams in which it was paid; None if it never was.
+        """
+        parts = [record.reference_only_cost for record in self.compared]
+        return sum(part or 0.0 for part in parts) if parts else None
+
+    @property
+    def compared_cost(self) -> float:
+        """USD spent on what `reference_only_cost` covers: their difference is saved."""
+        return sum(record.cost for record in self.compared)
+
+    @property
+    def records(self) -> tuple[Certificate | StreamState, ...]:
+        """Batches, then streams: all that something is promised for."""
+        return (*self.certificates, *self.streams)
+
+    @property
+    def compared(self) -> tuple[Certificate | StreamState, ...]:
+        """Those of which it is known what the reference alone would have cost."""
+        return tuple(r for r in self.records if r.reference_only_cost is not None)
+
+    def __str__(self) -> str:
+        """Lay the totals out as plain text."""
+        width = max([5, *map(len, self.spend)])
+        head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
+        lines = [f"{head}  {'cost (USD)':>12}"]
+        for name, spend in self.spend.items():
+            lines.append(
+                f"{name:<{width}}  {spend.calls:>8,}  {spend.failures:>6,}  "
+                f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
+            )
+        total = f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated)"
+        items = sum(stream.answered for stream in self.streams)
+        lines.append(
+            f"{total} in {len(self.certificates)} batches and {items:,} single items"
+        )
+        if self.estimated:
+            lines.append(
+                f"of that, {self.estimated:.6f} USD is estimated: models reported no "
+                "usage"
+            )
+        if self.restored:
+            lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
+        lines += [
+            f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
+            for name, spend in self.inside.items()
+        ]
+        lines += [
+            f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
+            f"saved (estimated) on {shadow.answered:,} items"
+            for shadow in self.shadows
+        ]
+        lines += [str(noise) for noise in self.noise]
+        return "\n".join(lines)
+
+    def to_html(self) -> str:
+        """Return the report as one HTML page that stands alone.
+
+        It fetches nothing and runs nothing, follows the reader's light or dark theme,
+        and holds the pictures if the extra `plots` is installed; then, as with `plot`,
+        one thread at a time may draw.
+
+        Example:
+            ```python
+            page = Report(spend={}, served={}, certificates=()).to_html()
+            assert page.startswith("<!doctype html>")
+            ```
+        """
+        from smart_engine.report.page import page
+
+        return page(self)
+
+    def to_markdown(self) -> str:
+        """Return the report as GitHub-flavoured Markdown, without pictures."""
+        from smart_engine.report.markdown import markdown
+
+        return markdown(self)
+
+    def to_json(self) -> str:
+        """Return all figures as JSON, totals first; `model_validate_json` reads it."""
+        totals = {
+            "cost": self.cost,
+            "estimated": self.estimated,
+            "reference_only_cost": self.reference_only_cost,
+            "saved": self.saved,
+        }
+        return json.dumps(totals | self.model_dump(mode="json"), indent=2)
+
+    def plot(self, kind: Kind = "cost", *, which: int = -1) -> Picture:
+        """Draw one picture of the report, in one thread at a time.
+
+        Args:
+            kind: "cost" (what was paid, beside the reference alone), "items" (who
+                answered what, by task), "evidence" (the draws of a batch, and where
+                they suffice) or "stream" (what can differ at most, against what may,
+                over time).
+            which: Place of the batch among `certificates`, or of the stream among
+                `streams`; the last by default.
+
+        Returns:
+            A matplotlib figure: `.savefig("cost.png")` keeps it, and `.to_svg()` is
+            the text of an SVG file that follows the reader's light or dark theme.
+
+        Raises:
+            InvalidInputError: If there is no such picture, or nothing to draw yet.
+            MissingExtraError: If matplotlib is not installed (extra `plots`).
+
+        Example:
+            ```python
+            from smart_engine import BatchSession, Outcome, Tier
+
+            session = BatchSession(
+                200,
+                [Tier("big", role="reference"), Tier("small")],
+                strategy="reference",
+            )
+            while calls := session.next_calls():
+                for call in calls:
+                    session.record(call, Outcome("yes", 1.0))
+            done = session.certificate
+            report = Report(spend=done.spend, served=done.served, certificates=(done,))
+            assert report.plot("items").says.endswith("big 100 %.")
+            ```
+        """
+        from smart_engine.report.plots import plot_report
+
+        return plot_report(self, kind, which)
+
+    def _repr_html_(self) -> str:
+        """Show the headline in a notebook."""
+        from smart_engine.report.page import notebook
+
+        return notebook(self)
+
+    def __rich__(self) -> Group:
+        """Show the whole in a terminal, by `rich`."""
+        from smart_engine.report.terminal import terminal
+
+        return terminal(self)

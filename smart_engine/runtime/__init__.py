@@ -1,0 +1,3 @@
+"""The one room with threads, asyncio and clocks; it decides nothing."""
+
+__all__ = ()

@@ -1,0 +1,273 @@
+"""The terms of serving: who answers, what is promised, and how it is kept.
+
+Every session and every decider of an adapter is begun here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from smart_engine.batch.session import BatchSession
+from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.identity import Identity, identity
+from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.guarantee import Guarantee
+from smart_engine.money.budget import Budget, check_budget
+from smart_engine.money.ledger import LedgerScope
+from smart_engine.money.reservations import Reservations, WorstCase
+from smart_engine.serving.books import Books
+from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
+from smart_engine.serving.persistence import StoredRouter, StoredStream
+from smart_engine.serving.profile import Persistence, Profile, StreamRow, mark
+from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
+from smart_engine.stream.session import StreamSession
+from smart_engine.tiers import Tier
+
+__all__ = ["ServingConfig"]
+
+_MODES = ("serve", "shadow", "strict")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """What a smart model was told by its user, whatever the framework.
+
+    Attributes:
+        models: Names of the models, reference first.
+        guarantee: What is promised.
+        rule: When two answers mean the same, as the user said it.
+        strategy: How batches are served; see `BatchSession`.
+        looks: For the paper's strategies.
+        mode: `"serve"`; `"shadow"`: everybody is asked, the reference answers; or
+            `"strict"`: where the budget ends, items that the guarantee does not cover
+            are errors, not answers marked `uncertified`.
+        budget_usd: Most that a batch, and the stream of a task, may cost.
+        seed: Seed of all randomness.
+        max_concurrency: Most calls of a batch in flight at once.
+        accept_noise: Serve also where the reference was seen to differ from itself on
+            more items than the guarantee allows.
+
+    Example:
+        ```python
+        terms = ServingConfig(("big", "small"), Guarantee(0.05, 0.95), Exact())
+        terms.check()
+        assert terms.session(100, Exact(), "a task").next_calls()
+        ```
+    """
+
+    models: tuple[str, ...]
+    guarantee: Guarantee
+    rule: Equivalence = field(repr=False)
+    strategy: str = "audit"
+    looks: str = "corrected"
+    mode: str = "serve"
+    budget_usd: float | None = None
+    seed: int = 0
+    max_concurrency: int = 32
+    accept_noise: bool = field(default=False, repr=False)
+
+    def check(self) -> None:
+        """Raise unless all of it can be used.
+
+        Raises:
+            InvalidInputError: It names the field.
+        """
+        if self.mode not in _MODES:
+            raise InvalidInputError(
+                "mode", self.mode, f"choose one of {', '.join(_MODES)}"
+            )
+        check_budget(self.budget_usd)
+        if self.budget_usd is not None and getattr(self.rule, "costs", False):
+            hint = (
+                f"what {self.rule.name} will spend cannot be set aside beforehand, so "
+                "that no budget would hold: leave budget_usd out, compare by a rule "
+                "that costs nothing, or give a local model Price.free()"
+            )
+            raise InvalidInputError("budget_usd", self.budget_usd, hint)
+        if self.mode == "strict" and self.budget_usd is None:
+            hint = "set budget_usd: strict says what happens where the budget ends"
+            raise InvalidInputError("mode", self.mode, hint)
+        check_whole("max_concurrency", self.max_concurrency, 1)
+        self.session(0, self.rule, None)
+
+    def session(
+        self,
+        n_items: int,
+        rule: Equivalence,
+        task: str | None,
+        most: WorstCase | None = None,
+        page: LedgerScope | None = None,
+        books: Books | None = None,
+        budget: Budget | None = None,
+    ) -> BatchSession:
+        """Return a fresh session over that many items.
+
+        Args:
+            n_items: Number of items.
+            rule: How answers to this request are compared.
+            task: Name of the task.
+            most: The most a call can cost, in USD; needed where there is a budget.
+            page: Where its calls are entered, if anywhere.
+            books: Where it may be noted how often the reference agrees with itself.
+            budget: The budget, where sessions of one batch share it; see `budget`.
+
+        Raises:
+            NoisyReferenceError: If it does so too seldom.
+        """
+        if books is not None and self.strategy != "reference":
+            self._refuse_noise(books, rule, task)
+        how: dict[str, Any] = {
+            "task": task,
+            "strategy": self.strategy,
+            "looks": self.looks,
+            "seed": self.seed,
+            "equivalence": rule,
+            "max_in_flight": self.max_concurrency,
+            "page": page,
+        }
+        budget = budget or self.budget(books)
+        if budget is None or most is None:
+            return BatchSession(n_items, self._tiers, self.guarantee, **how)
+        new_lock = nullcontext if books is None else books.new_lock
+        how["reserved"] = Reservations(budget, most, new_lock())
+        how["strict"] = self.mode == "strict"
+        return BudgetedSession(n_items, self._tiers, self.guarantee, **how)
+
+    def budget(self, books: Books | None) -> Budget | None:
+        """Return a batch's budget, None if it has none.
+
+        Args:
+            books: Make its lock; None if it needs none.
+        """
+        new_lock = nullcontext if books is None else books.new_lock
+        limit = self.budget_usd
+        return None if limit is None else Budget(limit, new_lock())
+
+    def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
+        """Return a hash of all that a batch's result depends on.
+
+        How much may be spent, and how many calls may be in flight, is no part of it:
+        a job whose budget ended goes on with a larger one.
+
+        Args:
+            rule: How answers are compared.
+            task: Name of the task.
+            asked: Texts that tell what is asked of whom: models with their settings,
+                what comes with each call, and every item.
+        """
+        job = replace(self, budget_usd=None, max_concurrency=1)
+        digest = hashlib.sha256(repr((job, rule.name, task)).encode())
+        for text in asked:
+            digest.update(hashlib.sha256(text.encode()).digest())
+        return digest.hexdigest()
+
+    def router(
+        self,
+        books: Books,
+        rule: Equivalence,
+        task: str,
+        model: str | None = None,
+        most: WorstCase | None = None,
+        keeping: Persistence | None = None,
+    ) -> Router:
+        """Return who decides on one item; the only place that does.
+
+        Args:
+            books: Where the task's stream is kept.
+            rule: How answers to this request are compared.
+            task: Name of the task.
+            model: The model that must answer, if the caller named one.
+            most: The most a call can cost, in USD; needed where there is a budget.
+            keeping: How the stream is kept beyond this process, if it is.
+
+        Raises:
+            InvalidInputError: If the caller named a model that is not there.
+            NoisyReferenceError: If the reference agrees too seldom with itself.
+        """
+        same = identity(self.rule)
+        promised = (self.guarantee, self.seed, self.models, rule.name, same)
+        key = (task, *promised, keeping and keeping.profiles)
+        places = None if keeping is None else self._places(rule, task, same, keeping)
+        router, fallback = self._uncapped(books, rule, task, model, key, places)
+        if self.budget_usd is None or most is None:
+            return router
+        place = places and partial(places, "purse")
+        budget = books.budget((key, self.budget_usd), self.budget_usd, place)
+        reserved = Reservations(budget, most, books.new_lock())
+        return BudgetedRouter(router, reserved, self.models[0], fallback)
+
+    def _places(
+        self, rule: Equivalence, task: str, same: Identity, keeping: Persistence
+    ) -> Callable[[Literal["state", "purse"]], StreamRow]:
+        """Return what tells where state and purse of a task's stream are kept."""
+
+        def place(what: Literal["state", "purse"]) -> StreamRow:
+            models = (f"{name} {mark(told)}" for name, told in keeping.models())
+            promise = self.guarantee
+            parts = {
+                "models": ", ".join(models),
+                "prompt": mark(keeping.prompt()),
+                "equivalence": f"{rule.name} #{same.mark}",
+                "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
+                "seed": str(self.seed),
+            }
+            mode = "shadow" if self.mode == "shadow" else "serve"
+            return keeping.profiles.place(Profile(task, mode, parts), what)
+
+        return place
+
+    def _uncapped(
+        self,
+        books: Books,
+        rule: Equivalence,
+        task: str,
+        model: str | None,
+        key: Hashable,
+        places: Callable[[Literal["state", "purse"]], StreamRow] | None,
+    ) -> tuple[Router, str | None]:
+        """Return who decides, and whose answer may be handed out beyond a budget."""
+        if model is not None:
+            if model not in self.models:
+                hint = f"name one of the members: {', '.join(self.models)}"
+                raise InvalidInputError("model", model, hint)
+            return FixedRouter(model, "named"), None
+        if self.strategy == "reference":
+            return FixedRouter(self.models[0], "reference"), None
+
+        def begin() -> StreamSession:
+            return StreamSession(
+                self._tiers,
+                self.guarantee,
+                seed=self.seed,
+                equivalence=rule,
+                task=task,
+            )
+
+        shadow = self.mode == "shadow"
+        if not shadow:
+            self._refuse_noise(books, rule, task)
+        place = places and partial(places, "state")
+        stream = books.stream(key, begin, shadow=shadow, place=place)
+        router: Router = stream
+        if isinstance(stream, StoredStream):
+            router = StoredRouter(stream, self.models[0])
+        if shadow:
+            return ShadowRouter(router, self.models, rule), None
+        return router, None if self.mode == "strict" else self.models[1]
+
+    def _refuse_noise(self, books: Books, rule: Equivalence, task: str | None) -> None:
+        """Raise where the reference was seen to be too noisy for the guarantee."""
+        noise = books.noise(task, self.models[0], rule.name)
+        if noise is not None and not self.accept_noise:
+            noise.refuse(self.guarantee.max_disagreement)
+
+    @property
+    def _tiers(self) -> list[Tier]:
+        """The models as sessions know them."""
+        reference, *candidates = self.models
+        return [Tier(reference, role="reference"), *map(Tier, candidates)]

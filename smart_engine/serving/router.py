@@ -1,0 +1,249 @@
+"""Who is asked about a single item: a stream decides, or the caller named a model.
+
+Either way whoever answers the item takes the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.equivalence import Equivalence
+from smart_engine.stream.session import StreamSession
+from smart_engine.stream.state import StreamState
+
+__all__ = ["FixedRouter", "Router", "Settled", "ShadowRouter", "SharedStream"]
+
+
+class Settled(NamedTuple):
+    """How an item was answered.
+
+    Attributes:
+        model: Name of the model whose answer is handed out.
+        role: Why that model answered.
+        error: Set where no answer could be had.
+        reference_cost: What the reference costs an item, in USD, where known.
+    """
+
+    model: str
+    role: str
+    error: BaseException | None
+    reference_cost: float | None
+
+
+class Router(Protocol):
+    """The steps of an item; see `StreamSession` for each."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait: for a database, or for a judge's verdict."""
+        ...
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        ...
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        ...
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        ...
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why its answer is of no use, if so."""
+        ...
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        ...
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        ...
+
+
+class SharedStream:
+    """A stream session that many threads and tasks may use.
+
+    Args:
+        session: The session.
+        lock: Held around every step of it.
+    """
+
+    def __init__(
+        self, session: StreamSession, lock: AbstractContextManager[Any]
+    ) -> None:
+        """Nobody holds the lock."""
+        self._session, self._lock = session, lock
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._session.waits
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the next item in."""
+        with self._step() as session:
+            return session.arrive(shown=shown)
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        with self._lock:
+            return self._session.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        with self._lock:
+            return self._session.next_calls(item)
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record what a call brought; return why its answer is of no use, if so.
+
+        The outcomes of one item are recorded one after the other.
+        """
+        unread = self._session.hear(call, outcome)  # judges take long: nobody waits
+        with self._step() as session:
+            session.book(call, outcome)
+        return unread
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        with self._step() as session:
+            served = session.answer(item)
+            cost = session.reference_cost
+        return Settled(served.tier, served.role, served.error, cost)
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        with self._step() as session:
+            session.abandon(item)
+
+    def state(self) -> StreamState:
+        """Where the stream stands."""
+        with self._lock:
+            return self._session.state()
+
+    @contextmanager
+    def _step(self) -> Iterator[StreamSession]:
+        """Hold the session for a step."""
+        with self._lock:
+            yield self._session
+
+
+class ShadowRouter:
+    """One item in shadow: everybody is asked, and the reference answers.
+
+    The stream is told what it would have asked for, and nothing else: its state is what
+    it would be, had it served.
+
+    Args:
+        stream: The stream that is tried.
+        models: Names of all models, the reference first.
+        rule: Reads the candidates' answers.
+    """
+
+    def __init__(
+        self, stream: Router, models: Sequence[str], rule: Equivalence
+    ) -> None:
+        """Nobody was asked yet."""
+        self._stream, self._models, self._rule = stream, models, rule
+        self._item = -1
+        self._asked = False
+        self._brought: dict[str, Outcome | Failure] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._stream.waits
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        self._item = self._stream.arrive(shown=shown)
+        return self._item
+
+    def serving(self, item: int) -> str | None:
+        """Name of the reference."""
+        del item
+        return self._models[0]
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return a call of every model, once."""
+        calls = [] if self._asked else [Call(item, name) for name in self._models]
+        self._asked = True
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Keep what a call brought; return why its answer is of no use, if so."""
+        self._brought[call.tier] = outcome
+        if isinstance(outcome, Failure) or call.tier == self._models[0]:
+            return None
+        try:
+            self._rule.parse(outcome.answer)
+        except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
+            return error
+        return None
+
+    def settle(self, item: int) -> Settled:
+        """Let the stream answer for itself; hand out the reference's answer."""
+        while calls := self._stream.next_calls(item):
+            for call in calls:
+                self._stream.record(call, self._brought[call.tier])
+        tried = self._stream.settle(item)
+        said = self._brought[self._models[0]]
+        error = said.error if isinstance(said, Failure) else None
+        return Settled(self._models[0], "shadow", error, tried.reference_cost)
+
+    def abandon(self, item: int) -> None:
+        """Close the item in the stream."""
+        self._stream.abandon(item)
+
+
+class FixedRouter:
+    """One item for a model that was named: nothing is left to decide.
+
+    Args:
+        name: Name of the model.
+        role: Why it answers.
+    """
+
+    waits = False
+
+    def __init__(self, name: str, role: str) -> None:
+        """Nothing was asked yet."""
+        self._name, self._role = name, role
+        self._asked = False
+        self._error: BaseException | None = None
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        del shown
+        return 0
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model."""
+        del item
+        return self._name
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the one call, once."""
+        calls = [] if self._asked else [Call(item, self._name)]
+        self._asked = True
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> None:
+        """Record what the call brought."""
+        del call
+        self._error = outcome.error if isinstance(outcome, Failure) else None
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        del item
+        return Settled(self._name, self._role, self._error, None)
+
+    def abandon(self, item: int) -> None:
+        """Nothing has to be settled."""
+        del item

@@ -1,0 +1,3 @@
+"""The only database."""
+
+__all__ = ()

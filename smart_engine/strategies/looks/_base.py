@@ -1,0 +1,79 @@
+"""The contract between a profiling strategy and the looks it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from smart_engine.evidence.tails import IntArray
+
+__all__ = ["Looks", "Seen", "doubling"]
+
+
+class Seen(NamedTuple):
+    """What profiling has shown of one candidate.
+
+    Attributes:
+        tier: Index of the candidate among the tiers.
+        draws: Items on which it was compared with the reference.
+        errors: How many of those answers were not equivalent.
+        cost: Mean cost of serving one item by it, in USD, escalations included.
+    """
+
+    tier: int
+    draws: int
+    errors: int
+    cost: float
+
+
+class Looks(Protocol):
+    """When the evidence is looked at and what a look may conclude.
+
+    A candidate with at most `acceptance` errors at a look is admitted: it may serve
+    all remaining items. One with at least `rejection` errors is ruled out.
+
+    Attributes:
+        name: Name of these looks, as the user chooses them.
+        keeps_level: Whether the promise holds at the worst case.
+        schedule: Sample sizes at which the evidence is looked at, rising to n_items.
+        acceptance: Per look, the most errors that admit; −1 where none can.
+        rejection: Per look, the fewest errors that rule out.
+        level: One-sided error probability of a single look at one candidate.
+    """
+
+    name: str
+    keeps_level: bool
+    schedule: IntArray
+    acceptance: IntArray
+    rejection: IntArray
+    level: float
+
+    def horizons(self, look: int) -> IntArray:
+        """Indices of the later looks a planner should consider, nearest first."""
+        ...
+
+    def mix(
+        self, seen: Sequence[Seen], profiled: int, reference_cost: float
+    ) -> dict[int, int]:
+        """Cheapest split of the remaining items that keeps the promise.
+
+        Args:
+            seen: Evidence per candidate, whatever its verdict.
+            profiled: Items answered by the reference already.
+            reference_cost: Mean cost of the reference on one item, in USD.
+
+        Returns:
+            Tier index → number of remaining items, candidates only; the reference
+            serves what is left over.
+        """
+        ...
+
+
+def doubling(start: int, stop: int) -> IntArray:
+    """Whole numbers start, start + 1, start + 3, start + 7, … and stop − 1 at last."""
+    if start >= stop:
+        return np.empty(0, np.int64)
+    ahead = 2 ** np.arange(int(stop - start).bit_length()) - 1 + start
+    return np.unique(np.minimum(ahead, stop - 1))
