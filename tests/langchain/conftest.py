@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,18 +14,6 @@ from smart_engine.offline.traces import Row
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4), "tiny": Price(0.01, 0.04)}
 RATES = {"big": 0.0, "small": 0.02, "tiny": 0.4}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _clients_do_not_dawdle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """OpenAI's client asks again as often as ever, but sooner; and certificates,
-    which nothing on 127.0.0.1 asks for, are not read again for every client.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        first_wait = "openai._base_client.INITIAL_RETRY_DELAY"
-        patch.setattr(first_wait, 0.01, raising=False)
-        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
-        yield
 
 
 @pytest.fixture(scope="session")

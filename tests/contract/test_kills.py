@@ -25,7 +25,7 @@ import sqlalchemy
 from killed_jobs import AT_ONCE, ITEMS, VERBS
 from loopback import Asked, Server, serve
 
-JOBS = Path(__file__).with_name("killed_jobs.py")
+JOBS = Path(__file__).parents[1] / "killed_jobs.py"
 SEEDS = range(5)
 
 
