@@ -141,7 +141,7 @@ def _show(
     if differ is not None:
         console.print(
             f"{differ} answers really differ from the reference's, where "
-            f"{certificate.budget} may"
+            f"{certificate.max_errors} may"
         )
     console.print(f"certificate {certificate.id}: {certificate.claim}", soft_wrap=True)
 

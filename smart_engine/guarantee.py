@@ -32,7 +32,7 @@ class Guarantee:
     Example:
         ```python
         guarantee = Guarantee(max_disagreement=0.05, confidence=0.95)
-        assert guarantee.budget(1_000) == 50
+        assert guarantee.max_errors(1_000) == 50
         ```
     """
 
@@ -61,7 +61,7 @@ class Guarantee:
         """`max_disagreement` exactly as it is written, which floats are not."""
         return Fraction(repr(float(self.max_disagreement)))
 
-    def budget(self, n_items: int) -> int:
+    def max_errors(self, n_items: int) -> int:
         """Number of differing answers allowed among `n_items` answers."""
         # In floats 0.29 * 100 lies just below 29: take the share as it is written.
         return math.floor(self.share * n_items)

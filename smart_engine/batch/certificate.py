@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 __all__ = ["AuditTest", "Certificate", "Evidence", "Spend", "Verdict"]
 
 Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
 """What profiling concluded of a candidate. `too dear`: serving by it would cost no
 less than by the reference or by an admitted candidate."""
+
+
+_MAX_ERRORS = Field(validation_alias=AliasChoices("max_errors", "budget"))
+"""Certificates of earlier versions called it `budget`; they are still read."""
 
 
 class _Record(BaseModel):
@@ -44,7 +48,7 @@ class AuditTest(_Record):
             until two agree). On the whole batch it serves where all that were asked
             agree, or two of a cascade; on fewer items, those that a plan picked.
         items: Number of items it could serve, M.
-        budget: Number of wrong answers that may stay hidden, B.
+        max_errors: Number of wrong answers that may stay hidden, B.
         level: Probability with which it may accept wrongly; those of all tests of a
             certificate sum to at most 1 − confidence.
         expected_errors: Shape of its acceptance numbers.
@@ -55,7 +59,7 @@ class AuditTest(_Record):
 
     policy: str
     items: int
-    budget: int
+    max_errors: int = _MAX_ERRORS
     level: float
     expected_errors: float
     draws: int
@@ -109,7 +113,7 @@ class Certificate(_Record):
         items: Number of items, N.
         max_disagreement: Largest tolerated share of differing answers, δ.
         confidence: Probability with which that holds, γ.
-        budget: Number of differing answers allowed, B = ⌊δN⌋.
+        max_errors: Number of differing answers allowed, B = ⌊δN⌋.
         equivalence: When two answers count as the same.
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
@@ -140,7 +144,7 @@ class Certificate(_Record):
     items: int
     max_disagreement: float
     confidence: float
-    budget: int
+    max_errors: int = _MAX_ERRORS
     equivalence: str
     reference: str
     evidence: tuple[Evidence, ...]
@@ -187,7 +191,7 @@ class Certificate(_Record):
     def claim(self) -> str:
         """What follows, in one sentence."""
         promise = (
-            f"at most {self.budget} of {self.items} answers "
+            f"at most {self.max_errors} of {self.items} answers "
             f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "
             f"by the rule '{self.equivalence}'"
         )

@@ -79,7 +79,7 @@ def take_stock(
     estimated = sum(map(batch.paid_by_estimate, tiers)) + judging.estimated
     paid = np.flatnonzero(by_reference)
     mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
-    allowed = batch.guarantee.budget(batch.n_items)
+    allowed = batch.guarantee.max_errors(batch.n_items)
     compared = drawn[by_reference[drawn]]
     if decision is None:
         may_differ = _may_differ(batch, compared)

@@ -458,7 +458,7 @@ class BatchSession:
             items=batch.n_items,
             max_disagreement=guarantee.max_disagreement,
             confidence=guarantee.confidence,
-            budget=guarantee.budget(batch.n_items),
+            max_errors=guarantee.max_errors(batch.n_items),
             equivalence=self._equivalence.name,
             reference=reference,
             evidence=tuple(decision.evidence),

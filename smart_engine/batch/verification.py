@@ -58,7 +58,7 @@ def verify(certificate: Certificate) -> list[Check]:
         hint = "only certificates of strategy 'audit' record every draw"
         raise InvalidInputError("certificate", certificate.strategy, hint)
     guarantee = Guarantee(certificate.max_disagreement, certificate.confidence)
-    budget = guarantee.budget(certificate.items)
+    allowed = guarantee.max_errors(certificate.items)
     spent = sum(test.level for test in certificate.tests)
     by_candidates = sum(
         count
@@ -68,8 +68,8 @@ def verify(certificate: Certificate) -> list[Check]:
     served = sum(certificate.served.values())
     checks = [
         Check(
-            certificate.budget == budget,
-            f"B = {budget}: that is how many of N = {certificate.items} may differ",
+            certificate.max_errors == allowed,
+            f"B = {allowed}: that is how many of N = {certificate.items} may differ",
         ),
         Check(
             spent <= guarantee.alpha * (1 + 1e-9),
@@ -83,7 +83,7 @@ def verify(certificate: Certificate) -> list[Check]:
     ]
     accepted = [test for test in certificate.tests if test.accepted is not None]
     for test in accepted:
-        checks.extend(_check(test, certificate, budget))
+        checks.extend(_check(test, certificate, allowed))
     most = max((test.items - test.draws for test in accepted), default=0)
     statement = (
         f"{by_candidates} answers were not compared with {certificate.reference}"
@@ -94,21 +94,21 @@ def verify(certificate: Certificate) -> list[Check]:
     return checks
 
 
-def _check(test: AuditTest, certificate: Certificate, budget: int) -> list[Check]:
+def _check(test: AuditTest, certificate: Certificate, allowed: int) -> list[Check]:
     """Check one test that accepted."""
     if not _possible(test):
         statement = f"'{test.policy}': its figures are such as an audit can have"
         return [Check(False, statement)]
     place = test.accepted or 0
     errors = sum(number <= place for number in test.errors)
-    design = Acceptance(test.items, test.budget, test.level, test.expected_errors)
+    design = Acceptance(test.items, test.max_errors, test.level, test.expected_errors)
     enough = design.draws(errors)
     rising = list(test.errors) == sorted(set(test.errors))
     return [
         Check(
-            test.budget <= budget and test.items <= certificate.items,
-            f"'{test.policy}': M = {test.items} items, at most {test.budget} may stay "
-            "wrong unseen",
+            test.max_errors <= allowed and test.items <= certificate.items,
+            f"'{test.policy}': M = {test.items} items, at most {test.max_errors} may "
+            "stay wrong unseen",
         ),
         Check(
             rising and place <= test.draws <= test.items,
@@ -126,7 +126,7 @@ def _possible(test: AuditTest) -> bool:
     """Whether an audit's figures are such that something can be computed of them."""
     return (
         0 <= test.items <= _MOST
-        and 0 <= test.budget <= _MOST
+        and 0 <= test.max_errors <= _MOST
         and 0 < test.level < 1
         and 0 <= test.expected_errors <= _MOST
         and 0 <= (test.accepted or 0) <= test.draws <= test.items

@@ -49,7 +49,7 @@ class Acceptance:
 
     Args:
         items: Number of items audited, M ≥ 0.
-        budget: Number of errors that may stay hidden, B ≥ 0.
+        max_errors: Number of errors that may stay hidden, B ≥ 0.
         level: Probability with which the promise may fail, 0 < α < 1.
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
@@ -67,19 +67,19 @@ class Acceptance:
     """
 
     def __init__(
-        self, items: int, budget: int, level: float, expected_errors: float = 1.0
+        self, items: int, max_errors: int, level: float, expected_errors: float = 1.0
     ) -> None:
         """Remember the design; sizes are computed when they are asked for."""
         for field, value, fits in (
             ("items", items, items >= 0),
-            ("budget", budget, budget >= 0),
+            ("max_errors", max_errors, max_errors >= 0),
             ("level", level, 0 < level < 1),
             ("expected_errors", expected_errors, expected_errors >= 0),
         ):
             if not fits:
                 raise InvalidInputError(field, value, "is out of range")
         self.items = items
-        self.budget = budget
+        self.max_errors = max_errors
         self.level = level
         self.expected_errors = expected_errors
         ratio = expected_errors / (1 + expected_errors)
@@ -103,9 +103,9 @@ class Acceptance:
     def _next(self) -> int:
         """Compute the size for one more error."""
         errors = len(self._sizes)
-        marked = self.budget + 1 + errors
+        marked = self.max_errors + 1 + errors
         before = self._sizes[-1] if self._sizes else 0
-        last = self.items - self.budget
+        last = self.items - self.max_errors
         if before >= last or marked > self.items:
             return max(before, last)
         if errors < _EXACT:
@@ -126,7 +126,7 @@ class Acceptance:
         low, high = before, last  # `high` always suffices
         while high - low > 1:
             middle = (low + high) // 2
-            none = _log_none(self.items - before, self.budget + 1, middle - before)
+            none = _log_none(self.items - before, self.max_errors + 1, middle - before)
             low, high = (low, middle) if float(none) <= target else (middle, high)
         return high
 
@@ -171,7 +171,7 @@ class Acceptance:
             return high
         while high - low > 1:
             middle = (low + high) // 2
-            tail = hypergeometric_cdf(at, self.items, self.budget + 1 + at, middle)
+            tail = hypergeometric_cdf(at, self.items, self.max_errors + 1 + at, middle)
             low, high = (low, middle) if tail <= level else (middle, high)
         return high
 

@@ -55,7 +55,7 @@ class Cut(NamedTuple):
 def draws_needed(
     items: ArrayLike,
     rate: ArrayLike,
-    budget: int,
+    max_errors: int,
     level: float,
     drawn: float = 0.0,
     found: float = 0.0,
@@ -68,7 +68,7 @@ def draws_needed(
     Args:
         items: Numbers of items audited, any shape.
         rate: Error rates of the items not drawn yet, same shape.
-        budget: Errors that may stay hidden.
+        max_errors: Errors that may stay hidden.
         level: Level of the audit.
         drawn: Draws made already.
         found: Errors found in them.
@@ -76,12 +76,14 @@ def draws_needed(
     population, p = np.broadcast_arrays(np.asarray(items, float), np.asarray(rate))
     need = np.log(1 / level)
     low = np.full(population.shape, float(drawn))
-    high = np.maximum(population - budget, low)
+    high = np.maximum(population - max_errors, low)
     most = float((high - low).max(initial=1.0))
     for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
         n = (low + high) / 2
         errors = found + p * (n - drawn) + _TRACE
-        limit = np.minimum((budget + 1 + errors) / (population + _TRACE), 1 - _TRACE)
+        limit = np.minimum(
+            (max_errors + 1 + errors) / (population + _TRACE), 1 - _TRACE
+        )
         share = np.minimum(errors / (n + _TRACE), 1 - _TRACE)
         evidence = share * np.log(share / limit)
         evidence += (1 - share) * np.log((1 - share) / (1 - limit))
@@ -95,14 +97,14 @@ _TRACE = 1e-9
 
 
 def best_cuts(
-    sizes: FloatArray, rates: FloatArray, budget: int, level: float, keep: int = 1
+    sizes: FloatArray, rates: FloatArray, max_errors: int, level: float, keep: int = 1
 ) -> list[Cut]:
     """Return the cuts that need the fewest reference calls, best first.
 
     Args:
         sizes: Items per leaf, (leaves,) or (draws, leaves).
         rates: Error rates, (draws, leaves).
-        budget: Errors that may stay hidden.
+        max_errors: Errors that may stay hidden.
         level: Level of the audit.
         keep: How many to return.
     """
@@ -127,12 +129,12 @@ def best_cuts(
 
     served = up_to(typical, at, part)
     errors = up_to(wrong.mean(axis=0), at, part)
-    draws = draws_needed(served, errors / served, budget, level)
+    draws = draws_needed(served, errors / served, max_errors, level)
     best = np.argsort(draws - served, kind="stable")[:keep]
     where, share = at[best], part[best]
     served = np.maximum(up_to(sizes, where, share), 1e-9)
     rate = up_to(wrong, where, share) / served
-    draws = draws_needed(served, rate, budget, level)
+    draws = draws_needed(served, rate, max_errors, level)
     calls = total[:, None] - served + draws
     found = np.median(draws * rate, axis=0)
     cuts = [
@@ -152,7 +154,7 @@ def portfolio(
     items: int,
     rates: Sequence[FloatArray],
     fixed: Sequence[FloatArray],
-    budget: int,
+    max_errors: int,
     level: float,
 ) -> list[float]:
     """Divide a level over the policies that are worth testing on all items.
@@ -165,7 +167,7 @@ def portfolio(
         rates: Per policy, draws of its error rate.
         fixed: Per policy, draws of what it costs beside audit draws, in reference
             calls.
-        budget: Errors that may stay hidden.
+        max_errors: Errors that may stay hidden.
         level: The level to divide.
 
     Returns:
@@ -174,7 +176,7 @@ def portfolio(
 
     def cost(policy: int, share: float) -> FloatArray:
         draws = draws_needed(
-            np.full(DRAWS, float(items)), rates[policy], budget, level * share
+            np.full(DRAWS, float(items)), rates[policy], max_errors, level * share
         )
         return np.minimum(draws + fixed[policy], items)
 

@@ -160,7 +160,7 @@ def replay(
         costs.append(certificate.cost / reference_only if reference_only else 1.0)
         floors.append(floor / reference_only if reference_only else 1.0)
         agreements.append(1 - differing / n_items)
-        violations += differing > guarantee.budget(n_items)
+        violations += differing > guarantee.max_errors(n_items)
         shares.append(certificate.spend[names[0]].calls / n_items)
         for name in names:
             calls[name] += certificate.spend[name].calls
@@ -189,7 +189,7 @@ def _floor(
 ) -> float:
     """Cost, in USD, of the cheapest answers that keep the guarantee.
 
-    Each item goes to the cheapest model that is right; then the budget is spent where
+    Each item goes to the cheapest model that is right; then the allowed errors go where
     a wrong answer saves most.
     """
     right, *others = outcomes.values()
@@ -207,7 +207,7 @@ def _floor(
         cheapest_right += best
         savings.append(best - least)
     savings.sort(reverse=True)
-    return cheapest_right - sum(savings[: guarantee.budget(len(right))])
+    return cheapest_right - sum(savings[: guarantee.max_errors(len(right))])
 
 
 def _differing(

@@ -422,7 +422,7 @@ def _draw_bars(
 
 def _draw_audit(certificate: Certificate, test: AuditTest) -> Picture:
     """Draw an audit's path of errors found and the line at which draws suffice."""
-    design = Acceptance(test.items, test.budget, test.level, test.expected_errors)
+    design = Acceptance(test.items, test.max_errors, test.level, test.expected_errors)
     end = test.draws if test.accepted is None else test.accepted
     found = [number for number in test.errors if number <= end]
     top = len(found) + max(2, len(found) // 4)

@@ -444,7 +444,7 @@ def evidence(report: Report) -> tuple[Grid, Grid]:
             plain(test.policy),
             "not proven" if test.accepted is None else "proven",
             _count(test.items),
-            _count(test.budget),
+            _count(test.max_errors),
             _count(test.draws),
             _count(len(test.errors)),
             _NONE if test.accepted is None else _count(test.accepted),

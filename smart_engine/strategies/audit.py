@@ -79,7 +79,7 @@ class _State:
 
     Attributes:
         batch: The batch.
-        budget: Wrong answers that may stay hidden, B.
+        max_errors: Wrong answers that may stay hidden, B.
         order: The items in the order in which they are drawn.
         draws: How many of them were drawn.
         alive: Candidates still asked on drawn items.
@@ -91,7 +91,7 @@ class _State:
     """
 
     batch: BatchRecord
-    budget: int = field(init=False)
+    max_errors: int = field(init=False)
     order: IntArray = field(init=False)
     draws: int = 0
     alive: list[int] = field(init=False)
@@ -103,7 +103,7 @@ class _State:
     def __post_init__(self) -> None:
         """Nothing is known; everything goes to the reference."""
         n_items = self.batch.n_items
-        self.budget = self.batch.guarantee.budget(n_items)
+        self.max_errors = self.batch.guarantee.max_errors(n_items)
         self.order = self.batch.rng.permutation(n_items)
         self.alive = list(self.batch.candidates)
         self.scouted = np.empty(0, np.int64)
@@ -155,7 +155,7 @@ class _State:
             AuditTest(
                 policy=test.policy,
                 items=test.acceptance.items,
-                budget=test.acceptance.budget,
+                max_errors=test.acceptance.max_errors,
                 level=test.acceptance.level,
                 expected_errors=test.acceptance.expected_errors,
                 draws=test.draws,
@@ -234,7 +234,9 @@ def _register(state: _State) -> None:
             calls = calls + posterior.share(sort.asked[place]) * unit[tier]
         fixed.append(n_items * calls)
     draws = [
-        draws_needed(np.full(DRAWS, float(n_items)), rate, state.budget, 0.3 * alpha)
+        draws_needed(
+            np.full(DRAWS, float(n_items)), rate, state.max_errors, 0.3 * alpha
+        )
         for rate in rates
     ]
     # The easier a policy on the whole batch looks, the more of the level it gets. One
@@ -248,14 +250,17 @@ def _register(state: _State) -> None:
         easy = 0.5
     level = alpha * easy
     state.spare = alpha - level
-    shares = portfolio(n_items, rates, fixed, state.budget, level)
+    shares = portfolio(n_items, rates, fixed, state.max_errors, level)
     for policy, share, rate, count in zip(policies, shares, rates, draws, strict=True):
         if share:
             errors = float(np.median(rate * np.minimum(count, 0.3 * n_items)))
             state.registered[policy] = state.begin(
                 policy.name(batch),
                 Acceptance(
-                    n_items, state.budget, level * share, float(np.clip(errors, 0.2, 2))
+                    n_items,
+                    state.max_errors,
+                    level * share,
+                    float(np.clip(errors, 0.2, 2)),
                 ),
             )
 
@@ -325,7 +330,7 @@ def _ways(state: _State) -> list[_Way]:
         level = state.spare * (1 - _AGAIN)
         for share in _SHARES if len(risk.tally) else ():
             sizes = share * rest * risk.shares
-            for cut in best_cuts(sizes, rates, state.budget, level, keep=2):
+            for cut in best_cuts(sizes, rates, state.max_errors, level, keep=2):
                 untouched = rest * (1 - share) + share * rest - sizes.sum(axis=1)
                 price = (cut.calls + untouched) * reference + share * rest * calls
                 ways.append(_Way(policy, None, price, share, risk))
@@ -355,7 +360,7 @@ def _draws_left(state: _State, test: Test, rate: FloatArray) -> FloatArray:
     items = np.full(DRAWS, float(state.batch.n_items))
     level = test.acceptance.level
     until = draws_needed(
-        items, rate, state.budget, level, float(state.draws), float(len(test.found))
+        items, rate, state.max_errors, level, float(state.draws), float(len(test.found))
     )
     return np.maximum(until, test.target) - state.draws
 
@@ -438,7 +443,7 @@ def _follow(
         state.spare -= level
         places = np.flatnonzero(free)
         served = rng.permutation(places[cut.picks(leaf[places], rng)])
-        design = Acceptance(len(served), state.budget, level, max(0.25, cut.errors))
+        design = Acceptance(len(served), state.max_errors, level, max(0.25, cut.errors))
         test = state.begin(policy.name(batch), design)
         test.see(np.zeros(0, bool))
         while test.accepted is None:
@@ -463,7 +468,7 @@ def _cut(state: _State, risk: RiskModel, leaf: IntArray, level: float) -> Cut | 
     """Return the cheapest cut, None if all to the reference is cheaper."""
     sizes = np.bincount(leaf, minlength=len(risk.tally)).astype(float)
     rates = risk.rates(state.batch.rng)
-    cuts = best_cuts(sizes, rates, state.budget, level)
+    cuts = best_cuts(sizes, rates, state.max_errors, level)
     if not cuts or cuts[0].calls.mean() >= len(leaf):
         return None
     return cuts[0]
@@ -485,14 +490,14 @@ def _dear(
     until = draws_needed(
         np.full(DRAWS, float(test.acceptance.items)),
         rate,
-        state.budget,
+        state.max_errors,
         test.acceptance.level,
         float(test.draws),
         float(len(test.found)),
     )
     going_on = float((until - test.draws).mean())
     sizes = np.bincount(leaf[free], minlength=size).astype(float)
-    again = best_cuts(sizes, rates, state.budget, state.spare * (1 - _AGAIN))
+    again = best_cuts(sizes, rates, state.max_errors, state.spare * (1 - _AGAIN))
     taken_anyway = sizes.sum() - unseen.sum()
     calls = float(again[0].calls.mean()) if again else sizes.sum()
     return bool(calls - taken_anyway < 0.97 * going_on - 2)

@@ -3,7 +3,7 @@
 A lower rate needs flatter slopes, and flatter slopes raise the bound on misses. The
 rate is the least one at which the bound, after that and after some further finds, would
 still be within what is allowed now. Without that room the next find would send the
-stream to the reference until its budget has caught up, at full cost.
+stream to the reference until its allowance has caught up, at full cost.
 
 There must be room for one find, and for chance on top: the more finds are expected
 before the stream has doubled, the likelier several come close together, and their

@@ -16,8 +16,8 @@ from smart_engine.evidence.tails import hypergeometric_cdf
 ALPHA = 0.05
 
 
-def wrongly_accepted(design: Acceptance, marked: int, *, budget: int) -> float:
-    """Probability, over all orders of drawing, of more than `budget` hidden errors.
+def wrongly_accepted(design: Acceptance, marked: int, *, allowed: int) -> float:
+    """Probability, over all orders of drawing, of more than `allowed` hidden errors.
 
     Dynamic programming over (draws, errors found); stops at the first look that
     accepts.
@@ -29,7 +29,7 @@ def wrongly_accepted(design: Acceptance, marked: int, *, budget: int) -> float:
         going_on: dict[int, float] = {}
         for found, chance in at.items():
             if draws >= design.draws(found):
-                wrong += chance * (marked - found > budget)
+                wrong += chance * (marked - found > allowed)
             else:
                 going_on[found] = chance
         at = {}
@@ -43,10 +43,10 @@ def wrongly_accepted(design: Acceptance, marked: int, *, budget: int) -> float:
 
 
 def worst_case(items: int, level: float, expected: float) -> float:
-    """Largest probability of accepting wrongly, over all budgets and populations."""
+    """Largest probability of accepting wrongly, over all allowances and populations."""
     designs = [Acceptance(items, b, level, expected) for b in range(items)]
     return max(
-        wrongly_accepted(design, marked, budget=design.budget)
+        wrongly_accepted(design, marked, allowed=design.max_errors)
         for design in designs
         for marked in range(items + 1)
     )
@@ -85,17 +85,19 @@ def test_enumeration_agrees_with_all_orders_of_drawing() -> None:
                 draws += 1
             bad += marked - found > 2
             orders += 1
-        assert wrongly_accepted(design, marked, budget=2) == pytest.approx(bad / orders)
+        assert wrongly_accepted(design, marked, allowed=2) == pytest.approx(
+            bad / orders
+        )
 
 
 @pytest.mark.parametrize(
-    ("items", "budget"), [(300, 6), (300, 60), (2000, 100), (2000, 20)]
+    ("items", "allowed"), [(300, 6), (300, 60), (2000, 100), (2000, 20)]
 )
-def test_larger_populations_keep_the_level_and_use_it(items: int, budget: int) -> None:
-    design = Acceptance(items, budget, ALPHA, 2.0)
+def test_larger_populations_keep_the_level_and_use_it(items: int, allowed: int) -> None:
+    design = Acceptance(items, allowed, ALPHA, 2.0)
     rates = [
-        wrongly_accepted(design, marked, budget=budget)
-        for marked in (budget + 1 + k for k in (0, 1, 2, 4, 8, 16, 32, 64, 127, 200))
+        wrongly_accepted(design, marked, allowed=allowed)
+        for marked in (allowed + 1 + k for k in (0, 1, 2, 4, 8, 16, 32, 64, 127, 200))
         if marked <= items
     ]
     assert max(rates) <= ALPHA
@@ -150,7 +152,9 @@ class ForgetsErrors(Wrong):
 @pytest.mark.parametrize("wrong", [LooksAgain, OneTooMany, ForgetsErrors])
 def test_wrong_designs_are_found_out(wrong: type[Wrong]) -> None:
     design = wrong()
-    worst = max(wrongly_accepted(design, marked, budget=10) for marked in range(11, 60))
+    worst = max(
+        wrongly_accepted(design, marked, allowed=10) for marked in range(11, 60)
+    )
     assert worst > 1.05 * ALPHA
 
 
@@ -202,11 +206,11 @@ def test_a_wave_is_read_in_the_order_of_its_draws() -> None:
 def test_sizes_rise_with_errors_up_to_where_nothing_is_to_prove(
     items, share, level, expected, data
 ) -> None:
-    budget = int(share * items)
-    design = Acceptance(items, budget, level, expected)
+    allowed = int(share * items)
+    design = Acceptance(items, allowed, level, expected)
     sizes = [design.draws(errors) for errors in range(data.draw(st.integers(1, 40)))]
     assert sizes == sorted(sizes)
-    assert all(0 <= size <= items - budget for size in sizes)
+    assert all(0 <= size <= items - allowed for size in sizes)
     wrong = np.array(data.draw(st.lists(st.booleans(), max_size=items)), bool)
     whole, pieces = Test("a", design), Test("a", design)
     whole.see(wrong)
@@ -218,17 +222,17 @@ def test_sizes_rise_with_errors_up_to_where_nothing_is_to_prove(
 
 def test_looks_beyond_128_errors_keep_the_level() -> None:
     rng = np.random.default_rng(3)
-    items, budget, marked = 3000, 600, 760
-    design = Acceptance(items, budget, 0.2, 200.0)
-    assert design.draws(140) < items - budget
+    items, allowed, marked = 3000, 600, 760
+    design = Acceptance(items, allowed, 0.2, 200.0)
+    assert design.draws(140) < items - allowed
     bad, trials = 0, 400
     population = np.arange(items) < marked
     for _ in range(trials):
         test = Test("small", design)
-        test.see(rng.permutation(population)[: items - budget])
+        test.see(rng.permutation(population)[: items - allowed])
         accepted = test.accepted or items
         found = sum(number <= accepted for number in test.found)
-        bad += marked - found > budget
+        bad += marked - found > allowed
     assert 0 < bad <= 0.2 * trials + 3 * (0.16 * trials) ** 0.5
 
 
@@ -244,7 +248,7 @@ def test_a_million_items_take_a_moment() -> None:
     ("field", "arguments"),
     [
         ("items", (-1, 0, 0.05, 1.0)),
-        ("budget", (10, -1, 0.05, 1.0)),
+        ("max_errors", (10, -1, 0.05, 1.0)),
         ("level", (10, 1, 0.0, 1.0)),
         ("level", (10, 1, 1.0, 1.0)),
         ("expected_errors", (10, 1, 0.05, -1.0)),

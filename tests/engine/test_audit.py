@@ -159,9 +159,9 @@ def test_what_was_tampered_with_does_not_verify(drive, tiers, models) -> None:
     assert not all(changed(level=0.06))  # more level than there is
     assert not all(changed(accepted=test.accepted - 5))  # too early
     assert not all(changed(accepted=None))  # served without evidence
-    assert not all(changed(budget=test.budget + 1))
+    assert not all(changed(max_errors=test.max_errors + 1))
     assert not all(changed(items=certificate.items + 1))
-    larger = certificate.model_copy(update={"budget": certificate.budget + 1})
+    larger = certificate.model_copy(update={"max_errors": certificate.max_errors + 1})
     assert not all(check.holds for check in verify(larger))
 
 
@@ -266,12 +266,14 @@ def test_a_failing_reference_counts_as_an_error_of_everyone(drive, tiers) -> Non
     session = drive(BatchSession(n_items, tiers(1), Guarantee(0.05, 0.95)), table)
     certificate = session.certificate
     assert certificate.unanswered + certificate.served["c1"] == n_items
-    assert certificate.served["c1"] <= certificate.budget
+    assert certificate.served["c1"] <= certificate.max_errors
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 2, 17, 41])
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.99])
-def test_tiny_batches_and_extreme_budgets(drive, tiers, models, n_items, share) -> None:
+def test_tiny_batches_and_extreme_allowances(
+    drive, tiers, models, n_items, share
+) -> None:
     session = BatchSession(n_items, tiers(2), Guarantee(share, 0.9))
     drive(session, models(n_items, 0.5, 0.5))
     assert len(session.answers) == n_items

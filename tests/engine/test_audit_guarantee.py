@@ -30,7 +30,7 @@ class Case(NamedTuple):
         candidates: Number of candidates.
         errors: How errors lie: "apart" (independently), "alike" (the same for all),
             "class" (in one class of answers), "sure" (where confidence is highest).
-        extra: Errors of each candidate beyond the budget, as a share of it.
+        extra: Errors of each candidate beyond the allowance, as a share of it.
     """
 
     items: int
@@ -44,8 +44,8 @@ def violated(quick, case: Case, seed: int) -> bool:
     """Whether more answers differ than promised."""
     rng = np.random.default_rng([seed, case.items, case.candidates])
     guarantee = Guarantee(case.share, 1 - ALPHA)
-    budget = guarantee.budget(case.items)
-    count = min(case.items, budget + 1 + int(case.extra * budget))
+    allowed = guarantee.max_errors(case.items)
+    count = min(case.items, allowed + 1 + int(case.extra * allowed))
     kinds = rng.integers(0, 3, case.items)
     confidence = None
     lean = np.zeros(case.items)
@@ -75,7 +75,7 @@ def violated(quick, case: Case, seed: int) -> bool:
         confidence=confidence,
         kinds=kinds,
     )
-    return bool(done.differing > budget)
+    return bool(done.differing > allowed)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
 
     honest = audit.__globals__["Acceptance"]
 
-    def careless(items, budget, level, expected):
-        return honest(items, budget, min(0.9, 8 * level), expected)
+    def careless(items, allowed, level, expected):
+        return honest(items, allowed, min(0.9, 8 * level), expected)
 
     monkeypatch.setitem(audit.__globals__, "Acceptance", careless)
     case = Case(300, 0.1, 1, "apart", 0.1)

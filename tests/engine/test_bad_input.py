@@ -132,7 +132,7 @@ def test_fractional_tokens_add_up_the_same_in_any_order() -> None:
 
 def test_the_budget_never_rounds_up() -> None:
     exact = int(Fraction("0.050001") * 49999)
-    assert Guarantee(0.050001).budget(49999) == exact == 2499
+    assert Guarantee(0.050001).max_errors(49999) == exact == 2499
 
 
 def test_a_replay_survives_a_reference_nobody_can_read() -> None:

@@ -127,7 +127,7 @@ def test_number_refuses_negative_tolerances(field: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "n_items", "budget"),
+    ("share", "n_items", "allowed"),
     [
         (0.07, 100, 7),
         (0.29, 100, 29),
@@ -140,14 +140,18 @@ def test_number_refuses_negative_tolerances(field: str, value: float) -> None:
         (0.999, 1, 0),
     ],
 )
-def test_budget_floors_what_is_meant(share: float, n_items: int, budget: int) -> None:
-    assert Guarantee(share).budget(n_items) == budget
+def test_max_errors_floors_what_is_meant(
+    share: float, n_items: int, allowed: int
+) -> None:
+    assert Guarantee(share).max_errors(n_items) == allowed
 
 
 @given(st.integers(1, 9_999), st.integers(0, 100_000))
-def test_budget_is_the_floor_of_the_decimal_product(digits: int, n_items: int) -> None:
+def test_max_errors_is_the_floor_of_the_decimal_product(
+    digits: int, n_items: int
+) -> None:
     text = f"0.{digits:04d}"
-    assert Guarantee(float(text)).budget(n_items) == int(Fraction(text) * n_items)
+    assert Guarantee(float(text)).max_errors(n_items) == int(Fraction(text) * n_items)
 
 
 def test_alpha_is_what_confidence_leaves() -> None:

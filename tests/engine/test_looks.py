@@ -39,8 +39,8 @@ def chances(population: int, marked: int, draws: int) -> np.ndarray:
     return table
 
 
-def risk_of_any_look(looks: CorrectedLooks, budget: int, wrong: int) -> float:
-    """Exact probability that any look admits while more than the budget stays hidden.
+def risk_of_any_look(looks: CorrectedLooks, allowed: int, wrong: int) -> float:
+    """Exact probability that any look admits while more than allowed stays hidden.
 
     Walks through the looks with the distribution of the errors found so far, for a
     candidate that is wrong on `wrong` items and items drawn without replacement.
@@ -53,7 +53,7 @@ def risk_of_any_look(looks: CorrectedLooks, budget: int, wrong: int) -> float:
             new = chances(n_items - drawn, wrong - before, size - drawn)
             ahead[before : before + len(new)] += found[before] * new
         errors = np.arange(size + 1)
-        misled = (errors <= acceptance) & (wrong - errors > budget)
+        misled = (errors <= acceptance) & (wrong - errors > allowed)
         risk += ahead[misled].sum()
         ahead[misled] = 0.0
         found, drawn = ahead, size
@@ -69,9 +69,9 @@ def test_corrected_looks_together_keep_their_level(
     for confidence, n_items in product(CONFIDENCES, [1, 9, 31, 33, 40, 64, 97, 150]):
         guarantee = Guarantee(share, confidence)
         looks = CorrectedLooks(guarantee, n_items, n_candidates)
-        budget = guarantee.budget(n_items)
-        for wrong in range(budget + 1, n_items + 1, 1 + n_items // 50):
-            risk = risk_of_any_look(looks, budget, wrong)
+        allowed = guarantee.max_errors(n_items)
+        for wrong in range(allowed + 1, n_items + 1, 1 + n_items // 50):
+            risk = risk_of_any_look(looks, allowed, wrong)
             assert risk <= guarantee.alpha / n_candidates + 1e-9
             worst = max(worst, risk)
     assert worst > 0  # it does admit wrongly now and then: something was tested
@@ -83,9 +83,9 @@ def test_corrected_looks_together_keep_their_level(
 def test_many_looks_keep_their_level_too(n_items: int, share: float) -> None:
     guarantee = Guarantee(share, 0.9)
     looks = CorrectedLooks(guarantee, n_items, 1)
-    budget = guarantee.budget(n_items)
+    allowed = guarantee.max_errors(n_items)
     risks = [
-        risk_of_any_look(looks, budget, budget + extra)
+        risk_of_any_look(looks, allowed, allowed + extra)
         for extra in (1, 2, 3, 5, 8, 13, 21, 34, 55)
     ]
     assert max(risks) <= guarantee.alpha + 1e-9
@@ -100,15 +100,15 @@ def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
     for confidence in CONFIDENCES:
         guarantee = Guarantee(share, confidence)
         looks = CorrectedLooks(guarantee, n_items, 1)
-        budget = guarantee.budget(n_items)
+        allowed = guarantee.max_errors(n_items)
         reach = cache(looks._reach)
-        for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
+        for draws, wrong in product(range(1, n_items), range(allowed + 1, n_items + 1)):
             risk = 0.0
             for found, chance in enumerate(chances(n_items, wrong, draws).tolist()):
                 if chance:
                     ahead = reach(draws, found) - draws
                     hidden = chances(n_items - draws, wrong - found, ahead)
-                    risk += chance * hidden[budget + 1 :].sum()
+                    risk += chance * hidden[allowed + 1 :].sum()
             assert risk <= looks.level + 1e-9
 
 
@@ -117,15 +117,15 @@ def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
 def test_the_same_by_listing_every_order(n_items: int, share: float) -> None:
     guarantee = Guarantee(share, 0.6)
     looks = CorrectedLooks(guarantee, n_items, 1)
-    budget = guarantee.budget(n_items)
+    allowed = guarantee.max_errors(n_items)
     reach_of = cache(looks._reach)
     served = 0
-    for draws, wrong in product(range(1, n_items), range(budget + 1, n_items + 1)):
+    for draws, wrong in product(range(1, n_items), range(allowed + 1, n_items + 1)):
         bad = 0
         for places in combinations(range(n_items), wrong):
             reach = reach_of(draws, sum(place < draws for place in places))
             served += reach - draws
-            bad += sum(draws <= place < reach for place in places) > budget
+            bad += sum(draws <= place < reach for place in places) > allowed
         assert bad <= looks.level * comb(n_items, wrong) + 1e-9
     assert served > 0
 

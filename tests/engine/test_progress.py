@@ -62,7 +62,7 @@ def test_it_goes_forward_and_ends_where_the_certificate_does(tiers, strategy):
     assert last.saved == pytest.approx(certificate.saved, abs=1e-9)
     by_candidates = 600 - certificate.served["big"]
     assert last.may_differ == (60 if by_candidates else 0)
-    assert last.allowed == certificate.budget
+    assert last.allowed == certificate.max_errors
 
 
 def test_what_may_differ_is_the_best_candidates_bound(tiers):

@@ -330,7 +330,7 @@ def test_the_page_has_a_picture_of_everything_that_can_be_drawn(report, page) ->
 @pytest.mark.usefixtures("undrawn")
 def test_a_forged_certificate_is_called_invalid(report) -> None:
     audit = report.certificates[0]
-    forged = audit.model_copy(update={"budget": audit.budget + 400})
+    forged = audit.model_copy(update={"max_errors": audit.max_errors + 400})
     page = Page(report.model_copy(update={"certificates": (forged,)}).to_html())
     assert "✗ not valid" in page.text
     assert "1 of 2 valid" in page.text

@@ -166,7 +166,7 @@ def test_certificate_states_promise_evidence_and_savings(drive, tiers, models) -
     assert good.mean_cost == pytest.approx(0.01)
     assert (bad.model, bad.verdict) == ("c2", "ruled out")
     assert bad.draws < good.draws == certificate.profiled
-    assert certificate.budget == 100
+    assert certificate.max_errors == 100
     assert certificate.reference_only_cost == pytest.approx(2000)
     assert certificate.saved == pytest.approx(2000 - certificate.cost)
     assert certificate.served == {
@@ -310,7 +310,7 @@ def test_tiny_batches_are_answered(
 
 @pytest.mark.parametrize("strategy", STRATEGIES[1:])
 @pytest.mark.parametrize(("n_items", "share"), [(40, 0.9), (100, 0.99), (10, 0.95)])
-def test_with_almost_everything_allowed_a_wrong_candidate_stays_within_budget(
+def test_with_almost_everything_allowed_a_wrong_candidate_stays_within_max_errors(
     drive, tiers, models, strategy, n_items, share
 ) -> None:
     guarantee = Guarantee(share, 0.95)
@@ -318,7 +318,7 @@ def test_with_almost_everything_allowed_a_wrong_candidate_stays_within_budget(
     table = models(n_items, 1.0)
     drive(session, table)
     differing = sum(not right(one, table) for one in session.answers)
-    assert differing <= guarantee.budget(n_items)
+    assert differing <= guarantee.max_errors(n_items)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -418,6 +418,13 @@ def test_certificates_survive_json_and_keep_their_id(drive, tiers, models) -> No
     assert again == certificate
     assert again.id == certificate.id
     assert again.model_copy(update={"seed": 1}).id != certificate.id
+
+
+def test_certificates_written_before_are_still_read(drive, tiers, models) -> None:
+    certificate = drive(BatchSession(600, tiers(2)), models(600, 0.0, 0.1)).certificate
+    assert certificate.tests
+    before = certificate.model_dump_json().replace('"max_errors"', '"budget"')
+    assert Certificate.model_validate_json(before) == certificate
 
 
 def test_claims_say_whether_the_confidence_is_kept(drive, tiers, models) -> None:

@@ -160,7 +160,7 @@ def chance_to_break(guarantee: Guarantee, items: int, errors: float) -> float:
     The adversary knows rates, finds and misses, not the next coin. Values are computed
     backwards over every history of finds, per number of misses.
     """
-    allowed = [guarantee.budget(t + 1) for t in range(items)]
+    allowed = [guarantee.max_errors(t + 1) for t in range(items)]
 
     def value(bound: MissBound, t: int) -> np.ndarray:
         if t == items:

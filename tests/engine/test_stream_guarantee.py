@@ -168,7 +168,7 @@ def play(
             open_items.discard(call.item)
             missed += stream.answer(call.item).answer != "y"
             answered += 1
-            allowed = guarantee.budget(answered)
+            allowed = guarantee.max_errors(answered)
             broken |= missed > allowed
             worst = max(worst, missed / (allowed + 1))
         elif call.item in open_items:

@@ -24,14 +24,14 @@ def populations(n_items: int, wrong: int, candidates: int, seed: int) -> list:
 
 
 def violations(quick, guarantee, n_items, wrong, trials, *, start=0, **how) -> int:
-    """Count trials in which more answers differ than the budget allows."""
+    """Count trials in which more answers differ than are allowed."""
     candidates = how.pop("candidates", 1)
     costs = [1.0, *(0.01 * 2**k for k in range(candidates))]
-    budget = guarantee.budget(n_items)
+    allowed = guarantee.max_errors(n_items)
     count = 0
     for seed in range(start, start + trials):
         table = populations(n_items, wrong, candidates, seed)
-        count += quick(table, costs, guarantee, seed=seed, **how).differing > budget
+        count += quick(table, costs, guarantee, seed=seed, **how).differing > allowed
     return count
 
 
@@ -45,7 +45,7 @@ def test_corrected_looks_keep_the_promise(
     quick, strategy, candidates, n_items, share, extra
 ) -> None:
     guarantee = Guarantee(share, 1 - ALPHA)
-    wrong = guarantee.budget(n_items) + extra
+    wrong = guarantee.max_errors(n_items) + extra
     how = {"strategy": strategy, "candidates": candidates}
     count = violations(quick, guarantee, n_items, wrong, 150, **how)
     assert not surely_above(count, 150, ALPHA)
@@ -53,14 +53,14 @@ def test_corrected_looks_keep_the_promise(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(("n_items", "share"), [(33, 0.2), (100, 0.1), (1000, 0.05)])
-def test_a_candidate_that_is_always_wrong_gets_the_budget_at_most(
+def test_a_candidate_that_is_always_wrong_gets_the_allowance_at_most(
     quick, strategy, n_items, share
 ) -> None:
     guarantee = Guarantee(share, 1 - ALPHA)
     always = [np.ones(n_items, np.uint8)]
     done = quick(always, [1.0, 0.01], guarantee, strategy=strategy)
-    assert done.differing <= guarantee.budget(n_items)
-    # What the budget allows without any evidence, a mix may hand to anyone.
+    assert done.differing <= guarantee.max_errors(n_items)
+    # Errors allowed without any evidence, a mix may hand to anyone.
     assert strategy != "mix" or done.differing > 0
 
 
@@ -105,10 +105,10 @@ CELLS = [
 PILOT, TRIALS = 100, 2000
 
 
-def grid(n_items: int, budget: int) -> list[int]:
+def grid(n_items: int, allowed: int) -> list[int]:
     """Numbers of errors just above what may stay hidden."""
-    extras = {1, 2, 4, 8, 16, 32, 64, *(int(budget * f) + 1 for f in (0.05, 0.2, 0.4))}
-    return sorted(budget + extra for extra in extras if budget + extra < n_items)
+    extras = {1, 2, 4, 8, 16, 32, 64, *(int(allowed * f) + 1 for f in (0.05, 0.2, 0.4))}
+    return sorted(allowed + extra for extra in extras if allowed + extra < n_items)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_violation_rates_at_the_worst_case(quick) -> None:
     refuted: dict[str, list[str]] = {"corrected": [], "paper": []}
     for looks, (n_items, share, candidates) in product(refuted, CELLS):
         guarantee = Guarantee(share, 1 - ALPHA)
-        budget = guarantee.budget(n_items)
+        allowed = guarantee.max_errors(n_items)
         for strategy in STRATEGIES:
             how = {"strategy": strategy, "looks": looks, "candidates": candidates}
 
@@ -129,7 +129,7 @@ def test_violation_rates_at_the_worst_case(quick) -> None:
                 wrong: violations(
                     quick, guarantee, n_items, wrong, PILOT, start=10**6, **how
                 )
-                for wrong in grid(n_items, budget)
+                for wrong in grid(n_items, allowed)
             }
             worst = max(pilot, key=pilot.__getitem__)
             count = violations(quick, guarantee, n_items, worst, TRIALS, **how)

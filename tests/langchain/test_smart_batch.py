@@ -55,7 +55,7 @@ async def test_every_road_hands_over_the_whole_batch(make, inputs, job, road, mo
         given != row.answers["big"]
         for given, row in zip(texts(outputs), job.rows, strict=True)
     )
-    assert 0 < differing <= certificate.budget
+    assert 0 < differing <= certificate.max_errors
 
 
 async def test_behind_a_prompt_and_before_a_parser(make, inputs, job):

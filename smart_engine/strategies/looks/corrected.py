@@ -56,7 +56,7 @@ class CorrectedLooks:
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
         """Fix the schedule, then tabulate both thresholds."""
         self._n_items = n_items
-        self._budget = guarantee.budget(n_items)
+        self._max_errors = guarantee.max_errors(n_items)
         # So early that not even a flawless record could admit, looks only rule out.
         pointless = -np.log(guarantee.alpha) / guarantee.max_disagreement
         sizes = [min(_FIRST, n_items)]
@@ -66,7 +66,7 @@ class CorrectedLooks:
             sizes.append(min(n_items, rounded))
         self.schedule = np.array(sizes, np.int64)
         self.level = guarantee.alpha / (n_candidates * len(sizes))
-        table = _acceptance(n_items, self._budget, self.level, tuple(sizes))
+        table = _acceptance(n_items, self._max_errors, self.level, tuple(sizes))
         self.acceptance = np.array(table, np.int64)
         # Ruling out costs money, never validity: the plain level will do.
         rate = guarantee.max_disagreement
@@ -113,7 +113,7 @@ class CorrectedLooks:
         low, high = draws, self._n_items
         while low < high:
             middle = (low + high + 1) // 2
-            if _excluded(middle, self._budget, errors, draws, self.level):
+            if _excluded(middle, self._max_errors, errors, draws, self.level):
                 low = middle
             else:
                 high = middle - 1
@@ -121,10 +121,10 @@ class CorrectedLooks:
 
 
 def _excluded(
-    population: int, budget: int, errors: int, draws: int, level: float
+    population: int, max_errors: int, errors: int, draws: int, level: float
 ) -> bool:
-    """Whether more than `budget` hidden errors are excluded at `level`."""
-    marked = budget + errors + 1
+    """Whether more than `max_errors` hidden errors are excluded at `level`."""
+    marked = max_errors + errors + 1
     if marked > population - draws + errors:
         return True
     return hypergeometric_cdf(errors, population, marked, draws) <= level
@@ -132,7 +132,7 @@ def _excluded(
 
 @lru_cache(maxsize=256)
 def _acceptance(
-    n_items: int, budget: int, level: float, sizes: tuple[int, ...]
+    n_items: int, max_errors: int, level: float, sizes: tuple[int, ...]
 ) -> tuple[int, ...]:
     """Most errors that admit at each size; −1 where none do."""
     table = []
@@ -140,14 +140,14 @@ def _acceptance(
     for size in sizes:
         step = 1
         while most + step <= size and _excluded(
-            n_items, budget, most + step, size, level
+            n_items, max_errors, most + step, size, level
         ):
             most += step
             step *= 2
         while step > 1:
             step //= 2
             if most + step <= size and _excluded(
-                n_items, budget, most + step, size, level
+                n_items, max_errors, most + step, size, level
             ):
                 most += step
         table.append(most)

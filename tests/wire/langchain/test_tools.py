@@ -135,7 +135,7 @@ def test_other_calls_are_other_answers(other):
     smart = smart_of(reference, Foreign(name="small", script=lambda *_: other))
     smart.bind_tools([add]).batch([str(n) for n in range(60)])
     (certificate,) = smart.report().certificates
-    assert certificate.served["small"] <= certificate.budget
+    assert certificate.served["small"] <= certificate.max_errors
 
 
 @pytest.mark.parametrize(

@@ -364,7 +364,7 @@ def test_batches_one_after_the_other(verb):
         texts = [getattr(a, "text", None) or a.message.content for a in night]
         differ = [n for n in STONES if texts[n] != f"On stone {n}"]
         assert all(is_hard(stone) for stone in differ)
-        assert len(differ) <= certificate.budget == 30
+        assert len(differ) <= certificate.max_errors == 30
         assert certificate.saved > 0.5 * certificate.reference_only_cost
         told = [answer.additional_kwargs["smart"] for answer in night]
         assert {one["certificate"] for one in told} == {certificate.id}
