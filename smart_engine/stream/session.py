@@ -266,11 +266,11 @@ class StreamSession:
             InvalidInputError: If the cost is not a number of zero or more, or the
                 confidence no number.
         """
-        error = self.hear(call, outcome)
+        error = self.evaluate(call, outcome)
         self.book(call, outcome)
         return error
 
-    def hear(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+    def evaluate(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Take note of what a call brought: the first half of `record`.
 
         Answers are compared here, which may take long where a judge is asked. Nothing
@@ -303,11 +303,11 @@ class StreamSession:
         return entry.errors.get(tier)
 
     def book(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Enter what a call brought that was heard: the second half of `record`."""
+        """Enter what a call brought, once it is evaluated: the second half of `record`."""
         entry, tier = self._flying(call)
         error = entry.errors.get(tier)
         if error is None and tier not in entry.answers:
-            raise ProtocolError(f"{call} was not heard yet: use record()")
+            raise ProtocolError(f"{call} was not evaluated yet: use record()")
         entry.booked.add(tier)
         self._ledger.book(tier, outcome, failed=error is not None)
         self._choice.paid(tier, outcome.cost)

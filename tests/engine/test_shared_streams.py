@@ -194,7 +194,7 @@ def test_answers_are_compared_before_anything_shared_is_touched() -> None:
     calls = one.next_calls(item)
     for call in calls:
         before = one.shared()
-        one.hear(call, Outcome("y", 1.0))
+        one.evaluate(call, Outcome("y", 1.0))
         assert one.shared() == before
         one.book(call, Outcome("y", 1.0))
         assert one.shared() != before
