@@ -303,7 +303,7 @@ class StreamSession:
         return entry.errors.get(tier)
 
     def book(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Enter what a call brought, once it is evaluated: the second half of `record`."""
+        """Book an evaluated outcome: the second half of `record`."""
         entry, tier = self._flying(call)
         error = entry.errors.get(tier)
         if error is None and tier not in entry.answers:
