@@ -89,7 +89,7 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
             for run in job.begun:
                 job.end(run, error)
             raise
-        self._books.end_batch(job.page, job.session.certificate)
+        self._books.end_batch(job.scope, job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is not None:  # else nobody was asked: the budget had ended
                 job.end(run, output)
@@ -107,7 +107,7 @@ class Batches(Promise, RunnableSerializable[Input, Output], Generic[Input, Outpu
                 if (ending := job.end(run, error)) is not None:
                     await ending
             raise
-        self._books.end_batch(job.page, job.session.certificate)
+        self._books.end_batch(job.scope, job.session.certificate)
         for run, output in zip(job.runs, outputs, strict=True):
             if run is None:
                 continue

@@ -16,7 +16,7 @@ from smart_engine.money.limits import (
     max_input_tokens,
     max_output_tokens,
     refuse_unbounded,
-    written,
+    setting_texts,
 )
 from smart_engine.money.pricing import Price
 from smart_engine.serving.members import Member, UnpricedError
@@ -81,7 +81,7 @@ def most(
     if not member.price.by_token:
         return member.price.most(0, 0)
     refuse_unbounded(_kinds(messages), _types(request.tools))
-    settings = written(_places(member, request.arguments))
+    settings = setting_texts(_places(member, request.arguments))
     texts = [*_texts([*messages, *request.beside]), *settings]
     sent = max_input_tokens(texts, tools=bool(request.beside))
     return member.price.most(sent, output_limit(member, request.arguments))

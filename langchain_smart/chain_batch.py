@@ -96,7 +96,7 @@ class ChainJob(Job):
         if asker is None:
             config = _inner(self.share.configs[call.item], self.runs[call.item])
             given = self.share.given[call.item]
-            inside = partial(self.page.inside, call.item)
+            inside = partial(self.scope.record_inner_call, call.item)
             made = ChainAsker(
                 self.tiers,
                 inside,

@@ -115,7 +115,7 @@ class ChatJob(Job):
     def _asker(self, call: Call) -> ChatAsker:
         """Return who makes a call; it is known until the call has ended."""
         given, run = self.share.given[call.item], self.runs[call.item]
-        repeated = partial(self.page.asked, call.item)
+        repeated = partial(self.scope.record_call, call.item)
         estimate = self.estimate(call.item)
         asker = ChatAsker(self.members, self.put_to, given, repeated, run, estimate)
         self._askers[call] = asker

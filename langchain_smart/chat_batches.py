@@ -56,7 +56,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 "local_metadata": self.metadata,
             }
 
-        def session_of(share: Share, task: str, page: LedgerScope) -> AnySession:
+        def session_of(share: Share, task: str, scope: LedgerScope) -> AnySession:
             if budget is not None:
                 prompts = (prompt.messages for prompt in share.given)
                 check_bounded(self._members, prompts, request)
@@ -66,7 +66,7 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 return most(members[call.tier], asked, request)
 
             items, books = len(share.places), self._books
-            session = terms.session(items, rule, task, bounded, page, books, budget)
+            session = terms.session(items, rule, task, bounded, scope, books, budget)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))
@@ -76,11 +76,11 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
         def make(share: Share) -> ChatJob:
             asked = (prompt.messages for prompt in share.given)
             task = share.task or fingerprint(asked, request)
-            page = self._books.batch(terms.models[0], task)
+            scope = self._books.batch(terms.models[0], task)
             return ChatJob(
                 share,
-                session_of(share, task, page),
-                page,
+                session_of(share, task, scope),
+                scope,
                 task,
                 rule,
                 members=members,

@@ -48,7 +48,7 @@ class Job(ABC):
     Attributes:
         share: The items.
         session: A fresh session over them.
-        page: Where its calls are entered.
+        scope: Where its calls are entered.
         task: Name of the task.
         rule: How answers are compared.
         runs: Per item, its run, once it has begun.
@@ -57,7 +57,7 @@ class Job(ABC):
 
     share: Share
     session: AnySession
-    page: LedgerScope
+    scope: LedgerScope
     task: str
     rule: Equivalence
     runs: list[Any] = field(init=False)

@@ -16,7 +16,7 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.price_list import at_list_price
 from smart_engine.money.pricing import Usage
-from smart_engine.money.usage import from_cache, kinds, written
+from smart_engine.money.usage import cache_writes, from_cache, token_counts
 from smart_engine.serving.members import Member, Named
 
 __all__ = [
@@ -66,9 +66,9 @@ def usage_of(reported: UsageMetadata) -> Usage | None:
     """Return the tokens that a message reports, by kind; those not told are none."""
     if "input_tokens" not in reported:
         return None  # core has marked a reply from its cache that reported nothing
-    asked = kinds(reported.get("input_token_details"))
-    said = kinds(reported.get("output_token_details"))
-    in_all, for_an_hour = written(asked)
+    asked = token_counts(reported.get("input_token_details"))
+    said = token_counts(reported.get("output_token_details"))
+    in_all, for_an_hour = cache_writes(asked)
     return Usage(
         reported["input_tokens"],
         reported["output_tokens"],

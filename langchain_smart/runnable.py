@@ -273,14 +273,14 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
-            page = self._books.batch(terms.models[0], task)
+            scope = self._books.batch(terms.models[0], task)
             items = len(share.places)
             books = self._books
-            session = terms.session(items, rule, task, _unknown, page, books, budget)
+            session = terms.session(items, rule, task, _unknown, scope, books, budget)
             return ChainJob(
                 share,
                 self._resumed(session, share, task, rule, arguments),
-                page,
+                scope,
                 task,
                 rule,
                 tiers=self._by_name,

@@ -107,7 +107,7 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
         free = {"accept_noise": True, "budget_usd": None, "store": None}
         asking = self.model_copy(update=free)
         _, (job,) = asking._prepare([*drawn, *drawn], config, False, kwargs)  # noqa: SLF001 - ours
-        noise = SelfAgreementSession(len(drawn), self._names[0], job.rule, job.page)
+        noise = SelfAgreementSession(len(drawn), self._names[0], job.rule, job.scope)
         return job, noise, self._limit(job.share)
 
     def _noted(self, job: Job, noise: SelfAgreementSession) -> SelfAgreement:

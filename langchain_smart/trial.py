@@ -36,7 +36,7 @@ def try_batch(smart: ChatBatches, inputs: list[Any], sampled: int) -> Estimate:
     terms, rule = smart._terms, smart._request(None, {}).reading(smart._rule)  # noqa: SLF001
     rng = np.random.default_rng([terms.seed, len(inputs), 1])
     drawn = rng.permutation(len(inputs))[:sampled].tolist()  # a larger sample goes on
-    sample = SampleSession(drawn, terms.models, job.page)
+    sample = SampleSession(drawn, terms.models, job.scope)
     asked: Session = sample
     if isinstance(job.session, ResumedSession):
         asked = Resumed(sample, job.session.shelf)

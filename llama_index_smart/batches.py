@@ -105,8 +105,8 @@ class SmartBatches(SmartSettings):
         """Answer a batch."""
         self._refuse_shadow(asks)
         task = self._task_of(asks)
-        page = self._books.batch(self._terms.models[0], task)
-        session = self._session(asks, task, page)
+        scope = self._books.batch(self._terms.models[0], task)
+        session = self._session(asks, task, scope)
 
         def ask(call: Call) -> Outcome | Failure:
             member, asked = self._by_name[call.tier], asks[call.item]
@@ -120,7 +120,7 @@ class SmartBatches(SmartSettings):
         with self._shown(session) as driven:
             drive(driven, ask, self._limit(limit))
         results = self._results(session, task)
-        self._books.end_batch(page, session.certificate)
+        self._books.end_batch(scope, session.certificate)
         return self._deliver(asks, results, return_exceptions)
 
     async def _abatch(
@@ -129,8 +129,8 @@ class SmartBatches(SmartSettings):
         """Answer a batch."""
         self._refuse_shadow(asks)
         task = self._task_of(asks)
-        page = self._books.batch(self._terms.models[0], task)
-        session = self._session(asks, task, page)
+        scope = self._books.batch(self._terms.models[0], task)
+        session = self._session(asks, task, scope)
 
         async def ask(call: Call) -> Outcome | Failure:
             member, asked = self._by_name[call.tier], asks[call.item]
@@ -144,7 +144,7 @@ class SmartBatches(SmartSettings):
         with self._shown(session) as driven:
             await adrive(driven, ask, self._limit(limit))
         results = self._results(session, task)
-        self._books.end_batch(page, session.certificate)
+        self._books.end_batch(scope, session.certificate)
         return self._deliver(asks, results, return_exceptions)
 
     def _refuse_shadow(self, asks: list[Ask[Any]]) -> None:

@@ -14,7 +14,7 @@ from smart_engine.money.limits import (
     max_input_tokens,
     max_output_tokens,
     refuse_unbounded,
-    written,
+    setting_texts,
 )
 
 __all__ = ["check_bounded", "limit_of", "most", "output_limit"]
@@ -57,7 +57,7 @@ def most(member: LLMMember, ask: Ask[Any]) -> float:
         parts += [f"{block}" for block in message.blocks]
         parts.append(f"{message.additional_kwargs}")
     parts += [json.dumps(tool) for tool in ask.told_tools]
-    settings = written(_places(member, ask.arguments))
+    settings = setting_texts(_places(member, ask.arguments))
     sent = max_input_tokens([*parts, *settings], tools=bool(ask.told_tools))
     return member.price.most(sent, output_limit(member, ask.arguments))
 

@@ -47,7 +47,7 @@ from typing_extensions import override
 from llama_index_smart.asks import conversation
 from llama_index_smart.readings import selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.usage import from_cache, kinds, written
+from smart_engine.money.usage import cache_writes, from_cache, token_counts
 
 __all__ = ["LangChainLLM"]
 
@@ -320,9 +320,9 @@ def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
     """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
     if usage is None or from_cache(usage):
         return {}
-    asked = kinds(usage.get("input_token_details"))
-    said = kinds(usage.get("output_token_details"))
-    in_all, for_an_hour = written(asked)
+    asked = token_counts(usage.get("input_token_details"))
+    said = token_counts(usage.get("output_token_details"))
+    in_all, for_an_hour = cache_writes(asked)
     return {
         "prompt_tokens": usage["input_tokens"] - in_all,
         "cache_creation_input_tokens": in_all,

@@ -109,8 +109,8 @@ class SelfAgreeing(SmartBatches):
     def _twice(self, asks: Sequence[Ask[Any]]) -> SelfAgreementSession:
         """Return what asks twice about each item."""
         reference = self._members[0].name
-        page = self._books.batch(reference, self._task_of(asks))
-        return SelfAgreementSession(len(asks), reference, self._reading(asks), page)
+        scope = self._books.batch(reference, self._task_of(asks))
+        return SelfAgreementSession(len(asks), reference, self._reading(asks), scope)
 
     def _noted(
         self, asks: Sequence[Ask[Any]], noise: SelfAgreementSession

@@ -181,7 +181,7 @@ class SmartSettings(FunctionCallingLLM):
         return SingleItem(router, self._books, terms.models[0], task)
 
     def _session(
-        self, asks: Sequence[Ask[Any]], task: str, page: LedgerScope
+        self, asks: Sequence[Ask[Any]], task: str, scope: LedgerScope
     ) -> AnySession:
         """Return a session over some items, which may go on where one was cut off."""
         terms, rule = self._terms, self._reading(asks)
@@ -192,7 +192,7 @@ class SmartSettings(FunctionCallingLLM):
             return most(self._by_name[call.tier], asks[call.item])
 
         books = self._books
-        session = terms.session(len(asks), rule, task, bound, page, books)
+        session = terms.session(len(asks), rule, task, bound, scope, books)
         if not isinstance(self.store, Store):
             return session
         job = terms.job(rule, task, self._asked(asks))

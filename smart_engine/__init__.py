@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smart_engine.batch.certificate import AuditTest, Certificate, Evidence, Spend
+    from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
     from smart_engine.batch.progress import Progress
     from smart_engine.batch.self_agreement import NoisyReferenceError, SelfAgreement
     from smart_engine.batch.session import BatchSession
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from smart_engine.guarantee import Guarantee
     from smart_engine.money.ledger import Entry, Ledger
     from smart_engine.money.pricing import Price, Usage
+    from smart_engine.money.spending import Spend
     from smart_engine.offline.replay import replay
     from smart_engine.offline.traces import Trace
     from smart_engine.report.plots import plot_costs
@@ -85,7 +86,7 @@ _HOME = {
     "Served": "calls",
     "Similar": "equivalence",
     "SmartError": "errors",
-    "Spend": "batch.certificate",
+    "Spend": "money.spending",
     "Store": "store.store",
     "StoreError": "errors",
     "StreamPoint": "stream.state",

@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-__all__ = ["AuditTest", "Certificate", "Evidence", "Spend", "Verdict"]
+from smart_engine.money.spending import Spend
+
+__all__ = ["AuditTest", "Certificate", "Evidence", "Verdict"]
 
 Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
 """What profiling concluded of a candidate. `too dear`: serving by it would cost no
@@ -65,38 +67,6 @@ class AuditTest(_Record):
     draws: int
     errors: tuple[int, ...]
     accepted: int | None
-
-
-class Spend(_Record):
-    """What one model was asked and what it cost.
-
-    Attributes:
-        calls: Calls made, failed ones included.
-        failures: Calls that brought no usable answer.
-        cost: USD spent, failed calls included.
-        input_tokens: Input tokens reported.
-        output_tokens: Output tokens reported.
-        estimated: USD of the cost that rest on an estimated usage, for the model
-            reported none; its tokens are among those above.
-    """
-
-    calls: int = 0
-    failures: int = 0
-    cost: float = 0.0
-    input_tokens: float = 0
-    output_tokens: float = 0
-    estimated: float = 0.0
-
-    def __add__(self, other: Spend) -> Spend:
-        """Return both together."""
-        return Spend(
-            calls=self.calls + other.calls,
-            failures=self.failures + other.failures,
-            cost=self.cost + other.cost,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            estimated=self.estimated + other.estimated,
-        )
 
 
 class Certificate(_Record):

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.batch.record import ANSWERED, REFERENCE, BatchRecord
 from smart_engine.evidence.tails import IntArray, hypergeometric_cdf
+from smart_engine.money.spending import Spend
 from smart_engine.strategies import Decision
 
 __all__ = ["Phase", "Progress", "take_stock"]

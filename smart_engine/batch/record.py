@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.equivalence import Equivalence, Exact, agree
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.money.spending import add, metered
+from smart_engine.money.spending import Spend, add_spend, record_rule_calls
 from smart_engine.tiers import Tier
 
 __all__ = ["ANSWERED", "ASKED", "FAILED", "REFERENCE", "UNASKED", "BatchRecord"]
@@ -37,7 +36,7 @@ class BatchRecord:
         seed: Seed of all randomness of the session.
         rule: When two answers mean the same.
         max_in_flight: Calls that an audit's waves should fill.
-        page: Where the calls of the rule are entered, if anywhere.
+        scope: Where the calls of the rule are entered, if anywhere.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class BatchRecord:
         seed: int,
         rule: Equivalence = Exact(),
         max_in_flight: int = 1,
-        page: LedgerScope | None = None,
+        scope: LedgerScope | None = None,
     ) -> None:
         """Start with nothing asked."""
         self.n_items = n_items
@@ -57,7 +56,7 @@ class BatchRecord:
         self.rng = np.random.default_rng(seed)
         self.max_in_flight = max_in_flight
         self.rule = rule
-        self.page = page
+        self.scope = scope
         self.judging: dict[str, Spend] = {}
         self.judged = array("d", bytes(8 * n_items))
         self.judged_by_estimate = array("d", bytes(8 * n_items))
@@ -111,16 +110,16 @@ class BatchRecord:
 
     def agree(self, item: int, left: Any, right: Any) -> bool:
         """Whether two answers to an item mean the same; book what it cost to say."""
-        with metered() as bought:
+        with record_rule_calls() as bought:
             try:
                 return agree(self.rule, left, right)
             finally:
-                add(self.judging, bought)
+                add_spend(self.judging, bought)
                 self.judged[item] += sum(brought.paid for _, brought in bought)
                 estimated = sum(brought.estimated for _, brought in bought)
                 self.judged_by_estimate[item] += estimated
-                if self.page is not None:
-                    self.page.judged(item, bought)
+                if self.scope is not None:
+                    self.scope.record_judge_calls(item, bought)
 
     def failures(self, tier: int, items: IntArray) -> int:
         """How many of that tier's calls on these items brought no usable answer."""

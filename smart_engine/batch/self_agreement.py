@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Call, Failure, Outcome, check_outcome
 from smart_engine.equivalence import Equivalence, agree
 from smart_engine.errors import InvalidInputError, ProtocolError, SmartError
 from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.money.spending import add, metered
+from smart_engine.money.spending import Spend, add_spend, record_rule_calls
 
 __all__ = ["NoisyReferenceError", "SelfAgreement", "SelfAgreementSession", "sample"]
 
@@ -132,7 +131,7 @@ class SelfAgreementSession:
         n_items: Number of items; the second call about item i is number n_items + i.
         reference: Name of the reference.
         rule: When two answers mean the same.
-        page: Where every call is entered as it is recorded, if anywhere.
+        scope: Where every call is entered as it is recorded, if anywhere.
 
     Example:
         ```python
@@ -152,10 +151,10 @@ class SelfAgreementSession:
         n_items: int,
         reference: str,
         rule: Equivalence,
-        page: LedgerScope | None = None,
+        scope: LedgerScope | None = None,
     ) -> None:
         """Nothing was asked yet."""
-        self._page = page
+        self._scope = scope
         self._n_items, self._reference, self._rule = n_items, reference, rule
         self._waiting: set[Call] = set()
         self._said: list[dict[int, Outcome | Failure]] = [{} for _ in range(n_items)]
@@ -193,9 +192,9 @@ class SelfAgreementSession:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
         self._waiting.remove(call)
-        add(self._spend, [(self._reference, outcome)])
-        if self._page is not None:
-            self._page.asked(call.item, self._reference, outcome)
+        add_spend(self._spend, [(self._reference, outcome)])
+        if self._scope is not None:
+            self._scope.record_call(call.item, self._reference, outcome)
         turn, item = divmod(call.item, self._n_items)
         said = self._said[item]
         said[turn] = outcome
@@ -207,13 +206,13 @@ class SelfAgreementSession:
 
     def _compare(self, number: int, item: int, first: Any, second: Any) -> None:
         """Compare an item's two answers, and book what it cost to say."""
-        with metered() as bought:
+        with record_rule_calls() as bought:
             try:
                 self._same[item] = agree(self._rule, first, second)
             finally:
-                add(self._spend, bought)
-                if self._page is not None:
-                    self._page.judged(number, bought)
+                add_spend(self._spend, bought)
+                if self._scope is not None:
+                    self._scope.record_judge_calls(number, bought)
 
     @property
     def done(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.progress import Progress, take_stock
 from smart_engine.batch.record import (
     ANSWERED,
@@ -28,6 +28,7 @@ from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
+from smart_engine.money.spending import Spend
 from smart_engine.strategies import Decision, Wave, find_strategy
 from smart_engine.strategies.looks import find_looks
 from smart_engine.tiers import Tier, check_tiers
@@ -53,7 +54,7 @@ class BatchSession:
         max_in_flight: Most calls that will be made at once. The audit's waves are
             sized to fill it, but never buy a draw beyond those that may suffice.
         task: Name of the task, for the certificate.
-        page: Where every call is entered as it is recorded, if anywhere.
+        scope: Where every call is entered as it is recorded, if anywhere.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -87,7 +88,7 @@ class BatchSession:
         equivalence: EquivalenceLike = Exact(),
         max_in_flight: int = 1,
         task: str | None = None,
-        page: LedgerScope | None = None,
+        scope: LedgerScope | None = None,
     ) -> None:
         """Check everything before anything is spent."""
         check_whole("n_items", n_items, 0)
@@ -97,9 +98,9 @@ class BatchSession:
         find_looks(looks)
         checked = check_tiers(tiers)
         self._equivalence = as_equivalence(equivalence)
-        self._page = page
+        self._scope = scope
         self._batch = BatchRecord(
-            n_items, checked, guarantee, seed, self._equivalence, max_in_flight, page
+            n_items, checked, guarantee, seed, self._equivalence, max_in_flight, scope
         )
         self._codes: dict[Any, int] = {}
         self._index = {tier.name: index for index, tier in enumerate(checked)}
@@ -176,8 +177,8 @@ class BatchSession:
             batch.output_tokens[tier][item] = outcome.usage.output_tokens
         batch.estimated[tier][item] = outcome.estimated > 0
         error = self._keep(tier, item, outcome)
-        if self._page is not None:
-            self._page.asked(item, name, outcome, error)
+        if self._scope is not None:
+            self._scope.record_call(item, name, outcome, error)
         batch.status[tier][item] = ANSWERED if error is None else FAILED
         if error is not None:
             self._errors[tier, item] = error

@@ -23,12 +23,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.verification import verify
 from smart_engine.equivalence import Equivalence, Exact
-from smart_engine.equivalence.written import WAYS, read_rule
+from smart_engine.equivalence.shorthand import SHORTHANDS, read_rule
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.guarantee import Guarantee
+from smart_engine.money.spending import Spend
 from smart_engine.offline.replay import Recording, ReplayResult, replay
 from smart_engine.offline.traces import (
     Simulation,
@@ -120,8 +121,8 @@ LooksOption = Annotated[
 EquivalenceOption = Annotated[
     str,
     typer.Option(
-        help=f"When two answers mean the same: {'; '.join(WAYS.values())}.",
-        autocompletion=_among(WAYS),
+        help=f"When two answers mean the same: {'; '.join(SHORTHANDS.values())}.",
+        autocompletion=_among(SHORTHANDS),
     ),
 ]
 DisagreementOption = Annotated[

@@ -14,7 +14,7 @@ from smart_engine.cli.commands import dollars, say
 from smart_engine.cli.prices import HOW, read_prices
 from smart_engine.cli.prompts import fill, read_text
 from smart_engine.cli.tables import Table, read_table
-from smart_engine.equivalence.written import read_rule
+from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, MissingExtraError
 from smart_engine.serving.members import UnpricedError
 

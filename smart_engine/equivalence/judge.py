@@ -12,9 +12,9 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence._base import Rule
 from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.texts import Normalized
-from smart_engine.equivalence.verdicts import once
+from smart_engine.equivalence.verdicts import verdict_of
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
-from smart_engine.money.spending import JUDGE, booked
+from smart_engine.money.spending import make_rule_call
 
 __all__ = ["INSTRUCTIONS", "Judge"]
 
@@ -106,7 +106,7 @@ class Judge(Rule):
 
     def _says(self, first: str, second: str) -> bool:
         """Whether the judge says so in one order."""
-        return once(self.name, first, second, lambda: self._known(first, second))
+        return verdict_of(self.name, first, second, lambda: self._known(first, second))
 
     def _known(self, first: str, second: str) -> bool:
         """Return what the judge says, or said before."""
@@ -121,5 +121,5 @@ class Judge(Rule):
         """Ask once; all but the one word, such as "not the same", is no "same"."""
         answers = json.dumps({"A": first, "B": second}, ensure_ascii=False)
         text = f"{self.instructions}\n\n{answers}"
-        outcome = booked(JUDGE + self.model, lambda: self.ask(text))
+        outcome = make_rule_call(f"judge: {self.model}", lambda: self.ask(text))
         return Normalized().parse(outcome.answer) == "same"

@@ -11,10 +11,10 @@ import numpy as np
 from smart_engine.calls import Outcome
 from smart_engine.equivalence._base import Rule, called
 from smart_engine.equivalence.texts import Normalized
-from smart_engine.equivalence.verdicts import once
+from smart_engine.equivalence.verdicts import verdict_of
 from smart_engine.errors import InvalidInputError, SmartError, UnparseableAnswerError
 from smart_engine.money.pricing import Price, Usage
-from smart_engine.money.spending import EMBEDDING, booked
+from smart_engine.money.spending import make_rule_call
 
 __all__ = ["EmbeddingError", "Similar"]
 
@@ -124,7 +124,7 @@ class Similar(Rule):
         if left == right or fold(left) == fold(right):
             return True
         first, second = sorted((left, right))
-        return once(self.name, first, second, lambda: self._near(first, second))
+        return verdict_of(self.name, first, second, lambda: self._near(first, second))
 
     def _near(self, left: str, right: str) -> bool:
         """Whether the embeddings are near enough."""
@@ -160,7 +160,7 @@ class Similar(Rule):
         def ask() -> Outcome:
             return Outcome(self.embed(given), price.cost(usage), usage)
 
-        return booked(f"{EMBEDDING}{self.model}", ask).answer
+        return make_rule_call(f"embedding: {self.model}", ask).answer
 
     def _unit(self, vector: Any) -> Any:
         """Return a vector at length 1."""

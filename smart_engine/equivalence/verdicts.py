@@ -14,9 +14,9 @@ from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 from smart_engine.calls import Outcome
-from smart_engine.money.spending import book, metered
+from smart_engine.money.spending import record_rule_calls, report_rule_call
 
-__all__ = ["Memory", "Verdict", "once", "remembered_by"]
+__all__ = ["Memory", "Verdict", "verdict_memory", "verdict_of"]
 
 
 class Verdict(NamedTuple):
@@ -24,11 +24,11 @@ class Verdict(NamedTuple):
 
     Attributes:
         same: Whether the texts mean the same.
-        bought: Each call: who was asked, after what for, and what it cost.
+        calls: Each call: role and model, such as `judge: big`, and its result.
     """
 
     same: bool
-    bought: Sequence[tuple[str, Outcome]]
+    calls: Sequence[tuple[str, Outcome]]
 
 
 class Memory(Protocol):
@@ -47,7 +47,7 @@ _OPEN: ContextVar[Memory | None] = ContextVar("smart_memory", default=None)
 
 
 @contextmanager
-def remembered_by(memory: Memory) -> Iterator[None]:
+def verdict_memory(memory: Memory) -> Iterator[None]:
     """Let rules look here before they spend money, and put here what they buy."""
     token = _OPEN.set(memory)
     try:
@@ -56,7 +56,7 @@ def remembered_by(memory: Memory) -> Iterator[None]:
         _OPEN.reset(token)
 
 
-def once(rule: str, left: str, right: str, buy: Callable[[], bool]) -> bool:
+def verdict_of(rule: str, left: str, right: str, buy: Callable[[], bool]) -> bool:
     """Return a verdict that costs money, bought once for the job that is open.
 
     What was bought in an earlier run of the job is booked as it was then, so that the
@@ -70,7 +70,7 @@ def once(rule: str, left: str, right: str, buy: Callable[[], bool]) -> bool:
 
     Example:
         ```python
-        assert once("a rule", "five", "5", lambda: True)
+        assert verdict_of("a rule", "five", "5", lambda: True)
         ```
     """
     memory = _OPEN.get()
@@ -79,10 +79,10 @@ def once(rule: str, left: str, right: str, buy: Callable[[], bool]) -> bool:
     key = hashlib.sha256(repr((rule, left, right)).encode()).hexdigest()
     said = memory.recall(key)
     if said is not None:
-        for name, outcome in said.bought:
-            book(name, outcome._replace(restored=True))
+        for name, outcome in said.calls:
+            report_rule_call(name, outcome._replace(restored=True))
         return said.same
-    with metered() as calls:
+    with record_rule_calls() as calls:
         same = buy()
     bought = [(name, made) for name, made in calls if isinstance(made, Outcome)]
     memory.remember(key, Verdict(same, bought))

@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Failure, Result
 from smart_engine.errors import MissingExtraError, check_whole, choose
 from smart_engine.money.pricing import Usage
-from smart_engine.money.spending import Bought
+from smart_engine.money.spending import RuleCalls, Spend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,9 +133,9 @@ class Ledger:
         from smart_engine.calls import Outcome
 
         journal = LedgerEntries()
-        page = LedgerScope(journal.enter, "big", "a task")
-        page.asked(0, "big", Outcome("yes", cost=0.5))
-        page.asked(0, "small", Outcome("yes", cost=0.25))
+        scope = LedgerScope(journal.enter, "big", "a task")
+        scope.record_call(0, "big", Outcome("yes", cost=0.5))
+        scope.record_call(0, "small", Outcome("yes", cost=0.25))
         ledger = journal.ledger()
         assert [entry.model for entry in ledger.entries] == ["big", "small"]
         assert ledger.sums("role")["candidate"].cost == 0.25
@@ -310,7 +309,7 @@ class LedgerScope:
         self._enter, self._reference, self._task = enter, reference, task
         self.batch = batch
 
-    def asked(
+    def record_call(
         self,
         item: int,
         model: str,
@@ -328,11 +327,11 @@ class LedgerScope:
         role = "reference" if model == self._reference else "candidate"
         self._write(item, model, role, brought, unread)
 
-    def inside(self, item: int, model: str, brought: Result) -> None:
+    def record_inner_call(self, item: int, model: str, brought: Result) -> None:
         """Enter what a model brought that was asked within the call of a chain."""
         self._write(item, model, _INSIDE, brought)
 
-    def judged(self, item: int, bought: Bought) -> None:
+    def record_judge_calls(self, item: int, bought: RuleCalls) -> None:
         """Enter the calls that a rule made in order to compare an item's answers."""
         for name, brought in bought:
             self._write(item, name, name.partition(":")[0], brought)

@@ -16,7 +16,7 @@ __all__ = [
     "max_input_tokens",
     "max_output_tokens",
     "refuse_unbounded",
-    "written",
+    "setting_texts",
 ]
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
@@ -76,7 +76,7 @@ def max_input_tokens(parts: Iterable[str], *, tools: bool) -> int:
     return sent + (_BEFORE_TOOLS if tools else 0)
 
 
-def written(places: Iterable[Mapping[str, Any]]) -> list[str]:
+def setting_texts(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the settings that may be read by a model, as texts; numbers are not."""
     values = (value for place in places for value in place.values())
     return [str(value) for value in values if not isinstance(value, int | float)]

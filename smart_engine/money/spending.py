@@ -1,105 +1,126 @@
-"""How the money that a rule spends while it compares reaches the books.
+"""What calls cost in sum, and the calls that rules make while they compare answers.
 
-Whoever keeps books opens a meter around a comparison; whatever is spent within it, at
-any depth, is entered in every meter that is open.
+A rule such as `Judge` makes its calls deep within a comparison. `record_rule_calls`
+collects those of one comparison; each open collection receives every call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from smart_engine.batch.certificate import Spend
+from pydantic import BaseModel
+
 from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.money.pricing import Usage
 
-__all__ = ["EMBEDDING", "JUDGE", "Bought", "add", "book", "booked", "metered", "spent"]
+__all__ = [
+    "RuleCalls",
+    "Spend",
+    "add_spend",
+    "make_rule_call",
+    "record_rule_calls",
+    "report_rule_call",
+    "spend_of",
+]
 
-JUDGE = "judge: "
-"""How the names of judges begin in books; models' names stand as they are."""
 
-EMBEDDING = "embedding: "
-"""How the names of embedding models begin there."""
+class Spend(BaseModel, frozen=True, extra="forbid"):
+    """What one model was asked and what it cost.
 
-Table = dict[str, Spend]
+    Attributes:
+        calls: Calls made, failed ones included.
+        failures: Calls that brought no usable answer.
+        cost: USD spent, failed calls included.
+        input_tokens: Input tokens reported.
+        output_tokens: Output tokens reported.
+        estimated: USD of the cost that rest on an estimated usage, for the model
+            reported none; its tokens are among those above.
+    """
 
-Bought = list[tuple[str, Result]]
-"""Calls that rules made, one by one: who was asked, and what that brought."""
+    calls: int = 0
+    failures: int = 0
+    cost: float = 0.0
+    input_tokens: float = 0
+    output_tokens: float = 0
+    estimated: float = 0.0
 
-_OPEN: ContextVar[tuple[Bought, ...]] = ContextVar("smart_meters", default=())
+    def __add__(self, other: Spend) -> Spend:
+        """Return both together."""
+        return Spend(
+            calls=self.calls + other.calls,
+            failures=self.failures + other.failures,
+            cost=self.cost + other.cost,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            estimated=self.estimated + other.estimated,
+        )
+
+
+def spend_of(result: Result) -> Spend:
+    """Return what one call spent."""
+    usage = result.usage or Usage()
+    return Spend(
+        calls=1,
+        failures=isinstance(result, Failure),
+        cost=result.paid,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        estimated=result.estimated,
+    )
+
+
+def add_spend(table: dict[str, Spend], calls: Iterable[tuple[str, Result]]) -> None:
+    """Add what calls spent to a table by name."""
+    for name, result in calls:
+        table[name] = table.get(name, Spend()) + spend_of(result)
+
+
+RuleCalls = list[tuple[str, Result]]
+"""Calls made by rules: role and model, such as `judge: big`, and the result."""
+
+_COLLECTIONS: ContextVar[tuple[RuleCalls, ...]] = ContextVar("rule_calls", default=())
 
 
 @contextmanager
-def metered() -> Iterator[Bought]:
-    """Collect the calls that rules make meanwhile.
+def record_rule_calls() -> Iterator[RuleCalls]:
+    """Collect the calls that rules make in this block.
 
     Example:
         ```python
         from smart_engine.calls import Outcome
 
-        with metered() as bought:
-            book("judge: big", Outcome("same", cost=0.25))
-            book("judge: big", Outcome("same", cost=0.25))
+        with record_rule_calls() as calls:
+            report_rule_call("judge: big", Outcome("same", cost=0.25))
+            report_rule_call("judge: big", Outcome("same", cost=0.25))
         table = {}
-        add(table, bought)
+        add_spend(table, calls)
         assert table == {"judge: big": Spend(calls=2, cost=0.5)}
         ```
     """
-    bought: Bought = []
-    token = _OPEN.set((*_OPEN.get(), bought))
+    calls: RuleCalls = []
+    token = _COLLECTIONS.set((*_COLLECTIONS.get(), calls))
     try:
-        yield bought
+        yield calls
     finally:
-        _OPEN.reset(token)
+        _COLLECTIONS.reset(token)
 
 
-def book(name: str, brought: Result) -> None:
-    """Enter a call in all meters that are open.
-
-    Args:
-        name: Who was asked, after what for: `judge: …`.
-        brought: What that brought.
-    """
-    for bought in _OPEN.get():
-        bought.append((name, brought))
+def report_rule_call(name: str, result: Result) -> None:
+    """Add a call to every open collection, under a name such as `judge: big`."""
+    for calls in _COLLECTIONS.get():
+        calls.append((name, result))
 
 
-def booked(name: str, ask: Callable[[], Result]) -> Outcome:
-    """Return what a rule's own call brought, once it is in all meters that are open.
-
-    Args:
-        name: Who is asked, after what for.
-        ask: Makes the call.
-
-    Raises:
-        BaseException: Whatever made the call fail; the failure is booked, too.
-    """
+def make_rule_call(name: str, ask: Callable[[], Result]) -> Outcome:
+    """Make a rule's call and report it; raise what made it fail, once reported."""
     try:
-        brought = ask()
+        result = ask()
     except BaseException as error:
-        book(name, Failure(error))
+        report_rule_call(name, Failure(error))
         raise
-    book(name, brought)
-    if isinstance(brought, Failure):
-        raise brought.error
-    return brought
-
-
-def add(table: Table, bought: Bought) -> None:
-    """Add what was spent to a table."""
-    for name, brought in bought:
-        table[name] = table.get(name, Spend()) + spent(brought)
-
-
-def spent(outcome: Result) -> Spend:
-    """Return what one call spent."""
-    usage = outcome.usage or Usage()
-    return Spend(
-        calls=1,
-        failures=isinstance(outcome, Failure),
-        cost=outcome.paid,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        estimated=outcome.estimated,
-    )
+    report_rule_call(name, result)
+    if isinstance(result, Failure):
+        raise result.error
+    return result

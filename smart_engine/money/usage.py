@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["from_cache", "kinds", "written"]
+__all__ = ["cache_writes", "from_cache", "token_counts"]
 
 
 def from_cache(reported: Mapping[str, Any] | None) -> bool:
@@ -16,12 +16,12 @@ def from_cache(reported: Mapping[str, Any] | None) -> bool:
     return reported is not None and reported.get("total_cost") == 0
 
 
-def kinds(told: Mapping[str, Any] | None) -> dict[str, Any]:
+def token_counts(told: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return kinds of tokens by name, whatever service tier of OpenAI they are of.
 
     Example:
         ```python
-        assert kinds({"flex_reasoning": 5})["reasoning"] == 5
+        assert token_counts({"flex_reasoning": 5})["reasoning"] == 5
         ```
     """
     found = dict(told or {})
@@ -30,7 +30,7 @@ def kinds(told: Mapping[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def written(asked: Mapping[str, Any]) -> tuple[Any, Any]:
+def cache_writes(asked: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return how many input tokens were put into a cache, and how many for an hour.
 
     Args:
@@ -39,8 +39,8 @@ def written(asked: Mapping[str, Any]) -> tuple[Any, Any]:
 
     Example:
         ```python
-        assert written({"cache_creation": 7}) == (7, 0)
-        assert written({"ephemeral_1h_input_tokens": 3}) == (3, 3)
+        assert cache_writes({"cache_creation": 7}) == (7, 0)
+        assert cache_writes({"ephemeral_1h_input_tokens": 3}) == (3, 3)
         ```
     """
     for_an_hour = asked.get("ephemeral_1h_input_tokens") or 0

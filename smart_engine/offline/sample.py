@@ -16,7 +16,7 @@ class SampleSession:
     Args:
         items: Indices of the items in the job.
         models: Names of the models.
-        page: Where every call is entered as it is recorded, if anywhere.
+        scope: Where every call is entered as it is recorded, if anywhere.
 
     Example:
         ```python
@@ -36,10 +36,10 @@ class SampleSession:
         self,
         items: Sequence[int],
         models: Sequence[str],
-        page: LedgerScope | None = None,
+        scope: LedgerScope | None = None,
     ) -> None:
         """Ask nobody yet."""
-        self._items, self._models, self._page = items, models, page
+        self._items, self._models, self._scope = items, models, scope
         self._brought: dict[Call, Result] = {}
         self._todo = [Call(item, model) for item in items for model in models]
 
@@ -54,8 +54,8 @@ class SampleSession:
     def record(self, call: Call, outcome: Result) -> BaseException | None:
         """Record what a call brought; return why it brought nothing, if so."""
         self._brought[call] = outcome
-        if self._page is not None:
-            self._page.asked(call.item, call.tier, outcome)
+        if self._scope is not None:
+            self._scope.record_call(call.item, call.tier, outcome)
         return outcome.error if isinstance(outcome, Failure) else None
 
     @property

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
+from smart_engine.money.spending import Spend
 
 if TYPE_CHECKING:
     from smart_engine.report.report import Report

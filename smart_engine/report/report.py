@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.money.spending import Spend
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.calls import Result
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
+from smart_engine.money.spending import Spend
 from smart_engine.report.report import Report
 from smart_engine.serving.persistence import StoredBudget, StoredStream
 from smart_engine.serving.profile import StreamRow
@@ -116,19 +117,19 @@ class Books:
                 stacklevel=3,
             )
 
-    def end_batch(self, page: LedgerScope, certificate: Certificate) -> None:
+    def end_batch(self, scope: LedgerScope, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.
 
         Args:
-            page: Where they were entered.
+            scope: Where they were entered.
             certificate: What follows.
         """
         with self._lock:
             for name, count in certificate.served.items():
                 self._served[name] += count
             self._certificates.append(certificate)
-            if page.batch is not None:
-                self._journal.certificates[page.batch] = certificate.id
+            if scope.batch is not None:
+                self._journal.certificates[scope.batch] = certificate.id
 
     def stream(
         self,

@@ -101,7 +101,7 @@ class ServingConfig:
         rule: Equivalence,
         task: str | None,
         most: WorstCase | None = None,
-        page: LedgerScope | None = None,
+        scope: LedgerScope | None = None,
         books: Books | None = None,
         budget: Budget | None = None,
     ) -> BatchSession:
@@ -112,7 +112,7 @@ class ServingConfig:
             rule: How answers to this request are compared.
             task: Name of the task.
             most: The most a call can cost, in USD; needed where there is a budget.
-            page: Where its calls are entered, if anywhere.
+            scope: Where its calls are entered, if anywhere.
             books: Where it may be noted how often the reference agrees with itself.
             budget: The budget, where sessions of one batch share it; see `budget`.
 
@@ -128,7 +128,7 @@ class ServingConfig:
             "seed": self.seed,
             "equivalence": rule,
             "max_in_flight": self.max_concurrency,
-            "page": page,
+            "scope": scope,
         }
         budget = budget or self.budget(books)
         if budget is None or most is None:

@@ -12,7 +12,7 @@ from typing import Any
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.errors import ProtocolError
 from smart_engine.money.reservations import Allowance
-from smart_engine.money.spending import metered
+from smart_engine.money.spending import record_rule_calls
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter
 from smart_engine.serving.router import Router
@@ -54,7 +54,7 @@ class SingleItem:
     def __init__(self, router: Router, books: Books, reference: str, task: str) -> None:
         """Nobody was asked yet."""
         self._router, self._reference = router, reference
-        self._page, self._place = books.item(reference, task)
+        self._scope, self._place = books.item(reference, task)
         self.task = task
         self.said: dict[str, Any] = {}
         self._cost = self._estimated = 0.0
@@ -117,13 +117,13 @@ class SingleItem:
                 unread = self._router.record(call, outcome)
             finally:
                 self._paid(outcome)
-                self._page.asked(self._place, call.tier, outcome, unread)
+                self._scope.record_call(self._place, call.tier, outcome, unread)
 
     def repeated(self, name: str, failure: Failure) -> None:
         """Enter a call that has failed and is made again."""
         with self._lock:
             self._paid(failure)
-        self._page.asked(self._place, name, failure)
+        self._scope.record_call(self._place, name, failure)
 
     def allowance(self, model: str) -> Allowance | None:
         """Return what a model's call in flight may spend, if there is a budget."""
@@ -133,7 +133,7 @@ class SingleItem:
 
     def inside(self, model: str, brought: Result) -> None:
         """Enter a model's call within the call of a chain."""
-        self._page.inside(self._place, model, brought)
+        self._scope.record_inner_call(self._place, model, brought)
 
     def settle(self) -> Any:
         """Hand out the answer; raise if there is none."""
@@ -157,13 +157,13 @@ class SingleItem:
     @contextmanager
     def _judging(self) -> Iterator[None]:
         """Enter the calls that the rule makes meanwhile."""
-        with metered() as bought:
+        with record_rule_calls() as bought:
             try:
                 yield
             finally:
                 for _, brought in bought:
                     self._paid(brought)
-                self._page.judged(self._place, bought)
+                self._scope.record_judge_calls(self._place, bought)
 
     def _paid(self, brought: Result) -> None:
         """Add what a call cost to what the item did."""

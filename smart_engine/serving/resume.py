@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from smart_engine.batch.certificate import Certificate, Spend
+from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.progress import Progress
 from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call, Failure, Outcome, Served
-from smart_engine.equivalence.verdicts import Verdict, remembered_by
+from smart_engine.equivalence.verdicts import Verdict, verdict_memory
 from smart_engine.errors import UnkeptAnswerError
+from smart_engine.money.spending import Spend
 
 __all__ = ["AnswerStore", "AnySession", "Resumed", "ResumedSession", "Session"]
 
@@ -191,24 +192,24 @@ class ResumedSession(Resumed):
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
-        with remembered_by(self):
+        with verdict_memory(self):
             return super().next_calls()
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought, and keep it if that was not done yet."""
-        with remembered_by(self):
+        with verdict_memory(self):
             return super().record(call, outcome)
 
     def recall(self, key: str) -> Verdict | None:
         """Return a verdict that was bought before; what it cost, but once."""
         said = self._said.get(key)
         if said is not None:
-            self._said[key] = said._replace(bought=())
+            self._said[key] = said._replace(calls=())
         return said
 
     def remember(self, key: str, said: Verdict) -> None:
         """Keep a verdict that was bought now; a shelf that fails costs no verdict."""
-        self._said[key] = said._replace(bought=())
+        self._said[key] = said._replace(calls=())
         if self._problem is None:
             try:
                 self.shelf.keep_said(key, said)

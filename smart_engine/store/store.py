@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Call, Outcome, check_outcome
 from smart_engine.equivalence.verdicts import Verdict
 from smart_engine.errors import (
@@ -30,6 +29,7 @@ from smart_engine.errors import (
     UnkeptAnswerError,
 )
 from smart_engine.money.pricing import Usage
+from smart_engine.money.spending import Spend
 from smart_engine.serving.profile import Profile, RowText, StreamRow
 from smart_engine.serving.resume import AnswerStore
 
@@ -261,7 +261,7 @@ class _SqlAnswers:
 
     def keep_said(self, key: str, said: Verdict) -> None:
         calls = []
-        for name, outcome in said.bought:
+        for name, outcome in said.calls:
             usage = outcome.usage or Usage()
             calls.append((name, outcome.paid, *astuple(usage)))
         row = {"about": key, "same": said.same, "calls": json.dumps(calls)}

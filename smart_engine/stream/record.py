@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Failure, Outcome, Role
+from smart_engine.money.spending import Spend
 from smart_engine.stream.shared import Sums
 
 __all__ = ["StreamRecord"]

@@ -38,7 +38,7 @@ from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.evidence.policies import Policy
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee, as_guarantee
-from smart_engine.money.spending import Bought, add, metered
+from smart_engine.money.spending import RuleCalls, add_spend, record_rule_calls
 from smart_engine.stream.bound import MissBound, charges
 from smart_engine.stream.choice import NOBODY, Choice, advance
 from smart_engine.stream.draws import AuditDraws
@@ -99,7 +99,7 @@ class _Item:
         self.errors: dict[int, BaseException] = {}
         self.booked: set[int] = set()
         self.alike: dict[tuple[int, int], bool] = {}
-        self.judging: Bought = []
+        self.judging: RuleCalls = []
         self.cost = self.estimated = 0.0
         self.server: int | None = None
         self.taken = False
@@ -561,7 +561,7 @@ class StreamSession:
 
     def _pass_on(self, entry: _Item) -> None:
         """Enter what comparing has cost."""
-        add(self._ledger.judging, entry.judging)
+        add_spend(self._ledger.judging, entry.judging)
         entry.judging = []
 
     def _served(self, item: int, entry: _Item, server: int) -> Served:
@@ -620,7 +620,7 @@ class StreamSession:
             if left not in answers or right not in answers:
                 return False
             if (left, right) not in known:
-                with metered() as bought:
+                with record_rule_calls() as bought:
                     known[left, right] = agree(rule, answers[left], answers[right])
                 entry.judging += bought
                 entry.cost += sum(brought.paid for _, brought in bought)

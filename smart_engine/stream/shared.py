@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Role
+from smart_engine.money.spending import Spend
 from smart_engine.stream.state import StreamPoint
 
 __all__ = ["Learned", "Seen", "SharedPart", "Sums", "Waiting"]

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from smart_engine.batch.certificate import Spend
 from smart_engine.calls import Role
+from smart_engine.money.spending import Spend
 
 __all__ = ["StreamPoint", "StreamState"]
 

@@ -324,8 +324,8 @@ def test_a_budget_holds_where_nobody_knows_what_a_call_will_cost(
     mode = "strict" if strict else "serve"
     told = terms(budget, strategy=strategy, mode=mode, max_concurrency=at_once)
     books = Books(threading.Lock, NAMES)
-    page = books.batch("big", "t")
-    session = told.session(100, Exact(), "t", lambda _: None, page, books)
+    scope = books.batch("big", "t")
+    session = told.session(100, Exact(), "t", lambda _: None, scope, books)
     unfold(session, np.random.default_rng(seed), at_once)
     certificate = session.certificate
     assert session.done

@@ -24,7 +24,7 @@ from smart_engine import (
     Store,
     Tier,
 )
-from smart_engine.equivalence.written import read_rule
+from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.offline.replay import ReplayResult
 
 typer_testing = pytest.importorskip("typer.testing")

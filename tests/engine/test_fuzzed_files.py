@@ -181,7 +181,7 @@ def test_verdicts_in_stores(inputs, store) -> None:
         shelf.keep_said("a hash", bought)
         damage(file, "smart_verdicts_1", *damaged)
         for said in shelf.said().values():
-            for name, outcome in said.bought:
+            for name, outcome in said.calls:
                 hash(name)
                 assert outcome.paid + outcome.usage.total_tokens >= 0
 

@@ -24,7 +24,7 @@ from smart_engine import (
     agree,
 )
 from smart_engine.equivalence.judge import INSTRUCTIONS
-from smart_engine.money.spending import metered, spent
+from smart_engine.money.spending import record_rule_calls, spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.router import ShadowRouter, SharedStream
@@ -116,11 +116,11 @@ def test_a_judge_that_fails_is_booked_told_and_asked_again() -> None:
     }
     for rule, spend in cases.items():
         with (
-            metered() as bought,
+            record_rule_calls() as bought,
             pytest.warns(UserWarning, match=r"Judge\('owl', .* raised RuntimeError"),
         ):
             assert not agree(rule, "a", "b")
-        assert [(name, spent(brought)) for name, brought in bought] == [(NAME, spend)]
+        assert [(name, spend_of(call)) for name, call in bought] == [(NAME, spend)]
         assert not rule._verdicts
 
 
@@ -203,8 +203,8 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
 
 def test_a_batch_that_is_broken_off_has_its_judging_booked() -> None:
     books = Books(nullcontext, ["big", "small"])
-    page = books.batch("big", "task")
-    session = BatchSession(50, TIERS, equivalence=Judge(Owl(), "owl"), page=page)
+    scope = books.batch("big", "task")
+    session = BatchSession(50, TIERS, equivalence=Judge(Owl(), "owl"), scope=scope)
     for call in session.next_calls():
         session.record(call, Outcome(answer(call.tier, call.item), 1.0))
     assert books.report().spend[NAME] == session.spend[NAME]

@@ -22,7 +22,7 @@ from smart_engine import Guarantee, Judge, Label, Price, Spend, Usage
 from smart_engine.calls import Failure, Outcome, Timing
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.ledger import Entry, LedgerEntries, LedgerScope
-from smart_engine.money.spending import spent
+from smart_engine.money.spending import spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
@@ -79,17 +79,17 @@ class World:
         return brought
 
     def batch(self, items: int, *, ends: bool = True) -> None:
-        page = self.books.batch("big", self.task)
-        session = self.terms.session(items, self.terms.rule, self.task, page=page)
+        scope = self.books.batch("big", self.task)
+        session = self.terms.session(items, self.terms.rule, self.task, scope=scope)
         while calls := session.next_calls():
             for call in calls:
                 brought = self.note(
-                    (self.task, page.batch, *call), self.brought(call.tier)
+                    (self.task, scope.batch, *call), self.brought(call.tier)
                 )
                 session.record(call, brought)
             if not ends:
                 return
-        self.books.end_batch(page, session.certificate)
+        self.books.end_batch(scope, session.certificate)
         marked = math.fsum(served.estimated for served in session.answers)
         assert marked == pytest.approx(session.certificate.estimated)
         now = session.progress()
@@ -121,7 +121,7 @@ def summed(spends: list[Spend]) -> Spend:
     return sum(spends, Spend())
 
 
-def spend_of(entries: list[Entry]) -> Spend:
+def entries_spend(entries: list[Entry]) -> Spend:
     return Spend(
         calls=len(entries),
         failures=sum(entry.error is not None for entry in entries),
@@ -167,7 +167,7 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
     for name in NAMES:
         mine = [b for row, b in world.bill if row[3] == name]
         said = by_model.get(name, Spend())
-        paid = summed([spent(brought) for brought in mine])
+        paid = summed([spend_of(result) for result in mine])
         assert said.cost == pytest.approx(paid.cost)
         assert (said.calls, said.input_tokens) == (paid.calls, paid.input_tokens)
         assert said.failures >= paid.failures  # some answers could not be read
@@ -180,11 +180,13 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
         )
 
     # Every way of summing sums to the same; the report is one of them.
-    total = spend_of(entries)
+    total = entries_spend(entries)
     for by in ("model", "role", "task", "outcome"):
         assert same(summed(list(ledger.sums(by).values())), total)
         for name, spend in ledger.sums(by).items():
-            assert same(spend, spend_of([e for e in entries if getattr(e, by) == name]))
+            assert same(
+                spend, entries_spend([e for e in entries if getattr(e, by) == name])
+            )
     assert report.cost == pytest.approx(total.cost)
     assert report.estimated == pytest.approx(total.estimated)
     assert {n: s for n, s in report.spend.items() if s.calls} == by_model
@@ -195,14 +197,14 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
     for certificate in report.certificates:
         mine = [e for e in entries if e.certificate == certificate.id]
         for name, spend in certificate.spend.items():
-            assert same(spend, spend_of([e for e in mine if e.model == name]))
+            assert same(spend, entries_spend([e for e in mine if e.model == name]))
     named = {number for (_, batch, number, _), _ in world.bill if batch is None}
     items = [e for e in entries if e.batch is None]
     assert {e.item for e in items if e.role != "judge"} == named
     if 5 not in steps:
         for name, spend in (report.streams[0].spend if report.streams else {}).items():
-            assert same(spend, spend_of([e for e in items if e.model == name]))
-    assert 4 in steps or sum(told) <= spend_of(items).cost + 1e-9
+            assert same(spend, entries_spend([e for e in items if e.model == name]))
+    assert 4 in steps or sum(told) <= entries_spend(items).cost + 1e-9
 
 
 @settings(max_examples=10, deadline=None)
@@ -226,27 +228,27 @@ def test_dropped_rows_stay_in_every_sum(seed, steps):
 
 def test_a_model_is_named_once_when_its_usage_is_estimated_first():
     books = Books(nullcontext, NAMES)
-    page, _ = books.item("big", "task")
+    scope, _ = books.item("big", "task")
     guessed, told = Usage(9, 1, estimated=True), Usage(9, 1)
     calls = {"big": [told, guessed, guessed], "small": [guessed], "tiny": [told, told]}
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for name, usages in calls.items():
             for usage in usages:
-                page.asked(0, name, Outcome("yes", 0.5, usage))
-        page.inside(0, "within", Failure(TimeoutError(), 0.5, guessed))
-        page.judged(0, [("judge: owl", Outcome("same", 0.5, guessed))] * 2)
-        page.asked(0, "tiny", Outcome("yes", 0.5, guessed, cached=True))
+                scope.record_call(0, name, Outcome("yes", 0.5, usage))
+        scope.record_inner_call(0, "within", Failure(TimeoutError(), 0.5, guessed))
+        scope.record_judge_calls(0, [("judge: owl", Outcome("same", 0.5, guessed))] * 2)
+        scope.record_call(0, "tiny", Outcome("yes", 0.5, guessed, cached=True))
     names = [str(warning.message).partition(" reported")[0] for warning in seen]
     assert names == ["big", "small", "within", "judge: owl"]
 
 
 def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
     journal = LedgerEntries()
-    page = LedgerScope(journal.enter, "long", "a task")
-    page.inside(0, "gpt", Outcome(None, 0.5, Usage(7, 1)))
-    page.inside(0, "gpt", Failure(TimeoutError()))
-    page.asked(0, "long", Outcome("yes", 0.5, Usage(7, 1)))
+    scope = LedgerScope(journal.enter, "long", "a task")
+    scope.record_inner_call(0, "gpt", Outcome(None, 0.5, Usage(7, 1)))
+    scope.record_inner_call(0, "gpt", Failure(TimeoutError()))
+    scope.record_call(0, "long", Outcome("yes", 0.5, Usage(7, 1)))
     ledger = journal.ledger()
     assert [e.role for e in ledger.entries] == ["inside", "inside", "reference"]
     assert [e.outcome for e in ledger.entries] == ["answered", "failed", "answered"]
@@ -296,8 +298,8 @@ def test_exports_read_back_to_the_same_rows(seed, task, model):
     world = World(seed, task=task)
     world.batch(10)
     world.item(0, None)
-    page, number = world.books.item("big", task)
-    page.asked(number, model, Outcome("yes", 0.1))
+    scope, number = world.books.item("big", task)
+    scope.record_call(number, model, Outcome("yes", 0.1))
     ledger = world.books.ledger()
     lines = ledger.to_jsonl().splitlines()
     assert tuple(Entry(**json.loads(line)) for line in lines) == ledger.entries
@@ -310,8 +312,8 @@ def test_a_frame_has_the_rows_with_moments_and_numbers():
     world = World(5)
     world.batch(30)
     world.item(0, None)
-    page, number = world.books.item("big", "task")
-    page.asked(number, "big", Outcome("yes", 0.1))  # nobody knows when
+    scope, number = world.books.item("big", "task")
+    scope.record_call(number, "big", Outcome("yes", 0.1))  # nobody knows when
     ledger = world.books.ledger()
     frame = ledger.to_frame()
     assert list(frame.columns) == list(Entry._fields)

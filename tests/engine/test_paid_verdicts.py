@@ -28,7 +28,7 @@ from smart_engine import (
     agree,
 )
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
-from smart_engine.money.spending import add, metered
+from smart_engine.money.spending import add_spend, record_rule_calls
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
 from smart_engine.store.store import Store
@@ -88,17 +88,17 @@ def drive(session, cut: int | None) -> bool:
 
 
 def fresh(rule, journal=None) -> BatchSession:
-    page = LedgerScope((journal or LedgerEntries()).enter, "big", "task")
-    return BatchSession(150, TIERS, Guarantee(0.1, 0.9), equivalence=rule, page=page)
+    scope = LedgerScope((journal or LedgerEntries()).enter, "big", "task")
+    return BatchSession(150, TIERS, Guarantee(0.1, 0.9), equivalence=rule, scope=scope)
 
 
 def spent_by(rule, pairs) -> dict[str, Spend]:
     """Compare pairs of texts; return what that cost, by who was asked."""
     table: dict[str, Spend] = {}
-    with metered() as bought:
+    with record_rule_calls() as bought:
         for left, right in pairs:
             agree(rule, left, right)
-    add(table, bought)
+    add_spend(table, bought)
     return table
 
 

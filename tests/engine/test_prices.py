@@ -96,7 +96,7 @@ def test_the_highest_tier_that_is_passed_counts_in_whatever_order_they_are_given
 
 def test_many_small_calls_never_reach_a_tier() -> None:
     from smart_engine import BatchSession, Tier
-    from smart_engine.batch.certificate import Spend
+    from smart_engine.money.spending import Spend
 
     one = FULL.cost(Usage(150_000))
     session = BatchSession(

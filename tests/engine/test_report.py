@@ -12,10 +12,10 @@ from smart_engine.serving.books import Books
 
 def batch(books: Books, drive, tiers, table, seed: int) -> Certificate:
     """Answer a batch and enter it."""
-    page = books.batch("big", "task")
-    session = BatchSession(len(table["big"]), tiers(1), seed=seed, page=page)
+    scope = books.batch("big", "task")
+    session = BatchSession(len(table["big"]), tiers(1), seed=seed, scope=scope)
     certificate = drive(session, table).certificate
-    books.end_batch(page, certificate)
+    books.end_batch(scope, certificate)
     return certificate
 
 
@@ -25,11 +25,11 @@ def test_a_report_adds_batches_and_single_calls(drive, tiers, models) -> None:
         batch(books, drive, tiers, models(600, 0.0), seed) for seed in (1, 2)
     ]
     before = books.report()
-    page, number = books.item("big", "task")
-    page.asked(number, "c1", Failure(ValueError(), cost=0.5))
-    page.asked(number, "big", Outcome("yes", cost=2.0))
-    page, number = books.item("big", "task")
-    page.asked(number, "big", Outcome("yes", cost=2.0))
+    scope, number = books.item("big", "task")
+    scope.record_call(number, "c1", Failure(ValueError(), cost=0.5))
+    scope.record_call(number, "big", Outcome("yes", cost=2.0))
+    scope, number = books.item("big", "task")
+    scope.record_call(number, "big", Outcome("yes", cost=2.0))
     report = books.report()
 
     assert report.certificates == tuple(certificates)
@@ -55,8 +55,8 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
 
 def test_a_batch_that_has_begun_is_in_the_report_already(tiers) -> None:
     books = Books(nullcontext, ["big", "c1"])
-    page = books.batch("big", "task")
-    session = BatchSession(100, tiers(1), page=page)
+    scope = books.batch("big", "task")
+    session = BatchSession(100, tiers(1), scope=scope)
     call, *_ = session.next_calls()
     session.record(call, Outcome("yes", cost=0.5))
     report = books.report()

@@ -37,7 +37,9 @@ class Memory(dict):
         return self.__dict__.setdefault("_verdicts", {})
 
 
-def fresh(seed: int, items: int = 120, page: LedgerScope | None = None) -> BatchSession:
+def fresh(
+    seed: int, items: int = 120, scope: LedgerScope | None = None
+) -> BatchSession:
     """Return a session of the job."""
     strategy = ("audit", "mix", "efficient", "exhaustive")[seed % 4]
     return BatchSession(
@@ -47,7 +49,7 @@ def fresh(seed: int, items: int = 120, page: LedgerScope | None = None) -> Batch
         strategy=strategy,
         seed=seed,
         max_in_flight=4,
-        page=page,
+        scope=scope,
     )
 
 
@@ -90,8 +92,8 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         shelf, bought = Memory(), []
         for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
             journal, kept = LedgerEntries(), sum(shelf[call].paid for call in shelf)
-            page = LedgerScope(journal.enter, "big", "task")
-            session = ResumedSession(fresh(seed, 60, page), shelf)
+            scope = LedgerScope(journal.enter, "big", "task")
+            session = ResumedSession(fresh(seed, 60, scope), shelf)
             ended = drive(session, rng, bought, cut, seed)
         assert ended
         assert session.certificate == whole.certificate

@@ -27,7 +27,7 @@ pytest.importorskip("rich")
 from langchain_smart.trial import try_batch  # noqa: E402
 from smart_engine.cli.app import app  # noqa: E402
 from smart_engine.cli.commands import Code  # noqa: E402
-from smart_engine.equivalence.written import WAYS  # noqa: E402
+from smart_engine.equivalence.shorthand import SHORTHANDS  # noqa: E402
 
 ROWS = 200
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
@@ -483,7 +483,7 @@ def test_the_page_names_what_there_is():
     assert named >= {command.name for command in app.registered_commands}
     for option in set(re.findall(r"--[a-z][a-z-]+", page)):
         assert option in told, option
-    for rule in WAYS:
+    for rule in SHORTHANDS:
         assert f"`{rule}" in page
     for code in Code:
         assert f"| {code.value} |" in page

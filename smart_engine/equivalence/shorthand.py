@@ -12,9 +12,9 @@ from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.texts import Exact, Label, Normalized
 from smart_engine.errors import InvalidInputError, choose
 
-__all__ = ["WAYS", "read_rule"]
+__all__ = ["SHORTHANDS", "read_rule"]
 
-WAYS = {
+SHORTHANDS = {
     "normalized": "normalized",
     "exact": "exact",
     "label": "label:spam,ham",
@@ -42,9 +42,9 @@ def read_rule(text: str) -> Equivalence:
         ```
     """
     name, colon, told = text.partition(":")
-    choose("equivalence", name, WAYS)
+    choose("equivalence", name, SHORTHANDS)
     if colon and name not in _TOLD:
-        hint = f"write it so: {WAYS[name]}"
+        hint = f"write it so: {SHORTHANDS[name]}"
         raise InvalidInputError("equivalence", text, hint)
     if colon or name == "label":
         return _TOLD[name](told)
