@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from smart_engine.batch.record import ANSWERED, REFERENCE, BatchRecord
+from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
 from smart_engine.evidence.tails import IntArray, hypergeometric_cdf
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import Decision

@@ -15,7 +15,10 @@ import numpy as np
 
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.progress import Progress, take_stock
-from smart_engine.batch.record import (
+from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
+from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
+from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
+from smart_engine.evidence.record import (
     ANSWERED,
     ASKED,
     FAILED,
@@ -23,9 +26,6 @@ from smart_engine.batch.record import (
     UNASKED,
     BatchRecord,
 )
-from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
-from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
-from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend

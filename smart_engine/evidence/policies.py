@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.batch.record import BatchRecord
+from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import FloatArray, IntArray
 
 __all__ = ["Answers", "BoolArray", "Policy", "PolicyResult", "family", "pairs"]

@@ -18,8 +18,8 @@ from itertools import combinations
 
 import numpy as np
 
-from smart_engine.batch.record import BatchRecord
 from smart_engine.evidence.policies import Answers, BoolArray, PolicyResult
+from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import FloatArray, IntArray
 
 __all__ = ["DRAWS", "Posterior"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smart_engine.batch.certificate import AuditTest, Evidence
-from smart_engine.batch.record import BatchRecord
+from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import IntArray
 
 __all__ = ["Decision", "Strategy", "Wave"]

@@ -27,11 +27,11 @@ from typing import NamedTuple
 import numpy as np
 
 from smart_engine.batch.certificate import AuditTest, Evidence, Verdict
-from smart_engine.batch.record import REFERENCE, BatchRecord
 from smart_engine.evidence.acceptance import Acceptance, Test
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, portfolio
 from smart_engine.evidence.policies import Answers, BoolArray, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
+from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.strategies._base import Decision, Wave

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from smart_engine.batch.record import BatchRecord
+from smart_engine.evidence.record import BatchRecord
 from smart_engine.strategies._base import Decision, Wave
 from smart_engine.strategies.planning import Planner
 from smart_engine.strategies.profiling import profile

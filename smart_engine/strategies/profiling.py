@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smart_engine.batch.certificate import Evidence, Verdict
-from smart_engine.batch.record import REFERENCE, BatchRecord
+from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.evidence.tails import IntArray
 from smart_engine.strategies._base import Decision, Wave
 from smart_engine.strategies.looks import Looks, Seen, find_looks

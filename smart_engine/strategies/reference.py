@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from smart_engine.batch.record import REFERENCE, BatchRecord
+from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.strategies._base import Decision, Wave
 
 __all__ = ["reference"]

@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from smart_engine.batch.record import REFERENCE
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, agree, as_equivalence
 from smart_engine.errors import ProtocolError, check_whole
 from smart_engine.evidence.policies import Policy
+from smart_engine.evidence.record import REFERENCE
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.spending import RuleCalls, add_spend, record_rule_calls

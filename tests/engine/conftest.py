@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
-from smart_engine.batch.record import ANSWERED, REFERENCE, BatchRecord
+from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
 from smart_engine.strategies import find_strategy
 
 Table = dict[str, list[Outcome | Failure]]

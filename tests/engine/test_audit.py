@@ -21,8 +21,8 @@ from smart_engine import (
     Tier,
     verify,
 )
-from smart_engine.batch.record import ANSWERED, BatchRecord
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
+from smart_engine.evidence.record import ANSWERED, BatchRecord
 
 BROKEN = RuntimeError("no answer")
 
