@@ -1,3 +1,3 @@
-"""The command `smart`."""
+"""The command `smart`: one file a command; nothing loads LangChain before one runs."""
 
 __all__ = ()

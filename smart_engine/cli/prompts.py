@@ -38,31 +38,30 @@ def fill(template: str, table: Table) -> list[str]:
 
     Raises:
         InvalidInputError: If the template cannot be read or names no column, or a row
-            does not have one that it names.
+            lacks one that it names.
     """
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
         hint = f"{error}; write {{{{ and }}}} for braces that stand for themselves"
         raise InvalidInputError("prompt", template, hint) from error
-    named = [name for _, name, _, _ in parts if name is not None]
-    if not named or any(form or change for _, _, form, change in parts):
+    columns = [column for _, column, _, _ in parts if column is not None]
+    if not columns or any(form or conversion for _, _, form, conversion in parts):
         hint = "write {column} where a value belongs, and {{ }} for other braces"
         raise InvalidInputError("prompt", template, hint)
     prompts = []
-    for place, row in enumerate(table.rows):
-        for name in named:
-            if name not in row:
-                hint = f"{table.where(place)} has only {', '.join(row) or 'nothing'}"
-                raise InvalidInputError("prompt", f"{{{name}}}", hint)
+    for index, row in enumerate(table.rows):
+        for column in columns:
+            if column not in row:
+                hint = f"{table.where(index)} has only {', '.join(row) or 'nothing'}"
+                raise InvalidInputError("prompt", f"{{{column}}}", hint)
         filled = (
-            literal + ("" if name is None else _written(row[name]))
-            for literal, name, _, _ in parts
+            literal + ("" if column is None else _text(row[column]))
+            for literal, column, _, _ in parts
         )
         prompts.append("".join(filled))
     return prompts
 
 
-def _written(value: object) -> str:
-    """Return a value as a prompt shows it."""
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -9,38 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from smart_engine.batch.certificate import Certificate
-from smart_engine.cli.commands import (
-    Code,
-    ConfidenceOption,
-    DisagreementOption,
-    EquivalenceOption,
+from smart_engine.cli.job import Job
+from smart_engine.cli.options import (
+    CallOptions,
+    GuaranteeOptions,
+    InputOptions,
     JsonOption,
-    SeedOption,
-    StrategyOption,
-    clear_errors,
-    free_place,
-    say,
-    write,
-)
-from smart_engine.cli.jobs import (
-    BaseUrlOption,
-    CandidateOption,
-    ConcurrencyOption,
-    EstimateUsageOption,
-    InArgument,
-    Job,
-    MaxTokensOption,
-    PriceOption,
-    ProgressOption,
-    PromptOption,
-    ReferenceOption,
     StoreOption,
-    SystemOption,
-    TemperatureOption,
 )
 from smart_engine.cli.tables import as_bytes
+from smart_engine.cli.terminal import Code, check_writable, say, write
 from smart_engine.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -48,40 +29,33 @@ if TYPE_CHECKING:
 
 __all__ = ["run_command"]
 
-_TOLD = ("smart_model", "smart_role", "smart_cost", "smart_error", "smart_estimated")
+_COLUMNS = ("smart_model", "smart_role", "smart_cost", "smart_error", "smart_estimated")
 """Columns of OUT beside the answer's; the last one only where anything is estimated."""
 
 
 def run_command(
-    source: InArgument,
+    *,
+    given: InputOptions,
     out: Annotated[
         Path,
         typer.Argument(metavar="OUT", help="Where the answers go, a file like IN."),
     ],
-    reference: ReferenceOption,
-    candidate: CandidateOption,
-    prompt: PromptOption,
-    system: SystemOption = None,
-    equivalence: EquivalenceOption = "normalized",
-    max_disagreement: DisagreementOption = 0.05,
-    confidence: ConfidenceOption = 0.95,
-    strategy: StrategyOption = "audit",
-    price: PriceOption = None,
+    promised: GuaranteeOptions,
     budget: Annotated[
         float | None, typer.Option(help="Most USD; needs --max-tokens.")
     ] = None,
-    max_tokens: MaxTokensOption = None,
-    temperature: TemperatureOption = None,
-    base_url: BaseUrlOption = None,
-    estimate_usage: EstimateUsageOption = False,
-    max_concurrency: ConcurrencyOption = 32,
-    seed: SeedOption = 0,
+    calls: CallOptions,
     answer: Annotated[str, typer.Option(help="Column of the answers.")] = "answer",
     store: StoreOption = None,
     certificate: Annotated[
         Path | None, typer.Option(help="Write the certificate there.")
     ] = None,
-    progress: ProgressOption = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress", help="Show a bar; by default on a terminal."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,84 +63,68 @@ def run_command(
 
     OUT has the rows of IN with the answer, and who gave it, why, and at what cost.
     """
-    with clear_errors():
-        if out.suffix != source.suffix:
-            hint = f"as IN's, its name ends in {source.suffix}"
-            raise InvalidInputError("OUT", str(out), hint)
-        taken = {source.resolve()}
-        for field, place in (("OUT", out), ("certificate", certificate)):
-            if place is None:
-                continue
-            if place.resolve() in taken:
-                hint = "this is another file of this command already"
-                raise InvalidInputError(field, str(place), hint)
-            taken.add(place.resolve())
-            free_place(field, place, force)
-        job = Job.read(
-            source,
-            prompt=prompt,
-            system=system,
-            reference=reference,
-            candidate=candidate,
-            base_url=base_url,
-            equivalence=equivalence,
-            price=price,
-            store=store,
-            max_disagreement=max_disagreement,
-            confidence=confidence,
-            strategy=strategy,
-            budget_usd=budget,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            estimate_usage=estimate_usage,
-            max_concurrency=max_concurrency,
-            seed=seed,
-            progress=sys.stderr.isatty() if progress is None else progress,
-        )
-        for column in (answer, *_TOLD):
-            if any(column in row for row in job.table.rows):
-                hint = "IN has this column already; --answer names another"
-                raise InvalidInputError("column", column, hint)
-        with job.kept_for_later():
-            brought = job.smart.batch(list(job.asked), return_exceptions=True)
-            (record,) = job.smart.report().certificates
-            columns = _TOLD if record.estimated else _TOLD[:-1]
-            names = (answer, *columns)
-            rows = [
-                row | dict(zip(names, _told(one, columns), strict=True))
-                for row, one in zip(job.table.rows, brought, strict=True)
-            ]
-            write(out, as_bytes(out.suffix, rows))
-            if certificate is not None:
-                write(certificate, (record.model_dump_json() + "\n").encode())
-        if as_json:
-            print(json.dumps(_summary(job, record, out), ensure_ascii=False))
-        else:
-            from rich.console import Console
-
-            Console().print(job.smart.report())
-        _finish(job, record, brought)
+    _check_files(given.source, out, certificate, force)
+    show_bar = sys.stderr.isatty() if progress is None else progress
+    job = Job.read(given, promised, calls, store, budget_usd=budget, progress=show_bar)
+    for column in (answer, *_COLUMNS):
+        if any(column in row for row in job.table.rows):
+            hint = "IN has this column already; --answer names another"
+            raise InvalidInputError("column", column, hint)
+    with job.resumable():
+        results = job.smart.batch(job.inputs, return_exceptions=True)
+        (record,) = job.smart.report().certificates
+        columns = _COLUMNS if record.estimated else _COLUMNS[:-1]
+        rows = [
+            row | dict(zip((answer, *columns), _cells(result, columns), strict=True))
+            for row, result in zip(job.table.rows, results, strict=True)
+        ]
+        write(out, as_bytes(out.suffix, rows))
+        if certificate is not None:
+            write(certificate, (record.model_dump_json() + "\n").encode())
+    if as_json:
+        print(json.dumps(_summary(job, record, out), ensure_ascii=False))
+    else:
+        Console().print(job.smart.report())
+    _exit_if_incomplete(job, record, results)
 
 
-def _told(brought: AIMessage | Exception, columns: Sequence[str]) -> list[Any]:
-    """Return what is told of a row: the answer, then what belongs in these columns."""
-    told: dict[str, Any]
-    if isinstance(brought, Exception):
-        problem = " ".join(f"{type(brought).__name__}: {brought}".split())
-        told = {"smart_role": "unanswered", "smart_error": problem[:300]}
-        return [None, *map(told.get, columns)]
-    smart = brought.response_metadata["smart"]
-    told = {f"smart_{name}": smart[name] for name in ("model", "role")}
+def _check_files(
+    source: Path, out: Path, certificate: Path | None, force: bool
+) -> None:
+    """Raise unless both results can be written, each to a file of its own."""
+    if out.suffix != source.suffix:
+        hint = f"as IN's, its name ends in {source.suffix}"
+        raise InvalidInputError("OUT", str(out), hint)
+    taken = {source.resolve()}
+    for field, path in (("OUT", out), ("certificate", certificate)):
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            hint = "this is another file of this command already"
+            raise InvalidInputError(field, str(path), hint)
+        taken.add(path.resolve())
+        check_writable(field, path, force)
+
+
+def _cells(result: AIMessage | Exception, columns: Sequence[str]) -> list[Any]:
+    """Return the cells that a row gets: its answer, then these columns."""
+    cells: dict[str, Any]
+    if isinstance(result, Exception):
+        problem = " ".join(f"{type(result).__name__}: {result}".split())
+        cells = {"smart_role": "unanswered", "smart_error": problem[:300]}
+        return [None, *map(cells.get, columns)]
+    smart = result.response_metadata["smart"]
+    cells = {f"smart_{name}": smart[name] for name in ("model", "role")}
     for name in ("cost", "estimated"):
-        told[f"smart_{name}"] = round(smart.get(name, 0.0), 12)
-    return [brought.text, *map(told.get, columns)]
+        cells[f"smart_{name}"] = round(smart.get(name, 0.0), 12)
+    return [result.text, *map(cells.get, columns)]
 
 
 def _summary(job: Job, record: Certificate, out: Path) -> dict[str, Any]:
-    """Return what a program may want to know of a run."""
+    """Return what `--json` prints."""
     return {
         "out": str(out),
-        "store": job.kept,
+        "store": job.store,
         "rows": record.items,
         "unanswered": record.unanswered,
         "uncertified": record.uncertified,
@@ -182,9 +140,11 @@ def _summary(job: Job, record: Certificate, out: Path) -> dict[str, Any]:
     }
 
 
-def _finish(job: Job, record: Certificate, brought: Sequence[Any]) -> None:
-    """Say what is missing, and leave with the code that says so, too."""
-    missing = [n for n, one in enumerate(brought) if isinstance(one, Exception)]
+def _exit_if_incomplete(
+    job: Job, record: Certificate, results: Sequence[AIMessage | Exception]
+) -> None:
+    """Where rows are not covered or not answered, say so and exit with that code."""
+    missing = [row for row, one in enumerate(results) if isinstance(one, Exception)]
     if record.uncertified:
         say(
             f"the budget ended first: {record.uncertified} of {record.items} rows are "
@@ -196,7 +156,7 @@ def _finish(job: Job, record: Certificate, brought: Sequence[Any]) -> None:
         first = missing[0]
         say(
             f"{len(missing)} rows have no answer, the first in "
-            f"{job.table.where(first)} ({type(brought[first]).__name__}); the same "
+            f"{job.table.where(first)} ({type(results[first]).__name__}); the same "
             "command with --force asks again"
         )
         raise typer.Exit(Code.UNPROVEN)

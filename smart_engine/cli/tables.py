@@ -36,7 +36,7 @@ class Table:
     lines: Sequence[int]
 
     def where(self, row: int) -> str:
-        """Say where a row is."""
+        """Return the file and line of a row, for messages."""
         return f"{self.path}, line {self.lines[row]}"
 
 
@@ -57,7 +57,7 @@ def read_table(path: Path) -> Table:
     except UnicodeDecodeError as error:
         hint = f"this is no UTF-8, from byte {error.start} on"
         raise InvalidInputError("IN", str(path), hint) from error
-    read = _objects if path.suffix == _LINES else _cells
+    read = _read_objects if path.suffix == _LINES else _read_cells
     numbered = list(read(path, text))
     if not numbered:
         raise InvalidInputError("IN", str(path), "there are no rows in it")
@@ -71,9 +71,8 @@ def as_bytes(suffix: str, rows: Sequence[Row]) -> bytes:
     if suffix == _LINES:
         text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
-        separator = _SEPARATORS[suffix]
         writer = csv.DictWriter(
-            text, list(rows[0]), delimiter=separator, lineterminator="\n"
+            text, list(rows[0]), delimiter=_SEPARATORS[suffix], lineterminator="\n"
         )
         writer.writeheader()
         writer.writerows(rows)
@@ -81,7 +80,7 @@ def as_bytes(suffix: str, rows: Sequence[Row]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+def _read_objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     """Yield each object with its line; blank lines are skipped."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -89,13 +88,13 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise _bad(path, number, f"this is no JSON: {error}") from error
+            raise _bad_line(path, number, f"this is no JSON: {error}") from error
         if not isinstance(row, dict):
-            raise _bad(path, number, "a row is an object, {…}")
+            raise _bad_line(path, number, "a row is an object, {…}")
         yield number, row
 
 
-def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+def _read_cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     """Yield each row below the header with its line; blank lines are skipped."""
     csv.field_size_limit(2**31 - 1)
     separator = _SEPARATORS[path.suffix]
@@ -107,17 +106,16 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
             if cells and not columns:
                 columns = cells
                 if len(set(columns)) < len(columns):
-                    raise _bad(path, number, "two columns have the same name")
+                    raise _bad_line(path, number, "two columns have the same name")
             elif cells:
                 if len(cells) != len(columns):
                     problem = f"{len(cells)} cells under {len(columns)} columns"
-                    raise _bad(path, number, problem)
+                    raise _bad_line(path, number, problem)
                 yield number, dict(zip(columns, cells, strict=True))
             number = reader.line_num + 1
     except csv.Error as error:
-        raise _bad(path, number, str(error)) from error
+        raise _bad_line(path, number, str(error)) from error
 
 
-def _bad(path: Path, line: int, problem: str) -> InvalidInputError:
-    """Return an error that names a line."""
+def _bad_line(path: Path, line: int, problem: str) -> InvalidInputError:
     return InvalidInputError("IN", f"{path}, line {line}", problem)

@@ -16,7 +16,7 @@ from langchain_smart.answers import read_answer, write_answer
 from langchain_smart.chain_store import Answers
 from llama_index_smart.stored import read_response, write_response
 from smart_engine import Call, Outcome, Usage
-from smart_engine.cli.prices import read_prices
+from smart_engine.cli.job import read_price
 from smart_engine.cli.tables import read_table
 from smart_engine.store.store import Store
 
@@ -73,8 +73,8 @@ def test_prices_by_option(inputs):
     usual = st.builds("{}={},{}".format, parts, number, number)
 
     def read(text):
-        for price in read_prices([text]).values():
-            assert price.most(1000, 10) >= 0
+        _, price = read_price(text)
+        assert price.most(1000, 10) >= 0
 
     fuzz(inputs, st.one_of(usual, texts, st.text(max_size=12)), read)
 

@@ -88,7 +88,7 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def smart(*arguments: object):
     """Run the command in this process."""
-    from smart_engine.cli.commands import app
+    from smart_engine.cli.app import app
 
     runner = typer_testing.CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"})
     return runner.invoke(app, [str(argument) for argument in arguments])

@@ -26,7 +26,7 @@ pytest.importorskip("rich")
 
 from langchain_smart.trial import try_batch  # noqa: E402
 from smart_engine.cli.app import app  # noqa: E402
-from smart_engine.cli.commands import Code  # noqa: E402
+from smart_engine.cli.terminal import Code  # noqa: E402
 from smart_engine.equivalence.shorthand import SHORTHANDS  # noqa: E402
 
 ROWS = 200

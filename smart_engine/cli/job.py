@@ -1,0 +1,133 @@
+"""The job of `smart estimate` and `smart run`, checked before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smart_engine.cli.options import (
+    PRICE_FORM,
+    CallOptions,
+    GuaranteeOptions,
+    InputOptions,
+)
+from smart_engine.cli.prompts import fill, read_text
+from smart_engine.cli.tables import Table, read_table
+from smart_engine.cli.terminal import dollars, say
+from smart_engine.equivalence.shorthand import read_rule
+from smart_engine.errors import InvalidInputError, MissingExtraError
+from smart_engine.money.pricing import Price
+from smart_engine.serving.members import UnpricedError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LanguageModelInput
+
+    from langchain_smart.chat_model import SmartChatModel
+
+__all__ = ["Job", "read_price"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The rows of a table, and the smart model that answers them.
+
+    Attributes:
+        table: The rows.
+        inputs: Per row, what is sent.
+        smart: The model that is asked.
+    """
+
+    table: Table
+    inputs: list[LanguageModelInput]
+    smart: SmartChatModel
+
+    @classmethod
+    def read(
+        cls,
+        given: InputOptions,
+        promised: GuaranteeOptions,
+        calls: CallOptions,
+        store: str | None,
+        **settings: Any,
+    ) -> Job:
+        """Read a job from its options; `settings` are more of a `SmartChatModel`'s.
+
+        Raises:
+            InvalidInputError: If an option cannot be used.
+            MissingExtraError: If LangChain or the database is not installed.
+        """
+        table = read_table(given.source)
+        system: list[tuple[str, str]] = []
+        if given.system is not None:
+            system = [("system", read_text("system", given.system))]
+        prompts = fill(read_text("prompt", given.prompt), table)
+        rule = read_rule(promised.equivalence)
+        prices = dict(map(read_price, promised.price or ()))
+        try:
+            import langchain  # noqa: F401 - makes models of their names
+            import sqlalchemy  # noqa: F401 - the store
+
+            from langchain_smart.chat_model import SmartChatModel
+            from langchain_smart.members import load_model
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("run", "a command that asks models") from error
+        served = {} if calls.base_url is None else {"base_url": calls.base_url}
+        try:
+            smart = SmartChatModel(
+                reference=load_model("reference", given.reference, **served),
+                candidates=[
+                    load_model("candidate", name, **served) for name in given.candidate
+                ],
+                equivalence=rule,
+                prices=prices,
+                store=store or f"{given.source}.answers.db",
+                task=given.source.stem,
+                max_disagreement=promised.max_disagreement,
+                confidence=promised.confidence,
+                strategy=promised.strategy,
+                max_tokens=calls.max_tokens,
+                temperature=calls.temperature,
+                estimate_usage=calls.estimate_usage,
+                max_concurrency=calls.max_concurrency,
+                seed=calls.seed,
+                **settings,
+            )
+        except UnpricedError as error:
+            hint = f"no price is known: add --price {PRICE_FORM}"
+            raise InvalidInputError("price", error.value, hint) from error
+        return cls(table, [[*system, ("human", text)] for text in prompts], smart)
+
+    @property
+    def store(self) -> str:
+        """The store of the answers: a file, or a database's URL."""
+        return str(self.smart.store).removeprefix("sqlite:///")
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Where the job is cut off, say where its answers are and how it goes on."""
+        try:
+            yield
+        except BaseException:
+            say(
+                f"answers for {dollars(self.smart.report())} are kept in "
+                f"{self.store}: the same command goes on from there"
+            )
+            raise
+
+
+def read_price(text: str) -> tuple[str, Price]:
+    """Return a model and its price, from `gpt-5=1.25,10` or `llama=free`.
+
+    Raises:
+        InvalidInputError: If the text cannot be read.
+    """
+    name, _, price = text.rpartition("=")
+    if name and price == "free":
+        return name, Price.free()
+    try:
+        sent, received = map(float, price.split(","))
+    except ValueError as error:
+        raise InvalidInputError("price", text, f"write {PRICE_FORM}") from error
+    return name, Price(sent, received)

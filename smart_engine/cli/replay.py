@@ -1,0 +1,172 @@
+"""`smart replay`, `simulate` and `demo`: strategies on answers that cost nothing."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from smart_engine.cli.options import (
+    ConfidenceOption,
+    EquivalenceOption,
+    JsonOption,
+    ReplayOptions,
+    SeedOption,
+    ShareOption,
+    TrialOptions,
+    TrialsOption,
+)
+from smart_engine.cli.terminal import check_writable, say, write
+from smart_engine.equivalence import Equivalence, Exact
+from smart_engine.equivalence.shorthand import read_rule
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.offline.replay import Recording, ReplayResult, replay
+from smart_engine.offline.traces import Simulation, Trace, read_simulation
+from smart_engine.report.plots import plot_costs
+from smart_engine.strategies import STRATEGIES, find_strategy
+
+__all__ = ["demo_command", "replay_command", "simulate_command"]
+
+
+def replay_command(
+    *,
+    items: Annotated[Path, typer.Argument(help="Recorded answers, .jsonl or .gz.")],
+    models: Annotated[
+        Path | None, typer.Option(help="Models file; its sibling by default.")
+    ] = None,
+    compared: ReplayOptions,
+    equivalence: EquivalenceOption = "exact",
+    runs: TrialOptions,
+) -> None:
+    """What would it have cost on my logs? Runs sessions on recorded answers."""
+    reference, candidates = compared.reference, compared.candidate or ()
+    trace = Trace.read(items, models, reference=reference, candidates=candidates)
+    _replay(trace, compared, runs, read_rule(equivalence))
+
+
+def simulate_command(
+    file: Annotated[Path, typer.Argument(help="Inputs of the simulation, JSON.")],
+    dataset: Annotated[str, typer.Option(help="Name of the data set.")],
+    compared: ReplayOptions,
+    runs: TrialOptions,
+) -> None:
+    """The same on independent random answers, as in the SMART paper's simulation."""
+    reference, candidates = compared.reference, compared.candidate or ()
+    models = read_simulation(file, dataset, reference=reference, candidates=candidates)
+    _replay(models, compared, runs)
+
+
+def demo_command(
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 3000,
+    max_disagreement: ShareOption = 0.05,
+    confidence: ConfidenceOption = 0.95,
+    trials: TrialsOption = 5,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Every strategy on three made-up models that err at random; asks nobody."""
+    models = Simulation(
+        items,
+        "big",
+        agreement={"medium": 0.98, "small": 0.91},
+        costs={"big": 0.01, "medium": 0.0005, "small": 0.0001},
+    )
+    runs = TrialOptions([max_disagreement], confidence, trials, seed, as_json)
+    _replay(models, ReplayOptions(), runs)
+    if not as_json:
+        say("These answers are made up; `smart estimate` tries models on your data.")
+
+
+def _replay(
+    recording: Recording,
+    compared: ReplayOptions,
+    runs: TrialOptions,
+    rule: Equivalence = Exact(),
+) -> None:
+    """Run every strategy; print a JSON line for each, or a table per guarantee."""
+    shares = dict.fromkeys(runs.max_disagreement or [0.05])
+    guarantees = [Guarantee(share, runs.confidence) for share in shares]
+    strategies = list(dict.fromkeys(compared.strategy or STRATEGIES))
+    for strategy in strategies:
+        find_strategy(strategy)
+    if runs.plot:
+        _check_plot(runs.plot)
+    results: list[ReplayResult] = []
+    for guarantee in guarantees:
+        for strategy in strategies:
+            result = replay(
+                recording,
+                guarantee,
+                strategy=strategy,
+                looks=compared.looks,
+                trials=runs.trials,
+                seed=runs.seed,
+                equivalence=rule,
+                clock=time.perf_counter,
+            )
+            results.append(result)
+            if runs.as_json:
+                print(result.model_dump_json(), flush=True)
+        if not runs.as_json:
+            _show(results[-len(strategies) :], recording.reference)
+    if runs.plot:
+        _plot(runs.plot, results)
+
+
+def _check_plot(path: Path) -> None:
+    """Raise unless a picture can be written there."""
+    if path.suffix not in {".svg", ".png", ".pdf"}:
+        raise InvalidInputError("--plot", str(path), "end it in .svg, .png or .pdf")
+    check_writable("--plot", path, force=True)
+
+
+def _plot(path: Path, results: list[ReplayResult]) -> None:
+    """Write the picture of costs."""
+    picture = plot_costs(results)
+    drawn = io.BytesIO(picture.to_svg().encode())
+    if path.suffix != ".svg":
+        drawn = io.BytesIO()
+        picture.savefig(drawn, format=path.suffix[1:], dpi=200)
+    write(path, drawn.getvalue())
+    say(f"{path}: {picture.says}")
+
+
+def _show(results: list[ReplayResult], reference: str) -> None:
+    """Print the results under one guarantee as tables."""
+    first, console = results[0], Console()
+    console.print(
+        f"{first.items:,} items, at most {first.max_disagreement:.4g} may differ from "
+        f"{reference}'s answers, confidence {first.confidence:.4g}, "
+        f"{first.trials} trials",
+        highlight=False,
+    )
+    table = Table()
+    table.add_column("strategy", no_wrap=True)
+    headings = "cost\nratio|max|floor|agree-\nment|min|broken|planning"
+    for heading in headings.split("|"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            result.strategy,
+            f"{result.cost_ratio:.4f}",
+            f"{result.cost_ratio_max:.4f}",
+            f"{result.cost_floor:.4f}",
+            f"{result.agreement_mean:.4f}",
+            f"{result.agreement_min:.4f}",
+            f"{result.violations:.1%}",
+            f"{result.planning_seconds * 1000:,.0f} ms",
+        )
+    console.print(table)
+    calls = Table(title="calls (mean)", title_justify="left")
+    calls.add_column("model")
+    for result in results:
+        calls.add_column(result.strategy, justify="right")
+    for model in first.calls:
+        calls.add_row(model, *(f"{result.calls[model]:,.1f}" for result in results))
+    console.print(calls)

@@ -1,0 +1,97 @@
+"""`smart report`: what jobs cost and saved, and what stores hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from smart_engine.batch.certificate import Certificate
+from smart_engine.cli.options import JsonOption
+from smart_engine.cli.terminal import dollars, write
+from smart_engine.errors import InvalidInputError
+from smart_engine.money.spending import Spend
+from smart_engine.offline.traces import read_certificate
+from smart_engine.report.report import Report
+from smart_engine.store.store import Store
+
+__all__ = ["report_command"]
+
+
+def report_command(
+    records: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CERTIFICATE|STORE…",
+            help="Certificates (.json), and stores: files or database URLs.",
+        ),
+    ],
+    as_json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures, too.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the report as Markdown, too.")
+    ] = None,
+) -> None:
+    """What jobs cost and saved, by their certificates; what stores keep of others."""
+    paths = [Path(name) for name in records if name.endswith(".json")]
+    certificates = [read_certificate(path) for path in paths]
+    stores = [_open(name) for name in records if not name.endswith(".json")]
+    bought = {str(store): store.bought() for store in stores}
+    report = _total(certificates)
+    if (html or markdown) and not certificates:
+        hint = "name a certificate, too: stores tell no savings"
+        raise InvalidInputError("CERTIFICATE", "", hint)
+    if html:
+        write(html, report.to_html().encode())
+    if markdown:
+        write(markdown, report.to_markdown().encode())
+    if certificates and as_json:
+        print(report.model_dump_json())
+    elif certificates:
+        Console().print(report)
+        for path, record in zip(paths, certificates, strict=True):
+            print(f"\n{path}: {record.claim}")
+    for name, jobs in bought.items():
+        _print_store(name.removeprefix("sqlite:///"), jobs, as_json)
+
+
+def _total(certificates: list[Certificate]) -> Report:
+    """Return one report of several jobs."""
+    spend: dict[str, Spend] = {}
+    served: Counter[str] = Counter()
+    for record in certificates:
+        served.update(record.served)
+        for model, part in record.spend.items():
+            spend[model] = spend.get(model, Spend()) + part
+    return Report(spend=spend, served=served, certificates=tuple(certificates))
+
+
+def _open(name: str) -> Store:
+    """Return a store that exists already."""
+    if "://" not in name and not Path(name).is_file():
+        raise InvalidInputError("STORE", name, "there is no such file")
+    return Store(name)
+
+
+def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) -> None:
+    """Print what a store holds: job → model → spend."""
+    if as_json:
+        dumped = {
+            job: {model: spend.model_dump() for model, spend in models.items()}
+            for job, models in jobs.items()
+        }
+        print(json.dumps({"store": name, "jobs": dumped}))
+        return
+    print(f"\n{name}: answers of {len(jobs)} jobs")
+    for job, models in jobs.items():
+        parts = [
+            f"{model} {spend.calls:,} ({dollars(spend)})"
+            for model, spend in models.items()
+        ]
+        print(f"  {job[:12]}  {', '.join(parts)}")

@@ -1,0 +1,94 @@
+"""What all commands share: exit codes, how errors are shown, how files are written."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from smart_engine.errors import InvalidInputError, SmartError
+from smart_engine.money.spending import Spend
+from smart_engine.report.report import Report
+
+__all__ = ["Code", "check_writable", "dollars", "plain_errors", "say", "write"]
+
+
+class Code(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    UNPROVEN = 1
+    UNUSABLE = 2
+    BUDGET = 3
+    INTERRUPTED = 130
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show our own errors and all warnings in one line each, on stderr."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    warnings.showwarning = show
+    try:
+        yield
+    except SmartError as error:
+        say(f"error: {error}")
+        raise typer.Exit(Code.UNUSABLE) from error
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        raise typer.Exit(Code.INTERRUPTED) from error
+    finally:
+        warnings.showwarning = shown
+
+
+def say(text: str) -> None:
+    """Write one line to stderr; stdout is for results."""
+    typer.echo(" ".join(text.split()), err=True)
+
+
+def dollars(spent: Spend | Report) -> str:
+    """Return what was spent, and what of it is estimated, if anything is."""
+    estimated = f", {spent.estimated:.6f} of it estimated" if spent.estimated else ""
+    return f"{spent.cost:.6f} USD{estimated}"
+
+
+def check_writable(field: str, path: Path, force: bool) -> None:
+    """Raise unless a file can be written, before anything is spent on its content.
+
+    Args:
+        field: The option or argument that names the file.
+        path: The file.
+        force: Whether it may exist already.
+
+    Raises:
+        InvalidInputError: If it cannot be written.
+    """
+    if path.exists() and not force:
+        hint = "is there already; --force writes over it"
+        raise InvalidInputError(field, str(path), hint)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InvalidInputError(field, str(path), "no file can be written there")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InvalidInputError: If it cannot be written.
+    """
+    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        begun.write_bytes(content)
+        begun.replace(path)
+    except OSError as error:
+        begun.unlink(missing_ok=True)
+        raise InvalidInputError("file", str(path), str(error.strerror)) from error
