@@ -48,7 +48,7 @@ def main() -> int:
         for kind in KINDS:
             picture = arguments.pictures / f"{kind}.svg"
             picture.write_text(report.plot(kind).to_svg(), encoding="utf-8")
-            print(f"{picture}: {report.plot(kind).says}")
+            print(f"{picture}: {report.plot(kind).alt_text}")
     return 0
 
 

@@ -134,7 +134,7 @@ def _plot(path: Path, results: list[ReplayResult]) -> None:
         drawn = io.BytesIO()
         picture.savefig(drawn, format=path.suffix[1:], dpi=200)
     write(path, drawn.getvalue())
-    say(f"{path}: {picture.says}")
+    say(f"{path}: {picture.alt_text}")
 
 
 def _show(results: list[ReplayResult], reference: str) -> None:

@@ -1,3 +1,3 @@
-"""A report: what it says is in `content`; each other file shows one form of it."""
+"""Reports: `content` says what a report contains; each other file shows one form."""
 
 __all__ = ()

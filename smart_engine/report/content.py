@@ -1,6 +1,6 @@
-"""What a report says, whatever its form: headline figures, promises, tables.
+"""What a report says, in whatever form: headline figures, promises, notes, tables.
 
-Forms lay this out and escape it; none of them counts anything by itself.
+The forms lay this out and escape it; they compute no figure of their own.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ __all__ = [
     "Headline",
     "Promise",
     "at_least",
-    "evidence",
+    "cost_tables",
+    "evidence_tables",
+    "exact_percent",
     "failures",
     "headlines",
-    "inside",
     "models",
     "money",
     "name_of",
-    "noise",
     "notes",
     "percent",
     "plain",
     "promises",
-    "savings",
-    "shadows",
-    "streams",
+    "self_agreement",
     "summary",
     "tables",
 ]
 
 _ROUNDING = 1e-9
-"""Share of an amount below which a difference is one of rounding."""
+"""Differences below this share of an amount are rounding errors."""
 
 _NONE = "–"
-"""Stands where there is no figure."""
+"""Shown where there is no figure."""
 
+_Row = tuple[str | float, ...]
 
 _BROKEN = "The claim does not follow from the record."
 
 
 class Headline(NamedTuple):
-    """One figure that the eye falls on first.
+    """One figure of the headline.
 
     Attributes:
         label: What it is.
@@ -70,7 +69,7 @@ class Promise(NamedTuple):
     Attributes:
         name: The batch or stream.
         claim: The claim, in one sentence.
-        valid: Whether it is kept at the worst case.
+        valid: Whether it holds in the worst case.
     """
 
     name: str
@@ -83,10 +82,10 @@ class Grid(NamedTuple):
 
     Attributes:
         caption: What it shows.
-        words: Headings of the first columns, which hold words.
-        numbers: Headings of the other columns, which hold numbers.
+        words: Headings of the leading text columns.
+        numbers: Headings of the numeric columns after them.
         rows: Cells, row by row.
-        total: The last row, where there is one.
+        total: The last row, if there is one.
     """
 
     caption: str
@@ -100,7 +99,7 @@ class Grid(NamedTuple):
 
 
 def plain(text: str) -> str:
-    r"""Return a text on one line, with nothing in it that steers a terminal or a page.
+    r"""Return a text on one line, without characters that control a terminal or a page.
 
     Example:
         ```python
@@ -108,9 +107,7 @@ def plain(text: str) -> str:
         ```
     """
     line = " ".join(text.split())
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line
-    )
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
 def percent(share: float) -> str:
@@ -122,6 +119,17 @@ def percent(share: float) -> str:
         ```
     """
     return f"{100 * share:.3g} %"
+
+
+def exact_percent(share: float) -> str:
+    """Return a share that a user chose, in percent, without rounding it.
+
+    Example:
+        ```python
+        assert exact_percent(0.12345) == "12.345 %"
+        ```
+    """
+    return f"{100 * share:.6g} %"
 
 
 def at_least(share: float) -> str:
@@ -138,7 +146,7 @@ def at_least(share: float) -> str:
 
 
 def money(total: float) -> Callable[[float], str]:
-    """Return what writes USD, with as many digits as amounts up to `total` need.
+    """Return a function that formats USD, with the digits that `total` calls for.
 
     Example:
         ```python
@@ -159,19 +167,14 @@ def money(total: float) -> Callable[[float], str]:
 
 
 def name_of(record: Certificate | StreamState) -> str:
-    """Return how a batch or a stream is called in all tables."""
+    """Return the name of a batch or a stream in all tables."""
     batch = record.id[:8] if isinstance(record, Certificate) else ""
     if task := plain(record.task or ""):
         return f"{task} ({batch or 'stream'})"
     return f"batch {batch}" if batch else "stream"
 
 
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
 def _money_of(report: Report) -> Callable[[float], str]:
-    """Return what writes the amounts of a report."""
     return money(max(report.cost, report.reference_only_cost or 0.0))
 
 
@@ -179,7 +182,7 @@ def _money_of(report: Report) -> Callable[[float], str]:
 
 
 def summary(report: Report) -> str:
-    """Return the whole report in one sentence: what the answers cost, no more."""
+    """Return one sentence: what the answers cost, beside the reference alone."""
     usd = _money_of(report)
     answers = sum(report.served.values())
     if not answers:
@@ -202,109 +205,94 @@ def summary(report: Report) -> str:
 def headlines(
     report: Report, broken: Container[str] = frozenset()
 ) -> tuple[Headline, ...]:
-    """Return the figures to show first; see `promises`."""
+    """Return the figures to show first; see `promises` for `broken`."""
     usd = _money_of(report)
-    alone = report.reference_only_cost
-    answers = sum(report.served.values())
-    records = report.records
-    valid = [record for record in records if _holds(record, broken)]
-    batches, streams = len(report.certificates), len(report.streams)
-    work = [_plural(batches, "batch"), _plural(streams, "stream")]
-    known = alone is not None
-    share = f"; {at_least(report.saved / alone)} of that" if alone else ""
-    note = f"estimated{share}" if known else "the reference was never paid"
+    alone, saved, note = "not known", "not known", "the reference was never paid"
+    if (cost := report.reference_only_cost) is not None:
+        alone, saved = f"{usd(cost)} USD", f"{usd(report.saved)} USD"
+        share = f"; {at_least(report.saved / cost)} of that" if cost else ""
+        note = f"estimated{share}"
     paid = "by all models and judges"
     if report.estimated:
         paid += f"; {usd(report.estimated)} USD of it estimated"
+    batches, streams = len(report.certificates), len(report.streams)
+    work = (
+        f"in {batches:,} batch{'' if batches == 1 else 'es'} "
+        f"and {streams:,} stream{'' if streams == 1 else 's'}"
+    )
+    records = report.records
+    valid = [record for record in records if _holds(record, broken)]
+    counted = f"{len(valid):,} of {len(records):,} valid" if records else "none yet"
     return (
         Headline("Paid", f"{usd(report.cost)} USD", paid),
-        Headline("The reference alone", _known(alone, usd), "estimated"),
-        Headline("Saved", _known(report.saved if known else None, usd), note),
-        Headline("Answers", _count(answers), f"in {' and '.join(work)}"),
-        Headline(
-            "Guarantee",
-            f"{len(valid):,} of {len(records):,} valid" if records else "none yet",
-            _promised(valid),
-        ),
+        Headline("The reference alone", alone, "estimated"),
+        Headline("Saved", saved, note),
+        Headline("Answers", f"{sum(report.served.values()):,}", work),
+        Headline("Guarantee", counted, _promised(valid)),
     )
 
 
-def _known(amount: float | None, usd: Callable[[float], str]) -> str:
-    return "not known" if amount is None else f"{usd(amount)} USD"
-
-
-def _plural(count: int, word: str) -> str:
-    ending = "es" if word.endswith("ch") else "s"
-    return f"{count:,} {word}{'' if count == 1 else ending}"
-
-
 def _holds(record: Certificate | StreamState, broken: Container[str]) -> bool:
-    """Whether a claim is kept at the worst case, and follows from its record."""
+    """Whether a claim holds in the worst case, and follows from its record."""
     followed = not isinstance(record, Certificate) or record.id not in broken
     return record.valid and followed
 
 
 def _promised(valid: Sequence[Certificate | StreamState]) -> str:
-    """Say in plain words what holds, where it is the same everywhere."""
-    held = {
-        (record.max_disagreement, record.confidence, plain(record.reference))
-        for record in valid
-    }
+    """Return the guarantee in plain words, if all valid records share it."""
+    held = {(r.max_disagreement, r.confidence, plain(r.reference)) for r in valid}
     if not held:
         return "nothing is promised"
     if len(held) > 1:
         return "promises differ"
     ((share, confidence, reference),) = held
     return (
-        f"at most {_share(share)} of the answers differ from {reference}'s, "
-        f"with {_share(confidence)} confidence"
+        f"at most {exact_percent(share)} of the answers differ from {reference}'s, "
+        f"with {exact_percent(confidence)} confidence"
     )
 
 
-def _share(share: float) -> str:
-    """Return a share as it was promised, in percent, nothing rounded away."""
-    return f"{100 * share:.6g} %"
-
-
 def notes(report: Report) -> tuple[str, ...]:
-    """Return what must be known to read the money rightly."""
+    """Return what a reader must know to understand the amounts."""
     usd = _money_of(report)
     tiny = _ROUNDING * report.cost
-    found = []
+    lines = []
     if report.estimated:
-        found.append(
-            f"{usd(report.estimated)} USD of what was paid is estimated from the "
-            "texts, for models reported no usage; hidden reasoning is not in it."
+        lines.append(
+            f"{usd(report.estimated)} USD of the amount paid is estimated from the "
+            "texts, because models reported no usage; hidden reasoning is not included."
         )
     if report.restored > tiny:
-        found.append(
-            f"{usd(report.restored)} USD of what was paid was paid in earlier runs, "
-            "for answers that a store kept."
+        lines.append(
+            f"{usd(report.restored)} USD of the amount paid was spent in earlier runs, "
+            "on answers that came from a store."
         )
     rules = sum(s.cost for name, s in report.spend.items() if name not in report.served)
     if rules > tiny:
-        found.append(
-            f"{usd(rules)} USD of what was paid compared answers, as judges do."
+        lines.append(
+            f"{usd(rules)} USD of the amount paid was spent on comparing answers, by "
+            "judges or embeddings."
         )
-    compared = report.compared_cost
-    if report.cost - compared > tiny:
-        found.append(
-            f"{usd(report.cost - compared)} USD was paid outside the savings shown: "
-            "for shadows, for models asked by name, and for work that has not ended, "
-            "was cut short or has nothing to be compared with."
+    beside = report.cost - report.compared_cost
+    if beside > tiny:
+        lines.append(
+            f"{usd(beside)} USD was paid outside the savings shown: in shadow mode, "
+            "for models called by name, and for work that is unfinished, was "
+            "interrupted or cannot be compared."
         )
-    elif compared - report.cost > tiny:
-        found.append(
-            f"The batches and streams below cost {usd(compared)} USD; what this report "
-            "does not count as paid was paid by other processes that share them."
+    elif beside < -tiny:
+        lines.append(
+            f"The batches and streams below cost {usd(report.compared_cost)} USD; the "
+            "part that this report does not count as paid was paid by other processes "
+            "that share them."
         )
     unknown = len(report.records) - len(report.compared)
     if unknown:
-        found.append(
+        lines.append(
             f"In {unknown:,} of the batches and streams the reference was never paid: "
             "their savings are not known and not counted."
         )
-    return tuple(found)
+    return tuple(lines)
 
 
 def promises(
@@ -312,9 +300,7 @@ def promises(
 ) -> tuple[Promise, ...]:
     """Return what is claimed, batch by batch and stream by stream.
 
-    Args:
-        report: The report.
-        broken: Ids of certificates whose claim was found not to follow.
+    `broken` holds the ids of certificates whose claim was recomputed and fails.
     """
     found = []
     for record in report.records:
@@ -328,269 +314,204 @@ def promises(
 
 
 def tables(report: Report) -> tuple[Grid, ...]:
-    """Return every table that has a row, in the order in which to read them."""
-    every = (
-        models(report),
-        inside(report),
-        savings(report),
-        *evidence(report),
-        noise(report),
-        streams(report),
-        shadows(report),
-        failures(report),
-    )
+    """Return every table that has a row, in reading order."""
+    every = (*cost_tables(report), *evidence_tables(report), failures(report))
     return tuple(grid for grid in every if grid.rows)
 
 
-def models(report: Report) -> Grid:
-    """Who was asked, who answered, what it cost."""
-    usd = _money_of(report)
+def cost_tables(report: Report) -> tuple[Grid, ...]:
+    """Return the tables of answers and costs, empty ones too."""
+    return models(report), _inside(report), _savings(report)
 
-    def cells(spend: Spend) -> tuple[str, ...]:
-        share = percent(spend.cost / report.cost) if report.cost else _NONE
-        return (
-            _count(spend.calls),
-            _count(spend.failures),
-            _count(spend.input_tokens),
-            _count(spend.output_tokens),
-            usd(spend.cost),
-            *((usd(spend.estimated),) if report.estimated else ()),
-            share,
-        )
 
-    rows = [
-        (
-            plain(name),
-            _count(report.served[name]) if name in report.served else _NONE,
-            *cells(spend),
-        )
-        for name, spend in report.spend.items()
-    ]
-    total = sum(report.spend.values(), Spend())
-    answers = _count(sum(report.served.values()))
-    return Grid(
-        "Who answered, and what it cost",
-        ("model",),
-        (
-            "answers",
-            "calls",
-            "failed",
-            "tokens in",
-            "tokens out",
-            "USD",
-            *(("estimated",) if report.estimated else ()),
-            "of cost",
-        ),
-        tuple(rows),
-        ("all", answers, *cells(total)) if len(rows) > 1 else (),
+def evidence_tables(report: Report) -> tuple[Grid, ...]:
+    """Return the tables of what the promises rest on, empty ones too."""
+    return (
+        _audits(report),
+        _candidates(report),
+        self_agreement(report),
+        _streams(report),
+        _shadows(report),
     )
 
 
-def inside(report: Report) -> Grid:
-    """Which models were asked inside the chains."""
+def models(report: Report) -> Grid:
+    """Return calls, answers and cost by model."""
     usd = _money_of(report)
-    return Grid(
+    estimated = ("estimated",) if report.estimated else ()
+
+    def row(name: str, answers: int | str, spend: Spend) -> _Row:
+        return (
+            *(name, answers, spend.calls, spend.failures),
+            *(spend.input_tokens, spend.output_tokens, usd(spend.cost)),
+            *(usd(spend.estimated) for _ in estimated),
+            percent(spend.cost / report.cost) if report.cost else _NONE,
+        )
+
+    served = report.served
+    rows = [row(n, served.get(n, _NONE), spend) for n, spend in report.spend.items()]
+    total = row("all", sum(served.values()), sum(report.spend.values(), Spend()))
+    calls = ("answers", "calls", "failed", "tokens in", "tokens out")
+    return _grid(
+        "Who answered, and what it cost",
+        ("model",),
+        (*calls, "USD", *estimated, "of cost"),
+        rows,
+        total if len(rows) > 1 else (),
+    )
+
+
+def _inside(report: Report) -> Grid:
+    usd = _money_of(report)
+    return _grid(
         "Models inside the chains (counted above, chain by chain)",
         ("model",),
         ("calls", "failed", "USD"),
-        tuple(
-            (plain(name), _count(s.calls), _count(s.failures), usd(s.cost))
-            for name, s in report.inside.items()
-        ),
+        [(n, s.calls, s.failures, usd(s.cost)) for n, s in report.inside.items()],
     )
 
 
-def savings(report: Report) -> Grid:
-    """What each batch and stream cost, and would have cost."""
+def _savings(report: Report) -> Grid:
     usd = _money_of(report)
-    rows = [
-        (
-            name_of(c),
-            plain(c.strategy),
-            _count(c.items),
-            *_saving(c.cost, c.reference_only_cost, usd),
-        )
-        for c in report.certificates
+    rows: list[_Row] = [
+        (name_of(c), c.strategy, c.items, *_saving(c, usd)) for c in report.certificates
     ]
     rows += [
-        (name_of(s), "stream", _count(s.answered), *_saved_by(s, usd))
-        for s in report.streams
+        (name_of(s), "stream", s.answered, *_saving(s, usd)) for s in report.streams
     ]
-    return Grid(
+    return _grid(
         "What was saved (estimated)",
         ("what", "strategy"),
         ("items", "paid, USD", "reference alone", "saved", "share"),
-        tuple(rows),
+        rows,
     )
 
 
-def _saved_by(stream: StreamState, usd: Callable[[float], str]) -> tuple[str, ...]:
-    return _saving(stream.cost, stream.reference_only_cost, usd)
+def _shadows(report: Report) -> Grid:
+    usd = _money_of(report)
+    return _grid(
+        "Shadow mode: what would have been saved (estimated)",
+        ("what", "would be served by"),
+        ("items", "would be paid", "reference alone", "saved", "share"),
+        [(name_of(s), s.policy, s.answered, *_saving(s, usd)) for s in report.shadows],
+    )
 
 
 def _saving(
-    cost: float, alone: float | None, usd: Callable[[float], str]
+    record: Certificate | StreamState, usd: Callable[[float], str]
 ) -> tuple[str, ...]:
+    """Return the cells: paid, reference alone, saved, share saved."""
+    cost, alone = record.cost, record.reference_only_cost
     if alone is None:
         return usd(cost), *(_NONE,) * 3
     share = at_least(1 - cost / alone) if alone else _NONE
     return usd(cost), usd(alone), usd(alone - cost), share
 
 
-def evidence(report: Report) -> tuple[Grid, Grid]:
-    """What audits and profiling have shown, and what followed."""
-    audits = [
+def _audits(report: Report) -> Grid:
+    rows = [
         (
-            name_of(c),
-            plain(test.policy),
+            *(name_of(c), test.policy),
             "not proven" if test.accepted is None else "proven",
-            _count(test.items),
-            _count(test.max_errors),
-            _count(test.draws),
-            _count(len(test.errors)),
-            _NONE if test.accepted is None else _count(test.accepted),
+            *(test.items, test.max_errors, test.draws, len(test.errors)),
+            _NONE if test.accepted is None else test.accepted,
         )
         for c in report.certificates
         for test in c.tests
     ]
-    seen = [
+    return _grid(
+        "Audits: draws, and the errors they detected",
+        ("what", "policy", "outcome"),
+        ("items", "allowance", "draws", "errors", "proven after"),
+        rows,
+    )
+
+
+def _candidates(report: Report) -> Grid:
+    rows = [
         (
-            name_of(c),
-            plain(e.model),
-            e.verdict,
-            _count(e.draws),
-            _count(e.errors),
+            *(name_of(c), e.model, e.verdict, e.draws, e.errors),
             percent(e.errors / e.draws) if e.draws else _NONE,
             f"{1000 * e.mean_cost:,.4g}",
         )
         for c in report.certificates
         for e in c.evidence
     ]
-    return (
-        Grid(
-            "The audits: draws, and the errors they showed",
-            ("what", "policy", "outcome"),
-            (
-                "items",
-                "may stay wrong",
-                "draws",
-                "errors",
-                "proven after",
-            ),
-            tuple(audits),
-        ),
-        Grid(
-            "The candidates beside the reference, on drawn items",
-            ("what", "candidate", "verdict"),
-            ("draws", "differ", "share", "USD per 1,000"),
-            tuple(seen),
-        ),
+    return _grid(
+        "Candidates compared with the reference, on drawn items",
+        ("what", "candidate", "verdict"),
+        ("draws", "differ", "share", "USD per 1,000"),
+        rows,
     )
 
 
-def noise(report: Report) -> Grid:
-    """How often the reference differs from itself, where that was measured."""
+def self_agreement(report: Report) -> Grid:
+    """Return how often the reference differs from itself, where that was measured."""
     usd = _money_of(report)
     rows = [
         (
-            plain(n.task),
-            plain(n.reference),
-            _count(n.items),
-            _count(n.disagreements),
-            percent(n.rate),
+            *(n.task, n.reference, n.items, n.disagreements, percent(n.rate)),
             " to ".join(percent(end) for end in n.interval),
-            percent(n.confidence),
-            usd(n.cost),
+            *(percent(n.confidence), usd(n.cost)),
         )
         for n in report.noise
     ]
-    return Grid(
+    return _grid(
         "How often the reference differs from itself",
         ("task", "reference"),
         ("items", "differ", "share", "interval", "confidence", "USD"),
-        tuple(rows),
+        rows,
     )
 
 
-def streams(report: Report) -> Grid:
-    """Where each stream stands."""
+def _streams(report: Report) -> Grid:
     rows = [
         (
-            name_of(s),
-            plain(s.policy),
-            _count(s.answered),
-            _count(s.allowed),
-            _count(s.possible_misses),
-            _count(s.audits),
-            _count(s.found),
-            percent(s.audit_rate),
+            *(name_of(s), s.policy, s.answered, s.allowed, s.possible_misses),
+            *(s.audits, s.found, percent(s.audit_rate)),
         )
         for s in report.streams
     ]
-    return Grid(
-        "Streams: what may differ, and what can differ at most",
+    return _grid(
+        "Streams: allowed errors, and the upper bound of undetected errors",
         ("what", "served by"),
-        ("answers", "may differ", "at most", "audits", "errors found", "audit rate"),
-        tuple(rows),
-    )
-
-
-def shadows(report: Report) -> Grid:
-    """What streams would have saved that were only tried."""
-    usd = _money_of(report)
-    return Grid(
-        "In shadow: what would have been saved (estimated)",
-        ("what", "would be served by"),
-        ("items", "would be paid", "reference alone", "saved", "share"),
-        tuple(
-            (
-                name_of(s),
-                plain(s.policy),
-                _count(s.answered),
-                *_saved_by(s, usd),
-            )
-            for s in report.shadows
-        ),
+        ("answers", "allowance", "bound", "audits", "detected errors", "audit rate"),
+        rows,
     )
 
 
 def failures(report: Report) -> Grid:
-    """What did not go as planned; only those to whom something happened."""
-    rows = [
-        _happened(
-            c,
-            sum(spend.failures for spend in c.spend.values()),
-            c.escalated,
-            c.unanswered,
-            c.uncertified,
-            0,
-        )
-        for c in report.certificates
-    ]
-    rows += [
-        _happened(
-            s,
-            sum(spend.failures for spend in s.spend.values()),
-            s.roles.get("escalated", 0),
-            s.unanswered,
-            s.roles.get("uncertified", 0),
-            s.abandoned,
-        )
-        for s in report.streams
-    ]
-    return Grid(
+    """Return the batches and streams in which something went wrong."""
+    rows: list[_Row] = [(name_of(r), *_troubles(r)) for r in report.records]
+    return _grid(
         "Failed calls, escalations, and items that are not certified",
         ("what",),
-        (
-            "failed calls",
-            "escalated",
-            "unanswered",
-            "not certified",
-            "abandoned",
-        ),
-        tuple(row for row in rows if set(row[1:]) != {"0"}),
+        ("failed calls", "escalated", "unanswered", "not certified", "abandoned"),
+        [row for row in rows if any(row[1:])],
     )
 
 
-def _happened(record: Certificate | StreamState, *counts: int) -> tuple[str, ...]:
-    return (name_of(record), *map(_count, counts))
+def _troubles(record: Certificate | StreamState) -> tuple[int, ...]:
+    failed = sum(spend.failures for spend in record.spend.values())
+    if isinstance(record, Certificate):
+        return failed, record.escalated, record.unanswered, record.uncertified, 0
+    escalated = record.roles.get("escalated", 0)
+    uncertified = record.roles.get("uncertified", 0)
+    return failed, escalated, record.unanswered, uncertified, record.abandoned
+
+
+def _grid(
+    caption: str,
+    words: tuple[str, ...],
+    numbers: tuple[str, ...],
+    rows: Sequence[_Row],
+    total: _Row = (),
+) -> Grid:
+    """Return a table of plain texts and grouped whole numbers."""
+
+    def cells(row: _Row) -> tuple[str, ...]:
+        return tuple(
+            plain(cell) if isinstance(cell, str) else f"{cell:,.0f}" for cell in row
+        )
+
+    return Grid(caption, words, numbers, tuple(map(cells, rows)), cells(total))

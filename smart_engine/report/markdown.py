@@ -1,4 +1,4 @@
-"""A report as GitHub-flavoured Markdown: for a pull request, a wiki, a mail."""
+"""A report as GitHub-flavoured Markdown, for a pull request, a wiki or a mail."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown"]
 
-_BEGINS = re.compile(r"^(\s*\d*)([-+=.)])")
-_MEANING = re.compile(r"([\\`*_{}\[\]<>|~#&$!])")
+_LINE_START = re.compile(r"^(\s*\d*)([-+=.)])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#&$!])")
 
 
 def markdown(report: Report) -> str:
     """Return a report as Markdown; see `Report.to_markdown`."""
-    parts = [f"# {_safe(content.summary(report))}"]
-    parts.append(
-        "\n".join(
-            f"- {each.label}: **{_safe(each.value)}** ({_safe(each.note)})"
-            for each in content.headlines(report)
-        )
-    )
-    parts += [_line(note) for note in content.notes(report)]
-    promises = content.promises(report)
-    if promises:
-        parts.append("## What is promised")
-        parts.append("\n".join(map(_promise, promises)))
-    parts += [_table(grid) for grid in content.tables(report)]
+    figures = [
+        f"- {each.label}: **{_safe(each.value)}** ({_safe(each.note)})"
+        for each in content.headlines(report)
+    ]
+    parts = [f"# {_safe(content.summary(report))}", "\n".join(figures)]
+    parts += map(_line, content.notes(report))
+    if promises := content.promises(report):
+        parts += ["## What is promised", "\n".join(map(_promise, promises))]
+    parts += map(_table, content.tables(report))
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +37,6 @@ def _promise(promise: content.Promise) -> str:
 
 
 def _table(grid: content.Grid) -> str:
-    """Return a table below its caption."""
     rules = [":--"] * len(grid.words) + ["--:"] * len(grid.numbers)
     rows = [(*grid.words, *grid.numbers), *grid.rows]
     lines = [_row(map(_safe, row)) for row in rows]
@@ -56,10 +51,10 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _line(text: str) -> str:
-    """Return a text to begin a line with: no list, no rule."""
-    return _BEGINS.sub(r"\1\\\2", _safe(text))
+    """Return a text that starts a line without becoming a list or a rule."""
+    return _LINE_START.sub(r"\1\\\2", _safe(text))
 
 
 def _safe(text: str) -> str:
-    """Return a text with nothing in it that Markdown or HTML would read."""
-    return _MEANING.sub(r"\\\1", content.plain(text))
+    """Return a text without anything that Markdown or HTML would interpret."""
+    return _SPECIAL.sub(r"\\\1", content.plain(text))

@@ -1,7 +1,7 @@
 """A report as one HTML page that stands alone, and its small form for notebooks.
 
-No script, nothing fetched: the page forbids both to itself. Whatever comes from users
-or models passes through `_safe` on its way in.
+The page has no script and fetches nothing; its own policy forbids both. All text from
+users and models passes through `_safe`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,36 @@ if TYPE_CHECKING:
 
 __all__ = ["notebook", "page"]
 
+_Checked = list[tuple[Certificate, tuple[Check, ...]]]
+"""Certificates, each with the checks recomputed from it."""
+
 _SHOWN = 8
-"""Batches, and streams, whose evidence is shown in full: the newest."""
+"""Number of newest batches, and of newest streams, whose evidence is shown in full."""
 
 _POLICIES = (
-    "<p>Whom a policy asks: <code>a = b</code> serves where both agree, "
-    "<code>a → b → c</code> asks in turn until two agree; all else goes to the "
+    "<p>How policies answer: <code>a = b</code> serves an answer on which both agree, "
+    "<code>a → b → c</code> asks in turn until two agree; other items go to the "
     "reference.</p>\n"
+)
+
+_NO_FAILURES = "<p>In batches and streams no call failed and no item escalated.</p>\n"
+
+_NO_PICTURES = (
+    '<p class="soft">This page has no pictures: they need <code>pip install '
+    "'smart-llm[plots]'</code>.</p>\n"
+)
+
+_HOW_TO_VERIFY = (
+    "<p>Save an audited batch's record as <code>certificate.json</code>, and "
+    "<code>smart verify certificate.json</code> recomputes its claim from the draws it "
+    "records.</p>\n"
+)
+
+_FOOTER = (
+    '<footer class="soft"><p>Agreement with the reference is not truth: where the '
+    "reference is wrong, agreeing with it is wrong, too. What the reference alone "
+    "would have cost is estimated by its mean cost on the items it was paid for."
+    "</p></footer>\n"
 )
 
 _STYLE = (
@@ -97,20 +120,16 @@ footer{margin-top:3rem;font-size:.9rem}
 def page(report: Report) -> str:
     """Return a report as a page; see `Report.to_html`."""
     title = content.summary(report)
-    checked = [_checked(certificate) for certificate in _newest(report)]
-    broken = {
-        c.id
-        for c, checks in zip(_newest(report), checked, strict=True)
-        if not _hold(checks)
-    }
+    checked = [(c, _checked(c)) for c in report.certificates[-_SHOWN:]]
+    broken = {c.id for c, checks in checked if not _hold(checks)}
     parts = [
         _header(report, title, broken),
         _section("What is promised", _promises(report, broken)),
-        _section("Cost and answers", _lacking() + _money(report)),
+        _section("Cost and answers", _cost(report)),
         _section("Evidence", _evidence(report, checked)),
-        _section("Failures", _failures(report)),
+        _section("Failures", _grid(content.failures(report)) or _NO_FAILURES),
         _section("Records", _records(report, checked)),
-        _footer(),
+        _FOOTER,
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
@@ -163,66 +182,44 @@ def _promises(report: Report, broken: set[str]) -> str:
     return f'<ul class="promises">\n{"".join(lines)}</ul>\n' if lines else ""
 
 
-def _money(report: Report) -> str:
+def _cost(report: Report) -> str:
     pictures = _pictures(report, [("cost", 0), ("items", 0)])
-    grids = (content.models(report), content.inside(report), content.savings(report))
-    return pictures + "".join(map(_grid, grids))
+    grids = "".join(map(_grid, content.cost_tables(report)))
+    return ("" if find_spec("matplotlib") else _NO_PICTURES) + pictures + grids
 
 
-def _evidence(report: Report, checked: list[tuple[Check, ...]]) -> str:
+def _evidence(report: Report, checked: _Checked) -> str:
     first = len(report.certificates) - len(checked)
-    kinds: list[tuple[Kind, int]] = []
-    kinds += [("evidence", first + n) for n, c in enumerate(checked) if _hold(c)]
-    kinds += [("stream", place) for place in range(len(report.streams))[-_SHOWN:]]
-    grids = (
-        *content.evidence(report),
-        content.noise(report),
-        content.streams(report),
-        content.shadows(report),
-    )
-    policies = any(certificate.tests for certificate in report.certificates)
-    return (
-        (_POLICIES if policies or report.streams else "")
-        + _pictures(report, kinds)
-        + "".join(map(_grid, grids))
-    )
-
-
-def _failures(report: Report) -> str:
-    grid = content.failures(report)
-    none = "<p>In batches and streams no call failed and no item escalated.</p>\n"
-    return _grid(grid) or none
-
-
-def _records(report: Report, checked: list[tuple[Check, ...]]) -> str:
-    """Certificates and streams as JSON, with what was recomputed of them."""
-    parts = [
-        _record(certificate, checks)
-        for certificate, checks in zip(_newest(report), checked, strict=True)
+    kinds: list[tuple[Kind, int]] = [
+        ("evidence", first + place)
+        for place, (_, checks) in enumerate(checked)
+        if _hold(checks)
     ]
+    kinds += [("stream", place) for place in range(len(report.streams))[-_SHOWN:]]
+    policies = report.streams or any(c.tests for c in report.certificates)
+    return (
+        (_POLICIES if policies else "")
+        + _pictures(report, kinds)
+        + "".join(map(_grid, content.evidence_tables(report)))
+    )
+
+
+def _records(report: Report, checked: _Checked) -> str:
+    """Return certificates and streams as JSON, with the checks recomputed from them."""
+    parts = [_record(certificate, checks) for certificate, checks in checked]
     parts += [_record(stream, ()) for stream in report.streams[-_SHOWN:]]
     if not parts:
         return ""
-    how = (
-        "<p>Save an audited batch's record as <code>certificate.json</code>, and "
-        "<code>smart verify certificate.json</code> recomputes its claim from the "
-        "draws it records.</p>\n"
-    )
-    older = len(report.certificates) + len(report.streams) - len(parts)
-    if older:
-        how += (
-            f'<p class="soft">The newest are shown; {older:,} more are in '
-            "<code>to_json()</code>.</p>\n"
-        )
-    return how + "".join(parts)
+    older = len(report.records) - len(parts)
+    more = f"The newest are shown; {older:,} more are in <code>to_json()</code>."
+    more = f'<p class="soft">{more}</p>\n' if older else ""
+    return _HOW_TO_VERIFY + more + "".join(parts)
 
 
 def _record(record: Certificate | StreamState, checks: tuple[Check, ...]) -> str:
     failed = sum(not check.holds for check in checks)
-    told = ""
-    if checks:
-        verdict = f"{failed} fail" if failed else "all hold"
-        told = f": {len(checks)} checks recomputed for this page, {verdict}"
+    verdict = f"{failed} fail" if failed else "all hold"
+    summary = f": {len(checks)} checks recomputed for this page, {verdict}"
     lines = "".join(
         f"<li>{'holds' if check.holds else 'FAILS'}: "
         f"{_safe(content.plain(check.statement))}</li>\n"
@@ -230,19 +227,10 @@ def _record(record: Certificate | StreamState, checks: tuple[Check, ...]) -> str
     )
     return (
         f"<details><summary><b>{_safe(content.name_of(record))}</b>"
-        f"{_safe(told)}</summary>\n"
+        f"{summary if checks else ''}</summary>\n"
         + (f"<ul>\n{lines}</ul>\n" if lines else "")
         + f'<pre tabindex="0">{_safe(record.model_dump_json(indent=2))}</pre>'
         + "</details>\n"
-    )
-
-
-def _footer() -> str:
-    return (
-        '<footer class="soft"><p>Agreement with the reference is not truth: where the '
-        "reference is wrong, agreeing with it is wrong, too. What the reference alone "
-        "would have cost is estimated by its mean cost on the items it was paid for."
-        "</p></footer>\n"
     )
 
 
@@ -254,10 +242,9 @@ def _section(heading: str, body: str) -> str:
 
 
 def _grid(grid: content.Grid) -> str:
-    """Return a table that can be scrolled where it is too wide; none without rows."""
+    """Return a table that scrolls if it is too wide; nothing if it has no rows."""
     if not grid.rows:
         return ""
-    count = len(grid.words)
 
     def row(cells: Iterable[str], tag: str) -> str:
         parts = []
@@ -265,7 +252,7 @@ def _grid(grid: content.Grid) -> str:
             name = tag if place else "th"
             scope = ' scope="row"' if name == "th" and tag == "td" else ""
             scope = ' scope="col"' if tag == "th" else scope
-            kind = "word" if place < count else "number"
+            kind = "word" if place < len(grid.words) else "number"
             parts.append(f'<{name}{scope} class="{kind}">{_safe(cell)}</{name}>')
         return f"<tr>{''.join(parts)}</tr>\n"
 
@@ -291,29 +278,14 @@ def _pictures(report: Report, kinds: Iterable[tuple[Kind, int]]) -> str:
             picture = plot_report(report, kind, which)
         except InvalidInputError:
             continue
-        name = f"{kind}{which}"
-        drawn = svg.inline(picture, name, picture.says)
-        parts.append(f"<figure>{drawn}<figcaption>{_safe(picture.says)}</figcaption>")
-        parts.append("</figure>\n")
+        drawn = svg.inline(picture, f"{kind}{which}", picture.alt_text)
+        caption = f"<figcaption>{_safe(picture.alt_text)}</figcaption>"
+        parts.append(f"<figure>{drawn}{caption}</figure>\n")
     return f'<div class="pictures">\n{"".join(parts)}</div>\n' if parts else ""
 
 
-def _lacking() -> str:
-    """Say how to get pictures, where they cannot be drawn."""
-    if find_spec("matplotlib"):
-        return ""
-    return (
-        '<p class="soft">This page has no pictures: they need <code>pip install '
-        "'smart-llm[plots]'</code>.</p>\n"
-    )
-
-
-def _newest(report: Report) -> tuple[Certificate, ...]:
-    return report.certificates[-_SHOWN:]
-
-
 def _checked(certificate: Certificate) -> tuple[Check, ...]:
-    """Recompute what an audit's certificate claims; nothing where it claims nothing."""
+    """Recompute the claim of an audit's certificate; nothing if it claims nothing."""
     if certificate.strategy != "audit" or not certificate.valid:
         return ()
     return tuple(verify(certificate))
@@ -324,10 +296,10 @@ def _hold(checks: tuple[Check, ...]) -> bool:
 
 
 def _tied(text: str) -> str:
-    """Return a text whose figures stay with their units where lines break."""
+    """Return a text whose figures and units stay on one line."""
     return _safe(text).replace(" %", "&nbsp;%").replace(" USD", "&nbsp;USD")
 
 
 def _safe(text: str) -> str:
-    """Return a text with nothing in it that HTML would read."""
+    """Return a text without anything that HTML would interpret."""
     return html.escape(text)

@@ -1,4 +1,4 @@
-"""Which picture is meant; matplotlib is asked for only when one is drawn."""
+"""Chooses the picture to draw, and imports matplotlib only then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 __all__ = ["KINDS", "Kind", "plot_costs", "plot_report"]
 
 Kind = Literal["cost", "items", "evidence", "stream"]
-"""What there is to see of a report."""
+"""The pictures of a report."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -57,15 +57,9 @@ def plot_costs(results: Sequence[ReplayResult]) -> Picture:
         from smart_engine import Guarantee, replay
         from smart_engine.offline.traces import Simulation
 
-        models = Simulation(
-            items=500,
-            reference="big",
-            agreement={"small": 0.99},
-            costs={"big": 1.0, "small": 0.01},
-        )
+        models = Simulation(500, "big", {"small": 0.99}, {"big": 1.0, "small": 0.01})
         results = [
-            replay(models, Guarantee(share), strategy=name, trials=1)
-            for name in ("mix", "audit")
+            replay(models, Guarantee(share), strategy="audit", trials=1)
             for share in (0.05, 0.1)
         ]
         assert plot_costs(results).axes
@@ -79,7 +73,6 @@ def plot_costs(results: Sequence[ReplayResult]) -> Picture:
 
 
 def _pick(among: Sequence[T], which: int, what: str) -> T:
-    """Return one of several."""
     if not -len(among) <= which < len(among):
         hint = f"there are {len(among)} {what} to choose from"
         raise InvalidInputError("which", which, hint)

@@ -1,4 +1,4 @@
-"""Totals over everything one smart model has done: what it cost, what it saved."""
+"""The totals of all that a smart object has done: calls, answers, cost, savings."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Report(BaseModel):
     """What was asked, paid and saved so far.
 
     Attributes:
-        spend: Model → what it was asked and what it cost, every call included; judges
-            as `judge: …`, embedding models as `embedding: …`.
+        spend: Model → its calls and their cost, every call included; judges are named
+            `judge: …`, embedding models `embedding: …`.
         served: Model → items answered by it, in finished batches and in streams.
         certificates: One per finished batch, in the order in which they ended.
-        streams: One per stream of single items: where it stands.
-        shadows: One per stream that was only tried beside the reference: where it would
-            stand. What was really spent on it is in `spend`.
-        restored: USD of what batches spent that was paid in earlier runs, for answers
-            taken from a store.
-        inside: Where chains are compared, whose spend is told by chain: model → what it
-            was asked inside them, and what that cost.
-        noise: How often the reference agrees with itself, where that was measured.
+        streams: One per stream of single items: its present state.
+        shadows: One per stream that ran in shadow mode: the state it would have. What
+            it really cost is in `spend`.
+        restored: USD of the batches' cost that was spent in earlier runs, on answers
+            from a store.
+        inside: If chains are compared (`spend` is then by chain): model → its calls
+            inside the chains, and their cost.
+        noise: How often the reference differs from itself, where that was measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +57,7 @@ class Report(BaseModel):
 
     @property
     def estimated(self) -> float:
-        """USD of the cost that rest on an estimate, for models reported no usage."""
+        """USD of the cost that is estimated, because models reported no usage."""
         return sum(spend.estimated for spend in self.spend.values())
 
     @property
@@ -69,66 +69,66 @@ class Report(BaseModel):
     def reference_only_cost(self) -> float | None:
         """USD that the reference alone would have cost (estimated).
 
-        For all batches and streams in which it was paid; None if it never was.
+        Covers all batches and streams in which it was paid; None if there are none.
         """
         parts = [record.reference_only_cost for record in self.compared]
         return sum(part or 0.0 for part in parts) if parts else None
 
     @property
     def compared_cost(self) -> float:
-        """USD spent on what `reference_only_cost` covers: their difference is saved."""
+        """USD spent on what `reference_only_cost` covers; the difference is saved."""
         return sum(record.cost for record in self.compared)
 
     @property
     def records(self) -> tuple[Certificate | StreamState, ...]:
-        """Batches, then streams: all that something is promised for."""
+        """All batches, then all streams: everything with a guarantee."""
         return (*self.certificates, *self.streams)
 
     @property
     def compared(self) -> tuple[Certificate | StreamState, ...]:
-        """Those of which it is known what the reference alone would have cost."""
+        """The records whose cost by the reference alone is known."""
         return tuple(r for r in self.records if r.reference_only_cost is not None)
 
     def __str__(self) -> str:
-        """Lay the totals out as plain text."""
+        """Return the totals as plain text."""
         width = max([5, *map(len, self.spend)])
         head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
         lines = [f"{head}  {'cost (USD)':>12}"]
-        for name, spend in self.spend.items():
-            lines.append(
-                f"{name:<{width}}  {spend.calls:>8,}  {spend.failures:>6,}  "
-                f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
-            )
-        total = f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated)"
+        lines += [
+            f"{name:<{width}}  {spend.calls:>8,}  {spend.failures:>6,}  "
+            f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
+            for name, spend in self.spend.items()
+        ]
         items = sum(stream.answered for stream in self.streams)
         lines.append(
-            f"{total} in {len(self.certificates)} batches and {items:,} single items"
+            f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated) "
+            f"in {len(self.certificates)} batches and {items:,} single items"
         )
         if self.estimated:
             lines.append(
-                f"of that, {self.estimated:.6f} USD is estimated: models reported no "
-                "usage"
+                f"of the cost, {self.estimated:.6f} USD is estimated: models reported "
+                "no usage"
             )
         if self.restored:
-            lines.append(f"of that, {self.restored:.6f} USD was paid in earlier runs")
+            lines.append(f"of the cost, {self.restored:.6f} USD is from earlier runs")
         lines += [
             f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
             for name, spend in self.inside.items()
         ]
         lines += [
-            f"in shadow, {shadow.task}: {shadow.saved or 0.0:.6f} USD would have been "
-            f"saved (estimated) on {shadow.answered:,} items"
+            f"in shadow mode, {shadow.task or 'stream'}: {shadow.saved or 0.0:.6f} USD "
+            f"would have been saved (estimated) on {shadow.answered:,} items"
             for shadow in self.shadows
         ]
         lines += [str(noise) for noise in self.noise]
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """Return the report as one HTML page that stands alone.
+        """Return the report as one self-contained HTML page.
 
-        It fetches nothing and runs nothing, follows the reader's light or dark theme,
-        and holds the pictures if the extra `plots` is installed; then, as with `plot`,
-        one thread at a time may draw.
+        It fetches nothing, has no script, and follows the reader's light or dark theme.
+        If the extra `plots` is installed, it has the pictures; as with `plot`, only one
+        thread may draw at a time.
 
         Example:
             ```python
@@ -148,28 +148,24 @@ class Report(BaseModel):
 
     def to_json(self) -> str:
         """Return all figures as JSON, totals first; `model_validate_json` reads it."""
-        totals = {
-            "cost": self.cost,
-            "estimated": self.estimated,
-            "reference_only_cost": self.reference_only_cost,
-            "saved": self.saved,
-        }
+        names = ("cost", "estimated", "reference_only_cost", "saved")
+        totals = {name: getattr(self, name) for name in names}
         return json.dumps(totals | self.model_dump(mode="json"), indent=2)
 
     def plot(self, kind: Kind = "cost", *, which: int = -1) -> Picture:
-        """Draw one picture of the report, in one thread at a time.
+        """Draw one picture of the report; only one thread may draw at a time.
 
         Args:
-            kind: "cost" (what was paid, beside the reference alone), "items" (who
-                answered what, by task), "evidence" (the draws of a batch, and where
-                they suffice) or "stream" (what can differ at most, against what may,
-                over time).
-            which: Place of the batch among `certificates`, or of the stream among
-                `streams`; the last by default.
+            kind: "cost" (what was paid, beside the reference alone), "items" (which
+                model answered what, by task), "evidence" (a batch's draws, and where
+                they suffice) or "stream" (the bound of undetected errors and the
+                allowance, over time).
+            which: Index into `certificates` ("evidence") or `streams` ("stream"); the
+                last by default.
 
         Returns:
-            A matplotlib figure: `.savefig("cost.png")` keeps it, and `.to_svg()` is
-            the text of an SVG file that follows the reader's light or dark theme.
+            A matplotlib figure: `.savefig("cost.png")` saves it, and `.to_svg()`
+            returns an SVG file that follows the reader's light or dark theme.
 
         Raises:
             InvalidInputError: If there is no such picture, or nothing to draw yet.
@@ -189,7 +185,7 @@ class Report(BaseModel):
                     session.record(call, Outcome("yes", 1.0))
             done = session.certificate
             report = Report(spend=done.spend, served=done.served, certificates=(done,))
-            assert report.plot("items").says.endswith("big 100 %.")
+            assert report.plot("items").alt_text.endswith("big 100 %.")
             ```
         """
         from smart_engine.report.plots import plot_report
@@ -197,13 +193,13 @@ class Report(BaseModel):
         return plot_report(self, kind, which)
 
     def _repr_html_(self) -> str:
-        """Show the headline in a notebook."""
+        """Return the headline for a notebook."""
         from smart_engine.report.page import notebook
 
         return notebook(self)
 
     def __rich__(self) -> Group:
-        """Show the whole in a terminal, by `rich`."""
+        """Return the whole report for a terminal."""
         from smart_engine.report.terminal import terminal
 
         return terminal(self)

@@ -1,6 +1,7 @@
-"""A figure as SVG that takes on the colours of the page: words stay words.
+"""A figure as SVG that follows the colours of its page and keeps text as text.
 
-Each colour of the light theme becomes a CSS variable with that colour to fall back on.
+Each colour of the light theme becomes a CSS variable that falls back to that colour, so
+figures must be drawn in the light theme. `alt_text` says in words what a figure shows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 import re
 import warnings
 
-# What is parsed was written by matplotlib a moment before.
+# It parses only what matplotlib has just written.
 from xml.etree import ElementTree as ET
 
 from matplotlib import rc_context
@@ -25,28 +26,17 @@ _COLOUR = re.compile("|".join(_COLOURS))
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
-def inline(figure: Figure, name: str, says: str) -> str:
-    """Return a figure as an `<svg>` element to stand inside a page.
-
-    Args:
-        figure: A figure drawn in the light theme.
-        name: Begins the element's ids; differs from those of other figures of the page.
-        says: What the figure shows, for those who do not see it.
-    """
-    root = _tree(figure, name, says)
+def inline(figure: Figure, name: str, alt_text: str) -> str:
+    """Return a figure as an `<svg>` element; `name`, unique in a page, prefixes ids."""
+    root = _tree(figure, name, alt_text)
     for key in ("width", "height"):
         del root.attrib[key]
     return _text(root)
 
 
-def standalone(figure: Figure, says: str) -> str:
-    """Return a figure as an SVG file that follows the reader's light or dark theme.
-
-    Args:
-        figure: A figure drawn in the light theme.
-        says: What the figure shows, for those who do not see it.
-    """
-    root = _tree(figure, "smart", says)
+def standalone(figure: Figure, alt_text: str) -> str:
+    """Return a figure as an SVG file that follows the reader's light or dark theme."""
+    root = _tree(figure, "smart", alt_text)
     style = ET.Element(f"{{{_SVG}}}style")
     style.text = (
         f":root{{{css(LIGHT)};background:var(--smart-paper)}}"
@@ -56,26 +46,25 @@ def standalone(figure: Figure, says: str) -> str:
     return _text(root) + "\n"
 
 
-def _tree(figure: Figure, name: str, says: str) -> ET.Element:
-    """Draw a figure and make its ids, colours and fonts fit into a page."""
+def _tree(figure: Figure, name: str, alt_text: str) -> ET.Element:
+    """Draw a figure and adapt its ids, colours and fonts to a page."""
     target = io.StringIO()
     quiet = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     words = rc_context({"svg.fonttype": "none", "svg.hashsalt": name})
     with words, warnings.catch_warnings():
-        # Words are drawn by the reader's fonts, which have what matplotlib's lacks.
+        # The reader's fonts draw the text and have the glyphs that matplotlib's lack.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(target, format="svg", transparent=True, metadata=quiet)
     root = ET.fromstring(target.getvalue())  # noqa: S314
     for element in root.iter():
         for key, value in element.attrib.items():
-            element.set(key, _fitted(key, value, name))
+            element.set(key, _adapted(key, value, name))
     root.set("role", "img")
-    root.set("aria-label", says)
+    root.set("aria-label", alt_text)
     return root
 
 
-def _fitted(key: str, value: str, name: str) -> str:
-    """Return an attribute as a page needs it."""
+def _adapted(key: str, value: str, name: str) -> str:
     if key == "id":
         return f"{name}-{value}"
     if key == f"{{{_XLINK}}}href":

@@ -1,4 +1,4 @@
-"""A report for a terminal, laid out by rich."""
+"""A report for a terminal, laid out by `rich`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def terminal(report: Report) -> Group:
 
 
 def _table(grid: content.Grid) -> Table:
-    """Return a table as rich prints it."""
     table = Table(
         title=grid.caption,
         title_justify="left",

@@ -1,8 +1,8 @@
-"""Every colour that pages and pictures use, light and dark, by what it stands for.
+"""Every colour of pages and pictures, light and dark, by its meaning.
 
-Text keeps a contrast of 4.5 : 1, what is drawn one of 3 : 1 (WCAG 2.2, AA). Models'
-colours stay apart for eyes that lack a colour, and are never the only sign: bars repeat
-their order, lines differ in mark and dash, and every figure stands in a table, too.
+Text has a contrast of 4.5 : 1, drawings one of 3 : 1 (WCAG 2.2, AA). Models' colours
+remain distinct for colour-blind readers and are never the only sign: bars repeat their
+order, lines differ in mark and dash, and every figure is in a table, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIGHT = {
     "m3": "#1c7a56",
     "m4": "#87558e",
 }
-"""Colours on light paper; pictures are drawn in them."""
+"""Colours on a light background; pictures are drawn in them."""
 
 DARK = {
     "ink": "#e9ecf0",
@@ -43,10 +43,10 @@ DARK = {
     "m3": "#3cd8a2",
     "m4": "#d46ad4",
 }
-"""The same on dark paper."""
+"""The same on a dark background."""
 
 MODELS = tuple(name for name in LIGHT if name.startswith("m"))
-"""Names of the models' colours: the reference's first, then those of candidates."""
+"""Names of the models' colours: the reference's first, then the candidates'."""
 
 
 def css(colours: dict[str, str]) -> str:

@@ -180,7 +180,7 @@ def test_work_of_other_processes_is_told(report) -> None:
 
 
 def test_the_references_own_noise_is_told(report) -> None:
-    (row,) = content.noise(report).rows
+    (row,) = content.self_agreement(report).rows
     assert row[:6] == ("live", "big", "20", "1", "5 %", "0.127 % to 24.9 %")
     assert "How often the reference differs from itself" in report.to_markdown()
 
@@ -319,11 +319,11 @@ def test_the_page_holds_certificates_that_can_be_verified(report, page) -> None:
 def test_the_page_has_a_picture_of_everything_that_can_be_drawn(report, page) -> None:
     drawn = [a["aria-label"] for tag, a in page.tags if tag == "svg"]
     assert drawn == [
-        report.plot("cost").says,
-        report.plot("items").says,
-        report.plot("evidence", which=0).says,
-        report.plot("evidence", which=1).says,
-        report.plot("stream").says,
+        report.plot("cost").alt_text,
+        report.plot("items").alt_text,
+        report.plot("evidence", which=0).alt_text,
+        report.plot("evidence", which=1).alt_text,
+        report.plot("stream").alt_text,
     ]
 
 
@@ -656,7 +656,7 @@ def test_what_is_estimated_is_told_in_every_form() -> None:
     for form in forms:
         told = form.replace("&nbsp;", " ").replace("\u00a0", " ")
         assert "2.5000 USD of it estimated" in told
-    assert all("hidden reasoning is not in it" in form for form in forms[:2])
+    assert all("hidden reasoning is not included" in form for form in forms[:2])
     assert "2.500000 USD is estimated" in str(report)
     grid = content.models(report)
     place = grid.numbers.index("estimated") - len(grid.numbers)
