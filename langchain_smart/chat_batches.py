@@ -70,8 +70,8 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))
-            shelf = self.store.shelf(job, write_answer, read_answer)
-            return ResumedSession(session, shelf)
+            stored = self.store.answers(job, write_answer, read_answer)
+            return ResumedSession(session, stored)
 
         def make(share: Share) -> ChatJob:
             asked = (prompt.messages for prompt in share.given)

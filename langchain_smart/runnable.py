@@ -323,8 +323,8 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
         asked += map(identity_of, share.given)
         job = self._terms.job(rule, task, asked)
         answers = Answers(self.OutputType)
-        shelf = self.store.shelf(job, answers.write, answers.read)
-        return ResumedSession(session, shelf)
+        stored = self.store.answers(job, answers.write, answers.read)
+        return ResumedSession(session, stored)
 
     @property
     def _by_name(self) -> dict[str, ChainMember]:

@@ -39,7 +39,7 @@ def try_batch(smart: ChatBatches, inputs: list[Any], sampled: int) -> Estimate:
     sample = SampleSession(drawn, terms.models, job.scope)
     asked: Session = sample
     if isinstance(job.session, ResumedSession):
-        asked = Resumed(sample, job.session.shelf)
+        asked = Resumed(sample, job.session.stored)
     drive(asked, lambda _: None, job.ask, job.broken_off, terms.max_concurrency)
     answers = sample.outcomes
     failed = [one for one in answers[terms.models[0]] if isinstance(one, Failure)]

@@ -196,8 +196,8 @@ class SmartSettings(FunctionCallingLLM):
         if not isinstance(self.store, Store):
             return session
         job = terms.job(rule, task, self._asked(asks))
-        shelf = self.store.shelf(job, write_response, read_response)
-        return ResumedSession(session, shelf)
+        stored = self.store.answers(job, write_response, read_response)
+        return ResumedSession(session, stored)
 
     def _keeping(self, ask: Ask[Any]) -> Persistence | None:
         """Return how the stream of an item is kept, if there is a store."""

@@ -196,17 +196,17 @@ class ServingConfig:
         router, fallback = self._uncapped(books, rule, task, model, key, places)
         if self.budget_usd is None or most is None:
             return router
-        place = places and partial(places, "purse")
+        place = places and partial(places, "budget")
         budget = books.budget((key, self.budget_usd), self.budget_usd, place)
         reserved = Reservations(budget, most, books.new_lock())
         return BudgetedRouter(router, reserved, self.models[0], fallback)
 
     def _places(
         self, rule: Equivalence, task: str, same: Identity, keeping: Persistence
-    ) -> Callable[[Literal["state", "purse"]], StreamRow]:
-        """Return what tells where state and purse of a task's stream are kept."""
+    ) -> Callable[[Literal["state", "budget"]], StreamRow]:
+        """Return what tells where state and budget of a task's stream are kept."""
 
-        def place(what: Literal["state", "purse"]) -> StreamRow:
+        def place(what: Literal["state", "budget"]) -> StreamRow:
             models = (f"{name} {mark(told)}" for name, told in keeping.models())
             promise = self.guarantee
             parts = {
@@ -217,7 +217,7 @@ class ServingConfig:
                 "seed": str(self.seed),
             }
             mode = "shadow" if self.mode == "shadow" else "serve"
-            return keeping.profiles.place(Profile(task, mode, parts), what)
+            return keeping.profiles.row(Profile(task, mode, parts), what)
 
         return place
 
@@ -228,7 +228,7 @@ class ServingConfig:
         task: str,
         model: str | None,
         key: Hashable,
-        places: Callable[[Literal["state", "purse"]], StreamRow] | None,
+        places: Callable[[Literal["state", "budget"]], StreamRow] | None,
     ) -> tuple[Router, str | None]:
         """Return who decides, and whose answer may be handed out beyond a budget."""
         if model is not None:

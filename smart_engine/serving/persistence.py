@@ -60,17 +60,17 @@ class StoredStream(SharedStream):
         self._arrived = 0
 
     @contextmanager
-    def _step(self, *, for_good: bool = False) -> Iterator[StreamSession]:
+    def _step(self, *, durable: bool = False) -> Iterator[StreamSession]:
         with self._lock:
             # Unless this step is written, the next one starts from what is kept.
             known, self._known = self._known, None
-            with self._place.held(for_good=for_good) as page:
-                if page.text != known:
-                    self._take_up(page.text)
+            with self._place.locked(durable=durable) as row:
+                if row.text != known:
+                    self._take_up(row.text)
                 yield self._session
                 part = self._session.shared()
-                page.text = part.model_dump_json()
-            self._known, self._arrived = page.text, part.arrived
+                row.text = part.model_dump_json()
+            self._known, self._arrived = row.text, part.arrived
 
     def _take_up(self, text: str) -> None:
         """Go on from the shared part that is kept, or begin."""
@@ -92,7 +92,7 @@ class StoredStream(SharedStream):
         """Let the next item in."""
         number = None
         try:
-            with self._step(for_good=True) as session:
+            with self._step(durable=True) as session:
                 number = session.arrive(shown=shown)
         except BaseException:
             if number is not None:
@@ -214,7 +214,7 @@ class StoredBudget(Budget):
 
     Args:
         limit: The budget in USD.
-        lock: Held while the purse is open.
+        lock: Held while money is reserved or booked.
         place: Where it is kept what was spent and set aside.
     """
 
@@ -227,11 +227,11 @@ class StoredBudget(Budget):
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        with super()._open(), self._place.held(for_good=True) as page:
-            self._spent, self._reserved = _sums(page.text)
+        with super()._open(), self._place.locked(durable=True) as row:
+            self._spent, self._reserved = _sums(row.text)
             yield
             # Sums of floats may miss zero by a rounding error.
-            page.text = json.dumps([self._spent, max(0.0, self._reserved)])
+            row.text = json.dumps([self._spent, max(0.0, self._reserved)])
 
     def settle(self, reserved: float, paid: float) -> None:
         """Book what a call cost; where that fails, all it reserved stays set aside."""

@@ -56,40 +56,39 @@ class Profile:
 
 @dataclass(slots=True)
 class RowText:
-    """What is kept at a place while it is held; change it to keep something else.
+    """What a locked row holds; change it to write something else.
 
     Attributes:
-        text: What is kept; empty at first.
+        text: The row's text; empty at first.
     """
 
     text: str = field(repr=False)
 
 
 class StreamRow(Protocol):
-    """Where a text is kept that several processes read and write."""
+    """A text that several processes read and write."""
 
-    def held(self, *, for_good: bool) -> AbstractContextManager[RowText]:
-        """Hold it against all others.
+    def locked(self, *, durable: bool) -> AbstractContextManager[RowText]:
+        """Lock it against all others, and write what the block leaves in it.
 
-        What the page says at the end is kept when the block is left; if that is by an
-        error, all stays as it was.
+        If the block raises, all stays as it was.
 
         Args:
-            for_good: Whether what is kept must outlive a power cut from then on. All
-                that was kept before then does, too.
+            durable: Whether what is written must outlive a power cut. All that was
+                written before then does, too.
 
         Raises:
-            StoreError: If it cannot be read or written; then nothing was kept, as far
-                as anybody can know.
+            StoreError: If it cannot be read or written; whether it was written then is
+                unknown.
         """
         ...
 
 
 class StreamStore(Protocol):
-    """Where profiles are kept."""
+    """A store of streams by their profiles."""
 
-    def place(self, profile: Profile, what: Literal["state", "purse"]) -> StreamRow:
-        """Return where the state or the purse of a profile's stream is kept."""
+    def row(self, profile: Profile, column: Literal["state", "budget"]) -> StreamRow:
+        """Return the state or the budget of a profile's stream."""
         ...
 
 

@@ -1,8 +1,8 @@
 """A batch that goes on where it was cut off: what had been bought is not bought again.
 
-A session's course depends on its seed and on what its calls bring, not on their order.
-So a new session that is given the outcomes of an earlier one, call by call as it asks
-for them, comes to where that one was, and ends as that one would have.
+A session's course depends on its seed and on its outcomes, not on their order. So a new
+session that gets the outcomes of an earlier one, call by call as it asks for them,
+comes to where that one was, and ends as that one would have.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ __all__ = ["AnswerStore", "AnySession", "Resumed", "ResumedSession", "Session"]
 
 
 class AnswerStore(Protocol):
-    """Where the outcomes of one job are kept, and the verdicts bought for it."""
+    """The outcomes of one job, and the verdicts bought for it."""
 
-    def held(self) -> dict[Call, Outcome]:
-        """Return what is kept."""
+    def load_outcomes(self) -> dict[Call, Outcome]:
+        """Return the job's outcomes."""
         ...
 
-    def keep(self, call: Call, outcome: Outcome) -> None:
-        """Keep what a call brought, for good once this returns, in whatever thread.
+    def save_outcome(self, call: Call, outcome: Outcome) -> None:
+        """Store an outcome, durably once this returns, from any thread.
 
         Raises:
-            UnkeptAnswerError: If that is not possible with this answer.
-            StoreError: If it is not possible with any.
+            UnkeptAnswerError: If this answer cannot be stored.
+            StoreError: If no answer can.
         """
         ...
 
-    def said(self) -> dict[str, Verdict]:
-        """Return the verdicts that are kept, by their keys."""
+    def load_verdicts(self) -> dict[str, Verdict]:
+        """Return the job's verdicts, by their keys."""
         ...
 
-    def keep_said(self, key: str, said: Verdict) -> None:
-        """Keep a verdict, for good once this returns.
+    def save_verdict(self, key: str, verdict: Verdict) -> None:
+        """Store a verdict, durably once this returns.
 
         Raises:
             StoreError: If that is not possible.
@@ -52,7 +52,7 @@ class AnswerStore(Protocol):
 
 
 class Session(Protocol):
-    """Anything that says which calls to make, and is told what they bring."""
+    """Anything that says which calls to make, and records their outcomes."""
 
     @property
     def waits(self) -> bool:
@@ -64,116 +64,114 @@ class Session(Protocol):
         ...
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Keep what a call has just brought, if anything is kept."""
+        """Store an outcome that has just arrived, if the session stores any."""
         ...
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought; return why no answer of it can be used, if so."""
+        """Record an outcome; return why its answer cannot be used, if so."""
         ...
 
 
 class Resumed:
-    """Buys nothing that is on a shelf, and puts there the rest, whatever it is for.
+    """A session that buys nothing that is stored, and stores the rest.
 
-    Answers are kept before the session learns of them: as soon as they arrive, if
-    whoever makes the calls says so with `keep`. Calls that failed are not kept: they
-    are made again. Where the shelf fails, a warning is given once and the session goes
-    on without it: what is bought is still handed out. Where one answer cannot be
-    written, a warning is given, too, and all others are kept.
+    Answers are stored before the session learns of them: as soon as they arrive, if
+    the caller says so with `keep`. Calls that failed are not stored: they are made
+    again. Where the store fails, a warning is given once and the session goes on
+    without it: what is bought is still handed out. Where one answer cannot be written,
+    a warning is given, too, and all others are stored.
 
     Args:
         session: What asks for calls.
-        shelf: What was bought for its job before.
+        stored: What was bought for its job before.
 
     Attributes:
-        shelf: The same.
+        stored: The same.
     """
 
-    waits = True  # for the shelf
+    waits = True  # for the store
 
-    def __init__(self, session: Session, shelf: AnswerStore) -> None:
-        """Look at the shelf once."""
-        self._driven, self.shelf = session, shelf
-        self._held = shelf.held()
-        self._seen: set[Call] = set()
+    def __init__(self, session: Session, stored: AnswerStore) -> None:
+        self._steps, self.stored = session, stored
+        self._outcomes = stored.load_outcomes()
+        self._saved: set[Call] = set()
         self._problem: Exception | None = None
-        self._unkept: Exception | None = None
+        self._unsaved: Exception | None = None
         self._warned: set[str] = set()
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
-        while calls := self._driven.next_calls():
+        while calls := self._steps.next_calls():
             fresh = []
             for call in calls:
-                outcome = self._held.pop(call, None)
+                outcome = self._outcomes.pop(call, None)
                 if outcome is None:
                     fresh.append(call)
                 else:
-                    self._driven.record(call, outcome._replace(restored=True))
+                    self._steps.record(call, outcome._replace(restored=True))
             if fresh:
                 return fresh
         return []
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Keep what a call has just brought; `record` it later, in its turn.
+        """Store an outcome that has just arrived; `record` it later, in its turn.
 
-        Whatever thread a call was made in may do so at once. It raises nothing: a shelf
-        that fails costs no answer.
+        Any thread may do so at once. It raises nothing: a store that fails costs no
+        answer.
         """
-        known = self._problem is not None or call in self._seen
+        known = self._problem is not None or call in self._saved
         if known or not isinstance(outcome, Outcome):
             return
         try:
-            self.shelf.keep(call, outcome)
+            self.stored.save_outcome(call, outcome)
         except UnkeptAnswerError as error:
-            self._unkept = error
-        except Exception as error:  # noqa: BLE001 - told when it is recorded
+            self._unsaved = error
+        except Exception as error:  # noqa: BLE001 - warned of when it is recorded
             self._problem = error
             return
-        self._seen.add(call)
+        self._saved.add(call)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought, and keep it if that was not done yet."""
+        """Record an outcome, and store it if that was not done yet."""
         self.keep(call, outcome)
         for what, problem in (
             ("cannot be resumed", self._problem),
-            ("will buy some answers again if it is resumed", self._unkept),
+            ("will buy some answers again if it is resumed", self._unsaved),
         ):
             if problem is not None and what not in self._warned:
                 self._warned.add(what)
-                told = f"the batch goes on, but {what}: {problem}"
-                warnings.warn(told, stacklevel=2)
-        return self._driven.record(call, outcome)
+                warnings.warn(f"the batch goes on, but {what}: {problem}", stacklevel=2)
+        return self._steps.record(call, outcome)
 
 
 class ResumedSession(Resumed):
-    """A batch session that buys nothing that is on its shelf, and puts there the rest.
+    """A batch session that buys nothing that is stored, and stores the rest.
 
-    What its rule buys in order to compare answers is put there, too.
+    What its rule buys in order to compare answers is stored, too.
 
     Args:
         session: A fresh session of the job.
-        shelf: What was bought for the job before.
+        stored: What was bought for the job before.
 
     Example:
         ```python
         class Memory(dict):
-            def held(self):
+            def load_outcomes(self):
                 return dict(self)
 
-            def keep(self, call, outcome):
+            def save_outcome(self, call, outcome):
                 self[call] = outcome
 
-            def said(self):
+            def load_verdicts(self):
                 return {}  # no rule here costs money
 
 
         from smart_engine.tiers import Tier
 
-        shelf = Memory()
+        stored = Memory()
         for bought in (500, 0):  # the second time, everything is there
             tiers = [Tier("big", role="reference"), Tier("small")]
-            session = ResumedSession(BatchSession(500, tiers), shelf)
+            session = ResumedSession(BatchSession(500, tiers), stored)
             calls_made = 0
             while calls := session.next_calls():
                 for call in calls:
@@ -184,11 +182,10 @@ class ResumedSession(Resumed):
         ```
     """
 
-    def __init__(self, session: BatchSession, shelf: AnswerStore) -> None:
-        """Look at the shelf once."""
-        super().__init__(session, shelf)
+    def __init__(self, session: BatchSession, stored: AnswerStore) -> None:
+        super().__init__(session, stored)
         self._session = session
-        self._said = shelf.said()
+        self._verdicts = stored.load_verdicts()
 
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
@@ -196,24 +193,24 @@ class ResumedSession(Resumed):
             return super().next_calls()
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought, and keep it if that was not done yet."""
+        """Record an outcome, and store it if that was not done yet."""
         with verdict_memory(self):
             return super().record(call, outcome)
 
     def recall(self, key: str) -> Verdict | None:
-        """Return a verdict that was bought before; what it cost, but once."""
-        said = self._said.get(key)
-        if said is not None:
-            self._said[key] = said._replace(calls=())
-        return said
+        """Return a verdict that was bought before; its calls, but once."""
+        verdict = self._verdicts.get(key)
+        if verdict is not None:
+            self._verdicts[key] = verdict._replace(calls=())
+        return verdict
 
-    def remember(self, key: str, said: Verdict) -> None:
-        """Keep a verdict that was bought now; a shelf that fails costs no verdict."""
-        self._said[key] = said._replace(calls=())
+    def remember(self, key: str, verdict: Verdict) -> None:
+        """Store a verdict that was bought now; a store that fails costs no verdict."""
+        self._verdicts[key] = verdict._replace(calls=())
         if self._problem is None:
             try:
-                self.shelf.keep_said(key, said)
-            except Exception as error:  # noqa: BLE001 - told when a call is recorded
+                self.stored.save_verdict(key, verdict)
+            except Exception as error:  # noqa: BLE001 - warned of at the next record
                 self._problem = error
 
     @property

@@ -46,8 +46,8 @@ KINDS = {
 def test_answers(inputs, kind, tmp_path):
     good, write, read_text = KINDS[kind]
     store = Store(tmp_path / "answers.db")
-    shelf = store.shelf("a job", write, read_text)
-    shelf.keep(Call(0, "big"), Outcome(good, 0.5, Usage(3, 1)))
+    answers = store.answers("a job", write, read_text)
+    answers.save_outcome(Call(0, "big"), Outcome(good, 0.5, Usage(3, 1)))
     text = write(good)
     tag = text[: text.index("{")]
     whole = spoilt(json.loads(text[len(tag) :])) | st.just(DEEP.encode())
@@ -58,7 +58,7 @@ def test_answers(inputs, kind, tmp_path):
         def read(data):
             told = tag + data.decode("utf-8", "replace")
             file.execute("update smart_outcomes_1 set answer = ?", (told,))
-            (outcome,) = shelf.held().values()
+            (outcome,) = answers.load_outcomes().values()
             assert kind == "chains" or type(outcome.answer) is type(good)
 
         fuzz(inputs, whole, read)

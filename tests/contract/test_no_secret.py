@@ -245,8 +245,10 @@ def test_a_store_is_its_owners_alone_however_it_is_named(form, removed, tmp_path
             with pytest.raises(StoreError, match="no such table"):
                 store.bought()
             store = Store(form.format(tmp_path / "answers.db"))
-        shelf = store.shelf("a job", write=str, read=str)
-        shelf.keep(smart_engine.Call(0, "big"), smart_engine.Outcome("yes", 0.01))
+        answers = store.answers("a job", write=str, read=str)
+        answers.save_outcome(
+            smart_engine.Call(0, "big"), smart_engine.Outcome("yes", 0.01)
+        )
     finally:
         os.umask(before)
     files = {

@@ -118,22 +118,22 @@ def test_jobs_cost_what_was_estimated():
 
 
 class Memory(dict):
-    """A shelf."""
+    """An answer store."""
 
-    def held(self):
+    def load_outcomes(self):
         return dict(self)
 
-    def keep(self, call, outcome):
+    def save_outcome(self, call, outcome):
         self[call] = outcome
 
 
 def test_a_sample_asks_everybody_once_and_keeps_the_answers():
-    shelf = Memory({Call(4, "big"): Outcome("yes", 1.0)})
+    stored = Memory({Call(4, "big"): Outcome("yes", 1.0)})
     journal = LedgerEntries()
     sample = SampleSession(
         [4, 2], ["big", "small"], LedgerScope(journal.enter, "big", "t")
     )
-    session = Resumed(sample, shelf)
+    session = Resumed(sample, stored)
     calls = session.next_calls()
     assert calls == [Call(4, "small"), Call(2, "big"), Call(2, "small")]
     for call in calls[:2]:
@@ -143,7 +143,7 @@ def test_a_sample_asks_everybody_once_and_keeps_the_answers():
     assert session.next_calls() == []
     answers = {m: [one[0] for one in told] for m, told in sample.outcomes.items()}
     assert answers == {"big": ["yes", "no"], "small": ["no", gone.error]}
-    assert set(shelf) == {Call(4, "big"), *calls[:2]}
+    assert set(stored) == {Call(4, "big"), *calls[:2]}
     sums = journal.ledger().sums
     assert sums("outcome")["restored"].cost == 1.0
     assert sums()["big"].cost == 1.5

@@ -148,17 +148,17 @@ def damage(file, table: str, column: str, value) -> None:
 
 def test_answers_in_stores(inputs, store) -> None:
     store, file = store
-    shelf = store.shelf("a job", json.dumps, json.loads)
+    answers = store.answers("a job", json.dumps, json.loads)
     bought = Outcome({"text": "yes"}, 0.5, Usage(3, 1, estimated=True))
     columns = ["item", "tier", "answer", "cost", "confidence", "cached"]
     columns += [field.name for field in fields(Usage)]
 
     def read(damaged) -> None:
         file.execute("delete from smart_outcomes_1")
-        shelf.keep(Call(0, "big"), bought)
+        answers.save_outcome(Call(0, "big"), bought)
         damage(file, "smart_outcomes_1", *damaged)
         store.bought()
-        session = ResumedSession(BatchSession(1, TIERS), shelf)
+        session = ResumedSession(BatchSession(1, TIERS), answers)
         while calls := session.next_calls():
             for call in calls:
                 session.record(call, bought)
@@ -170,7 +170,7 @@ def test_answers_in_stores(inputs, store) -> None:
 
 def test_verdicts_in_stores(inputs, store) -> None:
     store, file = store
-    shelf = store.shelf("a job", json.dumps, json.loads)
+    answers = store.answers("a job", json.dumps, json.loads)
     bought = Verdict(True, [("judge", Outcome(None, 0.1, Usage(1, 2)))])
     calls = spoilt([["judge", 0.1, 1, 2, 0, 0, 0, 0, 0, 0, False]]).map(
         lambda told: told.decode("utf-8", "replace")
@@ -178,9 +178,9 @@ def test_verdicts_in_stores(inputs, store) -> None:
 
     def read(damaged) -> None:
         file.execute("delete from smart_verdicts_1")
-        shelf.keep_said("a hash", bought)
+        answers.save_verdict("a hash", bought)
         damage(file, "smart_verdicts_1", *damaged)
-        for said in shelf.said().values():
+        for said in answers.load_verdicts().values():
             for name, outcome in said.calls:
                 hash(name)
                 assert outcome.paid + outcome.usage.total_tokens >= 0
@@ -193,18 +193,18 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
     store, file = store
     kept = Profile("mail", "serve", {"models": "big #1", "seed": "0"})
     other = Profile("mail", "serve", {"models": "big #2", "seed": "0"})
-    budget = StoredBudget(5.0, nullcontext(), store.place(kept, "purse"))
+    budget = StoredBudget(5.0, nullcontext(), store.row(kept, "budget"))
     texts = spoilt([1.0, 2.0]) | spoilt(dict(kept.parts))
     written = texts.map(lambda told: told.decode("utf-8", "replace"))
 
     def read(damaged) -> None:
         file.execute("delete from smart_streams_1")
-        with store.place(kept, "purse").held(for_good=False) as page:
-            page.text = "[1.0, 0.5]"
+        with store.row(kept, "budget").locked(durable=False) as row:
+            row.text = "[1.0, 0.5]"
         damage(file, "smart_streams_1", *damaged)
-        with store.place(other, "state").held(for_good=False) as page:
-            assert page.text == ""
-        StoredBudget(5.0, nullcontext(), store.place(kept, "purse")).reserve(1.0)
+        with store.row(other, "state").locked(durable=False) as row:
+            assert row.text == ""
+        StoredBudget(5.0, nullcontext(), store.row(kept, "budget")).reserve(1.0)
         if damaged[0] == "purse":
             assert budget.reserve(0.0) in (True, False)
             assert 0 <= budget._spent < float("inf")
@@ -219,10 +219,10 @@ def test_streams_in_stores(inputs) -> None:
 
     class StreamRow:
         @contextmanager
-        def held(self, *, for_good):
-            page = RowText(text[0])
-            yield page
-            text[0] = page.text
+        def locked(self, *, durable):
+            row = RowText(text[0])
+            yield row
+            text[0] = row.text
 
     def stream() -> StoredStream:
         return StoredStream(StreamSession(TIERS), nullcontext(), StreamRow())
@@ -250,27 +250,31 @@ def test_files_of_stores(inputs, tmp_path) -> None:
     """Bytes of the database itself: each way to use it ends, and clearly."""
     path, profile = tmp_path / "answers.db", Profile("mail", "serve", {"seed": "0"})
 
-    def shelf_of(store: Store):
-        return store.shelf("a job", json.dumps, json.loads)
+    def answers_of(store: Store):
+        return store.answers("a job", json.dumps, json.loads)
 
     def step(store: Store, profile: Profile) -> None:
-        with store.place(profile, "state").held(for_good=True) as page:
-            page.text += "x"
+        with store.row(profile, "state").locked(durable=True) as row:
+            row.text += "x"
 
     store = Store(path)
     for item in range(20):
-        shelf_of(store).keep(Call(item, "big"), Outcome("yes" * 20, 0.5, Usage(1, 2)))
-    shelf_of(store).keep_said("a hash", Verdict(True, []))
+        answers_of(store).save_outcome(
+            Call(item, "big"), Outcome("yes" * 20, 0.5, Usage(1, 2))
+        )
+    answers_of(store).save_verdict("a hash", Verdict(True, []))
     step(store, profile)
     store.close()  # whoever is last writes all into the file itself
     good = path.read_bytes()
     header = st.integers(0, 99) | st.integers(0, len(good) - 1)
     byte = st.tuples(header, st.integers(0, 255))
     ways = [
-        lambda store: shelf_of(store).held(),
-        lambda store: shelf_of(store).said(),
-        lambda store: shelf_of(store).keep(Call(99, "big"), Outcome("yes", 0.1)),
-        lambda store: shelf_of(store).keep_said("another", Verdict(True, [])),
+        lambda store: answers_of(store).load_outcomes(),
+        lambda store: answers_of(store).load_verdicts(),
+        lambda store: answers_of(store).save_outcome(
+            Call(99, "big"), Outcome("yes", 0.1)
+        ),
+        lambda store: answers_of(store).save_verdict("another", Verdict(True, [])),
         lambda store: store.bought(),
         lambda store: step(store, profile),
         lambda store: step(store, Profile("mail", "serve", {"seed": "1"})),

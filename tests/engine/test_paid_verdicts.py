@@ -113,8 +113,8 @@ def test_a_job_that_is_cut_off_buys_no_verdict_twice(tmp_path, cut, same_process
     for stop in (cut, None):
         store = Store(tmp_path / "answers.db")
         rule, journal = rule if same_process else parts.judge(), LedgerEntries()
-        shelf = store.shelf("job", write=str, read=str)
-        session = ResumedSession(fresh(rule, journal), shelf)
+        answers = store.answers("job", write=str, read=str)
+        session = ResumedSession(fresh(rule, journal), answers)
         drive(session, stop)
         store.close()
     assert session.certificate == uncut.certificate
@@ -133,8 +133,8 @@ def test_embeddings_bought_for_a_job_are_not_bought_again(tmp_path):
     certificates = []
     for _ in range(2):
         journal = LedgerEntries()
-        shelf = store.shelf("job", write=str, read=str)
-        session = ResumedSession(fresh(court.near(), journal), shelf)
+        answers = store.answers("job", write=str, read=str)
+        session = ResumedSession(fresh(court.near(), journal), answers)
         assert drive(session, None)
         certificates.append(session.certificate)
     store.close()
@@ -151,8 +151,8 @@ def test_embeddings_bought_for_a_job_are_not_bought_again(tmp_path):
 def test_verdicts_are_kept_without_a_text(tmp_path):
     file = tmp_path / "answers.db"
     store = Store(file)
-    shelf = store.shelf("job", write=lambda _: "-", read=str)
-    drive(ResumedSession(fresh(Court().judge()), shelf), 200)
+    answers = store.answers("job", write=lambda _: "-", read=str)
+    drive(ResumedSession(fresh(Court().judge()), answers), 200)
     store.close()
     with closing(sqlite3.connect(file)) as database:
         rows = database.execute("select * from smart_verdicts_1").fetchall()

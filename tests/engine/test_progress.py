@@ -106,18 +106,18 @@ def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
 
 def test_a_resumed_batch_begins_where_the_first_ended(tiers):
     class Memory(dict):
-        def held(self):
+        def load_outcomes(self):
             return dict(self)
 
-        def keep(self, call, outcome):
+        def save_outcome(self, call, outcome):
             self[call] = outcome
 
-        def said(self):
+        def load_verdicts(self):
             return {}
 
-    shelf = Memory()
-    last = steps(ResumedSession(begun(tiers), shelf))[-1]
-    again = ResumedSession(begun(tiers), shelf)
+    answers = Memory()
+    last = steps(ResumedSession(begun(tiers), answers))[-1]
+    again = ResumedSession(begun(tiers), answers)
     for call in again.next_calls():
         again.record(call, outcome(call))
     assert again.progress().draws > 0

@@ -16,21 +16,21 @@ COST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 
 
 class Memory(dict):
-    """A shelf that outlives sessions, not the test."""
+    """A store of answers that outlives sessions, not the test."""
 
-    def held(self):
+    def load_outcomes(self):
         return dict(self)
 
-    def keep(self, call, outcome):
+    def save_outcome(self, call, outcome):
         assert call not in self
         self[call] = outcome
 
-    def said(self):
+    def load_verdicts(self):
         return dict(self.verdicts)
 
-    def keep_said(self, key, said):
+    def save_verdict(self, key, verdict):
         assert key not in self.verdicts
-        self.verdicts[key] = said
+        self.verdicts[key] = verdict
 
     @property
     def verdicts(self):
@@ -89,11 +89,11 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         rng = np.random.default_rng(seed)
         whole, bought_at_once = fresh(seed, 60), []
         assert drive(whole, rng, bought_at_once, None, seed)
-        shelf, bought = Memory(), []
+        answers, bought = Memory(), []
         for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
-            journal, kept = LedgerEntries(), sum(shelf[call].paid for call in shelf)
+            journal, kept = LedgerEntries(), sum(answers[call].paid for call in answers)
             scope = LedgerScope(journal.enter, "big", "task")
-            session = ResumedSession(fresh(seed, 60, scope), shelf)
+            session = ResumedSession(fresh(seed, 60, scope), answers)
             ended = drive(session, rng, bought, cut, seed)
         assert ended
         assert session.certificate == whole.certificate
@@ -106,9 +106,9 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         assert sum(spend.cost for spend in sums.values()) == pytest.approx(total)
 
 
-def test_a_shelf_that_fails_costs_no_answer():
+def test_a_store_that_fails_costs_no_answer():
     class Broken(Memory):
-        def keep(self, call, outcome):
+        def save_outcome(self, call, outcome):
             raise StoreError("disk full")
 
     session = ResumedSession(fresh(1), Broken())
@@ -120,15 +120,15 @@ def test_a_shelf_that_fails_costs_no_answer():
 
 def test_an_answer_that_cannot_be_written_costs_no_other():
     class Choosy(Memory):
-        def keep(self, call, outcome):
+        def save_outcome(self, call, outcome):
             if call.item % 9 == 0:
                 raise UnkeptAnswerError("no text")
-            super().keep(call, outcome)
+            super().save_outcome(call, outcome)
 
-    session, shelf, bought = fresh(1), Choosy(), []
-    resumed = ResumedSession(session, shelf)
+    session, answers, bought = fresh(1), Choosy(), []
+    resumed = ResumedSession(session, answers)
     with pytest.warns(UserWarning, match="will buy some answers again") as told:
         assert drive(resumed, np.random.default_rng(0), bought, None, 1)
     assert len(told) == 1
     answered = {call for call in bought if isinstance(outcome(call, 1), Outcome)}
-    assert set(shelf) == {call for call in answered if call.item % 9}
+    assert set(answers) == {call for call in answered if call.item % 9}

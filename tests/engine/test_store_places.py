@@ -15,8 +15,8 @@ from smart_engine.errors import UnkeptAnswerError
 SECRET = "hush"  # noqa: S105 - it opens nothing
 
 
-def shelf(store):
-    return store.shelf("a job", write=str, read=str)
+def answers(store):
+    return store.answers("a job", write=str, read=str)
 
 
 NAMES = ["a?b.db", "a%20b.db", "a#b.db", "a@b.db", "é.db", "a?mode=memory&b.db"]
@@ -26,10 +26,10 @@ NAMES = ["a?b.db", "a%20b.db", "a#b.db", "a@b.db", "é.db", "a?mode=memory&b.db"
 def test_a_files_name_is_taken_as_it_is(tmp_path, name):
     file = tmp_path / name
     store = Store(file)
-    shelf(store).keep(Call(0, "big"), Outcome("yes", 0.01))
+    answers(store).save_outcome(Call(0, "big"), Outcome("yes", 0.01))
     assert str(store) == f"sqlite:///{file}"
     again = pickle.loads(pickle.dumps(store))  # noqa: S301 - ours
-    assert shelf(again).held()[Call(0, "big")].answer == "yes"
+    assert answers(again).load_outcomes()[Call(0, "big")].answer == "yes"
     beside = {f"{name}{end}" for end in ("", "-wal", "-shm")}
     assert {path.name for path in tmp_path.iterdir()} == beside
 
@@ -71,18 +71,18 @@ FORK = """
 import os, sys
 from smart_engine import Call, Outcome, Store
 
-shelf = Store(sys.argv[1]).shelf("a job", write=str, read=str)
-shelf.keep(Call(0, "big"), Outcome("yes", 0.01))
+answers = Store(sys.argv[1]).answers("a job", write=str, read=str)
+answers.save_outcome(Call(0, "big"), Outcome("yes", 0.01))
 children = []
 for child in (1, 2):
     children.append(os.fork())
     if not children[-1]:
         for item in range(20):
-            shelf.keep(Call(100 * child + item, "big"), Outcome("yes", 0.01))
-            assert len(shelf.held()) > item
+            answers.save_outcome(Call(100 * child + item, "big"), Outcome("yes", 0.01))
+            assert len(answers.load_outcomes()) > item
         os._exit(0)
 assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-assert len(shelf.held()) == 41
+assert len(answers.load_outcomes()) == 41
 """
 
 
@@ -100,7 +100,7 @@ def test_forked_children_have_connections_of_their_own(stores):
 def test_a_connection_that_was_dropped_meanwhile_is_made_anew(stores):
     place = stores("postgres")
     store = Store(place)
-    shelf(store).keep(Call(0, "big"), Outcome("yes", 0.01))
+    answers(store).save_outcome(Call(0, "big"), Outcome("yes", 0.01))
     other = sqlalchemy.create_engine(place)
     with other.connect() as connection:
         connection.exec_driver_sql(
@@ -108,7 +108,7 @@ def test_a_connection_that_was_dropped_meanwhile_is_made_anew(stores):
             "where datname = current_database() and pid <> pg_backend_pid()"
         )
     other.dispose()
-    assert len(shelf(store).held()) == 1
+    assert len(answers(store).load_outcomes()) == 1
     store.close()
 
 
@@ -116,9 +116,9 @@ def test_an_answer_that_cannot_be_written_is_told_as_that(tmp_path):
     def write(answer):
         raise TypeError("" if answer is None else f"no text for {answer}")
 
-    kept = Store(tmp_path / "answers.db").shelf("a job", write=write, read=str)
+    kept = Store(tmp_path / "answers.db").answers("a job", write=write, read=str)
     with pytest.raises(UnkeptAnswerError, match="no text for 7"):
-        kept.keep(Call(0, "big"), Outcome(7, 0.01))
+        kept.save_outcome(Call(0, "big"), Outcome(7, 0.01))
     with pytest.raises(UnkeptAnswerError, match="TypeError"):
-        kept.keep(Call(0, "big"), Outcome(None, 0.01))
-    assert not kept.held()
+        kept.save_outcome(Call(0, "big"), Outcome(None, 0.01))
+    assert not kept.load_outcomes()

@@ -258,26 +258,26 @@ def test_what_a_killed_worker_had_set_aside_stays_so(file) -> None:
 
 
 class Shaky:
-    """A place in memory that fails when it is told to: before, or while writing."""
+    """Rows in memory that fails when it is told to: before, or while writing."""
 
     def __init__(self) -> None:
-        self.kept = {"state": "", "purse": ""}
+        self.kept = {"state": "", "budget": ""}
         self.fails: list[str] = []
 
-    def place(self, profile, what):
+    def row(self, profile, column):
         shaky = self
 
         class StreamRow:
             @contextmanager
-            def held(self, *, for_good):
+            def locked(self, *, durable):
                 now = shaky.fails.pop(0) if shaky.fails else ""
                 if now == "read":
                     raise StoreError("the store cannot be used: gone")
-                page = RowText(shaky.kept[what])
-                yield page
+                row = RowText(shaky.kept[column])
+                yield row
                 if now == "write":
                     raise StoreError("the store cannot be used: gone")
-                shaky.kept[what] = page.text
+                shaky.kept[column] = row.text
                 if now == "after":
                     raise StoreError("the store cannot be used: gone")
 
@@ -353,7 +353,7 @@ SPOILT = ["x", "[1]", "[NaN, 0]", '{"a": 1}', "[1, null]", "[-9, 0]", "[0, -9]"]
 @pytest.mark.parametrize("text", [*SPOILT, f"[{10**400}, 0]", "[" * 10**5], ids=len)
 def test_a_spoilt_budget_spends_nothing(text) -> None:
     shaky = Shaky()
-    shaky.kept["purse"] = text
+    shaky.kept["budget"] = text
     worker = Worker(shaky, budget_usd=10.0)
     with pytest.raises(StoreError, match="a budget in the store cannot be read"):
         worker.answer()
@@ -382,14 +382,14 @@ def test_a_row_that_was_removed_is_not_begun_again_in_use(file) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StoreError])
 def test_a_first_step_that_is_broken_off_is_taken_again(place, error) -> None:
-    kept = Store(place).place(Profile("mail", "serve", {"seed": "0"}), "state")
-    with suppress(error), kept.held(for_good=True) as page:
-        page.text = "half a step"
+    kept = Store(place).row(Profile("mail", "serve", {"seed": "0"}), "state")
+    with suppress(error), kept.locked(durable=True) as row:
+        row.text = "half a step"
         raise error
     for text in ("", "a step"):
-        with kept.held(for_good=True) as page:
-            assert page.text == text
-            page.text = "a step"
+        with kept.locked(durable=True) as row:
+            assert row.text == text
+            row.text = "a step"
 
 
 @pytest.mark.parametrize("task", ["mail \ud83d", "mail \0"])
@@ -401,16 +401,16 @@ def test_a_task_whose_name_cannot_be_stored_is_told(task, stores) -> None:
 
 def test_an_interrupt_leaves_no_lock_behind(file) -> None:
     store = Store(file)
-    kept = store.place(Profile("mail", "serve", {"seed": "0"}), "state")
-    with kept.held(for_good=True) as page:
-        page.text = "a step"
+    kept = store.row(Profile("mail", "serve", {"seed": "0"}), "state")
+    with kept.locked(durable=True) as row:
+        row.text = "a step"
 
     def interrupt(connection, cursor, statement, *_) -> None:
         if statement.startswith("SELECT"):
             raise KeyboardInterrupt
 
     sqlalchemy.event.listen(store._engine, "after_cursor_execute", interrupt)
-    with pytest.raises(KeyboardInterrupt) as caught, kept.held(for_good=True):
+    with pytest.raises(KeyboardInterrupt) as caught, kept.locked(durable=True):
         pass
     assert caught.tb  # it keeps alive whatever was at work
     with closing(sqlite3.connect(file, timeout=0)) as other:

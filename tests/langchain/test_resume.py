@@ -305,8 +305,8 @@ HELD = {
 }
 
 
-def shelf_of(store):
-    return store.shelf("job", write=str, read=str)
+def answers_of(store):
+    return store.answers("job", write=str, read=str)
 
 
 def url_of(place):
@@ -319,10 +319,12 @@ def test_a_table_of_an_older_version_is_read_and_goes_on(place) -> None:
         connection.exec_driver_sql(OLD)
         connection.exec_driver_sql(ROWS)
     first, second = Store(place), Store(place)
-    assert shelf_of(first).held() == shelf_of(second).held() == HELD
+    assert (
+        answers_of(first).load_outcomes() == answers_of(second).load_outcomes() == HELD
+    )
     new = Outcome("yes", 0.25, Usage(100, 50, 10, 20, 30, 5, 6, 7, estimated=True))
-    shelf_of(first).keep(Call(2, "big"), new)
-    assert shelf_of(second).held() == {**HELD, Call(2, "big"): new}
+    answers_of(first).save_outcome(Call(2, "big"), new)
+    assert answers_of(second).load_outcomes() == {**HELD, Call(2, "big"): new}
     assert second.bought()["job"]["big"].estimated == 0.25
     # Whoever still runs the older version goes on, too.
     with engine.begin() as connection:
@@ -331,4 +333,4 @@ def test_a_table_of_an_older_version_is_read_and_goes_on(place) -> None:
             "input_tokens, output_tokens, confidence, cached) "
             "values ('job', 3, 'big', 'yes', 0.5, 7, 1, 0.25, false)"
         )
-    assert shelf_of(first).held()[Call(3, "big")] == HELD[Call(0, "big")]
+    assert answers_of(first).load_outcomes()[Call(3, "big")] == HELD[Call(0, "big")]

@@ -17,7 +17,7 @@ import llama_index_smart.singles
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
 from smart_engine import Rule
-from smart_engine.store import store as stores
+from smart_engine.store.streams import SqlRow
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 STEPS = pytest.mark.parametrize(
@@ -96,15 +96,15 @@ async def test_a_rule_that_waits_compares_in_other_threads(adapter, slow, verb, 
 async def test_a_store_is_written_in_other_threads(
     adapter, server, tmp_path, monkeypatch
 ):
-    held, threads = stores._SqlRow.held, set()
+    locked, threads = SqlRow.locked, set()
 
     @contextmanager
-    def noting(self, *, for_good):
+    def noting(self, *, durable):
         threads.add(threading.get_ident())
-        with held(self, for_good=for_good) as page:
-            yield page
+        with locked(self, durable=durable) as row:
+            yield row
 
-    monkeypatch.setattr(stores._SqlRow, "held", noting)
+    monkeypatch.setattr(SqlRow, "locked", noting)
     file = tmp_path / "answers.db"
     first, whole, pieces, _ = smart_of(adapter, server, store=file)
     await asyncio.gather(*(whole(f"item {number}") for number in range(8)))

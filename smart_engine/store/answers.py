@@ -1,0 +1,165 @@
+"""The answers and verdicts of one job, as rows of two tables."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import Any
+
+import sqlalchemy as sql
+
+from smart_engine.calls import Call, Outcome, check_outcome
+from smart_engine.equivalence.verdicts import Verdict
+from smart_engine.errors import StoreError, UnkeptAnswerError
+from smart_engine.money.pricing import Usage
+from smart_engine.money.spending import Spend
+from smart_engine.store.dialects import reason
+from smart_engine.store.schema import OUTCOMES, USAGE, VERDICTS
+
+__all__ = ["SqlAnswers", "bought"]
+
+
+class SqlAnswers:
+    """An `AnswerStore`; see `Store.answers`."""
+
+    def __init__(
+        self,
+        engine: sql.Engine,
+        job: str,
+        write: Callable[[Any], str],
+        read: Callable[[str], Any],
+    ) -> None:
+        self._engine, self._job = engine, job
+        self._write, self._read = write, read
+        self._lock = threading.Lock()  # else writers wait for each other by the clock
+
+    def load_outcomes(self) -> dict[Call, Outcome]:
+        """Return the job's outcomes."""
+        outcomes = {}
+        with _readable():
+            for row in self._rows(OUTCOMES):
+                given = self._read(row.answer), row.cost, _usage(row), row.confidence
+                outcome = _checked(Outcome(*given, cached=row.cached))
+                outcomes[Call(row.item, row.tier)] = outcome
+        return outcomes
+
+    def load_verdicts(self) -> dict[str, Verdict]:
+        """Return the job's verdicts, by their keys."""
+        verdicts = {}
+        with _readable():
+            for row in self._rows(VERDICTS):
+                calls = [
+                    (str(name), _checked(Outcome(None, cost, Usage(*usage))))
+                    for name, cost, *usage in json.loads(row.calls)
+                ]
+                verdicts[row.about] = Verdict(row.same, calls)
+        return verdicts
+
+    def save_outcome(self, call: Call, outcome: Outcome) -> None:
+        """Store an outcome."""
+        try:
+            answer = self._write(outcome.answer)
+        except Exception as error:
+            raise UnkeptAnswerError(reason(error)) from error
+        row = {
+            "item": call.item,
+            "tier": call.tier,
+            "answer": answer,
+            "cost": outcome.cost,
+            "confidence": outcome.confidence,
+            "cached": outcome.cached,
+            **{kind: getattr(outcome.usage, kind, None) for kind in USAGE},
+        }
+        self._insert(OUTCOMES, row)
+
+    def save_verdict(self, key: str, verdict: Verdict) -> None:
+        """Store a verdict."""
+        calls = [
+            (name, outcome.paid, *astuple(outcome.usage or Usage()))
+            for name, outcome in verdict.calls
+        ]
+        row = {"about": key, "same": verdict.same, "calls": json.dumps(calls)}
+        self._insert(VERDICTS, row)
+
+    def _rows(self, table: sql.Table) -> Sequence[Any]:
+        """Return the job's rows of a table."""
+        wanted = sql.select(table).where(table.c.job == self._job)
+        with self._engine.connect() as connection:
+            return connection.execute(wanted).all()
+
+    def _insert(self, table: sql.Table, row: dict[str, Any]) -> None:
+        """Add a row, committed once this returns."""
+        try:
+            with self._lock, self._engine.begin() as connection:
+                connection.execute(table.insert(), {"job": self._job, **row})
+        except sql.exc.IntegrityError:
+            return  # another process that works on the same job was first
+        except sql.exc.SQLAlchemyError as error:
+            problem = f"the store cannot be written: {reason(error)}"
+            raise StoreError(problem) from error
+
+
+def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
+    """Return what all jobs' answers had cost; see `Store.bought`."""
+    columns = OUTCOMES.c
+    key = columns.job, columns.tier
+    paid = sql.case((columns.cached, 0.0), else_=columns.cost)
+    estimated = sql.case((columns.estimated, paid), else_=0.0)
+    summed = (paid, estimated, columns.input_tokens, columns.output_tokens)
+    sums = sql.select(*key, sql.func.count(), *map(sql.func.sum, summed))
+    jobs: dict[str, dict[str, Spend]] = {}
+    try:
+        with engine.connect() as connection:
+            for job, model, calls, cost, marked, sent, received in connection.execute(
+                sums.group_by(*key).order_by(*key)
+            ):
+                jobs.setdefault(job, {})[model] = Spend(
+                    calls=calls,
+                    cost=cost,
+                    input_tokens=sent or 0,
+                    output_tokens=received or 0,
+                    estimated=marked,
+                )
+    except sql.exc.SQLAlchemyError as error:
+        raise StoreError(f"the store cannot be read: {reason(error)}") from error
+    return jobs
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn whatever makes rows unreadable into one clear error.
+
+    Raises:
+        StoreError: Whatever the reason is.
+    """
+    try:
+        yield
+    except Exception as error:
+        hint = "it is damaged or was written by another version; use another one"
+        problem = f"the store cannot be read ({reason(error)}): {hint}"
+        raise StoreError(problem) from error
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Return an outcome if its figures can be booked.
+
+    Raises:
+        ValueError: If not.
+    """
+    check_outcome(outcome)
+    if outcome.usage is not None and outcome.usage.problem is not None:
+        raise ValueError(outcome.usage.problem)
+    return outcome
+
+
+def _usage(row: Any) -> Usage | None:
+    """Return the usage in a row of outcomes; an older version stored less of it."""
+    if row.input_tokens is None:
+        return None
+    if row.output_tokens is None:
+        raise ValueError("output tokens are missing")
+    parts = {kind: getattr(row, kind) for kind in USAGE}
+    return Usage(**{kind: part for kind, part in parts.items() if part is not None})

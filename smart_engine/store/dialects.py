@@ -1,0 +1,128 @@
+"""What each kind of database needs: SQLite, PostgreSQL, and processes that fork."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import sqlalchemy as sql
+
+from smart_engine.errors import InvalidInputError
+
+__all__ = ["begin", "open_engine", "reason", "refuse_memory"]
+
+
+def open_engine(url: sql.URL) -> sql.Engine:
+    """Return an engine whose connections are set up as the kind of database needs."""
+    engine = sql.create_engine(url, pool_pre_ping=True)
+    for event, listener in _LISTENERS.get(engine.dialect.name, {}).items():
+        sql.event.listen(engine, event, listener)
+    _reconnect_in_children(engine)
+    return engine
+
+
+def begin(connection: sql.Connection, *, durable: bool) -> None:
+    """Begin a transaction that reads a row and then writes it.
+
+    Args:
+        connection: Where nothing has begun yet.
+        durable: Whether it must outlive a power cut.
+    """
+    for statement in _BEGIN.get(connection.dialect.name, {}).get(durable, ()):
+        connection.exec_driver_sql(statement)
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong in one line: no statement, no parameters."""
+    text = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return text.splitlines()[0]
+
+
+def refuse_memory(url: sql.URL) -> None:
+    """Raise where SQLite would keep nothing, and each thread apart.
+
+    Raises:
+        InvalidInputError: It names what was given.
+    """
+    if url.get_backend_name() != "sqlite":
+        return
+    file = url.database or ":memory:"
+    if file.endswith(":memory:") or url.query.get("mode") == "memory":
+        hint = "what is in memory outlives nothing: name a file, or leave it out"
+        raise InvalidInputError("store", file, hint)
+
+
+def _make_private(
+    dialect: Any, _: Any, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Make a SQLite file readable by its owner alone; those beside it inherit that.
+
+    Before every connection: SQLite itself creates a missing file without asking.
+    """
+    file, mode = arguments[0], "rwc"
+    if options.get("uri"):
+        parts = urlsplit(file)
+        file, mode = unquote(parts.path), dict(parse_qsl(parts.query)).get("mode", mode)
+    if mode != "rwc":
+        return
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise dialect.dbapi.OperationalError(error.strerror) from error
+
+
+def _write_ahead(connection: Any, _: Any) -> None:
+    """Let a SQLite file be read while it is written, and survive a kill."""
+    for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _roll_back(context: Any) -> None:
+    """Let an interrupt end a transaction, which an abandoned connection would not.
+
+    It comes when SQLite has ended what it was doing, so the connection is still usable.
+    """
+    if not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
+
+
+def _bound_waits(connection: Any, _: Any) -> None:
+    """Wait only so long for a process that stopped while it held a row."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '30s'")
+        cursor.execute("SET idle_in_transaction_session_timeout = '20s'")
+    connection.commit()
+
+
+def _reconnect_in_children(engine: sql.Engine) -> None:
+    """Let forked children connect anew: two processes would share one connection."""
+    known = weakref.ref(engine)
+
+    def forget() -> None:
+        if (inherited := known()) is not None:
+            inherited.dispose(close=False)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
+
+
+_LISTENERS: dict[str, dict[str, Callable[..., None]]] = {
+    "sqlite": {
+        "do_connect": _make_private,
+        "connect": _write_ahead,
+        "handle_error": _roll_back,
+    },
+    "postgresql": {"connect": _bound_waits},
+}
+
+_BEGIN: dict[str, dict[bool, tuple[str, ...]]] = {
+    "sqlite": {  # IMMEDIATE: no other writer between our read and our write
+        True: ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+        False: ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
+    },
+    "postgresql": {False: ("SET LOCAL synchronous_commit = off",)},
+}
+"""Statements that begin a transaction, by kind of database and durability."""

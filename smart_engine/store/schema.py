@@ -1,0 +1,81 @@
+"""The tables of a store: what they hold, and how they come into a database.
+
+Columns that may be empty may be missing in a table that an older version created.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import sqlalchemy as sql
+
+from smart_engine.money.pricing import Usage
+
+__all__ = ["OUTCOMES", "STREAMS", "USAGE", "VERDICTS", "create_tables"]
+
+_FORMAT = 1
+
+USAGE = tuple(kind.name for kind in fields(Usage))
+"""What is stored of a usage, each in a column of its own."""
+
+OUTCOMES = sql.Table(
+    f"smart_outcomes_{_FORMAT}",
+    sql.MetaData(),
+    sql.Column("job", sql.String(64), primary_key=True),
+    sql.Column("item", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("tier", sql.String(255), primary_key=True),
+    sql.Column("answer", sql.Text, nullable=False),
+    sql.Column("cost", sql.Double, nullable=False),
+    sql.Column("confidence", sql.Double),
+    sql.Column("cached", sql.Boolean, nullable=False),
+    *(sql.Column(kind, sql.Double) for kind in USAGE if kind != "estimated"),
+    sql.Column("estimated", sql.Boolean),
+)
+"""One row per answer."""
+
+VERDICTS = sql.Table(
+    f"smart_verdicts_{_FORMAT}",
+    sql.MetaData(),
+    sql.Column("job", sql.String(64), primary_key=True),
+    sql.Column("about", sql.String(64), primary_key=True),
+    sql.Column("same", sql.Boolean, nullable=False),
+    sql.Column("calls", sql.Text, nullable=False),
+)
+"""One row per verdict; no texts."""
+
+STREAMS = sql.Table(
+    f"smart_streams_{_FORMAT}",
+    sql.MetaData(),
+    sql.Column("profile", sql.String(64), primary_key=True),
+    sql.Column("task", sql.Text, nullable=False),
+    sql.Column("mode", sql.String(16), nullable=False),
+    sql.Column("parts", sql.Text, nullable=False),
+    sql.Column("state", sql.Text, nullable=False),
+    sql.Column("purse", sql.Text, nullable=False, key="budget"),
+)
+"""One row per stream: its profile, its state and what is left of its budget."""
+
+
+def create_tables(engine: sql.Engine) -> None:
+    """Create what is missing, tables and columns; another process may be faster."""
+    for table in (OUTCOMES, VERDICTS, STREAMS):
+        try:
+            table.create(engine, checkfirst=True)
+        except sql.exc.DBAPIError:
+            if not sql.inspect(engine).has_table(table.name):
+                raise
+
+    def missing() -> set[str]:
+        found = sql.inspect(engine).get_columns(OUTCOMES.name)
+        may_be_empty = {column.name for column in OUTCOMES.columns if column.nullable}
+        return may_be_empty - {column["name"] for column in found}
+
+    for name in sorted(missing()):
+        kind = engine.dialect.type_compiler_instance.process(OUTCOMES.c[name].type)
+        change = f"ALTER TABLE {OUTCOMES.name} ADD {name} {kind}"
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(change)
+        except sql.exc.DBAPIError:
+            if name in missing():
+                raise
