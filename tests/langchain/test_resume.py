@@ -167,7 +167,7 @@ def test_another_form_of_the_same_name_is_another_job(file):
     assert bought[0] == bought[1] > 0
 
 
-class PolicyResult(BaseModel):
+class Sorted(BaseModel):
     """Where an item belongs."""
 
     number: int
@@ -185,8 +185,8 @@ def test_tool_calls_and_objects_come_back_as_they_were(file):
     items = ITEMS[:40]
     for bought in (True, False):
         smart = smart_with(file, scripts)
-        sorted_ = smart.with_structured_output(PolicyResult).batch(items)
-        assert sorted_ == [PolicyResult(number=n) for n in range(40)]
+        sorted_ = smart.with_structured_output(Sorted).batch(items)
+        assert sorted_ == [Sorted(number=n) for n in range(40)]
         assert (calls(smart) > 0) == bought
 
 

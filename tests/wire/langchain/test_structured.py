@@ -21,7 +21,7 @@ PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"sort number {n}" for n in range(100)]
 
 
-class PolicyResult(BaseModel):
+class Sorted(BaseModel):
     """Where something belongs."""
 
     number: int
@@ -61,9 +61,7 @@ def smart_at(server, candidate=None, **settings):
 @pytest.mark.parametrize("verb", ["invoke", "ainvoke", "stream", "astream"])
 async def test_every_verb_returns_the_object(verb, include_raw):
     with serve(dutiful) as server:
-        model = smart_at(server).with_structured_output(
-            PolicyResult, include_raw=include_raw
-        )
+        model = smart_at(server).with_structured_output(Sorted, include_raw=include_raw)
         if verb == "invoke":
             result = model.invoke("sort 7")
         elif verb == "ainvoke":
@@ -75,7 +73,7 @@ async def test_every_verb_returns_the_object(verb, include_raw):
             result = parts[0]
             for part in parts[1:]:
                 result += part
-    expected = PolicyResult(number=7, place="some place")
+    expected = Sorted(number=7, place="some place")
     if include_raw:
         assert result["parsed"] == expected
         assert result["parsing_error"] is None
@@ -88,10 +86,10 @@ async def test_every_verb_returns_the_object(verb, include_raw):
 def test_a_chain_knows_the_type_of_its_objects():
     with serve(dutiful) as server:
         smart = smart_at(server)
-        one = smart.with_structured_output(PolicyResult)
+        one = smart.with_structured_output(Sorted)
         assert one.get_output_jsonschema()["title"] == "Sorted"
         assert set(one.get_output_jsonschema()["properties"]) == {"number", "place"}
-        both = smart.with_structured_output(PolicyResult, include_raw=True)
+        both = smart.with_structured_output(Sorted, include_raw=True)
         assert both.get_output_jsonschema()["type"] == "object"
         assert "Parsed" in one.get_graph().draw_mermaid()
 
@@ -118,9 +116,7 @@ async def test_a_batch_is_one_session_of_members_that_differ_in_method(
     prompt = ChatPromptTemplate.from_template("{item}")
     with serve(script) as server:
         smart = smart_at(server, foreign)
-        chain = prompt | smart.with_structured_output(
-            PolicyResult, include_raw=include_raw
-        )
+        chain = prompt | smart.with_structured_output(Sorted, include_raw=include_raw)
         given = [{"item": item} for item in ITEMS]
         outputs = chain.batch(given) if mode == "sync" else await chain.abatch(given)
         assert {b["response_format"]["type"] for b in server.bodies} == {"json_schema"}
@@ -128,7 +124,7 @@ async def test_a_batch_is_one_session_of_members_that_differ_in_method(
         models = [o["raw"].response_metadata["smart"]["model"] for o in outputs]
         assert 40 < models.count("small") < 100
         outputs = [output["parsed"] for output in outputs]
-    assert outputs == [PolicyResult(number=n) for n in range(100)]
+    assert outputs == [Sorted(number=n) for n in range(100)]
     (certificate,) = smart.report().certificates
     assert certificate.items == 100
     assert certificate.served["small"] > 40
@@ -148,8 +144,8 @@ def test_an_object_that_does_not_fit_escalates(bad):
         smart = smart_at(
             server, Foreign(name="small", script=script), max_disagreement=0.2
         )
-        outputs = smart.with_structured_output(PolicyResult).batch(ITEMS)
-    assert outputs == [PolicyResult(number=n) for n in range(100)]
+        outputs = smart.with_structured_output(Sorted).batch(ITEMS)
+    assert outputs == [Sorted(number=n) for n in range(100)]
     assert smart.report().spend["small"].failures > 0
 
 
@@ -157,15 +153,13 @@ def test_an_object_that_cannot_be_parsed_is_an_error_as_in_core():
     with serve(lambda *_: '{"number": "many"}') as server:
         smart = smart_at(server)
         for method in ("json_mode", "json_schema"):
-            plain = openai(server).with_structured_output(PolicyResult, method=method)
+            plain = openai(server).with_structured_output(Sorted, method=method)
             with pytest.raises(Exception, match="number") as expected:
                 plain.invoke("sort 7")
             with pytest.raises(type(expected.value)):
-                smart.with_structured_output(PolicyResult, method=method).invoke(
-                    "sort 7"
-                )
+                smart.with_structured_output(Sorted, method=method).invoke("sort 7")
         raw = smart.with_structured_output(
-            PolicyResult, method="json_mode", include_raw=True
+            Sorted, method="json_mode", include_raw=True
         ).batch(ITEMS[:30])
     assert len(smart.report().certificates) == 1
     for output in raw:
@@ -178,7 +172,7 @@ def test_method_strict_and_further_arguments_reach_the_members():
     with serve(dutiful) as server:
         smart = smart_at(server)
         smart.with_structured_output(
-            PolicyResult, method="function_calling", strict=True
+            Sorted, method="function_calling", strict=True
         ).invoke("sort 7")
         assert server.bodies[-1]["tools"][0]["function"]["strict"] is True
         anything = smart.with_structured_output(None, method="json_mode", seed=5)
@@ -191,9 +185,9 @@ def test_what_a_member_cannot_do_is_an_error_that_names_it():
     with serve(dutiful) as server:
         smart = smart_at(server, Foreign(name="small", script=filled_in))
         with pytest.raises(ValueError, match="big cannot give structured output"):
-            smart.with_structured_output(PolicyResult, method="telepathy")
+            smart.with_structured_output(Sorted, method="telepathy")
         with pytest.raises(ValueError, match="small cannot give structured output"):
-            smart.with_structured_output(PolicyResult, seed=5)
+            smart.with_structured_output(Sorted, seed=5)
 
 
 def test_a_rule_of_your_own_is_given_the_objects():
@@ -208,7 +202,7 @@ def test_a_rule_of_your_own_is_given_the_objects():
 
     with serve(script) as server:
         smart = smart_at(server, equivalence=same_number)
-        smart.with_structured_output(PolicyResult).batch(ITEMS)
+        smart.with_structured_output(Sorted).batch(ITEMS)
     assert smart.report().served["small"] > 40
     assert seen[0][0]["place"] in PRICES
     assert "same_number of Sorted" in smart.report().certificates[0].claim
