@@ -1,4 +1,5 @@
-"""An OpenAI-compatible server of our own on 127.0.0.1, which keeps a bill.
+"""An OpenAI-compatible provider of our own, which keeps a bill: on 127.0.0.1, or in
+process behind an httpx client.
 
 `script(model, text, attempt)` decides each answer: a text, a `Verdict` with logprobs,
 `Calls` of tools, a `Refusal`, an `Odd` answer, one that is `Broken` off, or a `Fault`;
@@ -15,11 +16,13 @@ import multiprocessing
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import httpx
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,29 @@ Answer = str | Verdict | Calls | Refusal | Odd | Broken
 Script = Callable[[str, Any, int], "Answer | Fault"]
 
 
-class Server(ThreadingHTTPServer):
-    """Answers chat completions; counts what it bills."""
+@dataclass(frozen=True)
+class Reply:
+    """What is sent: all parts of a body, or half of them; or nothing but a fault."""
 
-    daemon_threads = True
-    request_queue_size = 256
+    parts: list[bytes]
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    broken: Broken | None = None
+    fault: str | None = None
+
+    @property
+    def sent(self) -> list[bytes]:
+        """The parts that arrive; of one part, half of its bytes."""
+        if self.broken is None:
+            return self.parts
+        body = b"".join(self.parts)
+        return self.parts[: len(self.parts) // 2] or [body[: len(body) // 2]]
+
+
+class Provider:
+    """Answers chat completions as a script says; counts what it bills."""
 
     def __init__(self, script: Script, latency: float = 0.0, piece: int = 1) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
         self.latency = latency
         self.piece = piece
@@ -108,6 +126,72 @@ class Server(ThreadingHTTPServer):
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.in_flight = self.most_in_flight = 0
         self.bodies: list[dict[str, Any]] = []
+
+    def reply(self, body: dict[str, Any]) -> Reply:
+        """Return what is sent to a request."""
+        model, text = body["model"], Asked.of(body)
+        with self.lock:
+            self.bodies.append(body)
+            self.requests[model] += 1
+            self.attempts[model, text] += 1
+            attempt = self.attempts[model, text]
+        answer = self.script(model, text, attempt)
+        if isinstance(answer, Fault):
+            return _failed(answer)
+        odd = answer if isinstance(answer, Odd) else None
+        broken = answer if isinstance(answer, Broken) else None
+        if isinstance(answer, Odd | Broken):
+            answer = answer.answer
+        message, finish = _message(answer, body, attempt)
+        finish = odd.finish or finish if odd else finish
+        usage = self._billed(model, text, message, odd, broken)
+        head = {"id": "chatcmpl-1", "created": 0, "model": model}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        if isinstance(answer, Verdict) and body.get("logprobs"):
+            logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]
+            choice["logprobs"] = {"content": logs, "refusal": None}
+        if body.get("stream"):
+            wanted = (body.get("stream_options") or {}).get("include_usage")
+            parts = _events(head, choice, usage if wanted else None, self.piece)
+            kind = "text/event-stream"
+        else:
+            payload = {**head, "object": "chat.completion", "choices": [choice]}
+            if usage is not None:
+                payload["usage"] = usage
+            parts, kind = [json.dumps(payload).encode()], "application/json"
+        return Reply(parts, headers={"Content-Type": kind}, broken=broken)
+
+    def _billed(
+        self,
+        model: str,
+        text: str,
+        message: dict[str, Any],
+        odd: Odd | None,
+        broken: Broken | None,
+    ) -> dict[str, Any] | None:
+        """Return the usage that is told; on the bill if it arrives and is true."""
+        said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
+        said += message.get("refusal") or message["content"] or ""
+        used = {"prompt_tokens": len(text) or 1, "completion_tokens": len(said)}
+        usage = {**used, "total_tokens": sum(used.values())}
+        if odd and odd.usage != {}:
+            return None if odd.usage is None else {**usage, **odd.usage}
+        if not broken:
+            with self.lock:
+                self.input_tokens[model] += used["prompt_tokens"]
+                self.output_tokens[model] += used["completion_tokens"]
+        return usage
+
+
+class Server(Provider, ThreadingHTTPServer):
+    """A provider on a port of 127.0.0.1."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, script: Script, latency: float = 0.0, piece: int = 1) -> None:
+        Provider.__init__(self, script, latency, piece)
+        ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), _Handler)
 
     @property
     def url(self) -> str:
@@ -130,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(size))
         with self._gauged():
             time.sleep(self.server.latency)
-            self._complete(body)
+            self._send(self.server.reply(body))
 
     @contextmanager
     def _gauged(self) -> Iterator[None]:
@@ -144,114 +228,23 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.in_flight -= 1
 
-    def _complete(self, body: dict[str, Any]) -> None:
-        model, text = body["model"], Asked.of(body)
-        with self.server.lock:
-            self.server.bodies.append(body)
-            self.server.requests[model] += 1
-            self.server.attempts[model, text] += 1
-            attempt = self.server.attempts[model, text]
-        answer = self.server.script(model, text, attempt)
-        if isinstance(answer, Fault):
-            return self._fail(answer)
-        odd = answer if isinstance(answer, Odd) else None
-        broken = answer if isinstance(answer, Broken) else None
-        if isinstance(answer, Odd | Broken):
-            answer = answer.answer
-        message, finish = _message(answer, body, attempt)
-        finish = odd.finish or finish if odd else finish
-        usage = self._billed(model, text, message, odd, broken)
-        head = {"id": "chatcmpl-1", "created": 0, "model": model}
-        choice = {"index": 0, "message": message, "finish_reason": finish}
-        if isinstance(answer, Verdict) and body.get("logprobs"):
-            logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]
-            choice["logprobs"] = {"content": logs, "refusal": None}
-        if body.get("stream"):
-            wanted = (body.get("stream_options") or {}).get("include_usage")
-            lines = self._events(head, choice, usage if wanted else None)
-            kind = "text/event-stream"
-        else:
-            payload = {**head, "object": "chat.completion", "choices": [choice]}
-            if usage is not None:
-                payload["usage"] = usage
-            lines, kind = [json.dumps(payload).encode()], "application/json"
-        return self._send(200, lines, {"Content-Type": kind}, broken)
-
-    def _billed(
-        self,
-        model: str,
-        text: str,
-        message: dict[str, Any],
-        odd: Odd | None,
-        broken: Broken | None,
-    ) -> dict[str, Any] | None:
-        """Return the usage that is told; on the bill if it arrives and is true."""
-        said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
-        said += message.get("refusal") or message["content"] or ""
-        used = {"prompt_tokens": len(text) or 1, "completion_tokens": len(said)}
-        usage = {**used, "total_tokens": sum(used.values())}
-        if odd and odd.usage != {}:
-            return None if odd.usage is None else {**usage, **odd.usage}
-        if not broken:
-            with self.server.lock:
-                self.server.input_tokens[model] += used["prompt_tokens"]
-                self.server.output_tokens[model] += used["completion_tokens"]
-        return usage
-
-    def _events(
-        self,
-        head: dict[str, Any],
-        choice: dict[str, Any],
-        usage: dict[str, Any] | None,
-    ) -> list[bytes]:
-        """Return a message as events: its role, piece by piece, the end, the usage."""
-        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += _deltas(choice["message"], self.server.piece)
-        choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
-        choices[-1]["logprobs"] = choice.get("logprobs")
-        end = choice["finish_reason"]
-        choices.append({"index": 0, "delta": {}, "finish_reason": end})
-        head = {**head, "object": "chat.completion.chunk"}
-        chunks = [{**head, "choices": [choice]} for choice in choices]
-        if usage is not None:
-            chunks.append({**head, "choices": [], "usage": usage})
-        lines = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
-        return [f"data: {line}\n\n".encode() for line in lines]
-
-    def _fail(self, fault: Fault) -> None:
-        if fault.kind == "reset":
+    def _send(self, reply: Reply) -> None:
+        if reply.fault == "reset":
             self.close_connection = True
             return self.connection.close()
-        if fault.kind == "malformed":
-            return self._send(200, [b'{"id": "chatcmpl-1", "choices": ['])
-        if fault.kind == "silent":
+        if reply.fault == "silent":
             return self._stall()
-        error = {"message": fault.kind, "type": "server_error", "code": fault.code}
-        body = json.dumps({"error": error}).encode()
-        return self._send(fault.status, [body], fault.headers)
-
-    def _send(
-        self,
-        status: int,
-        parts: list[bytes],
-        headers: dict[str, str] | None = None,
-        broken: Broken | None = None,
-    ) -> None:
-        """Send a body, or half of its parts: of one part, half of its bytes."""
-        body = b"".join(parts)
-        self.send_response(status)
-        given = {"Content-Type": "application/json", **(headers or {})}
-        for name, value in {**given, "Content-Length": str(len(body))}.items():
+        self.send_response(reply.status)
+        size = str(sum(map(len, reply.parts)))
+        given = {"Content-Type": "application/json", **reply.headers}
+        for name, value in {**given, "Content-Length": size}.items():
             self.send_header(name, value)
         self.end_headers()
-        if broken is None:
-            self.wfile.write(body)
-            return
-        half = parts[: len(parts) // 2] or [body[: len(body) // 2]]
-        self.wfile.write(b"".join(half))
+        self.wfile.write(b"".join(reply.sent))
+        if reply.broken is None:
+            return None
         self.close_connection = True
-        if broken.stalls:
-            self._stall()
+        return self._stall() if reply.broken.stalls else None
 
     def _stall(self) -> None:
         """Say nothing until the other side gives up, or half a minute has passed."""
@@ -259,6 +252,82 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(30)
         with suppress(OSError):
             self.rfile.read(1)
+
+
+class InProcess(Provider, httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A provider behind an httpx client, without a socket: nothing waits for a fault.
+
+    Who would wait in vain for a byte is told at once that the time is up.
+    """
+
+    url = "http://in.process/v1"
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        reply = self.reply(json.loads(request.content))
+        if reply.fault == "reset":
+            raise httpx.ReadError("reset", request=request)
+        if reply.fault == "silent":
+            raise httpx.ReadTimeout("silent", request=request)
+        headers = {"Content-Type": "application/json", **reply.headers}
+        return httpx.Response(
+            reply.status, headers=headers, stream=_Stream(reply, request)
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.handle_request(request)
+
+
+class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The bytes of a reply, and the error that ends one which is broken off."""
+
+    def __init__(self, reply: Reply, request: httpx.Request) -> None:
+        self.reply = reply
+        self.request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.reply.sent
+        if self.reply.broken:
+            if self.reply.broken.stalls:
+                raise httpx.ReadTimeout("stalled", request=self.request)
+            raise httpx.RemoteProtocolError(
+                "peer closed connection", request=self.request
+            )
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+
+def _failed(fault: Fault) -> Reply:
+    """Return what is sent where something goes wrong."""
+    if fault.kind in ("reset", "silent"):
+        return Reply([], fault=fault.kind)
+    if fault.kind == "malformed":
+        return Reply([b'{"id": "chatcmpl-1", "choices": ['])
+    error = {"message": fault.kind, "type": "server_error", "code": fault.code}
+    body = json.dumps({"error": error}).encode()
+    return Reply([body], fault.status, fault.headers)
+
+
+def _events(
+    head: dict[str, Any],
+    choice: dict[str, Any],
+    usage: dict[str, Any] | None,
+    piece: int,
+) -> list[bytes]:
+    """Return a message as events: its role, piece by piece, the end, the usage."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += _deltas(choice["message"], piece)
+    choices = [{"index": 0, "delta": d, "finish_reason": None} for d in deltas]
+    choices[-1]["logprobs"] = choice.get("logprobs")
+    end = choice["finish_reason"]
+    choices.append({"index": 0, "delta": {}, "finish_reason": end})
+    head = {**head, "object": "chat.completion.chunk"}
+    chunks = [{**head, "choices": [choice]} for choice in choices]
+    if usage is not None:
+        chunks.append({**head, "choices": [], "usage": usage})
+    lines = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
+    return [f"data: {line}\n\n".encode() for line in lines]
 
 
 def _message(
