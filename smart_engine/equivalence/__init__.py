@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from smart_engine.equivalence._base import (
+from smart_engine.equivalence.dates import Date
+from smart_engine.equivalence.items import Items
+from smart_engine.equivalence.judge import Judge
+from smart_engine.equivalence.numbers import Number
+from smart_engine.equivalence.objects import Json
+from smart_engine.equivalence.rule import (
+    Both,
+    Either,
     Equivalence,
     EquivalenceLike,
     Judged,
@@ -10,12 +17,6 @@ from smart_engine.equivalence._base import (
     agree,
     as_equivalence,
 )
-from smart_engine.equivalence.combined import Both, Either
-from smart_engine.equivalence.dates import Date
-from smart_engine.equivalence.items import Items
-from smart_engine.equivalence.judge import Judge
-from smart_engine.equivalence.numbers import Number
-from smart_engine.equivalence.objects import Json
 from smart_engine.equivalence.similar import Similar
 from smart_engine.equivalence.texts import Exact, Label, Normalized
 

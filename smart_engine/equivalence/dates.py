@@ -6,27 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any, ClassVar
+from typing import Any
 
-from smart_engine.equivalence._base import Rule, shown
+from smart_engine.equivalence.rule import KeyedRule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Date"]
 
-_MONTHS = (
-    "jan",
-    "feb",
-    "mar",
-    "apr",
-    "may",
-    "jun",
-    "jul",
-    "aug",
-    "sep",
-    "oct",
-    "nov",
-    "dec",
-)
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH = (
     r"(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|"
     r"aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
@@ -40,7 +27,7 @@ _CLOCK = (
 _ISO = re.compile(
     rf"(?<!\d)\d{{4}}-\d{{2}}-\d{{2}}(?:{_CLOCK})?(?![\w:])", re.IGNORECASE
 )
-_WRITTEN = [
+_OTHER_FORMATS = [
     re.compile(rf"(?<![\w.]){form}(?!\w)", re.IGNORECASE)
     for form in (
         rf"{_DAY} (?:of )?{_MONTH},? {_YEAR}",
@@ -49,21 +36,21 @@ _WRITTEN = [
         rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.{_YEAR}",
     )
 ]
-_DAY_READ, _MOMENT_READ = "\0", "\1"
-"""What a date that was read is replaced by: without a time, and with one."""
+_FOUND_DAY, _FOUND_MOMENT = "\0", "\1"
+"""What a date that was found is replaced by: without a time, and with one."""
 
-_UNREAD = re.compile(
+_OTHER_TIME = re.compile(
     rf"\d:\d\d|\d ?(?i:[ap]\.?m)\b"
-    rf"|{_MOMENT_READ}(?: ?\(?(?:(?i:[ap]\.?m)|[A-Z]{{2,5}})\b| ?[+-]\d)"
+    rf"|{_FOUND_MOMENT}(?: ?\(?(?:(?i:[ap]\.?m)|[A-Z]{{2,5}})\b| ?[+-]\d)"
 )
-"""A time, or a part of one, beside what was read."""
+"""A time, or a part of one, beside what was found."""
 
-_SAMPLE = datetime(2001, 11, 23, tzinfo=UTC)
-"""A day that a format must bring back."""
+_ANY_DAY = datetime(2001, 11, 23, tzinfo=UTC)
+"""A day on which formats are tried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Date(Rule):
+class Date(KeyedRule):
     """Answers are the same when they name the same day, or the same moment.
 
     Read are ISO 8601, `31 January 2024`, `Jan 31st, 2024`, `2024/01/31` and
@@ -88,14 +75,11 @@ class Date(Rule):
     """
 
     formats: Sequence[str] = ()
-    keyed: ClassVar[bool] = True
-    reads_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the formats."""
-        listed = isinstance(self.formats, Sequence) and not isinstance(
-            self.formats, str
-        )
+        formats: object = self.formats
+        listed = isinstance(formats, Sequence) and not isinstance(formats, str)
         if not listed or not all(map(_gives_a_day, self.formats)):
             hint = "list formats with day, month and year, such as ['%d/%m/%Y']"
             raise InvalidInputError("Date.formats", self.formats, hint)
@@ -108,39 +92,35 @@ class Date(Rule):
     def parse(self, answer: Any) -> str:
         """Return the day or the moment in ISO form."""
         text = " ".join(str(answer).split())
-        for form in () if isinstance(answer, date) else self.formats:
-            for written in (text, text.strip(".,;!?\"'`*()[] ")):
+        for pattern in () if isinstance(answer, date) else self.formats:
+            for stamp in (text, text.strip(".,;!?\"'`*()[] ")):
                 try:
-                    return _one_form(datetime.strptime(written, form))  # noqa: DTZ007 - as it is written
+                    return _iso(datetime.strptime(stamp, pattern))  # noqa: DTZ007 - as it is written
                 except (ValueError, OverflowError):
                     continue
         try:
-            moments = [answer] if isinstance(answer, date) else _moments(text)
-            found = sorted({_one_form(moment) for moment in moments})
+            dates = [answer] if isinstance(answer, date) else _find_dates(text)
+            found = sorted({_iso(moment) for moment in dates})
         except UnparseableAnswerError:
             raise
         except (ValueError, OverflowError) as error:
-            raise UnparseableAnswerError(f"no such date: {shown(answer)}") from error
+            raise UnparseableAnswerError(f"no such date: {excerpt(answer)}") from error
         if len(found) == 1:
             return found[0]
         problem = "several dates" if found else "no date that can be read"
-        raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
-
-    def same(self, left: Any, right: Any) -> bool:
-        """Whether both are the same day or moment."""
-        return bool(left == right)
+        raise UnparseableAnswerError(f"{problem} in {excerpt(answer)}")
 
 
-def _gives_a_day(form: object) -> bool:
-    """Whether a format brings back the day that it wrote."""
+def _gives_a_day(pattern: object) -> bool:
+    """Whether a day that is written in this format can be read back."""
     try:
-        again = datetime.strptime(_SAMPLE.strftime(form), form)  # type: ignore[arg-type]  # noqa: DTZ007
+        again = datetime.strptime(_ANY_DAY.strftime(pattern), pattern)  # type: ignore[arg-type]  # noqa: DTZ007
     except (TypeError, ValueError, re.error):
         return False
-    return again.date() == _SAMPLE.date()
+    return again.date() == _ANY_DAY.date()
 
 
-def _moments(text: str) -> list[date]:
+def _find_dates(text: str) -> list[date]:
     """Return every date in a text.
 
     Raises:
@@ -149,27 +129,27 @@ def _moments(text: str) -> list[date]:
     found: list[date] = []
 
     def moment(match: re.Match[str]) -> str:
-        written = re.sub(r" ?(?:UTC|GMT)$", "Z", match[0].upper())
-        written = re.sub(r"(?<=\d) (?=[Z+-])", "", written)
-        found.append(datetime.fromisoformat(written))
-        return _MOMENT_READ if ":" in written else _DAY_READ
+        stamp = re.sub(r" ?(?:UTC|GMT)$", "Z", match[0].upper())
+        stamp = re.sub(r"(?<=\d) (?=[Z+-])", "", stamp)
+        found.append(datetime.fromisoformat(stamp))
+        return _FOUND_MOMENT if ":" in stamp else _FOUND_DAY
 
     def day(match: re.Match[str]) -> str:
         parts = match.groupdict()
         name = parts.get("name")
-        month = _MONTHS.index(name[:3].lower()) + 1 if name else parts["month"]
+        month = _MONTHS.index(name[:3].lower()) // 4 + 1 if name else parts["month"]
         found.append(date(int(parts["year"]), int(month), int(parts["day"])))
-        return _DAY_READ
+        return _FOUND_DAY
 
     rest = _ISO.sub(moment, text)
-    for form in _WRITTEN:
-        rest = form.sub(day, rest)
-    if found and _UNREAD.search(rest):
-        raise UnparseableAnswerError(f"a time that cannot be read in {shown(text)}")
+    for pattern in _OTHER_FORMATS:
+        rest = pattern.sub(day, rest)
+    if found and _OTHER_TIME.search(rest):
+        raise UnparseableAnswerError(f"a time that cannot be read in {excerpt(text)}")
     return found
 
 
-def _one_form(moment: date) -> str:
+def _iso(moment: date) -> str:
     """Return a day or a moment in one fixed form."""
     if not isinstance(moment, datetime):
         return moment.isoformat()

@@ -1,4 +1,4 @@
-"""What tells one equivalence from another where its name does not: functions, mostly.
+"""What tells equivalences of the same name apart: their functions, mostly.
 
 A function is known by its module, its name and its code, with the values it holds; what
 it calls elsewhere is not seen. An object that is neither plain data nor a rule is known
@@ -15,7 +15,7 @@ from dataclasses import fields, is_dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from smart_engine.equivalence._base import Rule
+from smart_engine.equivalence.rule import Rule
 
 __all__ = ["Identity", "identity"]
 
@@ -51,8 +51,7 @@ def identity(rule: Any) -> Identity:
         ```
     """
     reader = _Reader()
-    told = reader.read(rule)
-    mark = hashlib.sha256(told.encode()).hexdigest()[:12]
+    mark = hashlib.sha256(reader.read(rule).encode()).hexdigest()[:12]
     return Identity(mark, tuple(reader.objects))
 
 
@@ -61,54 +60,47 @@ class _Reader:
 
     def __init__(self) -> None:
         self.objects: list[int] = []
-        self._within: list[int] = []
+        self._parents: list[int] = []
 
     def read(self, value: Any) -> str:
-        """Return a text that tells a value from others."""
+        """Return a text that differs between values that differ."""
         if isinstance(value, _PLAIN):
             return f"{type(value).__name__} {value!r}"
-        if id(value) in self._within:  # it holds itself
+        if id(value) in self._parents:  # it holds itself
             return "itself"
-        self._within.append(id(value))
+        self._parents.append(id(value))
         try:
-            return self._inside(value)
+            return self._read_compound(value)
         finally:
-            self._within.pop()
+            self._parents.pop()
 
-    def _inside(self, value: Any) -> str:
+    def _read_compound(self, value: Any) -> str:
         if isinstance(value, type | BuiltinFunctionType):
             return f"{value.__module__}.{value.__qualname__}"
         name = f"{type(value).__module__}.{type(value).__qualname__}"
-        for kind, parts in _PARTS:
+        for kind, parts_of in _PARTS_BY_TYPE:
             if isinstance(value, kind):
-                return f"{name} {self._all(parts(value))}"
+                return f"{name} {self._read_all(parts_of(value))}"
         if is_dataclass(value):
-            held = [getattr(value, f.name) for f in fields(value) if f.compare]
-            return f"{name} {self._all(held)}"
+            compared = [getattr(value, f.name) for f in fields(value) if f.compare]
+            return f"{name} {self._read_all(compared)}"
         if isinstance(value, Rule):
-            return f"{name} {value.name} {self._all(vars(value).items())}"
+            return f"{name} {value.name} {self._read_all(vars(value).items())}"
         self.objects.append(id(value))
         return name
 
-    def _all(self, values: Iterable[Any]) -> str:
+    def _read_all(self, values: Iterable[Any]) -> str:
         return repr([self.read(value) for value in values])
 
 
-def _of_function(function: FunctionType) -> tuple[Any, ...]:
-    """Return what a function is, and the values that it holds."""
-    held = [cell.cell_contents for cell in function.__closure__ or ()]
-    name = function.__module__, function.__qualname__
-    return (
-        *name,
-        function.__code__,
-        function.__defaults__,
-        function.__kwdefaults__,
-        held,
-    )
+def _function_parts(function: FunctionType) -> tuple[Any, ...]:
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    names = function.__module__, function.__qualname__, function.__code__
+    return *names, function.__defaults__, function.__kwdefaults__, closure
 
 
-_PARTS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
-    (FunctionType, _of_function),
+_PARTS_BY_TYPE: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
+    (FunctionType, _function_parts),
     (CodeType, lambda code: (code.co_code, code.co_names, code.co_consts)),
     (MethodType, lambda method: (method.__func__, method.__self__)),
     (functools.partial, lambda call: (call.func, call.args, call.keywords)),
@@ -117,4 +109,4 @@ _PARTS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
     (set | frozenset, lambda values: sorted(values, key=repr)),
     (Mapping, lambda table: table.items()),
 )
-"""What an object is made of, by its kind."""
+"""What an object is made of, by its type."""

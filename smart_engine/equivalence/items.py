@@ -9,15 +9,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from smart_engine.equivalence._base import EquivalenceLike, Rule, as_equivalence, shown
 from smart_engine.equivalence.objects import read_json
+from smart_engine.equivalence.rule import EquivalenceLike, Rule, as_equivalence, excerpt
 from smart_engine.equivalence.texts import Normalized
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Items"]
 
 _BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
-"""What may open a line of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +72,24 @@ class Items(Rule):
         return self.inner
 
     @property
+    def _inner_rules(self) -> tuple[Any, ...]:
+        return (self.inner,)
+
+    @property
     def keyed(self) -> bool:
         """Whether the items' rule is."""
         return bool(getattr(self.inner, "keyed", False))
 
-    @property
-    def waits(self) -> bool:
-        """Whether the items' rule asks somebody else."""
-        return bool(getattr(self.inner, "waits", False))
-
-    @property
-    def costs(self) -> bool:
-        """Whether the items' rule spends money."""
-        return bool(getattr(self.inner, "costs", False))
-
     def parse(self, answer: Any) -> Hashable:
         """Return what the items' rule reads: in order, or how often each."""
-        read = tuple(self._rule.parse(part) for part in self._parts(answer))
+        parsed = tuple(self._rule.parse(item) for item in self._items(answer))
         if self.ordered or not self.keyed:
-            return read
+            return parsed
         try:
-            return frozenset(Counter(read).items())
+            return frozenset(Counter(parsed).items())
         except TypeError as error:
             problem = f"items that {self._rule.name} cannot tell apart in any order"
-            raise UnparseableAnswerError(f"{problem}: {shown(answer)}") from error
+            raise UnparseableAnswerError(f"{problem}: {excerpt(answer)}") from error
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether every item has its counterpart."""
@@ -111,8 +104,7 @@ class Items(Rule):
         rows, columns = linear_sum_assignment(differ)
         return not any(differ[a][b] for a, b in zip(rows, columns, strict=True))
 
-    def _parts(self, answer: Any) -> list[Any]:
-        """Return the items of an answer."""
+    def _items(self, answer: Any) -> list[Any]:
         if isinstance(answer, list | tuple | AbstractSet):
             return list(answer)
         text = str(answer)
@@ -122,13 +114,12 @@ class Items(Rule):
             value = None
         if isinstance(value, list):
             return value
-        parts = [part.strip() for part in self._split(text)]
-        if not (found := [part for part in parts if part]):
-            raise UnparseableAnswerError(f"no items in {shown(answer)}")
-        return found
+        items = [stripped for part in self._split(text) if (stripped := part.strip())]
+        if not items:
+            raise UnparseableAnswerError(f"no items in {excerpt(answer)}")
+        return items
 
     def _split(self, text: str) -> list[str]:
-        """Return the parts of a text."""
         if self.separator is not None:
             return text.split(self.separator)
         lines = [line for line in text.splitlines() if line.strip()]

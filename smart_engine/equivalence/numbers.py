@@ -8,13 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from smart_engine.equivalence._base import Rule, shown
+from smart_engine.equivalence.rule import Rule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Number"]
 
-_MINUS = str.maketrans("\u2212\u2013\ufe63\uff0d", "----")
-"""What may stand for a minus."""
+_MINUS_SIGNS = str.maketrans("\u2212\u2013\ufe63\uff0d", "----")
 
 _GROUPED = re.compile(
     r"(?<![\d.,])\d{1,3}([,'’_ \u00a0\u2009\u202f])\d{3}(?:\1\d{3})*(?!\d)"
@@ -30,10 +29,10 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_SCALES = {"k": 3, "thousand": 3, "m": 6, "million": 6, "b": 9, "bn": 9, "billion": 9}
-_SCALES["trillion"] = 12
+_EXPONENTS = {"k": 3, "thousand": 3, "m": 6, "million": 6, "b": 9, "bn": 9}
+_EXPONENTS |= {"billion": 9, "trillion": 12}
 
-_GONE_ON = re.compile(
+_PART_BEFORE = re.compile(
     r"""
     (?: [\d)}\]] (?: [ .,:'’_] | \s* (?: [*×·÷/\u2044^] | \*\* ) \s* ) [({]? [-+]?
       | \d | \^ [({]? [-+]? | √ | \\sqrt\{ | \}\{ ) $
@@ -42,7 +41,7 @@ _GONE_ON = re.compile(
 )
 """What comes before a number that is part of a longer one: 3,14, 1/2, 2 × 10^3."""
 
-_GOES_ON = re.compile(r"[²³¹\u2070-\u207f¼-¾⅐-⅞^π]|\*\*\d|\\pi\b")
+_PART_AFTER = re.compile(r"[²³¹\u2070-\u207f¼-¾⅐-⅞^π]|\*\*\d|\\pi\b")
 """What comes after one: 10⁶, 5½, 2π."""
 
 
@@ -93,13 +92,13 @@ class Number(Rule):
 
     def parse(self, answer: Any) -> float:
         """Return the last number in the answer; whole ones are exact."""
-        number = _last(answer)
+        number = _last_number(answer)
         try:
             finite = math.isfinite(number)
         except OverflowError:  # an integer beyond all floats
             finite = False
         if not finite:
-            raise UnparseableAnswerError(f"no finite number in {shown(answer)}")
+            raise UnparseableAnswerError(f"no finite number in {excerpt(answer)}")
         return number
 
     def same(self, left: Any, right: Any) -> bool:
@@ -110,22 +109,22 @@ class Number(Rule):
         return bool(abs(left - right) <= allowed)
 
 
-def _last(answer: Any) -> float:
-    """Return the last number in an answer."""
+def _last_number(answer: Any) -> float:
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         return answer
-    lone = isinstance(answer, str) or not isinstance(answer, bool | Collection)
-    text = str(answer).translate(_MINUS) if lone else ""
+    single = isinstance(answer, str) or not isinstance(answer, bool | Collection)
+    text = str(answer).translate(_MINUS_SIGNS) if single else ""
     text = _GROUPED.sub(lambda match: match[0].replace(match[1], ""), text)
     found = list(_NUMBER.finditer(text))
     if not found:
-        raise UnparseableAnswerError(f"no number in {shown(answer)}")
+        raise UnparseableAnswerError(f"no number in {excerpt(answer)}")
     last = found[-1]
     before, after = text[max(0, last.start() - 9) : last.start()], text[last.end() :]
-    if _GONE_ON.search(before) or _GOES_ON.match(after):
-        raise UnparseableAnswerError(f"no plain number at the end of {shown(answer)}")
+    if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
+        raise UnparseableAnswerError(f"no plain number at the end of {excerpt(answer)}")
     digits = last["digits"]
     exact = digits.isdecimal() and len(digits) < 400
     number = int(digits) if exact else float(digits)
-    scale: int = 10 ** _SCALES.get((last["word"] or last["letter"] or "").lower(), 0)
+    unit = (last["word"] or last["letter"] or "").lower()
+    scale: int = 10 ** _EXPONENTS.get(unit, 0)
     return number * (-scale if last["sign"] == "-" else scale)

@@ -11,16 +11,14 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from smart_engine.equivalence._base import EquivalenceLike, Rule, as_equivalence, shown
+from smart_engine.equivalence.rule import EquivalenceLike, Rule, as_equivalence, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Json", "read_json"]
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
-"""What opens and what closes a code fence around JSON."""
-
-Reading = str | tuple[str, tuple[tuple[Any, ...], ...]]
-"""A value in one form; or what has no rule of its own, and what the rules read."""
+_CODE_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
+Parsed = str | tuple[str, tuple[tuple[Any, ...], ...]]
+"""Canonical JSON; or that of the fields without a rule, and what each rule reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Json(Rule):
     ignore: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the fields and make rules of what stands for them."""
+        """Check the fields and make rules of functions."""
         named = isinstance(self.fields, Mapping) and all(
             isinstance(name, str) for name in self.fields
         )
@@ -75,7 +73,8 @@ class Json(Rule):
 
     @property
     def _settings(self) -> str:
-        rules = ", ".join(f"{name!r}: {rule.name}" for name, rule in self._rules)
+        named = zip(self.fields, self._inner_rules, strict=True)
+        rules = ", ".join(f"{name!r}: {rule.name}" for name, rule in named)
         parts = [f"fields={{{rules}}}"] if rules else []
         parts += [f"ignore={list(self.ignore)!r}"] if self.ignore else []
         return ", ".join(parts)
@@ -83,46 +82,36 @@ class Json(Rule):
     @property
     def keyed(self) -> bool:
         """Whether the rules of all fields are."""
-        return all(getattr(rule, "keyed", False) for _, rule in self._rules)
+        return all(getattr(rule, "keyed", False) for rule in self._inner_rules)
 
     @property
-    def waits(self) -> bool:
-        """Whether the rule of a field asks somebody else."""
-        return any(getattr(rule, "waits", False) for _, rule in self._rules)
+    def _inner_rules(self) -> tuple[Any, ...]:
+        return tuple(self.fields.values())
 
-    @property
-    def costs(self) -> bool:
-        """Whether the rule of a field spends money."""
-        return any(getattr(rule, "costs", False) for _, rule in self._rules)
-
-    @property
-    def _rules(self) -> list[tuple[str, Any]]:
-        return list(self.fields.items())
-
-    def parse(self, answer: Any) -> Reading:
+    def parse(self, answer: Any) -> Parsed:
         """Return the answer in one fixed form."""
         value = read_json(answer)
         if not self.fields and not self.ignore:
-            return _written(value)
+            return _canonical(value)
         if not isinstance(value, dict):
-            raise UnparseableAnswerError(f"no JSON object in {shown(answer)}")
-        read = tuple(_reading(rule, value, name) for name, rule in self._rules)
-        aside = {*self.fields, *self.ignore}
-        rest = {name: part for name, part in value.items() if name not in aside}
-        return _written(rest), read
+            raise UnparseableAnswerError(f"no JSON object in {excerpt(answer)}")
+        named = zip(self.fields, self._inner_rules, strict=True)
+        parsed = tuple(_parse_field(rule, value, name) for name, rule in named)
+        rest = value.keys() - self.fields.keys() - set(self.ignore)
+        return _canonical({name: value[name] for name in rest}), parsed
 
-    def same(self, left: Reading, right: Reading) -> bool:
+    def same(self, left: Parsed, right: Parsed) -> bool:
         """Whether both are the same JSON, and every field is by its rule."""
         if isinstance(left, str) or isinstance(right, str):
             return left == right
-        sides = zip(self._rules, left[1], right[1], strict=True)
+        sides = zip(self._inner_rules, left[1], right[1], strict=True)
         return left[0] == right[0] and all(
             rule.same(a[0], b[0]) if len(a) == len(b) == 1 else a == b
-            for (_, rule), a, b in sides
+            for rule, a, b in sides
         )
 
 
-def _reading(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]:
+def _parse_field(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]:
     """Return what a field's rule reads; two values stand for null, none for missing."""
     if name not in value:
         return ()
@@ -137,41 +126,41 @@ def read_json(answer: Any) -> Any:
     """
     try:
         if isinstance(answer, str):
-            text = _FENCE.sub("", answer)
-            read = json.loads(text, object_pairs_hook=_object, parse_float=_finite)
-            return _one_form(read)
-        return _one_form(to_jsonable_python(answer))
+            text = _CODE_FENCE.sub("", answer)
+            value = json.loads(text, object_pairs_hook=_object, parse_float=_finite)
+        else:
+            value = to_jsonable_python(answer)
+        return _whole_as_int(value)
     except (ValueError, RecursionError) as error:
-        raise UnparseableAnswerError(f"no JSON in {shown(answer)}") from error
+        raise UnparseableAnswerError(f"no JSON in {excerpt(answer)}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of a key that stands twice, some read the first value."""
-    read = dict(pairs)
-    if len(read) < len(pairs):
+    """Return an object; refuse repeated keys, which readers treat differently."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
         raise ValueError("a key stands twice")
-    return read
+    return value
 
 
 def _finite(text: str) -> float:
-    """Return a number, unless it is beyond all floats."""
     if math.isinf(number := float(text)):
         raise ValueError("a number too large to compare")
     return number
 
 
-def _one_form(value: Any) -> Any:
+def _whole_as_int(value: Any) -> Any:
     """Return a JSON value in which whole numbers are integers."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
-        return [_one_form(part) for part in value]
+        return [_whole_as_int(part) for part in value]
     if isinstance(value, dict):
-        return {key: _one_form(part) for key, part in value.items()}
+        return {key: _whole_as_int(part) for key, part in value.items()}
     return value
 
 
-def _written(value: Any) -> str:
+def _canonical(value: Any) -> str:
     """Return a JSON value as text in one fixed form."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from smart_engine.calls import Outcome
-from smart_engine.equivalence._base import Rule, called
+from smart_engine.equivalence.rule import Rule, function_name
 from smart_engine.equivalence.texts import Normalized
 from smart_engine.equivalence.verdicts import verdict_of
 from smart_engine.errors import InvalidInputError, SmartError, UnparseableAnswerError
@@ -18,14 +18,12 @@ from smart_engine.money.spending import make_rule_call
 
 __all__ = ["EmbeddingError", "Similar"]
 
-_KEPT = 32_768
-"""Embeddings kept, the latest ones; 6 kB each where a vector has 1,536 numbers."""
-
-Vectors = Sequence[Sequence[float]]
+_CACHE_SIZE = 32_768
+"""Number of embeddings, the oldest are dropped; 6 kB each at 1,536 dimensions."""
 
 
 class EmbeddingError(SmartError):
-    """What an embedding function returned is no vector, or none of the same length."""
+    """An embedding function returned no vector, or one of another length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class Similar(Rule):
             per million tokens, with `tokens`; or `Price.free()` for a local model.
         tokens: Counts a text's tokens as the embedding model does: vectors report no
             usage.
-        model: Name of the embedding model, for certificates. If it is left out, the
-            `model` or `model_name` of whatever `embed` is a method of.
+        model: Name of the embedding model, for certificates. If left out, the `model`
+            or `model_name` of the object that `embed` is a method of.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -71,7 +69,7 @@ class Similar(Rule):
     model: str | None = None
     reads_text: ClassVar[bool] = True
     waits: ClassVar[bool] = True
-    _known: dict[str, Any] = field(
+    _cache: dict[str, Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -80,11 +78,11 @@ class Similar(Rule):
         if not callable(self.embed):
             hint = "give a function from a text to its vector"
             raise InvalidInputError("Similar.embed", self.embed, hint)
-        share = self.threshold
-        number = isinstance(share, int | float) and not isinstance(share, bool)
-        if not (number and 0 < share <= 1):
+        cosine = self.threshold
+        number = isinstance(cosine, int | float) and not isinstance(cosine, bool)
+        if not (number and 0 < cosine <= 1):
             hint = "the least cosine that counts as the same, such as 0.85; at most 1"
-            raise InvalidInputError("Similar.threshold", share, hint)
+            raise InvalidInputError("Similar.threshold", cosine, hint)
         if self.tokens is not None and not callable(self.tokens):
             hint = "give a function from a text to its number of tokens"
             raise InvalidInputError("Similar.tokens", self.tokens, hint)
@@ -119,40 +117,39 @@ class Similar(Rule):
         return text
 
     def same(self, left: str, right: str) -> bool:
-        """Whether the texts' embeddings are near enough."""
-        fold = Normalized().parse
-        if left == right or fold(left) == fold(right):
+        """Whether the cosine of the texts' embeddings reaches the threshold."""
+        normalize = Normalized().parse
+        if left == right or normalize(left) == normalize(right):
             return True
         first, second = sorted((left, right))
         return verdict_of(self.name, first, second, lambda: self._near(first, second))
 
     def _near(self, left: str, right: str) -> bool:
-        """Whether the embeddings are near enough."""
-        one, other = self._vectors(left, right)
+        one, other = self._vectors_of(left, right)
         if one.shape != other.shape:
             problem = f"vectors of {one.size} and of {other.size} numbers"
             raise EmbeddingError(f"{self.name}: {problem}")
         return bool(one @ other >= self.threshold)
 
-    def _vectors(self, *texts: str) -> list[Any]:
+    def _vectors_of(self, *texts: str) -> list[Any]:
         """Return the texts' vectors, each of length 1."""
-        known = {text: self._known[text] for text in texts if text in self._known}
+        known = {text: self._cache[text] for text in texts if text in self._cache}
         new = [text for text in texts if text not in known]
         if self.many:
-            found = self._bought(new, new) if new else []
+            vectors = self._embed(new, new) if new else []
         else:
-            found = [self._bought(text, [text]) for text in new]
-        if len(found) != len(new):
-            problem = f"{len(found)} vectors of {len(new)} texts; is many= right?"
+            vectors = [self._embed(text, [text]) for text in new]
+        if len(vectors) != len(new):
+            problem = f"{len(vectors)} vectors of {len(new)} texts; is many= right?"
             raise EmbeddingError(f"{self.name}: {problem}")
-        for text, vector in zip(new, found, strict=True):
-            known[text] = self._known[text] = self._unit(vector)
-        while len(self._known) > _KEPT:
-            self._known.pop(next(iter(self._known)), None)
+        for text, vector in zip(new, vectors, strict=True):
+            known[text] = self._cache[text] = self._unit(vector)
+        while len(self._cache) > _CACHE_SIZE:
+            self._cache.pop(next(iter(self._cache)), None)
         return [known[text] for text in texts]
 
-    def _bought(self, given: Any, texts: Sequence[str]) -> Any:
-        """Call the function once, and book what that costs."""
+    def _embed(self, given: Any, texts: Sequence[str]) -> Any:
+        """Call the function once, and report what that costs."""
         price, count = self.price, self.tokens
         assert price is not None  # noqa: S101 - checked above
         usage = Usage(sum(count(text) for text in texts) if count is not None else 0)
@@ -163,7 +160,6 @@ class Similar(Rule):
         return make_rule_call(f"embedding: {self.model}", ask).answer
 
     def _unit(self, vector: Any) -> Any:
-        """Return a vector at length 1."""
         try:
             array = np.asarray(vector, float)
             length = float(np.linalg.norm(array))
@@ -176,7 +172,6 @@ class Similar(Rule):
 
 
 def _model_of(embed: Callable[..., Any]) -> str:
-    """Return what an embedding function's model is called, as far as it tells."""
     owner = getattr(embed, "__self__", None)
     names = (getattr(owner, name, None) for name in ("model", "model_name"))
-    return next((n for n in names if isinstance(n, str) and n), called(embed))
+    return next((n for n in names if isinstance(n, str) and n), function_name(embed))

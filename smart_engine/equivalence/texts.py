@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from smart_engine.equivalence._base import Rule, shown
+from smart_engine.equivalence.rule import KeyedRule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Exact", "Label", "Normalized"]
@@ -16,11 +16,10 @@ __all__ = ["Exact", "Label", "Normalized"]
 _MARKS = " .,;:!?\"'`*_()[]{}…«»“”‘’"
 """What may stand around an answer without changing it; so may a pair of `<` and `>`."""
 
-_RAISED = re.compile("[²³¹\u2070-\u207f]+")
-"""Superscripts, which Unicode's forms would put on the line: 10⁶ is not 106."""
+_SUPERSCRIPTS = re.compile("[²³¹\u2070-\u207f]+")
+"""NFKC would put them on the line: 10⁶ is not 106."""
 
-
-_HIT = "\0"
+_FOUND = "\0"
 """What a label that was found is replaced by."""
 
 _CLAUSE = re.compile(r"[.,;:!?—–]")
@@ -29,7 +28,7 @@ _NEGATION = re.compile(r"(?<!\w)(?:not?|never|neither|nor|without|cannot|\w+n['�
 
 
 @dataclass(frozen=True, slots=True)
-class Exact(Rule):
+class Exact(KeyedRule):
     """Answers are the same when they are equal (`==`).
 
     Example:
@@ -38,20 +37,13 @@ class Exact(Rule):
         ```
     """
 
-    keyed: ClassVar[bool] = True
-    reads_text: ClassVar[bool] = True
-
     def parse(self, answer: Any) -> Any:
         """Return the answer as it is."""
         return answer
 
-    def same(self, left: Any, right: Any) -> bool:
-        """Whether both are equal."""
-        return bool(left == right)
-
 
 @dataclass(frozen=True, slots=True)
-class Normalized(Rule):
+class Normalized(KeyedRule):
     """Texts are the same but for case, Unicode form, white space and outer marks.
 
     Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
@@ -65,24 +57,17 @@ class Normalized(Rule):
         ```
     """
 
-    keyed: ClassVar[bool] = True
-    reads_text: ClassVar[bool] = True
-
     def parse(self, answer: Any) -> str:
-        """Return the text folded."""
-        raised = _RAISED.sub(r"^\g<0>", str(answer))
-        text = " ".join(unicodedata.normalize("NFKC", raised).casefold().split())
-        bare = _bare(text)
-        while bare.startswith("<") and bare.endswith(">") and _bare(bare[1:-1]):
-            bare = _bare(bare[1:-1])
+        """Return the normalized text."""
+        marked = _SUPERSCRIPTS.sub(r"^\g<0>", str(answer))
+        text = " ".join(unicodedata.normalize("NFKC", marked).casefold().split())
+        bare = _strip_marks(text)
+        while bare.startswith("<") and bare.endswith(">") and _strip_marks(bare[1:-1]):
+            bare = _strip_marks(bare[1:-1])
         return bare or text
 
-    def same(self, left: Any, right: Any) -> bool:
-        """Whether both folded texts are equal."""
-        return bool(left == right)
 
-
-def _bare(text: str) -> str:
+def _strip_marks(text: str) -> str:
     """Return a text without outer marks; a point before a digit is none."""
     bare = text.lstrip(_MARKS)
     if bare[:1].isdigit() and text.removesuffix(bare).endswith("."):
@@ -91,7 +76,7 @@ def _bare(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Label(Rule):
+class Label(KeyedRule):
     """Answers are the same when they name the same one of a few labels.
 
     The answer may be the label itself or a sentence in which exactly one of the
@@ -112,19 +97,18 @@ class Label(Rule):
     """
 
     labels: Sequence[str]
-    keyed: ClassVar[bool] = True
-    reads_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the labels and keep them folded."""
-        fold = Normalized().parse
+        """Check the labels and normalize them."""
+        normalize = Normalized().parse
         listed = isinstance(self.labels, Iterable) and not isinstance(self.labels, str)
         given = list(self.labels) if listed else []
-        folded = tuple(fold(label) for label in given)
-        if len(set(folded)) < 2 or len(set(folded)) < len(folded) or "" in folded:
+        labels = tuple(normalize(label) for label in given)
+        distinct = set(labels)
+        if len(distinct) < 2 or len(distinct) < len(labels) or "" in distinct:
             hint = "give at least two distinct labels, such as ['spam', 'ham']"
             raise InvalidInputError("Label.labels", self.labels, hint)
-        object.__setattr__(self, "labels", folded)
+        object.__setattr__(self, "labels", labels)
 
     @property
     def _settings(self) -> str:
@@ -135,26 +119,22 @@ class Label(Rule):
         text = Normalized().parse(answer)
         if text in self.labels:
             return text
-        # Longest first, each hit removed: "not spam" must not also count as "spam".
+        # Longest first, each match removed: "not spam" must not also count as "spam".
         found = []
         for label in sorted(self.labels, key=len, reverse=True):
-            text, hits = re.subn(_word(label), _HIT, text)
-            if hits:
+            text, matches = re.subn(_whole_word(label), _FOUND, text)
+            if matches:
                 found.append(label)
-        if len(found) == 1 and not _negated(text):
-            return found[0]
+        problem = f"several labels ({', '.join(found)})" if found else "no label"
         if len(found) == 1:
-            raise UnparseableAnswerError(f"a negated label in {shown(answer)}")
-        problem = "no label" if not found else f"several labels ({', '.join(found)})"
-        raise UnparseableAnswerError(f"{problem} in {shown(answer)}")
-
-    def same(self, left: Any, right: Any) -> bool:
-        """Whether both name the same label."""
-        return bool(left == right)
+            if not _negated(text):
+                return found[0]
+            problem = "a negated label"
+        raise UnparseableAnswerError(f"{problem} in {excerpt(answer)}")
 
 
-def _word(label: str) -> str:
-    """Return how a label is found as a word: not within a compound or a number."""
+def _whole_word(label: str) -> str:
+    """Return a pattern for a label as a word: not within a compound or a number."""
     return (
         r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])"
         rf"{re.escape(label)}"
@@ -163,9 +143,9 @@ def _word(label: str) -> str:
 
 
 def _negated(text: str) -> bool:
-    """Whether a hit in a text follows a negation in the same clause."""
+    """Whether a label that was found follows a negation in the same clause."""
     for clause in _CLAUSE.split(text):
         negation = _NEGATION.search(clause)
-        if negation is not None and _HIT in clause[negation.end() :]:
+        if negation is not None and _FOUND in clause[negation.end() :]:
             return True
     return False

@@ -1,8 +1,8 @@
-"""How verdicts that were paid for outlive the process that bought them.
+"""Verdicts that were paid for, remembered beyond the process that paid.
 
-Whoever keeps a job's answers opens a memory around its comparisons. A rule that spends
-money looks there before it does, and puts there what it has bought: whether two texts
-are the same, under a hash of both and of the rule's name, and what it cost to say.
+A runner that stores a job's answers opens a memory around its comparisons. A rule that
+spends money looks there first, and puts there each verdict it pays for, under a hash of
+both texts and of the rule's name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import NamedTuple, Protocol
 from smart_engine.calls import Outcome
 from smart_engine.money.spending import record_rule_calls, report_rule_call
 
-__all__ = ["Memory", "Verdict", "verdict_memory", "verdict_of"]
+__all__ = ["Verdict", "VerdictMemory", "verdict_memory", "verdict_of"]
 
 
 class Verdict(NamedTuple):
-    """A verdict, and the calls that brought it.
+    """A verdict, and the calls that were made for it.
 
     Attributes:
         same: Whether the texts mean the same.
@@ -31,59 +31,59 @@ class Verdict(NamedTuple):
     calls: Sequence[tuple[str, Outcome]]
 
 
-class Memory(Protocol):
-    """What was said for one job."""
+class VerdictMemory(Protocol):
+    """The verdicts of one job."""
 
     def recall(self, key: str) -> Verdict | None:
-        """Return what was said for the job before; what it cost, but once."""
+        """Return an earlier verdict of the job; its calls only the first time."""
         ...
 
     def remember(self, key: str, said: Verdict) -> None:
-        """Keep what was bought now."""
+        """Store a verdict that was paid for now."""
         ...
 
 
-_OPEN: ContextVar[Memory | None] = ContextVar("smart_memory", default=None)
+_MEMORY: ContextVar[VerdictMemory | None] = ContextVar("smart_memory", default=None)
 
 
 @contextmanager
-def verdict_memory(memory: Memory) -> Iterator[None]:
-    """Let rules look here before they spend money, and put here what they buy."""
-    token = _OPEN.set(memory)
+def verdict_memory(memory: VerdictMemory) -> Iterator[None]:
+    """Let rules use this memory in the block."""
+    token = _MEMORY.set(memory)
     try:
         yield
     finally:
-        _OPEN.reset(token)
+        _MEMORY.reset(token)
 
 
-def verdict_of(rule: str, left: str, right: str, buy: Callable[[], bool]) -> bool:
-    """Return a verdict that costs money, bought once for the job that is open.
+def verdict_of(rule: str, left: str, right: str, ask: Callable[[], bool]) -> bool:
+    """Return the verdict from the open memory, or else ask for it and remember it.
 
-    What was bought in an earlier run of the job is booked as it was then, so that the
-    job ends with the books it would have had.
+    The calls of a verdict from an earlier run of the job are reported again, as
+    restored, so that the job ends with the same ledger.
 
     Args:
         rule: Name of the rule, its settings and version included.
         left: A text.
         right: The text it is compared with.
-        buy: Asks for the verdict.
+        ask: Asks for the verdict.
 
     Example:
         ```python
         assert verdict_of("a rule", "five", "5", lambda: True)
         ```
     """
-    memory = _OPEN.get()
+    memory = _MEMORY.get()
     if memory is None:
-        return buy()
+        return ask()
     key = hashlib.sha256(repr((rule, left, right)).encode()).hexdigest()
-    said = memory.recall(key)
-    if said is not None:
-        for name, outcome in said.calls:
+    verdict = memory.recall(key)
+    if verdict is not None:
+        for name, outcome in verdict.calls:
             report_rule_call(name, outcome._replace(restored=True))
-        return said.same
+        return verdict.same
     with record_rule_calls() as calls:
-        same = buy()
-    bought = [(name, made) for name, made in calls if isinstance(made, Outcome)]
-    memory.remember(key, Verdict(same, bought))
+        same = ask()
+    answered = [(name, call) for name, call in calls if isinstance(call, Outcome)]
+    memory.remember(key, Verdict(same, answered))
     return same

@@ -1,6 +1,6 @@
 """List prices of known models, from the data inside the package `genai-prices`.
 
-Nothing is fetched. A price that cannot be said for sure is an error, never zero.
+Nothing is fetched. A price that is not certain is an error, never zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from smart_engine.money.pricing import Price
 
 __all__ = ["UnlistedError", "at_list_price", "listed_price"]
 
-_KINDS = {
+_PRICE_NAMES = {
     "input_mtok": "input",
     "output_mtok": "output",
     "cache_read_mtok": "cache_read",
@@ -24,27 +24,26 @@ _KINDS = {
     "output_audio_mtok": "output_audio",
     "output_reasoning_mtok": "reasoning",
 }
-"""What the list calls the prices that usage reports have tokens for."""
+"""Name of a price in the list → in `Price`."""
 
-_ASIDE = {"cache_audio_read_mtok", "web_searches_kcount", "storage_searches_kcount"}
-"""Cached sound is billed as sound; what tools cost is beside the tokens."""
-
+_IGNORED = {"cache_audio_read_mtok", "web_searches_kcount", "storage_searches_kcount"}
+"""Cached audio is billed as audio; tools are billed beside the tokens."""
 
 _OPENAI = "https://api.openai.com/"
 
 
 class UnlistedError(SmartError, LookupError):
-    """The list has no price for a model, or none that can be used."""
+    """The list has no usable price for a model."""
 
 
 def at_list_price(address: object, tiers: Iterable[object]) -> bool:
-    """Whether OpenAI itself is asked through its classes, in its usual service tier.
+    """Whether a client of OpenAI's classes pays OpenAI's list price.
 
-    Many others are asked through OpenAI's classes, and charge what they like.
+    Other providers are asked through these classes, too, at prices of their own.
 
     Args:
-        address: Where the model is asked, if that is told.
-        tiers: Service tiers that are told, or None.
+        address: Base URL, if set.
+        tiers: Service tiers that are set, or None.
 
     Example:
         ```python
@@ -58,7 +57,7 @@ def at_list_price(address: object, tiers: Iterable[object]) -> bool:
 
 
 def listed_price(model: str, provider: str) -> Price:
-    """Return what a provider charges for a model, as the list has it today.
+    """Return what a provider charges for a model today.
 
     Args:
         model: The provider's name of it; a date at its end is understood.
@@ -87,24 +86,23 @@ def listed_price(model: str, provider: str) -> Price:
     times = [part.constraint for part in whole] if isinstance(whole, list) else []
     if any(isinstance(time, TimeOfDateConstraint) for time in times):
         raise UnlistedError(f"the price of {model!r} changes with the time of day")
-    if others := sorted(listed.keys() - _KINDS.keys() - _ASIDE):
-        problem = f"{model!r} is also billed by {', '.join(others)}"
-        raise UnlistedError(problem)
+    if others := sorted(listed.keys() - _PRICE_NAMES.keys() - _IGNORED):
+        raise UnlistedError(f"{model!r} is also billed by {', '.join(others)}")
 
-    def at(tokens: int) -> dict[str, Any]:
+    def prices_above(tokens: int) -> dict[str, Any]:
         """Return the prices of a call of just more than so many tokens."""
         prices = {}
-        for key, kind in _KINDS.items():
+        for key, name in _PRICE_NAMES.items():
             price = listed.get(key)
             if isinstance(price, TieredPrices):
                 tiers = [t.price for t in price.tiers if t.start <= tokens]
                 price = [price.base, *tiers][-1]
-            prices[kind] = float(price) if isinstance(price, Decimal) else None
+            prices[name] = float(price) if isinstance(price, Decimal) else None
         return prices
 
     tiered = [price for price in listed.values() if isinstance(price, TieredPrices)]
     starts = {tier.start for price in tiered for tier in price.tiers}
-    rates = {start: at(start) for start in (0, *starts)}
+    rates = {start: prices_above(start) for start in (0, *starts)}
     if not all(rate["input"] and rate["output"] for rate in rates.values()):
         problem = f"the price list has {model!r} without a price for all tokens"
         raise UnlistedError(problem)

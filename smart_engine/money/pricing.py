@@ -1,8 +1,7 @@
 """What a call costs: dollars from the tokens it really used, never a guess.
 
-Only where the user allows it, a usage that nobody reported is estimated; it is marked.
-A call is priced by itself: what one call of many tokens costs says nothing of many
-calls of few.
+Only where the user allows it, usage that was not reported is estimated, and marked. A
+call is priced by itself: many calls of few tokens are not one call of many.
 """
 
 from __future__ import annotations
@@ -15,26 +14,25 @@ from typing import Self
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["Price", "Usage"]
+__all__ = ["TOKEN_KINDS", "Price", "Usage"]
 
 _PER_MILLION = 1e-6
-_MOST = sys.float_info.max
-_COUNTED = 2**53
-"""Most tokens that a sum of floats can tell apart: no call has as many."""
+_MAX_TOKENS = 2**53
+"""Beyond this, floats cannot tell integers apart: no call has as many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call, as the provider reported them, or else marked.
+    """Tokens of one call, as the provider reported them, or estimated.
 
     Args:
         input_tokens: Tokens of the prompt, all kinds together.
         output_tokens: Tokens of the answer, hidden reasoning included.
-        cache_read: Input tokens that the provider had in its cache.
-        cache_write: Input tokens that it put into its cache.
-        cache_write_1h: Input tokens that it put there for an hour.
-        input_audio: Input tokens that were sound.
-        output_audio: Output tokens that were sound.
+        cache_read: Input tokens read from the provider's cache.
+        cache_write: Input tokens written to it.
+        cache_write_1h: Input tokens written to it for an hour.
+        input_audio: Input tokens of audio.
+        output_audio: Output tokens of audio.
         reasoning: Output tokens of hidden reasoning.
         estimated: The provider reported none: these were estimated from the texts.
 
@@ -62,22 +60,19 @@ class Usage:
 
     @property
     def problem(self) -> str | None:
-        """Why nobody can be billed for this, None if one can."""
-        for kind in _KINDS:
+        """Why it cannot be priced, or None."""
+        for kind in TOKEN_KINDS:
             count = getattr(self, kind)
-            number = isinstance(count, int | float | Real)  # the usual ones first
-            if not (number and 0 <= count <= _COUNTED) or isinstance(count, bool):
+            number = isinstance(count, int | float | Real)  # int and float are fast
+            if not (number and 0 <= count <= _MAX_TOKENS) or isinstance(count, bool):
                 return f"{kind} is {count!r}"
         cached = self.cache_read + self.cache_write + self.cache_write_1h
-        parts = {
-            "cached": (cached, self.input_tokens),
-            "input audio": (self.input_audio, self.input_tokens),
-            "audio or reasoning": (
-                self.output_audio + self.reasoning,
-                self.output_tokens,
-            ),
-        }
-        for name, (part, whole) in parts.items():
+        special = self.output_audio + self.reasoning
+        for part, whole, name in (
+            (cached, self.input_tokens, "cached"),
+            (self.input_audio, self.input_tokens, "input audio"),
+            (special, self.output_tokens, "audio or reasoning"),
+        ):
             if part > whole:
                 return f"{part} of {whole} tokens are {name}"
         return None
@@ -95,8 +90,8 @@ class Price:
         cache_write: Of input tokens written to it; as input if left out.
         cache_write_1h: Of those written to it for an hour; as `cache_write` if left
             out.
-        input_audio: Of input tokens that are sound; as input if left out.
-        output_audio: Of output tokens that are sound; as output if left out.
+        input_audio: Of input tokens of audio; as input if left out.
+        output_audio: Of output tokens of audio; as output if left out.
         reasoning: Of hidden reasoning; as output if left out.
         above: Number of input tokens → the price of a whole call that has more of
             them, in place of this one.
@@ -134,7 +129,7 @@ class Price:
             if value is None and name in _OPTIONAL:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 <= value <= _MOST):
+            if not (number and 0 <= value <= sys.float_info.max):
                 hint = (
                     "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"
@@ -155,12 +150,12 @@ class Price:
 
     @classmethod
     def per_call(cls, usd: float) -> Self:
-        """The price of what charges by the call, such as a search or a reranker."""
+        """The price of a service that charges by the call, such as a reranker."""
         return cls(0.0, 0.0, call=usd)
 
     @property
     def by_token(self) -> bool:
-        """Whether a call's tokens matter to what it costs.
+        """Whether a call's cost depends on its tokens.
 
         Example:
             ```python
@@ -173,14 +168,11 @@ class Price:
 
     def cost(self, usage: Usage) -> float:
         """Cost in USD of one call with that usage; never of several calls' sum."""
-        price = self
-        for start, tier in self.above.items():
-            if usage.input_tokens > start:
-                price = tier
-        return price._flat(usage) * _PER_MILLION + price.call  # noqa: SLF001 - of the same class
+        price = self._reached(usage.input_tokens)[-1]
+        return price._flat_cost(usage) * _PER_MILLION + price.call  # noqa: SLF001 - of the same class
 
     def most(self, input_tokens: float, output_tokens: float) -> float:
-        """Most USD that a call of at most so many tokens can cost, of whatever kind.
+        """Worst-case cost in USD of a call of at most so many tokens of any kind.
 
         Example:
             ```python
@@ -189,21 +181,25 @@ class Price:
             assert round(price.most(300_000, 0), 9) == 1.8
             ```
         """
-        reached = (tier for start, tier in self.above.items() if input_tokens > start)
         costs = []
-        for price in (self, *reached):
-            read = [price.input, price.cache_read, price.cache_write]
-            read += [price.cache_write_1h, price.input_audio]
-            said = [price.output, price.output_audio, price.reasoning]
-            sent = input_tokens * max(each for each in read if each is not None)
-            answer = output_tokens * max(each for each in said if each is not None)
+        for price in self._reached(input_tokens):
+            read = [price.cache_read, price.cache_write, price.cache_write_1h]
+            inputs = [price.input, price.input_audio, *read]
+            outputs = [price.output, price.output_audio, price.reasoning]
+            sent = input_tokens * max(rate for rate in inputs if rate is not None)
+            answer = output_tokens * max(rate for rate in outputs if rate is not None)
             costs.append((sent + answer) * _PER_MILLION + price.call)
         return max(costs)
 
-    def _flat(self, usage: Usage) -> float:
-        """Return what a call costs at this price, whatever the number of its tokens.
+    def _reached(self, input_tokens: float) -> list[Price]:
+        """Return this price and those above that so many tokens reach, in order."""
+        above = self.above.items()
+        return [self, *(price for start, price in above if input_tokens > start)]
 
-        Sound that was in the cache is billed as sound: reports do not tell it apart.
+    def _flat_cost(self, usage: Usage) -> float:
+        """Return the cost of a call's tokens at this price alone, in millionths of USD.
+
+        Audio from the cache is billed as audio: reports do not tell it apart.
         """
         written, for_an_hour = usage.cache_write, usage.cache_write_1h
         fresh = usage.input_tokens - written - for_an_hour
@@ -222,20 +218,12 @@ class Price:
         )
 
 
-_OPTIONAL = (
-    "cache_read",
-    "cache_write",
-    "cache_write_1h",
-    "input_audio",
-    "output_audio",
-    "reasoning",
-)
-
-
-_KINDS = tuple(kind.name for kind in fields(Usage) if kind.name != "estimated")
+TOKEN_KINDS = tuple(kind.name for kind in fields(Usage) if kind.name != "estimated")
 """What a usage counts."""
+
+_OPTIONAL = TOKEN_KINDS[2:]
+"""Kinds of tokens whose price may be left out."""
 
 
 def _or(price: float | None, otherwise: float) -> float:
-    """Return a price, or what stands in for one that was left out."""
     return otherwise if price is None else price

@@ -97,7 +97,7 @@ def test_no_pair_is_judged_twice_and_the_like_not_at_all() -> None:
 
 
 def test_old_verdicts_are_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr("smart_engine.equivalence.judge._KEPT", 3)
+    monkeypatch.setattr("smart_engine.equivalence.judge._CACHE_SIZE", 3)
     rule = Judge(Owl(), "owl")
     for number in range(9):
         rule.same("a", str(number))

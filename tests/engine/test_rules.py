@@ -338,11 +338,11 @@ def test_vectors_must_fit_each_other() -> None:
 
 
 def test_old_embeddings_are_forgotten(monkeypatch) -> None:
-    monkeypatch.setattr("smart_engine.equivalence.similar._KEPT", 10)
+    monkeypatch.setattr("smart_engine.equivalence.similar._CACHE_SIZE", 10)
     rule = Similar(letters, price=FREE)
     for number in range(100):
         agree(rule, f"a{number}", f"b{number}")
-    assert len(rule._known) == 10
+    assert len(rule._cache) == 10
 
 
 # -- laws -------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""What an equivalence is, and how a plain function becomes one.
+"""What an equivalence is, how two combine, and how a plain function becomes one.
 
 An equivalence has two steps: `parse` turns an answer into what is compared, and
-refuses an answer it cannot read; `same` compares two parsed answers. A plain
-function of two answers is accepted wherever an equivalence is.
+refuses an answer it cannot read; `same` compares two parsed answers.
 """
 
 from __future__ import annotations
@@ -11,22 +10,22 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-if TYPE_CHECKING:
-    from smart_engine.equivalence.combined import Both, Either
-
 __all__ = [
+    "Both",
+    "Either",
     "Equivalence",
     "EquivalenceLike",
     "Judged",
+    "KeyedRule",
     "Rule",
     "agree",
     "as_equivalence",
-    "called",
-    "shown",
+    "excerpt",
+    "function_name",
 ]
 
 
@@ -64,7 +63,7 @@ class Rule(ABC):
 
     `a | b`: the same if either says so; it reads what either can read. `a & b`: the
     same if both say so; it reads what both can read. A subclass of your own says how
-    answers are read and compared; when it comes to judge otherwise, raise `version`.
+    answers are read and compared; when its verdicts change, raise `version`.
 
     Attributes:
         version: From 2 on it is part of the name, so that certificates tell versions
@@ -102,13 +101,13 @@ class Rule(ABC):
 
     @property
     def waits(self) -> bool:
-        """Whether `same` asks somebody else, such as a model: others need not wait."""
-        return False
+        """Whether `same` waits for somebody else, such as a model."""
+        return any(getattr(rule, "waits", False) for rule in self._inner_rules)
 
     @property
     def costs(self) -> bool:
         """Whether `same` spends money, which no budget can foresee."""
-        return False
+        return any(getattr(rule, "costs", False) for rule in self._inner_rules)
 
     @property
     def keyed(self) -> bool:
@@ -126,6 +125,11 @@ class Rule(ABC):
         """What stands between the brackets of the name."""
         return ""
 
+    @property
+    def _inner_rules(self) -> tuple[Any, ...]:
+        """Rules that this one is made of."""
+        return ()
+
     @abstractmethod
     def parse(self, answer: Any) -> Any:
         """Return what is compared, or raise if the answer cannot be read."""
@@ -135,28 +139,33 @@ class Rule(ABC):
         """Whether two parsed answers mean the same."""
 
     def __or__(self, other: EquivalenceLike) -> Either:
-        """Return the rule by which either of both may say that answers are the same."""
-        from smart_engine.equivalence.combined import Either
-
+        """Return `self | other`."""
         return Either(self, other)
 
     def __ror__(self, other: EquivalenceLike) -> Either:
-        """Return the same for `function | rule`."""
-        from smart_engine.equivalence.combined import Either
-
+        """Return `function | self`."""
         return Either(other, self)
 
     def __and__(self, other: EquivalenceLike) -> Both:
-        """Return the rule by which both must say that answers are the same."""
-        from smart_engine.equivalence.combined import Both
-
+        """Return `self & other`."""
         return Both(self, other)
 
     def __rand__(self, other: EquivalenceLike) -> Both:
-        """Return the same for `function & rule`."""
-        from smart_engine.equivalence.combined import Both
-
+        """Return `function & self`."""
         return Both(other, self)
+
+
+class KeyedRule(Rule):
+    """A rule for texts that are the same when they parse to equal values."""
+
+    __slots__ = ()
+
+    keyed: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both are equal."""
+        return bool(left == right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +196,7 @@ class Judged(Rule):
     @property
     def name(self) -> str:
         """Qualified name of the function."""
-        return f"function {called(self.judge)}"
+        return f"function {function_name(self.judge)}"
 
     def parse(self, answer: Any) -> Any:
         """Return the answer as it is."""
@@ -198,13 +207,124 @@ class Judged(Rule):
         return bool(self.judge(left, right))
 
 
-def called(function: object) -> str:
-    """Return the qualified name of a function, or of the type of what is called."""
+@dataclass(frozen=True, slots=True)
+class _Pair(Rule):
+    """Two rules, each given as a rule or as a function of two answers."""
+
+    left: EquivalenceLike
+    right: EquivalenceLike
+
+    def __post_init__(self) -> None:
+        """Make rules of both."""
+        for side in ("left", "right"):
+            place = f"{type(self).__name__}.{side}"
+            object.__setattr__(self, side, as_equivalence(getattr(self, side), place))
+
+    @property
+    def _inner_rules(self) -> tuple[Any, Any]:
+        return self.left, self.right
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether both compare texts only."""
+        return all(getattr(rule, "reads_text", False) for rule in self._inner_rules)
+
+
+class Either(_Pair):
+    """Answers are the same when either rule says so; what either reads is read.
+
+    Write it `left | right`.
+
+    Example:
+        ```python
+        rule = Label(["none", "unclear"]) | Number(absolute=0.01)
+        assert agree(rule, "about 3.14", "3.141")
+        assert agree(rule, "None.", "none")
+        assert not agree(rule, "none", "0")
+        ```
+    """
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return " | ".join(rule.name for rule in self._inner_rules)
+
+    def parse(self, answer: Any) -> tuple[tuple[Any, ...], ...]:
+        """Return what each rule reads: nothing, or one parsed answer."""
+        parsed = tuple(_parse_if_readable(rule, answer) for rule in self._inner_rules)
+        if not any(parsed):
+            names = " nor ".join(rule.name for rule in self._inner_rules)
+            raise UnparseableAnswerError(f"neither {names} reads {excerpt(answer)}")
+        return parsed
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether one of the rules reads both and says that they are the same."""
+        failed: Exception | None = None
+        for rule, a, b in zip(self._inner_rules, left, right, strict=True):
+            try:
+                if a and b and rule.same(*a, *b):
+                    return True
+            except Exception as error:  # noqa: BLE001 - the other may still say so
+                failed = error
+        if failed is not None:
+            raise failed
+        return False
+
+
+class Both(_Pair):
+    """Answers are the same when both rules say so; what both read is read.
+
+    Write it `left & right`.
+
+    Example:
+        ```python
+        rule = Number() & (lambda left, right: ("%" in left) == ("%" in right))
+        assert agree(rule, "5 %", "5.0 %")
+        assert not agree(rule, "5 %", "5")
+        ```
+    """
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """Both names; `a | b` stands in brackets."""
+        return " & ".join(
+            f"({rule.name})" if isinstance(rule, Either) else rule.name
+            for rule in self._inner_rules
+        )
+
+    @property
+    def keyed(self) -> bool:
+        """Whether both are."""
+        return all(getattr(rule, "keyed", False) for rule in self._inner_rules)
+
+    def parse(self, answer: Any) -> tuple[Any, ...]:
+        """Return what each rule reads."""
+        return tuple(rule.parse(answer) for rule in self._inner_rules)
+
+    def same(self, left: Any, right: Any) -> bool:
+        """Whether both say that they are the same."""
+        sides = zip(self._inner_rules, left, right, strict=True)
+        return all(rule.same(a, b) for rule, a, b in sides)
+
+
+def _parse_if_readable(rule: Any, answer: Any) -> tuple[Any, ...]:
+    try:
+        return (rule.parse(answer),)
+    except Exception:  # noqa: BLE001 - a user's rule may raise anything
+        return ()
+
+
+def function_name(function: object) -> str:
+    """Return the qualified name of a function, or of the type of a callable object."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def shown(answer: object) -> str:
-    """Return an answer as errors show it: in one line, and not too long."""
+def excerpt(answer: object) -> str:
+    """Return the start of an answer, on one line, for errors."""
     return repr(str(answer)[:80])
 
 
@@ -237,8 +357,8 @@ def as_equivalence(given: EquivalenceLike, field: str = "equivalence") -> Equiva
 def agree(rule: Equivalence, left: Any, right: Any) -> bool:
     """Whether two answers mean the same; what cannot be read or compared does not.
 
-    A rule that fails for another reason than an answer it cannot read is warned of: all
-    it fails on counts as different, which is safe and dear.
+    A rule that fails otherwise than on an unreadable answer causes a warning: all it
+    fails on counts as different, which is safe but expensive.
     """
     try:
         return rule.same(rule.parse(left), rule.parse(right))
