@@ -10,8 +10,7 @@ from langchain_smart.chat_batches import ChatBatches
 from langchain_smart.driver import drive
 from smart_engine.calls import Failure
 from smart_engine.errors import SmartError
-from smart_engine.offline.estimate import Estimate, estimate
-from smart_engine.offline.sample import SampleSession
+from smart_engine.offline.estimate import Estimate, SampleSession, estimate
 from smart_engine.serving.resume import Resumed, ResumedSession, Session
 
 __all__ = ["try_batch"]

@@ -12,10 +12,9 @@ import typer
 
 from smart_engine.cli.estimate import estimate_command
 from smart_engine.cli.replay import demo_command, replay_command, simulate_command
-from smart_engine.cli.report import report_command
+from smart_engine.cli.report import report_command, verify_command
 from smart_engine.cli.run import run_command
 from smart_engine.cli.terminal import plain_errors
-from smart_engine.cli.verify import verify_command
 
 __all__ = ["app"]
 
@@ -49,7 +48,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _app(
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_show_version, is_eager=True, help="Say which it is."
@@ -57,14 +56,13 @@ def _app(
     ] = False,
 ) -> None:
     """Cheaper answers with a guarantee."""
-    del version
 
 
 def _for_typer(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command as typer reads it, with its errors shown in plain lines.
 
     typer takes options from the signature, in the order of `--help`. A parameter whose
-    type is a dataclass, such as `CallOptions`, stands there for the dataclass's fields.
+    type is a dataclass, such as `options.Calls`, stands for the fields of that class.
     """
     groups: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []

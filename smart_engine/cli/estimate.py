@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
+from smart_engine.cli import options
 from smart_engine.cli.job import Job
-from smart_engine.cli.options import (
-    CallOptions,
-    GuaranteeOptions,
-    InputOptions,
-    JsonOption,
-    StoreOption,
-)
 from smart_engine.cli.terminal import dollars
 from smart_engine.offline.estimate import Estimate
 from smart_engine.report.report import Report
@@ -35,14 +29,14 @@ _FIGURES = {
 
 def estimate_command(
     *,
-    given: InputOptions,
+    given: options.Inputs,
     items: Annotated[
-        int, typer.Option(min=1, help="Rows on which all models are asked.")
+        int, Option(min=1, help="Rows on which all models are asked.")
     ] = 50,
-    promised: GuaranteeOptions,
-    calls: CallOptions,
-    store: StoreOption = None,
-    as_json: JsonOption = False,
+    promised: options.Promise,
+    calls: options.Calls,
+    store: options.Store = None,
+    as_json: options.Json = False,
 ) -> None:
     """Ask all models about a few random rows; say what all rows would cost.
 

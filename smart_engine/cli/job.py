@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smart_engine.cli.options import (
-    PRICE_FORM,
-    CallOptions,
-    GuaranteeOptions,
-    InputOptions,
-)
-from smart_engine.cli.prompts import fill, read_text
+from smart_engine.cli import options
 from smart_engine.cli.tables import Table, read_table
 from smart_engine.cli.terminal import dollars, say
 from smart_engine.equivalence.shorthand import read_rule
@@ -46,9 +43,9 @@ class Job:
     @classmethod
     def read(
         cls,
-        given: InputOptions,
-        promised: GuaranteeOptions,
-        calls: CallOptions,
+        given: options.Inputs,
+        promised: options.Promise,
+        calls: options.Calls,
         store: str | None,
         **settings: Any,
     ) -> Job:
@@ -61,8 +58,8 @@ class Job:
         table = read_table(given.source)
         system: list[tuple[str, str]] = []
         if given.system is not None:
-            system = [("system", read_text("system", given.system))]
-        prompts = fill(read_text("prompt", given.prompt), table)
+            system = [("system", _read_text("system", given.system))]
+        prompts = _fill(_read_text("prompt", given.prompt), table)
         rule = read_rule(promised.equivalence)
         prices = dict(map(read_price, promised.price or ()))
         try:
@@ -95,7 +92,7 @@ class Job:
                 **settings,
             )
         except UnpricedError as error:
-            hint = f"no price is known: add --price {PRICE_FORM}"
+            hint = f"no price is known: add --price {options.PRICE_FORM}"
             raise InvalidInputError("price", error.value, hint) from error
         return cls(table, [[*system, ("human", text)] for text in prompts], smart)
 
@@ -129,5 +126,47 @@ def read_price(text: str) -> tuple[str, Price]:
     try:
         sent, received = map(float, price.split(","))
     except ValueError as error:
-        raise InvalidInputError("price", text, f"write {PRICE_FORM}") from error
+        hint = f"write {options.PRICE_FORM}"
+        raise InvalidInputError("price", text, hint) from error
     return name, Price(sent, received)
+
+
+def _read_text(field: str, given: str) -> str:
+    """Return a text that was given as such, or as `@FILE`."""
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(field, given, str(error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(field, given, "this is no UTF-8") from error
+
+
+def _fill(template: str, table: Table) -> list[str]:
+    """Return the prompt of every row: `{column}` is its value, `{{` a brace."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        hint = f"{error}; write {{{{ and }}}} for braces that stand for themselves"
+        raise InvalidInputError("prompt", template, hint) from error
+    columns = [column for _, column, _, _ in parts if column is not None]
+    if not columns or any(form or conversion for _, _, form, conversion in parts):
+        hint = "write {column} where a value belongs, and {{ }} for other braces"
+        raise InvalidInputError("prompt", template, hint)
+    prompts = []
+    for index, row in enumerate(table.rows):
+        for column in columns:
+            if column not in row:
+                hint = f"{table.where(index)} has only {', '.join(row) or 'nothing'}"
+                raise InvalidInputError("prompt", f"{{{column}}}", hint)
+        filled = (
+            literal + ("" if column is None else _text(row[column]))
+            for literal, column, _, _ in parts
+        )
+        prompts.append("".join(filled))
+    return prompts
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

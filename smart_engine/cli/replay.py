@@ -7,20 +7,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option
 
-from smart_engine.cli.options import (
-    ConfidenceOption,
-    EquivalenceOption,
-    JsonOption,
-    ReplayOptions,
-    SeedOption,
-    ShareOption,
-    TrialOptions,
-    TrialsOption,
-)
+from smart_engine.cli import options
 from smart_engine.cli.terminal import check_writable, say, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
@@ -36,13 +27,13 @@ __all__ = ["demo_command", "replay_command", "simulate_command"]
 
 def replay_command(
     *,
-    items: Annotated[Path, typer.Argument(help="Recorded answers, .jsonl or .gz.")],
+    items: Annotated[Path, Argument(help="Recorded answers, .jsonl or .gz.")],
     models: Annotated[
-        Path | None, typer.Option(help="Models file; its sibling by default.")
+        Path | None, Option(help="Models file; its sibling by default.")
     ] = None,
-    compared: ReplayOptions,
-    equivalence: EquivalenceOption = "exact",
-    runs: TrialOptions,
+    compared: options.Compared,
+    equivalence: options.Equivalence = "exact",
+    runs: options.Trials,
 ) -> None:
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     reference, candidates = compared.reference, compared.candidate or ()
@@ -51,10 +42,10 @@ def replay_command(
 
 
 def simulate_command(
-    file: Annotated[Path, typer.Argument(help="Inputs of the simulation, JSON.")],
-    dataset: Annotated[str, typer.Option(help="Name of the data set.")],
-    compared: ReplayOptions,
-    runs: TrialOptions,
+    file: Annotated[Path, Argument(help="Inputs of the simulation, JSON.")],
+    dataset: Annotated[str, Option(help="Name of the data set.")],
+    compared: options.Compared,
+    runs: options.Trials,
 ) -> None:
     """The same on independent random answers, as in the SMART paper's simulation."""
     reference, candidates = compared.reference, compared.candidate or ()
@@ -63,12 +54,12 @@ def simulate_command(
 
 
 def demo_command(
-    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 3000,
-    max_disagreement: ShareOption = 0.05,
-    confidence: ConfidenceOption = 0.95,
-    trials: TrialsOption = 5,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    items: Annotated[int, Option(min=1, help="Number of items.")] = 3000,
+    max_disagreement: options.Share = 0.05,
+    confidence: options.Confidence = 0.95,
+    trials: options.Runs = 5,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
 ) -> None:
     """Every strategy on three made-up models that err at random; asks nobody."""
     models = Simulation(
@@ -77,16 +68,16 @@ def demo_command(
         agreement={"medium": 0.98, "small": 0.91},
         costs={"big": 0.01, "medium": 0.0005, "small": 0.0001},
     )
-    runs = TrialOptions([max_disagreement], confidence, trials, seed, as_json)
-    _replay(models, ReplayOptions(), runs)
+    runs = options.Trials([max_disagreement], confidence, trials, seed, as_json)
+    _replay(models, options.Compared(), runs)
     if not as_json:
         say("These answers are made up; `smart estimate` tries models on your data.")
 
 
 def _replay(
     recording: Recording,
-    compared: ReplayOptions,
-    runs: TrialOptions,
+    compared: options.Compared,
+    runs: options.Trials,
     rule: Equivalence = Exact(),
 ) -> None:
     """Run every strategy; print a JSON line for each, or a table per guarantee."""

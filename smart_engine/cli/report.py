@@ -1,4 +1,4 @@
-"""`smart report`: what jobs cost and saved, and what stores hold."""
+"""`smart report` and `smart verify`: what certificates and stores say."""
 
 from __future__ import annotations
 
@@ -7,35 +7,55 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
+from typer import Argument, Exit, Option
 
 from smart_engine.batch.certificate import Certificate
-from smart_engine.cli.options import JsonOption
-from smart_engine.cli.terminal import dollars, write
+from smart_engine.batch.verification import verify
+from smart_engine.cli import options
+from smart_engine.cli.terminal import Code, dollars, write
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
 from smart_engine.report.report import Report
 from smart_engine.store.store import Store
 
-__all__ = ["report_command"]
+__all__ = ["report_command", "verify_command"]
+
+
+def verify_command(
+    certificate: Annotated[Path, Argument(help="A certificate, JSON.")],
+    as_json: options.Json = False,
+) -> None:
+    """Does the claim follow? Recomputes a certificate from its recorded draws."""
+    record = read_certificate(certificate)
+    checks = verify(record)
+    holds = all(check.holds for check in checks)
+    if as_json:
+        listed = [check._asdict() for check in checks]
+        print(json.dumps({"holds": holds, "claim": record.claim, "checks": listed}))
+    else:
+        for check in checks:
+            print("holds" if check.holds else "FAILS", "-", check.statement)
+        print(record.claim if holds else "The claim does not follow from the record.")
+    if not holds:
+        raise Exit(Code.UNPROVEN)
 
 
 def report_command(
     records: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="CERTIFICATE|STORE…",
             help="Certificates (.json), and stores: files or database URLs.",
         ),
     ],
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with pictures, too.")
+        Path | None, Option(help="Write a page with pictures, too.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write the report as Markdown, too.")
+        Path | None, Option(help="Write the report as Markdown, too.")
     ] = None,
 ) -> None:
     """What jobs cost and saved, by their certificates; what stores keep of others."""
@@ -90,8 +110,5 @@ def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) ->
         return
     print(f"\n{name}: answers of {len(jobs)} jobs")
     for job, models in jobs.items():
-        parts = [
-            f"{model} {spend.calls:,} ({dollars(spend)})"
-            for model, spend in models.items()
-        ]
+        parts = (f"{name} {s.calls:,} ({dollars(s)})" for name, s in models.items())
         print(f"  {job[:12]}  {', '.join(parts)}")

@@ -8,18 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.console import Console
+from typer import Argument, Exit, Option
 
 from smart_engine.batch.certificate import Certificate
+from smart_engine.cli import options
 from smart_engine.cli.job import Job
-from smart_engine.cli.options import (
-    CallOptions,
-    GuaranteeOptions,
-    InputOptions,
-    JsonOption,
-    StoreOption,
-)
 from smart_engine.cli.tables import as_bytes
 from smart_engine.cli.terminal import Code, check_writable, say, write
 from smart_engine.errors import InvalidInputError
@@ -35,29 +29,29 @@ _COLUMNS = ("smart_model", "smart_role", "smart_cost", "smart_error", "smart_est
 
 def run_command(
     *,
-    given: InputOptions,
+    given: options.Inputs,
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="Where the answers go, a file like IN."),
+        Argument(metavar="OUT", help="Where the answers go, a file like IN."),
     ],
-    promised: GuaranteeOptions,
+    promised: options.Promise,
     budget: Annotated[
-        float | None, typer.Option(help="Most USD; needs --max-tokens.")
+        float | None, Option(help="Most USD; needs --max-tokens.")
     ] = None,
-    calls: CallOptions,
-    answer: Annotated[str, typer.Option(help="Column of the answers.")] = "answer",
-    store: StoreOption = None,
+    calls: options.Calls,
+    answer: Annotated[str, Option(help="Column of the answers.")] = "answer",
+    store: options.Store = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="Write the certificate there.")
+        Path | None, Option(help="Write the certificate there.")
     ] = None,
     progress: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--progress/--no-progress", help="Show a bar; by default on a terminal."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
-    as_json: JsonOption = False,
+    force: Annotated[bool, Option(help="Write over what is there.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer every row of a table; the same command again goes on where it ended.
 
@@ -151,7 +145,7 @@ def _exit_if_incomplete(
             f"not covered, {len(missing)} of these have no answer; the same command "
             "with a larger --budget and --force goes on"
         )
-        raise typer.Exit(Code.BUDGET)
+        raise Exit(Code.BUDGET)
     if missing:
         first = missing[0]
         say(
@@ -159,4 +153,4 @@ def _exit_if_incomplete(
             f"{job.table.where(first)} ({type(results[first]).__name__}); the same "
             "command with --force asks again"
         )
-        raise typer.Exit(Code.UNPROVEN)
+        raise Exit(Code.UNPROVEN)

@@ -62,15 +62,10 @@ def dollars(spent: Spend | Report) -> str:
 
 
 def check_writable(field: str, path: Path, force: bool) -> None:
-    """Raise unless a file can be written, before anything is spent on its content.
-
-    Args:
-        field: The option or argument that names the file.
-        path: The file.
-        force: Whether it may exist already.
+    """Check that a file can be written, before anything is spent on its content.
 
     Raises:
-        InvalidInputError: If it cannot be written.
+        InvalidInputError: If not, or if it exists and `force` is not set.
     """
     if path.exists() and not force:
         hint = "is there already; --force writes over it"

@@ -2,7 +2,7 @@
 
 A sample leaves open how often candidates differ. So each simulated job draws its items
 from the sample with weights of its own (a Bayesian bootstrap; Rubin 1981), to which
-each candidate brings half a wrong answer that nobody gave, half of it shared with all
+each candidate adds half a wrong answer that no model gave, half of it shared with all
 others: where no answer in the sample differs, some in the job still may.
 """
 
@@ -16,24 +16,79 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.batch.session import BatchSession
-from smart_engine.calls import Failure, Outcome, Result
+from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.equivalence import Equivalence, agree
 from smart_engine.errors import InvalidInputError, SmartError, check_whole
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee
+from smart_engine.money.ledger import LedgerScope
 from smart_engine.tiers import Tier
 
-__all__ = ["Estimate", "Range", "estimate"]
+__all__ = ["Estimate", "Range", "SampleSession", "estimate"]
 
-_UNSEEN = 0.25
+_UNSEEN_WEIGHT = 0.25
 """Weight, in items, of an error that the sample did not show."""
 
-_MOST = 20_000
+_MAX_SIMULATED = 20_000
 """Items of a simulated job. Larger jobs are scaled up from it, which overstates what
 they cost: certifying costs less per item the more there are."""
 
 Row = list[Result]
-"""What each model brought on one item."""
+"""Every model's result on one item, reference first."""
+
+
+class SampleSession:
+    """Asks every model about some of a job's items; decides nothing.
+
+    Args:
+        items: Indices of the items in the job.
+        models: Names of the models.
+        scope: Where every call is entered as it is recorded, if anywhere.
+
+    Example:
+        ```python
+        session = SampleSession([7, 3], ["big", "small"])
+        for call in session.next_calls():
+            session.record(call, Outcome("yes", cost=0.01))
+        assert [outcome.answer for outcome in session.outcomes["big"]] == ["yes"] * 2
+        assert session.next_calls() == []
+        ```
+    """
+
+    waits = False
+
+    def __init__(
+        self,
+        items: Sequence[int],
+        models: Sequence[str],
+        scope: LedgerScope | None = None,
+    ) -> None:
+        self._items, self._models, self._scope = items, models, scope
+        self._results: dict[Call, Result] = {}
+        self._todo = [Call(item, model) for item in items for model in models]
+
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now: all of them, once."""
+        calls, self._todo = self._todo, []
+        return calls
+
+    def keep(self, call: Call, outcome: Result) -> None:
+        """Do nothing; a session that resumes from a store keeps the result."""
+
+    def record(self, call: Call, outcome: Result) -> BaseException | None:
+        """Record the result of a call; return its error, if it failed."""
+        self._results[call] = outcome
+        if self._scope is not None:
+            self._scope.record_call(call.item, call.tier, outcome)
+        return outcome.error if isinstance(outcome, Failure) else None
+
+    @property
+    def outcomes(self) -> dict[str, list[Result]]:
+        """Model → its results, item by item."""
+        return {
+            model: [self._results[Call(item, model)] for item in self._items]
+            for model in self._models
+        }
 
 
 class Range(BaseModel):
@@ -61,7 +116,7 @@ class Estimate(BaseModel):
         sampled: Number of items on which all models were asked.
         jobs: Number of simulated jobs.
         differing: Candidate → answers of the sample that differ from the reference's.
-        failed: Model → items of the sample on which it brought no usable answer.
+        failed: Model → items of the sample without a usable answer.
         audits: Items for which the reference is paid in order to learn.
         certifying: USD spent on these items, by all models.
         cost: USD spent on the job.
@@ -96,11 +151,11 @@ def estimate(
 ) -> Estimate:
     """Return what a job is expected to cost, given all models' answers to a sample.
 
-    Confidences, and what an answer itself tells, are left out: a few items cannot
+    Confidences, and signals in the answers themselves, are left out: a few items cannot
     show what they are worth. A real job that has them may cost less.
 
     Args:
-        sample: Model → what it brought on items drawn at random, reference first.
+        sample: Model → its results on items drawn at random, reference first.
         items: Number of items of the job.
         guarantee: What is to be promised.
         rule: When two answers mean the same.
@@ -124,15 +179,16 @@ def estimate(
     """
     check_whole("items", items, 1)
     check_whole("jobs", jobs, 1)
-    rows = _read(sample, rule)
+    rows = [_coded(row, rule) for row in zip(*sample.values(), strict=True)]
     if not any(isinstance(row[0], Outcome) for row in rows):
         hint = "the reference answered no item of the sample"
         raise InvalidInputError("sample", len(rows), hint)
-    names, size = list(sample), min(items, _MOST)
+    names, size = list(sample), min(items, _MAX_SIMULATED)
     rng = np.random.default_rng([seed, items])
     figures = []
     for job in range(jobs):
-        population = _population(rows, size, rng)
+        columns = zip(*_simulated_job(rows, size, rng), strict=True)
+        results = dict(zip(names, columns, strict=True))
         session = BatchSession(
             size,
             [Tier(names[0], role="reference"), *map(Tier, names[1:])],
@@ -142,58 +198,52 @@ def estimate(
             equivalence=operator.eq,
             max_in_flight=max_in_flight,
         )
-        place = {name: place for place, name in enumerate(names)}
         while calls := session.next_calls():
             for call in calls:
-                session.record(call, population[call.item][place[call.tier]])
+                session.record(call, results[call.tier][call.item])
         audited = [each.cost for each in session.answers if each.role == "profiled"]
-        alone, spent = sum(row[0].cost for row in population), session.certificate.cost
-        figures.append((len(audited), sum(audited), spent, alone, alone - spent))
+        cost, alone = session.certificate.cost, sum(r.cost for r in results[names[0]])
+        figures.append((len(audited), sum(audited), cost, alone, alone - cost))
     scaled = np.array(figures).T * (items / size)
-    audits, certifying, cost, reference_only, saved = (_range(one) for one in scaled)
+    audits, certifying, spent, reference_only, saved = map(_range, scaled)
+    usable = dict(zip(names, zip(*rows, strict=True), strict=True))
     return Estimate(
         items=items,
         sampled=len(rows),
         jobs=jobs,
         differing={
-            name: sum(_differ(row[0], row[place]) for row in rows)
-            for place, name in enumerate(names)
-            if place
+            name: sum(map(_differ, usable[names[0]], usable[name]))
+            for name in names[1:]
         },
         failed={
-            name: sum(isinstance(row[place], Failure) for row in rows)
-            for place, name in enumerate(names)
+            name: sum(isinstance(result, Failure) for result in results)
+            for name, results in usable.items()
         },
         audits=audits,
         certifying=certifying,
-        cost=cost,
+        cost=spent,
         reference_only=reference_only,
         saved=saved,
     )
 
 
-def _read(sample: Mapping[str, Sequence[Result]], rule: Equivalence) -> list[Row]:
-    """Return per item what each model brought, equal numbers for the same answers."""
-    rows = []
-    for brought in zip(*sample.values(), strict=True):
-        kinds: list[Any] = []
-        row: list[Result] = []
-        for place, each in enumerate(brought):
-            if isinstance(each, Failure) or (place and not _readable(rule, each)):
-                row.append(Failure(SmartError("no usable answer"), each.cost))
-                continue
-            known = (
-                k for k, said in enumerate(kinds) if agree(rule, each.answer, said)
-            )
-            kind = next(known, len(kinds))
-            kinds += [each.answer] if kind == len(kinds) else []
-            row.append(Outcome(kind, each.cost))
-        rows.append(row)
-    return rows
+def _coded(row: Sequence[Result], rule: Equivalence) -> Row:
+    """Return an item's results with equal numbers for answers that mean the same."""
+    kinds: list[Any] = []
+    coded: Row = []
+    for index, result in enumerate(row):
+        if isinstance(result, Failure) or (index and not _readable(rule, result)):
+            coded.append(Failure(SmartError("no usable answer"), result.cost))
+            continue
+        same = (k for k, kind in enumerate(kinds) if agree(rule, result.answer, kind))
+        code = next(same, len(kinds))
+        if code == len(kinds):
+            kinds.append(result.answer)
+        coded.append(Outcome(code, result.cost))
+    return coded
 
 
 def _readable(rule: Equivalence, outcome: Outcome) -> bool:
-    """Whether a rule can read an answer."""
     try:
         rule.parse(outcome.answer)
     except Exception:  # noqa: BLE001 - a user's rule may raise anything
@@ -201,36 +251,34 @@ def _readable(rule: Equivalence, outcome: Outcome) -> bool:
     return True
 
 
-def _differ(right: Result, said: Result) -> bool:
+def _differ(left: Result, right: Result) -> bool:
     """Whether both are answers, and not the same."""
-    both = isinstance(right, Outcome) and isinstance(said, Outcome)
-    return both and right[0] != said[0]
+    both = isinstance(left, Outcome) and isinstance(right, Outcome)
+    return both and left[0] != right[0]
 
 
-def _population(rows: list[Row], size: int, rng: np.random.Generator) -> list[Row]:
+def _simulated_job(rows: list[Row], size: int, rng: np.random.Generator) -> list[Row]:
     """Return the items of one job that the sample could come from."""
-    known, candidates = len(rows), len(rows[0]) - 1
-    unseen: list[list[Row]] = [[_wrong(row, range(1, 1 + candidates)) for row in rows]]
-    unseen += [[_wrong(row, [1 + one]) for row in rows] for one in range(candidates)]
-    weights = rng.dirichlet([1.0] * known + [_UNSEEN] * len(unseen))
+    known, candidates = len(rows), range(1, len(rows[0]))
+    erring: list[Container[int]] = [candidates, *([one] for one in candidates)]
+    weights = rng.dirichlet([1.0] * known + [_UNSEEN_WEIGHT] * len(erring))
     drawn = rng.choice(len(weights), size, p=weights).tolist()
     others = rng.integers(known, size=size).tolist()
     return [
-        rows[place] if place < known else unseen[place - known][other]
+        rows[place] if place < known else _spoilt(rows[other], erring[place - known])
         for place, other in zip(drawn, others, strict=True)
     ]
 
 
-def _wrong(row: Row, places: Container[int]) -> Row:
-    """Return an item on which some candidates give an answer that nobody gave."""
+def _spoilt(row: Row, erring: Container[int]) -> Row:
+    """Return an item on which these candidates give an answer that no model gave."""
     return [
-        Outcome(-1, each.cost) if place in places else each
-        for place, each in enumerate(row)
+        Outcome(-1, result.cost) if index in erring else result
+        for index, result in enumerate(row)
     ]
 
 
 def _range(figures: FloatArray) -> Range:
-    """Return how a figure spreads."""
     return Range(
         mean=float(figures.mean()), low=float(figures.min()), high=float(figures.max())
     )

@@ -1,6 +1,6 @@
 """What would it have cost? Sessions against recorded or simulated answers.
 
-No clock lives in the engine: who wants the planning time hands one in.
+The engine has no clock: planning time is measured with the one that a caller passes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.batch.session import BatchSession
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import (
     Equivalence,
     EquivalenceLike,
@@ -27,7 +27,7 @@ __all__ = ["Recording", "ReplayResult", "replay"]
 
 
 class Recording(Protocol):
-    """Anything that answers for its models: a `Trace` or a `Simulation`."""
+    """Answers of several models to the same items: a `Trace` or a `Simulation`."""
 
     @property
     def reference(self) -> str:
@@ -39,13 +39,13 @@ class Recording(Protocol):
         """Names of the candidates."""
         ...
 
-    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
-        """Every model's outcome on every item."""
+    def outcomes(self, seed: int) -> dict[str, list[Result]]:
+        """Return model → its result on every item; the reference comes first."""
         ...
 
 
 class ReplayResult(BaseModel):
-    """What a strategy cost and kept, over several trials.
+    """What a strategy cost, and how it kept the guarantee, over several trials.
 
     Attributes:
         strategy: Name of the strategy.
@@ -54,11 +54,11 @@ class ReplayResult(BaseModel):
         max_disagreement: δ of the guarantee.
         confidence: γ of the guarantee.
         cost_ratio: Mean spend ÷ what the reference alone would have cost.
-        cost_ratio_max: The dearest trial's.
-        cost_floor: Least possible cost ratio if all answers were known beforehand,
-            mean over trials: no strategy can go below it.
+        cost_ratio_max: Its maximum over the trials.
+        cost_floor: Mean of the least possible cost ratio, if all answers were known
+            beforehand.
         agreement_mean: Mean share of answers that are equivalent to the reference's.
-        agreement_min: The worst trial's.
+        agreement_min: Its minimum over the trials.
         violations: Share of trials whose agreement is below 1 − δ.
         reference_share: Mean share of items for which the reference was paid.
         calls: Model → mean number of calls.
@@ -94,7 +94,7 @@ def replay(
     equivalence: EquivalenceLike = Exact(),
     clock: Callable[[], float] = lambda: 0.0,
 ) -> ReplayResult:
-    """Run a strategy on recorded answers, as often as asked.
+    """Run a strategy on recorded answers, several times.
 
     Args:
         recording: Where the answers come from.
@@ -128,11 +128,10 @@ def replay(
         raise InvalidInputError("trials", trials, "run at least one")
     rule = as_equivalence(equivalence)
     names = (recording.reference, *recording.candidates)
-    tiers = [Tier(names[0], role="reference"), *(Tier(name) for name in names[1:])]
-    costs, floors, agreements, shares = [], [], [], []
-    violations, seconds = 0, 0.0
+    tiers = [Tier(names[0], role="reference"), *map(Tier, names[1:])]
     floor, known = 0.0, None
     calls = dict.fromkeys(names, 0)
+    figures = []
     for trial in range(seed, seed + trials):
         outcomes = recording.outcomes(trial)
         if outcomes is not known:
@@ -154,56 +153,64 @@ def replay(
             for call in todo:
                 session.record(call, outcomes[call.tier][call.item])
         certificate = session.certificate
-        seconds += clock() - started
-        reference_only = sum(outcome.cost for outcome in outcomes[names[0]])
-        differing = _differing(session, outcomes, rule)
-        costs.append(certificate.cost / reference_only if reference_only else 1.0)
-        floors.append(floor / reference_only if reference_only else 1.0)
-        agreements.append(1 - differing / n_items)
-        violations += differing > guarantee.max_errors(n_items)
-        shares.append(certificate.spend[names[0]].calls / n_items)
+        seconds = clock() - started
+        alone = sum(outcome.cost for outcome in outcomes[names[0]])
+        differing = _differing(session, outcomes[names[0]], rule)
         for name in names:
             calls[name] += certificate.spend[name].calls
+        figures.append(
+            (
+                certificate.cost / alone if alone else 1.0,
+                floor / alone if alone else 1.0,
+                1 - differing / n_items,
+                differing > guarantee.max_errors(n_items),
+                certificate.spend[names[0]].calls / n_items,
+                seconds,
+            )
+        )
+    columns = list(zip(*figures, strict=True))
+    costs, _, agreements, *_ = columns
+    cost, least, agreement, violations, share, planning = (
+        sum(column) / trials for column in columns
+    )
     return ReplayResult(
         strategy=strategy,
         items=n_items,
         trials=trials,
         max_disagreement=guarantee.max_disagreement,
         confidence=guarantee.confidence,
-        cost_ratio=sum(costs) / trials,
+        cost_ratio=cost,
         cost_ratio_max=max(costs),
-        cost_floor=sum(floors) / trials,
-        agreement_mean=sum(agreements) / trials,
+        cost_floor=least,
+        agreement_mean=agreement,
         agreement_min=min(agreements),
-        violations=violations / trials,
-        reference_share=sum(shares) / trials,
+        violations=violations,
+        reference_share=share,
         calls={name: count / trials for name, count in calls.items()},
-        planning_seconds=seconds / trials,
+        planning_seconds=planning,
     )
 
 
 def _floor(
-    outcomes: dict[str, list[Outcome | Failure]],
-    guarantee: Guarantee,
-    rule: Equivalence,
+    outcomes: dict[str, list[Result]], guarantee: Guarantee, rule: Equivalence
 ) -> float:
-    """Cost, in USD, of the cheapest answers that keep the guarantee.
+    """Return the cost, in USD, of the cheapest answers that keep the guarantee.
 
-    Each item goes to the cheapest model that is right; then the allowed errors go where
-    a wrong answer saves most.
+    Each item goes to the cheapest model that is right; then as many may be wrong as the
+    guarantee allows, where that saves most.
     """
     right, *others = outcomes.values()
     cheapest_right, savings = 0.0, []
     for item, truth in enumerate(right):
         best = least = truth.cost
-        for answers in others:
-            outcome = answers[item]
-            if isinstance(outcome, Failure):
+        for results in others:
+            result = results[item]
+            if isinstance(result, Failure):
                 continue
-            least = min(least, outcome.cost)
-            if outcome.cost < best and not isinstance(truth, Failure):
-                same = agree(rule, outcome.answer, truth.answer)
-                best = outcome.cost if same else best
+            least = min(least, result.cost)
+            if result.cost < best and not isinstance(truth, Failure):
+                same = agree(rule, result.answer, truth.answer)
+                best = result.cost if same else best
         cheapest_right += best
         savings.append(best - least)
     savings.sort(reverse=True)
@@ -211,12 +218,9 @@ def _floor(
 
 
 def _differing(
-    session: BatchSession,
-    outcomes: dict[str, list[Outcome | Failure]],
-    rule: Equivalence,
+    session: BatchSession, right: Sequence[Result], rule: Equivalence
 ) -> int:
-    """How many answers handed out differ from the reference's recorded ones."""
-    right = outcomes[next(iter(outcomes))]
+    """Return how many answers handed out differ from the reference's recorded ones."""
     count = 0
     for served in session.answers:
         truth = right[served.item]

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smart_engine.batch.certificate import Certificate
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.errors import InvalidInputError, SmartError, choose
 from smart_engine.money.pricing import Price, Usage
 
@@ -34,6 +34,7 @@ __all__ = [
     "read_simulation",
 ]
 
+File = TypeVar("File", bound=BaseModel)
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A finite number of zero or more."""
@@ -126,7 +127,9 @@ class Trace:
         """
         path = Path(path)
         rows = _read_rows(path)
-        about = _read_models(path, None if models is None else Path(models))
+        name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+        models = models or path.with_name(f"{name}.models.json")
+        about = _read_json("models", Path(models), Models)
         chosen = reference or about.reference
         if not chosen:
             hint = "name one, here or in the models file"
@@ -147,8 +150,8 @@ class Trace:
                 raise InvalidInputError("model", name, hint)
         return cls(rows, chosen, others, prices)
 
-    def outcome(self, item: int, model: str) -> Outcome | Failure:
-        """What asking a model about an item brings: a call, replayed."""
+    def outcome(self, item: int, model: str) -> Result:
+        """Return the recorded result of asking a model about an item."""
         row = self.rows[item]
         if row.answers.get(model) is None or model not in row.tokens:
             message = f"no recorded answer of {model} to item {row.item_id or item}"
@@ -173,13 +176,13 @@ class Trace:
     def _inputs(self) -> _Inputs:
         return _Inputs([row.input or row.item_id for row in self.rows])
 
-    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
-        """All outcomes by model; recorded ones are the same for every seed."""
+    def outcomes(self, seed: int) -> dict[str, list[Result]]:
+        """Return model → its result on every item, the same for every seed."""
         del seed
         return self._outcomes
 
     @cached_property
-    def _outcomes(self) -> dict[str, list[Outcome | Failure]]:
+    def _outcomes(self) -> dict[str, list[Result]]:
         return {
             model: [self.outcome(item, model) for item in range(len(self.rows))]
             for model in (self.reference, *self.candidates)
@@ -187,10 +190,9 @@ class Trace:
 
 
 class _Inputs:
-    """Finds the recorded input in a prompt, without trying them all."""
+    """An index of recorded inputs, to find one in a prompt without trying them all."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Index the inputs."""
         self._item: dict[str, int] = {}
         for item, text in enumerate(texts):
             self._item.setdefault(text, item)
@@ -237,25 +239,22 @@ class Simulation:
         """Names of the candidates."""
         return list(self.agreement)
 
-    def outcomes(self, seed: int) -> dict[str, list[Outcome | Failure]]:
-        """Fresh answers for one trial: 0 or 1 at random, the other where one errs."""
+    def outcomes(self, seed: int) -> dict[str, list[Result]]:
+        """Return fresh answers: 0 or 1 at random; who errs gives the other one."""
         rng = np.random.default_rng([seed, self.items])
         for name in (self.reference, *self.agreement):
             if name not in self.costs:
                 hint = "say what it costs on one item, in USD"
                 raise InvalidInputError("costs", name, hint)
-        said = {
-            name: (Outcome(0, cost), Outcome(1, cost))
-            for name, cost in self.costs.items()
-        }
         right = rng.integers(0, 2, self.items)
-        table: dict[str, list[Outcome | Failure]] = {
-            self.reference: [said[self.reference][answer] for answer in right.tolist()]
-        }
+        answers = {self.reference: right}
         for name, share in self.agreement.items():
-            errs = rng.random(self.items) >= share
-            table[name] = [said[name][answer] for answer in (right ^ errs).tolist()]
-        return table
+            answers[name] = right ^ (rng.random(self.items) >= share)
+        results: dict[str, list[Result]] = {}
+        for name, given in answers.items():
+            either = Outcome(0, self.costs[name]), Outcome(1, self.costs[name])
+            results[name] = [either[answer] for answer in given.tolist()]
+        return results
 
 
 class _SimulatedModel(BaseModel):
@@ -297,11 +296,7 @@ def read_simulation(
     Raises:
         InvalidInputError: If the file, the data set or a model is missing or wrong.
     """
-    path = Path(path)
-    try:
-        content = _SimulationFile.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InvalidInputError("file", str(path), _why(error)) from error
+    content = _read_json("file", Path(path), _SimulationFile)
     chosen = choose("dataset", dataset, content.datasets)
     certain = [name for name, m in chosen.models.items() if m.agreement == 1]
     reference = reference or (certain[0] if certain else None)
@@ -332,21 +327,14 @@ def read_certificate(path: str | Path) -> Certificate:
     Raises:
         InvalidInputError: If the file is missing or is no certificate.
     """
-    path = Path(path)
-    try:
-        return Certificate.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InvalidInputError("certificate", str(path), _why(error)) from error
+    return _read_json("certificate", Path(path), Certificate)
 
 
-def _read_models(path: Path, given: Path | None) -> Models:
-    """Read the models file; say how to give one where it is missing."""
-    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    source = given or path.with_name(f"{name}.models.json")
+def _read_json(field: str, path: Path, kind: type[File]) -> File:
     try:
-        return Models.model_validate_json(source.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InvalidInputError("models", str(source), _why(error)) from error
+        raise InvalidInputError(field, str(path), _why(error)) from error
 
 
 def _read_rows(path: Path) -> list[Row]:
@@ -368,7 +356,7 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def _why(error: Exception) -> str:
-    """Return an error's first lines on one."""
+    """Return an error's first problem, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

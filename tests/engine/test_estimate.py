@@ -12,8 +12,7 @@ from smart_engine.calls import Call
 from smart_engine.equivalence import as_equivalence
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
-from smart_engine.offline.estimate import estimate
-from smart_engine.offline.sample import SampleSession
+from smart_engine.offline.estimate import SampleSession, estimate
 from smart_engine.serving.resume import Resumed
 
 COSTS = {"big": 1.0, "small": 0.02}
