@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.equivalence import Equivalence, agree
 from smart_engine.errors import InvalidInputError, SmartError, check_whole
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.tiers import Tier
+from smart_engine.offline.replay import run_session
 
 __all__ = ["Estimate", "Range", "SampleSession", "estimate"]
 
@@ -189,18 +188,14 @@ def estimate(
     for job in range(jobs):
         columns = zip(*_simulated_job(rows, size, rng), strict=True)
         results = dict(zip(names, columns, strict=True))
-        session = BatchSession(
-            size,
-            [Tier(names[0], role="reference"), *map(Tier, names[1:])],
+        session = run_session(
+            results,
             guarantee,
             strategy=strategy,
             seed=job,
             equivalence=operator.eq,
             max_in_flight=max_in_flight,
         )
-        while calls := session.next_calls():
-            for call in calls:
-                session.record(call, results[call.tier][call.item])
         audited = [each.cost for each in session.answers if each.role == "profiled"]
         cost, alone = session.certificate.cost, sum(r.cost for r in results[names[0]])
         figures.append((len(audited), sum(audited), cost, alone, alone - cost))

@@ -5,8 +5,8 @@ The engine has no clock: planning time is measured with the one that a caller pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,25 +23,22 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.tiers import Tier
 
-__all__ = ["Recording", "ReplayResult", "replay"]
+__all__ = ["Recording", "ReplayResult", "replay", "run_session"]
 
 
 class Recording(Protocol):
-    """Answers of several models to the same items: a `Trace` or a `Simulation`."""
+    """Answers of several models to the same items, as a `Trace` or a `Simulation`."""
 
     @property
     def reference(self) -> str:
         """Name of the reference."""
-        ...
 
     @property
     def candidates(self) -> Sequence[str]:
         """Names of the candidates."""
-        ...
 
-    def outcomes(self, seed: int) -> dict[str, list[Result]]:
+    def outcomes(self, seed: int) -> Mapping[str, Sequence[Result]]:
         """Return model → its result on every item; the reference comes first."""
-        ...
 
 
 class ReplayResult(BaseModel):
@@ -128,43 +125,38 @@ def replay(
         raise InvalidInputError("trials", trials, "run at least one")
     rule = as_equivalence(equivalence)
     names = (recording.reference, *recording.candidates)
-    tiers = [Tier(names[0], role="reference"), *map(Tier, names[1:])]
     floor, known = 0.0, None
     calls = dict.fromkeys(names, 0)
     figures = []
     for trial in range(seed, seed + trials):
         outcomes = recording.outcomes(trial)
+        right = outcomes[names[0]]
+        if not right:
+            raise InvalidInputError("items", 0, "there is nothing to replay")
         if outcomes is not known:
             floor, known = _floor(outcomes, guarantee, rule), outcomes
-        n_items = len(outcomes[names[0]])
-        if not n_items:
-            raise InvalidInputError("items", 0, "there is nothing to replay")
         started = clock()
-        session = BatchSession(
-            n_items,
-            tiers,
+        session = run_session(
+            {name: outcomes[name] for name in names},
             guarantee,
             strategy=strategy,
             looks=looks,
             seed=trial,
             equivalence=rule,
         )
-        while todo := session.next_calls():
-            for call in todo:
-                session.record(call, outcomes[call.tier][call.item])
         certificate = session.certificate
         seconds = clock() - started
-        alone = sum(outcome.cost for outcome in outcomes[names[0]])
-        differing = _differing(session, outcomes[names[0]], rule)
+        alone = sum(outcome.cost for outcome in right)
+        differing = _differing(session, right, rule)
         for name in names:
             calls[name] += certificate.spend[name].calls
         figures.append(
             (
                 certificate.cost / alone if alone else 1.0,
                 floor / alone if alone else 1.0,
-                1 - differing / n_items,
-                differing > guarantee.max_errors(n_items),
-                certificate.spend[names[0]].calls / n_items,
+                1 - differing / len(right),
+                differing > guarantee.max_errors(len(right)),
+                certificate.spend[names[0]].calls / len(right),
                 seconds,
             )
         )
@@ -175,7 +167,7 @@ def replay(
     )
     return ReplayResult(
         strategy=strategy,
-        items=n_items,
+        items=len(right),
         trials=trials,
         max_disagreement=guarantee.max_disagreement,
         confidence=guarantee.confidence,
@@ -191,8 +183,27 @@ def replay(
     )
 
 
+def run_session(
+    outcomes: Mapping[str, Sequence[Result]], guarantee: Guarantee, **settings: Any
+) -> BatchSession:
+    """Return a session that ran on known results.
+
+    Args:
+        outcomes: Model → its result on every item; the reference comes first.
+        guarantee: What is promised.
+        **settings: More settings of a `BatchSession`.
+    """
+    reference, *candidates = outcomes
+    tiers = [Tier(reference, role="reference"), *map(Tier, candidates)]
+    session = BatchSession(len(outcomes[reference]), tiers, guarantee, **settings)
+    while calls := session.next_calls():
+        for call in calls:
+            session.record(call, outcomes[call.tier][call.item])
+    return session
+
+
 def _floor(
-    outcomes: dict[str, list[Result]], guarantee: Guarantee, rule: Equivalence
+    outcomes: Mapping[str, Sequence[Result]], guarantee: Guarantee, rule: Equivalence
 ) -> float:
     """Return the cost, in USD, of the cheapest answers that keep the guarantee.
 

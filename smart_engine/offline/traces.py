@@ -1,9 +1,7 @@
 """Recorded answers and certificates: the only file of the engine that reads files.
 
-`NAME.jsonl` or `NAME.jsonl.gz` holds one row per item: `item_id`, `input`,
-`answers` {model: answer}, `tokens` {model: [input, output]} and, where known,
-`gold` and `confidence` {model: 0..1}. `NAME.models.json` names the `reference`, the
-suggested `candidates` and `prices_usd_per_million_tokens`.
+`NAME.jsonl` or `NAME.jsonl.gz` holds one `Row` per item, as JSON on a line of its own;
+`NAME.models.json` holds the `Models` that answered.
 """
 
 from __future__ import annotations
@@ -25,14 +23,7 @@ from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.errors import InvalidInputError, SmartError, choose
 from smart_engine.money.pricing import Price, Usage
 
-__all__ = [
-    "Models",
-    "Row",
-    "Simulation",
-    "Trace",
-    "read_certificate",
-    "read_simulation",
-]
+__all__ = ["Row", "Simulation", "Trace", "read_certificate", "read_simulation"]
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -170,11 +161,34 @@ class Trace:
         The longest contained input wins. Where no input was recorded, the item's id
         takes its place; items that share an input are found as the first of them.
         """
-        return self._inputs.find(prompt)
+        items, head, starting = self._inputs
+        if prompt in items:
+            return items[prompt]
+        best = ""
+        for start in range(len(prompt) - head + 1):
+            for text in starting.get(prompt[start : start + head], ()):
+                if len(text) <= len(best):
+                    break
+                if prompt.startswith(text, start):
+                    best = text
+                    break
+        return items[best] if best else None
 
     @cached_property
-    def _inputs(self) -> _Inputs:
-        return _Inputs([row.input or row.item_id for row in self.rows])
+    def _inputs(self) -> tuple[dict[str, int], int, dict[str, list[str]]]:
+        """The item of each input, a length, and all inputs by so many first characters.
+
+        A prompt is scanned once: only inputs that begin at a place are compared there,
+        the longest first.
+        """
+        items: dict[str, int] = {}
+        for item, row in enumerate(self.rows):
+            items.setdefault(row.input or row.item_id, item)
+        head = min([16, *(len(text) for text in items if text)])
+        starting = defaultdict[str, list[str]](list)
+        for text in sorted(items, key=len, reverse=True):
+            starting[text[:head]].append(text)
+        return items, head, starting
 
     def outcomes(self, seed: int) -> dict[str, list[Result]]:
         """Return model → its result on every item, the same for every seed."""
@@ -187,35 +201,6 @@ class Trace:
             model: [self.outcome(item, model) for item in range(len(self.rows))]
             for model in (self.reference, *self.candidates)
         }
-
-
-class _Inputs:
-    """An index of recorded inputs, to find one in a prompt without trying them all."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._item: dict[str, int] = {}
-        for item, text in enumerate(texts):
-            self._item.setdefault(text, item)
-        # All inputs by their first few characters: a prompt is scanned once, and
-        # only inputs that begin where the scan stands are compared.
-        self._head = min([16, *(len(text) for text in self._item if text)])
-        self._starting = defaultdict[str, list[str]](list)
-        for text in sorted(self._item, key=len, reverse=True):
-            self._starting[text[: self._head]].append(text)
-
-    def find(self, prompt: str) -> int | None:
-        """Return the item whose input the prompt is, or the longest it contains."""
-        if prompt in self._item:
-            return self._item[prompt]
-        best = ""
-        for start in range(len(prompt) - self._head + 1):
-            for text in self._starting.get(prompt[start : start + self._head], ()):
-                if len(text) <= len(best):
-                    break
-                if prompt.startswith(text, start):
-                    best = text
-                    break
-        return self._item[best] if best else None
 
 
 @dataclass(frozen=True)
@@ -298,8 +283,8 @@ def read_simulation(
     """
     content = _read_json("file", Path(path), _SimulationFile)
     chosen = choose("dataset", dataset, content.datasets)
-    certain = [name for name, m in chosen.models.items() if m.agreement == 1]
-    reference = reference or (certain[0] if certain else None)
+    certain = (name for name, m in chosen.models.items() if m.agreement == 1)
+    reference = reference or next(certain, None)
     others = list(candidates) or [m for m in chosen.models if m != reference]
     for name in (reference, *others):
         if name not in chosen.models or name not in content.usd_per_1k_tokens:
@@ -319,10 +304,7 @@ def read_simulation(
 
 
 def read_certificate(path: str | Path) -> Certificate:
-    """Read a certificate, as `model_dump_json` writes it.
-
-    Args:
-        path: A JSON file.
+    """Read a certificate from a file, as `model_dump_json` writes it.
 
     Raises:
         InvalidInputError: If the file is missing or is no certificate.
