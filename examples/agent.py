@@ -1,12 +1,12 @@
-"""An agent with tools, whose model calls are answered for less: `SmartMiddleware`.
+"""An agent with tools whose model calls cost less: `SmartMiddleware`.
 
     python examples/agent.py
 
-All steps of the agent, tool calls and answers alike, are one stream: the reference
-takes them at first, and ever fewer as a candidate proves to call the same tools with
-the same arguments and to say the same figure.
+All steps of the agent, tool calls and answers alike, are one stream. At first the
+reference takes them; it takes fewer and fewer as a candidate proves to call the same
+tools with the same arguments and to give the same figure.
 
-No key is needed; `--live` asks OpenAI instead (OPENAI_API_KEY, costs money).
+No key is needed; `--live` calls OpenAI instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def price(article: str) -> int:
 
 
 def main() -> int:
-    """Ask the agent many questions; show what that cost and what is promised."""
+    """Ask the agent many questions; show the cost and the guarantee."""
     arguments = command_line(__doc__, items=150).parse_args()
     with openai(live=arguments.live, otherwise=reason):
         smart = SmartMiddleware(
@@ -67,19 +67,19 @@ def main() -> int:
     print(f"\n{report}\n")
     for stream in report.streams:
         print(stream.claim)
-        print(f"By now {stream.policy} answers; {stream.audit_rate:.0%} is audited.")
+        print(f"Now {stream.policy} answers; {stream.audit_rate:.0%} is audited.")
     return 0
 
 
 def questions(count: int) -> list[str]:
-    """Return so many questions; from 128 on, some come again."""
+    """Return `count` questions; they repeat after 128."""
     forms = ("How many pieces of the {} are in stock?", "What does the {} cost?")
     every = [form.format(article) for article in WAREHOUSE for form in forms]
     return list(islice(cycle(every), count))
 
 
 def reason(messages: list[dict[str, Any]], slips: bool) -> str | ToolCall:
-    """Take an agent's next step as a model does that can call both tools."""
+    """Take an agent's next step, as a model with both tools does."""
     question = next(m["content"] for m in messages if m["role"] == "user")
     article = re.findall(r"the (\w+ \w+)", question)[0]
     asks_price = ("cost" in question) != slips

@@ -1,13 +1,13 @@
-"""Free text: no two answers are equal, so say when they mean the same.
+"""Free text: no two answers are equal, so define when they mean the same.
 
     python examples/bring_your_own_equivalence.py
 
-Answers are the same if they are equal but for form, or if their embeddings are near
-*and* a judge says so. Embeddings are cheap and stop what is plainly another answer;
-they hardly see a wrong figure, which the judge does. What both cost is in the books,
-and the certificate names the whole rule with its models.
+Answers are the same if they are equal but for form, or if their embeddings are close
+*and* a judge agrees. Embeddings are cheap and reject clearly different answers, but
+hardly notice a wrong figure; the judge does. The cost of both is in the ledger, and the
+certificate names the whole rule with its models.
 
-No key is needed: models, embedding and judge are scripted. `--live` asks OpenAI's
+No key is needed: models, embedding and judge are scripted. `--live` calls OpenAI's
 instead; it needs OPENAI_API_KEY and costs money.
 """
 
@@ -56,7 +56,7 @@ JUDGING = Price(input=0.05, output=0.40)
 
 
 class Setting(NamedTuple):
-    """Who answers, and who says whether answers mean the same."""
+    """The models, their prices and the equivalence."""
 
     models: list[BaseChatModel]
     prices: dict[str, Price]
@@ -64,7 +64,7 @@ class Setting(NamedTuple):
 
 
 def main() -> int:
-    """Answer the questions, and show what it cost and what is promised."""
+    """Answer the questions; show the cost and the guarantee."""
     arguments = _arguments()
     trace = questions(arguments.questions)
     setting = live() if arguments.live else scripted(trace)
@@ -78,7 +78,7 @@ def main() -> int:
         task="shop",
     )
     asked: list[LanguageModelInput] = [row.input or "" for row in trace.rows]
-    # Does the reference agree with itself? If it does not, nobody agrees with it.
+    # If the reference does not agree with itself, no candidate can agree with it.
     print(smart.self_agreement(asked, n=20))
     answers = smart.batch(asked)
     for question, answer in zip(asked[:3], answers, strict=False):
@@ -96,7 +96,7 @@ def main() -> int:
 
 
 def scripted(trace: Trace) -> Setting:
-    """Return what needs no key."""
+    """Return a setting that needs no key."""
     near = Similar(embed, threshold=0.5, price=Price.per_call(1e-7), model="words 1")
     return Setting(
         [RecordedChatModel(trace=trace, model=name) for name in PRICES],
@@ -128,7 +128,7 @@ def live() -> Setting:
 
 
 def questions(count: int, seed: int = 0) -> Trace:
-    """Return made-up questions, and how each scripted model answers them."""
+    """Return made-up questions with each scripted model's answers."""
     rng = random.Random(seed)  # noqa: S311 - nothing secret is made here
     rows = []
     for number in range(count):
@@ -139,15 +139,15 @@ def questions(count: int, seed: int = 0) -> Trace:
         for name, share in ERRS.items():
             n = right + 1 if rng.random() < share else right
             short, long = FACTS[fact]
-            said = f"The {fact} of the {product} is {short}." if name == "big" else long
-            answers[name] = said.format(n=n, product=product)
-        tokens = {name: (30.0, len(said) / 4) for name, said in answers.items()}
+            form = f"The {fact} of the {product} is {short}." if name == "big" else long
+            answers[name] = form.format(n=n, product=product)
+        tokens = {name: (30.0, len(answer) / 4) for name, answer in answers.items()}
         rows.append(Row(input=text, answers=answers, tokens=tokens))
     return Trace(rows, "big", ["medium", "small"], PRICES)
 
 
 def embed(text: str) -> list[float]:
-    """Count the words, each in one of a few places: a poor but honest embedding."""
+    """Count the words, hashed into 256 places: a simple embedding."""
     vector = [0.0] * 256
     for word in re.findall(r"\w+", text.lower()):
         vector[zlib.crc32(word.encode()) % 256] += 1.0
@@ -155,12 +155,12 @@ def embed(text: str) -> list[float]:
 
 
 def judge(text: str) -> Outcome:
-    """Compare the figures in two answers, as a model would that was told to."""
+    """Compare the figures in two answers, as a judging model would."""
     pair = json.loads(text.rpartition("\n\n")[2])
     first, second = (re.findall(r"\d+", pair[name]) for name in ("A", "B"))
     usage = Usage(len(text) / 4, 1)
-    said = "same" if first == second else "different"
-    return Outcome(said, JUDGING.cost(usage), usage)
+    verdict = "same" if first == second else "different"
+    return Outcome(verdict, JUDGING.cost(usage), usage)
 
 
 def _arguments() -> argparse.Namespace:
@@ -169,7 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=2000)
     parser.add_argument("--max-disagreement", type=float, default=0.05)
     parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--live", action="store_true", help="ask real OpenAI models")
+    parser.add_argument("--live", action="store_true", help="call real OpenAI models")
     return parser.parse_args()
 
 

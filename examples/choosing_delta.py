@@ -1,8 +1,8 @@
-"""How much disagreement is worth allowing? Dry runs on recorded answers tell its price.
+"""How much disagreement is worth allowing? Replays of recorded answers show its price.
 
-It needs no key and asks nobody: what three real models answered is replayed from
-`data/`; put a trace of your own in its place with `--trace answers.jsonl.gz`. The same
-on a command line: `smart replay answers.jsonl.gz --strategy audit`.
+It needs no key and calls no model: the answers of three real models are replayed from
+`data/`; use your own with `--trace answers.jsonl.gz`. The same on the command line:
+`smart replay answers.jsonl.gz --strategy audit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALLOWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
 
 def main() -> int:
-    """Try several guarantees; show what each would cost, and how many would differ."""
+    """Replay several guarantees; show each one's cost and differing answers."""
     arguments = _arguments()
     task = TASKS["tickets"]
     rule: Equivalence = Normalized() if arguments.trace else task.equivalence

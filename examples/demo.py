@@ -1,8 +1,8 @@
 """The main job: three tasks, each one batch through one LCEL chain, and one report.
 
-Run it with `make demo`. No key is needed: what three real models answered is replayed
-from `data/`, each answer after a little while, as if the models were asked now.
-`--live` asks OpenAI's models instead; it needs OPENAI_API_KEY and costs money.
+Run it with `make demo`. No key is needed: the answers of three real models are replayed
+from `data/`, each after a short delay, as if the models were called now. `--live` calls
+OpenAI's models instead; it needs OPENAI_API_KEY and costs money.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIVE = {
 
 
 def main() -> int:
-    """Run the three jobs and show what each did."""
+    """Run the three jobs and show their results."""
     arguments = _arguments()
     console = Console(highlight=False)
     console.print(
@@ -83,7 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.1, help="seconds an answer")
     parser.add_argument("--max-concurrency", type=int, default=32)
     parser.add_argument("--page", type=Path, default=Path("report.html"))
-    parser.add_argument("--live", action="store_true", help="ask real OpenAI models")
+    parser.add_argument("--live", action="store_true", help="call real OpenAI models")
     return parser.parse_args()
 
 
@@ -106,7 +106,7 @@ def _live() -> Mapping[str, BaseChatModel]:
 
 
 def _differing(task: Task, trace: Trace, answers: list[str]) -> int:
-    """Return how many answers differ from what the reference has said."""
+    """Return how many answers differ from the reference's."""
     right = [row.answers[trace.reference] for row in trace.rows]
     pairs = zip(answers, right, strict=True)
     return sum(not agree(task.equivalence, given, truth) for given, truth in pairs)
@@ -115,7 +115,7 @@ def _differing(task: Task, trace: Trace, answers: list[str]) -> int:
 def _show(
     console: Console, certificate: Certificate, differ: int | None, seconds: float
 ) -> None:
-    """Show what one job cost and saved, who answered, and what is certified."""
+    """Show what one job cost and saved, which model answered, and the guarantee."""
     table = Table(
         title=f"{certificate.items:,} {certificate.task} in {seconds:.1f} s",
         title_justify="left",

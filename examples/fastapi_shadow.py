@@ -1,14 +1,14 @@
-"""Shadow mode in a FastAPI service: what would have been saved, before anything is.
+"""Shadow mode in a FastAPI service: what would be saved, before you turn it on.
 
-    python examples/fastapi_shadow.py                                 # visits itself
+    python examples/fastapi_shadow.py                                 # calls itself
     uvicorn --app-dir examples --factory fastapi_shadow:service       # needs a key
 
 Users get the reference's answers, as before. The candidates are asked beside it, and
-`/report` says what a stream would have served and saved under the promise. To go live,
-leave out `mode="shadow"`.
+`/report` shows what a stream would have served and saved under the guarantee. To go
+live, leave out `mode="shadow"`.
 
-It needs `pip install fastapi`, and uvicorn to serve. No key is needed when it visits
-itself; `--live` asks OpenAI instead (OPENAI_API_KEY, costs money).
+It needs `pip install fastapi`, and uvicorn to serve. No key is needed when it calls
+itself; `--live` calls OpenAI instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROMPT = ChatPromptTemplate.from_template(
 
 
 class Comment(BaseModel):
-    """What a user wrote."""
+    """A user's comment."""
 
     text: str
 
@@ -90,11 +90,11 @@ async def visit(app: FastAPI, texts: list[str]) -> Any:
 
 
 def main() -> int:
-    """Start the service in this process, visit it, and show its report."""
+    """Start the service in this process, send it comments, and show its report."""
     arguments = command_line(__doc__, items=300).parse_args()
     with openai(live=arguments.live, otherwise=moderate):
-        told = asyncio.run(visit(service(), comments(arguments.items)))
-    print(json.dumps(told, indent=2))
+        report = asyncio.run(visit(service(), comments(arguments.items)))
+    print(json.dumps(report, indent=2))
     return 0
 
 
@@ -103,14 +103,14 @@ RUDE = ("Only an idiot likes this {}.", "Whoever made this {} should be beaten u
 
 
 def comments(count: int) -> list[str]:
-    """Return so many made-up comments."""
+    """Return `count` made-up comments."""
     things = ("film", "recipe", "article", "song", "match", "photo", "book")
     every = [form.format(thing) for thing in things for form in KIND + RUDE]
     return [f"{every[number % 35]} (no. {number})" for number in range(count)]
 
 
 def moderate(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Judge a comment as a model does that reads it."""
+    """Judge a comment as a model does."""
     rude = any(word in messages[-1]["content"] for word in ("idiot", "beaten"))
     return "no" if rude != slips else "yes"
 

@@ -3,7 +3,7 @@
     python examples/lcel_classification.py
     smart verify tickets.json
 
-No key is needed; `--live` asks OpenAI instead (OPENAI_API_KEY, costs money).
+No key is needed; `--live` calls OpenAI instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WRITTEN = {text: queue for queue, text in TICKETS.inputs()}
 
 
 def main() -> int:
-    """Sort the tickets; show what that cost and what is promised."""
+    """Classify the tickets; show the cost and the guarantee."""
     parser = command_line(__doc__, items=420)
     parser.add_argument("--certificate", type=Path, default=Path("tickets.json"))
     arguments = parser.parse_args()
@@ -55,12 +55,12 @@ def main() -> int:
     certificate = report.certificates[0]
     print(f"\n{report}\n\n{certificate.claim}")
     arguments.certificate.write_text(certificate.model_dump_json(), encoding="utf-8")
-    print(f"Recheck it: smart verify {arguments.certificate}")
+    print(f"Verify it: smart verify {arguments.certificate}")
     return 0
 
 
 def sort(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Sort a ticket as its writer did, or into the queue beside that."""
+    """Classify a ticket as its writer did; a slip names another queue."""
     queue = WRITTEN[messages[-1]["content"]] or QUEUES[0]
     return QUEUES[QUEUES.index(queue) - 1] if slips else queue
 

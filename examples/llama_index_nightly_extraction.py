@@ -1,9 +1,9 @@
-"""LlamaIndex: extract fields from a pile of documents at night, with a certificate.
+"""LlamaIndex: a nightly job that extracts fields from documents, with a certificate.
 
     python examples/llama_index_nightly_extraction.py --certificate night.json
     smart verify night.json
 
-It needs `pip install llama-index-llms-openai`. No key is needed; `--live` asks OpenAI
+It needs `pip install llama-index-llms-openai`. No key is needed; `--live` calls OpenAI
 instead (OPENAI_API_KEY, costs money).
 """
 
@@ -31,7 +31,7 @@ PROMPT = PromptTemplate(
 
 
 def main() -> int:
-    """Run the job over all invoices, and show what it cost and what is promised."""
+    """Run the job over all invoices; show the cost and the guarantee."""
     parser = command_line(__doc__, items=500)
     parser.add_argument("--certificate", type=Path, help="where to write it")
     arguments = parser.parse_args()
@@ -58,12 +58,12 @@ def main() -> int:
         arguments.certificate.write_text(
             certificate.model_dump_json(indent=1), encoding="utf-8"
         )
-        print(f"Recheck it by: smart verify {arguments.certificate}")
+        print(f"Verify it: smart verify {arguments.certificate}")
     return 0
 
 
 def invoices(count: int, seed: int = 0) -> list[str]:
-    """Return `count` invoices, made up on the spot."""
+    """Return `count` made-up invoices."""
     rng = random.Random(seed)  # noqa: S311 - nothing secret is made here
     return [
         f"Invoice {number:05d}\n"
@@ -76,7 +76,7 @@ def invoices(count: int, seed: int = 0) -> list[str]:
 
 
 def extract(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Answer as a model does that reads the invoice; a slip misses its total."""
+    """Read the invoice as a model does; a slip leaves out its total."""
     vendor, total, day, month, year = re.findall(
         r"From: (.+)\n.*\nTotal: ([\d.]+) EUR\nPlease pay by (\d+)\.(\d+)\.(\d+)\.",
         messages[-1]["content"],
@@ -87,7 +87,6 @@ def extract(messages: list[dict[str, Any]], slips: bool) -> str:
 
 
 def _explain(certificate: Certificate) -> None:
-    """Show what a certificate says."""
     print(f"Certificate {certificate.id} ({certificate.strategy})")
     print(certificate.claim)
     for seen in certificate.evidence:

@@ -2,7 +2,7 @@
 
     python examples/llama_index_query_engine.py
 
-It needs `pip install llama-index-llms-openai`. No key is needed; `--live` asks OpenAI
+It needs `pip install llama-index-llms-openai`. No key is needed; `--live` calls OpenAI
 instead (OPENAI_API_KEY, costs money).
 """
 
@@ -26,7 +26,7 @@ ASPECTS = ("warranty", "weight", "price", "bulb")
 
 
 def main() -> int:
-    """Ask a query engine many questions, and show what that cost."""
+    """Ask a query engine many questions; show the cost and the guarantee."""
     arguments = command_line(__doc__, items=500).parse_args()
     with openai(live=arguments.live, otherwise=look_up):
         smart = SmartLLM(
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 class WordEmbedding(BaseEmbedding):
-    """Counts words: enough to find a lamp by its name, and it needs no network."""
+    """Counts words: enough to find a lamp by its name, without a network."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
         counts = [0.0] * 1024
@@ -73,7 +73,7 @@ class WordEmbedding(BaseEmbedding):
 
 
 def sheet(lamp: str) -> str:
-    """Return what the catalogue says of a lamp."""
+    """Return a lamp's data sheet."""
     number = zlib.crc32(lamp.encode())
     return (
         f"The {lamp} has a warranty of {2 + number % 4} years. "
@@ -84,7 +84,7 @@ def sheet(lamp: str) -> str:
 
 
 def look_up(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Answer as a model does that reads the sheets in the prompt, or a wrong line."""
+    """Answer from the sheets in the prompt; a slip reads the wrong line."""
     prompt = messages[-1]["content"]
     aspect, lamp = re.findall(r"Query: What is the (\w+) of the (.+)\?", prompt)[-1]
     if slips:
@@ -98,7 +98,7 @@ def _lamps() -> list[str]:
 
 
 def _questions(count: int) -> list[str]:
-    """Return questions about lamp after lamp, as often as it takes."""
+    """Return `count` questions about the lamps in turn."""
     lamps = _lamps()
     every = [f"What is the {what} of the {lamp}?" for what in ASPECTS for lamp in lamps]
     return [every[number % len(every)] for number in range(count)]

@@ -1,13 +1,13 @@
-"""A nightly job that is cut off and goes on: nothing is bought twice.
+"""A nightly job that is interrupted and continues: nothing is paid for twice.
 
     python examples/nightly_job.py
 
-With `store=` every answer is kept as it comes. Here the first night's budget ends too
-early; in the second night the same job is begun again, with the rest of the money. A
-crash, a kill or a Ctrl-C in place of the budget ends the same way.
+With `store=` every answer is stored as it comes. Here the first night's budget ends too
+early; in the second night the same job starts again with a larger one. It is the same
+after a crash, a kill or a Ctrl-C.
 
-No key is needed; `--live` asks OpenAI instead (OPENAI_API_KEY, costs money); give it a
-`--store` of its own, for what is in the file is not asked again.
+No key is needed; `--live` calls OpenAI instead (OPENAI_API_KEY, costs money). Give it a
+`--store` of its own, because answers in the file are not asked for again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WRITTEN = {text: kind for kind, text in REVIEWS.inputs()}
 
 
 def night(reviews: list[str], store: Path, budget: float) -> SmartChatModel:
-    """Do the job, or as much of it as the budget allows; return who did it."""
+    """Do the job, or as much of it as the budget allows; return its model."""
     smart = SmartChatModel(
         reference="openai:gpt-5",
         candidates=["openai:gpt-5-mini", "openai:gpt-5-nano"],
@@ -39,18 +39,18 @@ def night(reviews: list[str], store: Path, budget: float) -> SmartChatModel:
         max_disagreement=0.05,
         confidence=0.95,
         task="reviews",
-        max_tokens=2000,  # so that it is known what a call can cost at most
+        max_tokens=2000,  # bounds the cost of a call
         budget_usd=budget,
         store=store,
     )
     chain = PROMPT | smart | StrOutputParser()
     inputs = [{"review": text} for text in reviews]
-    chain.batch(inputs, return_exceptions=True)  # an item may be without an answer
+    chain.batch(inputs, return_exceptions=True)  # some items may have no answer
     return smart
 
 
 def bill(smart: SmartChatModel) -> None:
-    """Show which calls a night made, which it took from the store, and the promise."""
+    """Show a night's calls, those restored from the store, and the guarantee."""
     for outcome, spend in smart.ledger().sums("outcome").items():
         print(f"  {outcome:>9}: {spend.calls:>5,} calls, {spend.cost:.6f} USD")
     print(f"  {smart.report().certificates[0].claim}")
@@ -59,7 +59,7 @@ def bill(smart: SmartChatModel) -> None:
 def main() -> int:
     """Do the job in two nights; show both bills."""
     parser = command_line(__doc__, items=315)
-    parser.add_argument("--store", type=Path, help="a file that stays")
+    parser.add_argument("--store", type=Path, help="a file that remains")
     parser.add_argument("--budget", type=float, default=0.03, help="USD, first night")
     arguments = parser.parse_args()
     reviews = list(WRITTEN)[: arguments.items]
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def read(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Judge a review as its writer does; a slip is the other word."""
+    """Judge a review as its writer does; a slip gives the other word."""
     positive = WRITTEN[messages[-1]["content"].rpartition("\n")[2]] == "positive"
     return "positive" if positive != slips else "negative"
 

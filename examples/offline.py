@@ -1,8 +1,8 @@
-"""OpenAI, or a stand-in on 127.0.0.1: the examples ask either by the same code.
+"""OpenAI, or a stand-in on 127.0.0.1: the examples call either by the same code.
 
-Without `--live`, a small server that speaks OpenAI's chat completions is started, and
-OpenAI's own settings in the environment point there for as long as the example runs. It
-says what the example's script says; nothing of it is recorded from a real model.
+Without `--live`, a small server that speaks OpenAI's chat completions starts, and
+OpenAI's own settings in the environment point to it while the example runs. A script in
+the example makes up its answers; none is recorded from a real model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PRICES = {
     "gpt-5-nano": Price(input=0.05, output=0.40),
 }
 SLIPS = {"gpt-5": 0.0, "gpt-5-mini": 0.01, "gpt-5-nano": 0.03}
-"""On which share of all conversations a model's stand-in errs."""
+"""The share of conversations in which a model's stand-in errs."""
 
 
 class ToolCall(NamedTuple):
@@ -37,25 +37,25 @@ class ToolCall(NamedTuple):
 
 
 Script = Callable[[list[dict[str, Any]], bool], str | ToolCall]
-"""What a model says to a conversation, and what it says if it slips (True)."""
+"""Returns a model's answer to a conversation, or a wrong one if the flag is True."""
 
 
 def command_line(doc: str | None, items: int) -> argparse.ArgumentParser:
-    """Return what every example can be told: how many items, and whom to ask."""
+    """Return the options of every example: how many items, and which models."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=form)
     parser.add_argument("--items", type=int, default=items, help="how many to answer")
     parser.add_argument(
         "--live",
         action="store_true",
-        help="ask OpenAI; needs OPENAI_API_KEY, costs money",
+        help="call OpenAI; needs OPENAI_API_KEY, costs money",
     )
     return parser
 
 
 @contextmanager
 def openai(*, live: bool, otherwise: Script) -> Iterator[None]:
-    """Let OpenAI's classes ask OpenAI if `live`, otherwise a script, in this block."""
+    """Let OpenAI's classes call OpenAI if `live`, otherwise a script, in this block."""
     if live:
         if not os.environ.get("OPENAI_API_KEY"):
             sys.exit("--live needs OPENAI_API_KEY in the environment")
@@ -65,7 +65,9 @@ def openai(*, live: bool, otherwise: Script) -> Iterator[None]:
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     before = dict(os.environ)
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_BASE=url)  # LlamaIndex: the other
+    os.environ.update(
+        OPENAI_BASE_URL=url, OPENAI_API_BASE=url
+    )  # the latter: LlamaIndex
     os.environ.update(OPENAI_API_KEY="none is needed", no_proxy="127.0.0.1")
     try:
         yield
@@ -77,33 +79,32 @@ def openai(*, live: bool, otherwise: Script) -> Iterator[None]:
 
 
 class _Server(ThreadingHTTPServer):
-    """Has a script."""
-
     daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, script: Script) -> None:
-        """Take a free port of this machine, which nobody else can reach."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers chat completions; whatever else is asked fails."""
+    """Answers chat completions; every other path is a 404."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else a body waits 40 ms for its header
     server: _Server
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
-        """Answer."""
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        """Answer a request."""
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         status = 200
         if self.path == "/v1/chat/completions":
-            reply = _completion(asked["model"], asked["messages"], self.server.script)
+            reply = _completion(
+                request["model"], request["messages"], self.server.script
+            )
         else:
             status, reply = 404, {"error": {"message": f"nothing is at {self.path}"}}
         body = json.dumps(reply).encode()
@@ -117,22 +118,22 @@ class _Handler(BaseHTTPRequestHandler):
 def _completion(
     model: str, messages: list[dict[str, Any]], script: Script
 ) -> dict[str, Any]:
-    """Return what a model says to a conversation, as OpenAI's API puts it."""
-    told = json.dumps([message["content"] for message in messages])
-    coin = random.Random(f"{model}: {told}").random()  # noqa: S311 - nothing secret
-    answer = script(messages, coin < SLIPS[model])
+    """Return a model's answer to a conversation in OpenAI's format."""
+    prompt = json.dumps([message["content"] for message in messages])
+    draw = random.Random(f"{model}: {prompt}").random()  # noqa: S311 - nothing secret
+    answer = script(messages, draw < SLIPS[model])
     message: dict[str, Any] = {"role": "assistant", "content": None}
     end = "stop"
     if isinstance(answer, ToolCall):
-        said, end = json.dumps(answer.arguments), "tool_calls"
-        call = {"name": answer.name, "arguments": said}
+        text, end = json.dumps(answer.arguments), "tool_calls"
+        call = {"name": answer.name, "arguments": text}
         message["tool_calls"] = [
             {"id": f"call_{len(messages)}", "type": "function", "function": call}
         ]
     else:
-        message["content"] = said = answer
-    # A token is some four characters, as in English.
-    used = {"prompt_tokens": len(told) // 4, "completion_tokens": len(said) // 4 + 1}
+        message["content"] = text = answer
+    # About four characters a token, as in English.
+    used = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(text) // 4 + 1}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",

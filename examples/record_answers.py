@@ -1,18 +1,18 @@
-"""Asks real models about the project's own inputs and records what they answer.
+"""Calls real models on the project's own inputs and records their answers.
 
-Any server that speaks OpenAI's protocol will do:
+Any server that speaks OpenAI's protocol works:
 
     python examples/record_answers.py tickets \
         --model big=http://127.0.0.1:8403/v1 --model small=http://127.0.0.1:8402/v1
 
-Each row is appended to `data/tickets.jsonl` as soon as all models have answered, so
-that a run which was stopped goes on where it stood. When all items are there, they are
-packed into `tickets.jsonl.gz` and the loose file goes. What the models are, which is
-the reference and what they cost stands in `tickets.models.json`, by hand.
+Each row is appended to `data/tickets.jsonl` as soon as all models have answered, so an
+interrupted run continues where it stopped. When all items are there, they are packed
+into `tickets.jsonl.gz` and the loose file is deleted. `tickets.models.json` is written
+by hand: the models, which is the reference, and their prices.
 
-The temperature is zero, yet a second recording may differ here and there. A server that
-keeps what it made of the prompt's common part, or works on several items at once, adds
-the same numbers up in another order; where two answers are nearly as likely, the last
+The temperature is zero, yet a second recording may differ in a few answers. A server
+that caches the common part of the prompts, or works on several items at once, adds the
+same numbers in another order; where two answers are almost equally likely, the last
 digits decide.
 """
 
@@ -35,7 +35,7 @@ from smart_engine.offline.traces import Row
 
 
 def main() -> None:
-    """Record one task, or what is missing of it, and pack it."""
+    """Record one task, or its missing rows, and pack it."""
     arguments = _arguments()
     task = TASKS[arguments.task]
     named = (given.partition("=") for given in arguments.model)
@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _model(task: Task, name: str, url: str) -> Runnable[Any, AIMessage]:
-    """Return a server's model behind the task's prompt."""
+    """Return the task's prompt piped into a server's model."""
     model = ChatOpenAI(
         model=name,
         base_url=url,
@@ -80,7 +80,7 @@ def _model(task: Task, name: str, url: str) -> Runnable[Any, AIMessage]:
 
 
 def _unanswered(task: Task) -> list[Row]:
-    """Return the task's items, as yet without answers."""
+    """Return the task's items without answers."""
     return [
         Row(
             item_id=f"{task.name}-{number:03d}",
@@ -94,26 +94,26 @@ def _unanswered(task: Task) -> list[Row]:
 
 
 def _answered(row: Row, messages: dict[str, AIMessage]) -> Row:
-    """Return the row with what the models said."""
+    """Return the row with the models' answers."""
     for name, message in messages.items():
         used = message.usage_metadata
         if used is None:
             sys.exit(f"{name} does not report its usage")
         row.answers[name] = message.text
         row.tokens[name] = (used["input_tokens"], used["output_tokens"])
-        sure = confidence_of(message)
-        row.confidence[name] = None if sure is None else round(sure, 4)
+        confidence = confidence_of(message)
+        row.confidence[name] = None if confidence is None else round(confidence, 4)
     return row
 
 
 def _rows(path: Path) -> list[Row]:
-    """Return the rows that are there, in the order of the items."""
+    """Return the recorded rows, in the order of the items."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return sorted(map(Row.model_validate_json, lines), key=lambda row: row.item_id)
 
 
 def _pack(path: Path) -> None:
-    """Write all rows into one small file, in place of the loose one."""
+    """Write all rows into one compressed file and delete the loose one."""
     lines = [row.model_dump_json(exclude_none=True) + "\n" for row in _rows(path)]
     packed = gzip.compress("".join(lines).encode(), mtime=0)
     path.with_suffix(".jsonl.gz").write_bytes(packed)

@@ -1,8 +1,8 @@
 """The three tasks of the recorded data: their inputs, prompts and equivalences.
 
-`record_answers.py` asks real models with these prompts, `demo.py` replays their
-answers behind the same ones. Whatever varies stands in the last message, so that a
-server may keep what it made of the rest.
+`record_answers.py` calls real models with these prompts, and `demo.py` replays their
+answers behind the same prompts. Only the last message varies, so a server can cache the
+rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Task:
 
     Attributes:
         name: Name of its files in `data/`.
-        prompt: What is asked about a `{text}`.
+        prompt: The prompt about a `{text}`.
         equivalence: When two answers are the same.
         max_tokens: Longest answer.
     """
@@ -44,12 +44,12 @@ class Task:
 
 def _prompt(instruction: str, shots: Sequence[tuple[str, str]]) -> ChatPromptTemplate:
     """Return a prompt of an instruction, solved examples and a text."""
-    asked = [
-        (who, said)
+    solved = [
+        (role, text)
         for shot in shots
-        for who, said in zip(("human", "ai"), shot, strict=True)
+        for role, text in zip(("human", "ai"), shot, strict=True)
     ]
-    return ChatPromptTemplate([("system", instruction), *asked, ("human", "{text}")])
+    return ChatPromptTemplate([("system", instruction), *solved, ("human", "{text}")])
 
 
 TICKETS = Task(

@@ -2,8 +2,8 @@
 
     python examples/report_page.py --page report.html --pictures pictures
 
-No key is needed: what three real models answered is replayed from `data/`. The pictures
-in `examples/pictures` come from this program.
+No key is needed: the answers of three real models are replayed from `data/`. The
+pictures in `examples/pictures` come from this program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from smart_engine.report.plots import KINDS
 
 
 def main() -> int:
-    """Do the work, then show what it cost and what is promised."""
+    """Run the job, then show the cost and the guarantee."""
     arguments = _arguments()
     task = TASKS["tickets"]
     trace = Trace.read(DATA / f"{task.name}.jsonl.gz")

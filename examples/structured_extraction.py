@@ -3,9 +3,9 @@
     python examples/structured_extraction.py
 
 `with_structured_output` keeps the whole batch in one session. A rule for each field
-says when two objects are the same; what matters little is ignored.
+defines when two objects are the same; unimportant fields are ignored.
 
-No key is needed; `--live` asks OpenAI instead (OPENAI_API_KEY, costs money).
+No key is needed; `--live` calls OpenAI instead (OPENAI_API_KEY, costs money).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SAME = Json(
 
 
 def main() -> int:
-    """Read the orders; show what that cost and what is promised."""
+    """Read the orders; show the cost and the guarantee."""
     arguments = command_line(__doc__, items=300).parse_args()
     with openai(live=arguments.live, otherwise=read):
         smart = SmartChatModel(
@@ -67,7 +67,7 @@ THINGS = ("lamp", "chair", "desk", "shelf", "mirror", "clock")
 
 
 def mails(count: int, seed: int = 0) -> list[str]:
-    """Return so many made-up orders."""
+    """Return `count` made-up orders."""
     rng = random.Random(seed)  # noqa: S311 - nothing secret is made here
     return [
         f"Dear all,\nplease send me {rng.randint(2, 9)} times the {rng.choice(THINGS)} "
@@ -78,7 +78,7 @@ def mails(count: int, seed: int = 0) -> list[str]:
 
 
 def read(messages: list[dict[str, Any]], slips: bool) -> str:
-    """Read an order as a model does; a slip takes the day for the month."""
+    """Read an order as a model does; a slip gets the date wrong."""
     mail = messages[-1]["content"]
     what, euros, day, month, year, who = re.findall(
         r"me (.+) for ([\d.]+) euros in all, before (\d+)\.(\d+)\.(\d+)\.\nYours, (.+)",

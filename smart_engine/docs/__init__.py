@@ -1,8 +1,10 @@
-"""Pages that last: how it is built, why it holds, its command line, and how to keep it.
+"""The guide, the figures, the command line, the mathematics, and how it is built and kept.
 
-.. include:: architecture.md
-.. include:: mathematics.md
+.. include:: guide.md
+.. include:: figures.md
 .. include:: command-line.md
+.. include:: mathematics.md
+.. include:: architecture.md
 .. include:: maintaining.md
 """
 

@@ -1,8 +1,8 @@
 """The SMART paper's looks: a 95 % interval, tested again every few items.
 
 Repeating a fixed-level test voids its level: with several candidates and thousands of
-items this breaks its promise up to three times as often as it says (the README has the
-measured rates). It is here to reproduce the paper; `CorrectedLooks` keeps the promise.
+items this breaks its promise up to three times as often as it says (`docs/figures.md`
+has the measured rates). It is here to reproduce the paper; `CorrectedLooks` keeps the promise.
 """
 
 from __future__ import annotations
