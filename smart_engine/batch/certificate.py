@@ -5,26 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, Field
 
+from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.money.spending import Spend
+from smart_engine.strategies import Verdict
 
-__all__ = ["AuditTest", "Certificate", "Evidence", "Verdict"]
-
-Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
-"""What profiling concluded of a candidate. `too dear`: serving by it would cost no
-less than by the reference or by an admitted candidate."""
-
+__all__ = ["AuditTest", "Certificate", "Evidence"]
 
 _MAX_ERRORS = Field(validation_alias=AliasChoices("max_errors", "budget"))
 """Certificates of earlier versions called it `budget`; they are still read."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Evidence(_Record):
+class Evidence(BaseModel, frozen=True, extra="forbid"):
     """What profiling has shown of one candidate.
 
     Attributes:
@@ -42,11 +35,11 @@ class Evidence(_Record):
     verdict: Verdict
 
 
-class AuditTest(_Record):
+class AuditTest(BaseModel, frozen=True, extra="forbid"):
     """One audit: its design, fixed in advance, and what its draws have shown.
 
     Attributes:
-        policy: Whom it asks: one candidate, `a = b` (both), or `a → b → c` (in turn,
+        policy: Which candidates it asks: `a`, `a = b` (both), or `a → b → c` (in turn,
             until two agree). On the whole batch it serves where all that were asked
             agree, or two of a cascade; on fewer items, those that a plan picked.
         items: Number of items it could serve, M.
@@ -68,8 +61,23 @@ class AuditTest(_Record):
     errors: tuple[int, ...]
     accepted: int | None
 
+    @classmethod
+    def of(cls, test: SequentialTest) -> AuditTest:
+        """Return what is recorded of a test."""
+        design = test.acceptance
+        return cls(
+            policy=test.policy,
+            items=design.items,
+            max_errors=design.max_errors,
+            level=design.level,
+            expected_errors=design.expected_errors,
+            draws=test.draws,
+            errors=tuple(test.errors),
+            accepted=test.accepted,
+        )
 
-class Certificate(_Record):
+
+class Certificate(BaseModel, frozen=True, extra="forbid"):
     """What was promised for a batch, what was seen, and what follows.
 
     Attributes:

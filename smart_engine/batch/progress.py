@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
-from smart_engine.evidence.tails import IntArray, hypergeometric_cdf
+from smart_engine.evidence.tails import IntArray, hypergeometric_cdf, largest
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import Decision
 
-__all__ = ["Phase", "Progress", "take_stock"]
+__all__ = ["Phase", "Progress", "measure"]
 
 Phase = Literal["learning", "serving", "done"]
 """In `learning` answers are compared, and who serves is open; then it is decided."""
@@ -49,7 +49,7 @@ class Progress(NamedTuple):
     estimated: float = 0.0
 
 
-def take_stock(
+def measure(
     batch: BatchRecord,
     drawn: IntArray,
     decision: Decision | None,
@@ -66,38 +66,31 @@ def take_stock(
         done: Whether every item has its answer.
         whole: Whether the guarantee covers all items.
     """
-    everything = np.arange(batch.n_items)
-    by_reference = np.frombuffer(batch.status[REFERENCE], np.uint8) >= ANSWERED
-    answered = batch.usable(REFERENCE, everything)
+    by_reference = batch.status[REFERENCE] >= ANSWERED
+    answered = batch.status[REFERENCE] == ANSWERED
     if decision is not None:
         for tier in batch.candidates:
-            answered |= batch.usable(tier, everything) & (decision.route == tier)
-    settled = batch.n_items if done else int((answered | by_reference).sum())
-    tiers = range(len(batch.tiers))
-    judging = sum(batch.judging.values(), Spend())
-    spent = sum(map(batch.paid, tiers)) + judging.cost
-    estimated = sum(map(batch.paid_by_estimate, tiers)) + judging.estimated
+            answered |= (batch.status[tier] == ANSWERED) & (decision.route == tier)
+    spend = sum(batch.spend.values(), Spend())
     paid = np.flatnonzero(by_reference)
     mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
     allowed = batch.guarantee.max_errors(batch.n_items)
     compared = drawn[by_reference[drawn]]
+    may_differ = None
     if decision is None:
         may_differ = _may_differ(batch, compared)
     elif whole:
         may_differ = allowed if (decision.route > REFERENCE).any() else 0
-    else:
-        may_differ = None
-    phase: Phase = "learning" if decision is None else "serving"
     return Progress(
-        phase="done" if done else phase,
+        phase="done" if done else "learning" if decision is None else "serving",
         items=batch.n_items,
-        settled=settled,
-        spent=spent,
-        saved=None if mean is None else mean * int(answered.sum()) - spent,
+        settled=batch.n_items if done else int((answered | by_reference).sum()),
+        spent=spend.cost,
+        saved=None if mean is None else mean * int(answered.sum()) - spend.cost,
         draws=len(compared),
         may_differ=may_differ,
         allowed=allowed,
-        estimated=estimated,
+        estimated=spend.estimated,
     )
 
 
@@ -105,22 +98,17 @@ def _may_differ(batch: BatchRecord, compared: IntArray) -> int | None:
     """Return the least upper bound of the errors any candidate still hides."""
     bounds = []
     for tier in batch.candidates:
-        answered = np.frombuffer(batch.status[tier], np.uint8) >= ANSWERED
-        seen = compared[answered[compared]]
+        seen = compared[batch.status[tier, compared] >= ANSWERED]
         if len(seen):
-            errors = batch.errors(tier, seen)
-            alpha = batch.guarantee.alpha
+            errors, alpha = batch.errors(tier, seen), batch.guarantee.alpha
             bounds.append(_most_hidden(batch.n_items, len(seen), errors, alpha))
     return min(bounds, default=None)
 
 
 def _most_hidden(items: int, draws: int, errors: int, level: float) -> int:
     """Return the most errors beyond those found that draws do not speak against."""
-    low, high = 0, items - draws
-    while low < high:
-        hidden = (low + high + 1) // 2
-        if hypergeometric_cdf(errors, items, errors + hidden, draws) > level:
-            low = hidden
-        else:
-            high = hidden - 1
-    return low
+
+    def possible(hidden: int) -> bool:
+        return hypergeometric_cdf(errors, items, errors + hidden, draws) > level
+
+    return largest(0, items - draws, possible)

@@ -1,20 +1,21 @@
-"""`BatchSession`: says which calls to make, records outcomes, hands out answers.
+"""`BatchSession`: returns the calls to make, records outcomes, hands out answers.
 
-The session keeps the books and decides nothing; a strategy decides. It does no I/O:
-whoever drives it makes the calls, in any order and concurrently, and records each
-outcome. A session is not thread-safe: record from one thread, or hold a lock.
+The session does the book-keeping and decides nothing; a strategy decides. It does no
+I/O: a driver makes the calls, in any order and concurrently, and records each outcome.
+A session is not thread-safe: record from one thread, or hold a lock.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from smart_engine.batch.certificate import Certificate
-from smart_engine.batch.progress import Progress, take_stock
+from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
+from smart_engine.batch.progress import Progress, measure
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
@@ -26,6 +27,7 @@ from smart_engine.evidence.record import (
     UNASKED,
     BatchRecord,
 )
+from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
@@ -90,31 +92,33 @@ class BatchSession:
         task: str | None = None,
         scope: LedgerScope | None = None,
     ) -> None:
-        """Check everything before anything is spent."""
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
         check_whole("max_in_flight", max_in_flight, 1)
-        guarantee = as_guarantee(guarantee)
         find_looks(looks)
-        checked = check_tiers(tiers)
-        self._equivalence = as_equivalence(equivalence)
-        self._scope = scope
-        self._batch = BatchRecord(
-            n_items, checked, guarantee, seed, self._equivalence, max_in_flight, scope
+        self._equivalence = rule = as_equivalence(equivalence)
+        self._batch = batch = BatchRecord(
+            n_items,
+            check_tiers(tiers),
+            as_guarantee(guarantee),
+            seed,
+            rule,
+            max_in_flight,
+            scope,
         )
+        self._names = batch.names
+        self._index = {name: tier for tier, name in enumerate(batch.names)}
         self._codes: dict[Any, int] = {}
-        self._index = {tier.name: index for index, tier in enumerate(checked)}
-        self._names = [tier.name for tier in checked]
         self._strategy, self._looks, self._seed = strategy, looks, seed
         self._task = task
-        self._deciding = find_strategy(strategy)(self._batch, looks)
+        self._deciding = find_strategy(strategy)(batch, looks)
         self._decision: Decision | None = None
-        self._profiled = bytearray(n_items)
+        self._profiled = np.zeros(n_items, bool)
+        self._uncovered = np.zeros(n_items, bool)
         self._in_flight = 0
         self._escalations: list[int] = []
         self._errors: dict[tuple[int, int], BaseException] = {}
         self._certificate: Certificate | None = None
-        self._uncovered = np.zeros(n_items, bool)
         self._stopped: BaseException | None = None
 
     @property
@@ -130,34 +134,30 @@ class BatchSession:
         An empty list means: nothing to start before more outcomes are recorded, or,
         if `done`, nothing at all.
         """
-        return self._due()
-
-    def _due(self) -> list[Call]:
-        """Return the calls that may start now."""
         while self._decision is None and not self._in_flight:
             try:
                 wave = next(self._deciding)
             except StopIteration as stop:
-                return self._apply(stop.value)
-            if calls := self._start(wave):
-                return calls
-        calls = [Call(item, self._names[REFERENCE]) for item in self._escalations]
-        self._escalations.clear()
-        self._mark(REFERENCE, (call.item for call in calls))
-        return calls
+                if calls := self._apply(stop.value):
+                    return calls
+            else:
+                if calls := self._start(wave):
+                    return calls
+        escalations, self._escalations = self._escalations, []
+        return self._ask(REFERENCE, np.array(escalations, np.int64))
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Do nothing with what a call has just brought; see `ResumedSession`."""
+        """Do nothing with a result before it is recorded; see `ResumedSession`."""
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought; the order of recording does not matter.
+        """Record the result of a call; the order of recording does not matter.
 
         Args:
             call: A call that `next_calls` returned.
-            outcome: What it brought, or why it brought nothing.
+            outcome: Its result.
 
         Returns:
-            Why no answer of it can be used, None if one can.
+            Why its answer cannot be used, None if it can.
 
         Raises:
             ProtocolError: If that call is not in flight.
@@ -168,22 +168,22 @@ class BatchSession:
         tier = self._index.get(name, -1)
         batch = self._batch
         known = tier >= 0 and 0 <= item < batch.n_items
-        if not known or batch.status[tier][item] != ASKED:
+        if not known or batch.status[tier, item] != ASKED:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
-        batch.costs[tier][item] = outcome.cost
+        batch.costs[tier, item] = outcome.cost
         if outcome.usage is not None:
-            batch.input_tokens[tier][item] = outcome.usage.input_tokens
-            batch.output_tokens[tier][item] = outcome.usage.output_tokens
-        batch.estimated[tier][item] = outcome.estimated > 0
-        error = self._keep(tier, item, outcome)
-        if self._scope is not None:
-            self._scope.record_call(item, name, outcome, error)
-        batch.status[tier][item] = ANSWERED if error is None else FAILED
+            batch.input_tokens[tier, item] = outcome.usage.input_tokens
+            batch.output_tokens[tier, item] = outcome.usage.output_tokens
+        batch.estimated[tier, item] = outcome.estimated > 0
+        error = self._read(tier, item, outcome)
+        if batch.scope is not None:
+            batch.scope.record_call(item, name, outcome, error)
+        batch.status[tier, item] = ANSWERED if error is None else FAILED
         if error is not None:
             self._errors[tier, item] = error
-        if batch.status[REFERENCE][item] >= ANSWERED:
-            if self._decision is None:  # later it tells nothing, and may cost money
+        if batch.status[REFERENCE, item] >= ANSWERED:
+            if self._decision is None:  # later it shows nothing, and may cost money
                 self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
         elif error is not None and self._decision is not None:
             self._escalations.append(item)
@@ -216,17 +216,16 @@ class BatchSession:
             hint = "record the calls that were made, and name all that were not"
             raise ProtocolError(f"{self._in_flight} calls are in flight: {hint}")
         for item, name in unmade:
-            self._batch.status[self._index[name]][item] = UNASKED
+            self._batch.status[self._index[name], item] = UNASKED
         self._in_flight = 0
         self._escalations.clear()
         self._deciding.close()
         route = np.full(self._batch.n_items, -1, np.int16)
-        answered = [np.frombuffer(s, np.uint8) == ANSWERED for s in self._batch.status]
+        answered = self._batch.status == ANSWERED
         if self._decision is not None:
             for tier in self._batch.candidates:
                 route[(self._decision.route == tier) & answered[tier]] = tier
-        asked = np.frombuffer(self._batch.status[REFERENCE], np.uint8)
-        covered = asked >= ANSWERED
+        covered = self._batch.status[REFERENCE] >= ANSWERED
         covered[unfinished] = False
         covered |= route >= 0
         if not strict:
@@ -254,11 +253,8 @@ class BatchSession:
 
     def progress(self) -> Progress:
         """Where the batch stands; at any time, but not while another thread records."""
-        drawn = np.flatnonzero(np.frombuffer(self._profiled, np.uint8))
-        whole = self._stopped is None
-        return take_stock(
-            self._batch, drawn, self._decision, done=self.done, whole=whole
-        )
+        drawn, whole = np.flatnonzero(self._profiled), self._stopped is None
+        return measure(self._batch, drawn, self._decision, done=self.done, whole=whole)
 
     # -- results ---------------------------------------------------------------
 
@@ -284,20 +280,7 @@ class BatchSession:
     @property
     def spend(self) -> dict[str, Spend]:
         """What each model was asked and what it cost, so far; judges included."""
-        table = {}
-        for tier, name in enumerate(self._names):
-            status = np.frombuffer(self._batch.status[tier], np.uint8)
-            table[name] = Spend(
-                calls=int((status >= ANSWERED).sum()),
-                failures=int((status == FAILED).sum()),
-                cost=self._batch.paid(tier),
-                input_tokens=float(np.frombuffer(self._batch.input_tokens[tier]).sum()),
-                output_tokens=float(
-                    np.frombuffer(self._batch.output_tokens[tier]).sum()
-                ),
-                estimated=self._batch.paid_by_estimate(tier),
-            )
-        return table | self._batch.judging
+        return self._batch.spend
 
     @property
     def certificate(self) -> Certificate:
@@ -314,15 +297,13 @@ class BatchSession:
 
     def _start(self, wave: Wave) -> list[Call]:
         """Turn a wave into calls, leaving out what was asked before."""
-        calls = []
-        for tier in wave.tiers:
-            status, name = self._batch.status[tier], self._names[tier]
-            fresh = [item for item in wave.items.tolist() if status[item] == UNASKED]
-            self._mark(tier, fresh)
-            calls.append([Call(item, name) for item in fresh])
+        status = self._batch.status
+        calls = [
+            self._ask(tier, wave.items[status[tier, wave.items] == UNASKED])
+            for tier in wave.tiers
+        ]
         if REFERENCE in wave.tiers:
-            for item in wave.items.tolist():
-                self._profiled[item] = 1
+            self._profiled[wave.items] = True
         # Item by item, so that an item's calls run side by side.
         rows = itertools.zip_longest(*calls)
         return [call for row in rows for call in row if call is not None]
@@ -330,33 +311,31 @@ class BatchSession:
     def _apply(self, decision: Decision) -> list[Call]:
         """Start the calls that the decision still needs."""
         self._decision = decision
-        status = [np.frombuffer(s, np.uint8) for s in self._batch.status]
+        status = self._batch.status
         settled = status[REFERENCE] >= ANSWERED
         calls: list[Call] = []
-        for tier, name in enumerate(self._names):
-            mine = (decision.route == tier) & ~settled
-            fresh = np.flatnonzero(mine & (status[tier] == UNASKED)).tolist()
-            self._mark(tier, fresh)
-            calls.extend([Call(item, name) for item in fresh])
-            failed = np.flatnonzero(mine & (status[tier] == FAILED)).tolist()
-            self._escalations.extend(failed)
-        return calls or self._due()
+        for tier in range(len(self._names)):
+            routed = (decision.route == tier) & ~settled
+            calls += self._ask(tier, np.flatnonzero(routed & (status[tier] == UNASKED)))
+            failed = np.flatnonzero(routed & (status[tier] == FAILED))
+            self._escalations.extend(failed.tolist())
+        return calls
 
-    def _mark(self, tier: int, items: Iterator[int] | list[int]) -> None:
-        """Note that these calls are in flight."""
-        status = self._batch.status[tier]
-        for item in items:
-            status[item] = ASKED
-            self._in_flight += 1
+    def _ask(self, tier: int, items: IntArray) -> list[Call]:
+        """Return a tier's calls, which are in flight from here on."""
+        self._batch.status[tier, items] = ASKED
+        self._in_flight += len(items)
+        return [Call(item, self._names[tier]) for item in items.tolist()]
 
-    def _keep(
+    def _read(
         self, tier: int, item: int, outcome: Outcome | Failure
     ) -> BaseException | None:
-        """Keep an answer; return why it cannot be used, if so."""
+        """Enter an answer in the record; return why it cannot be used, if so."""
         if isinstance(outcome, Failure):
             return outcome.error
-        self._batch.answers[tier][item] = outcome.answer
-        self._batch.cached[tier][item] = outcome.cached
+        batch = self._batch
+        batch.answers[tier][item] = outcome.answer
+        batch.cached[tier, item] = outcome.cached
         if tier == REFERENCE:
             return None
         try:
@@ -364,64 +343,51 @@ class BatchSession:
         except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
             return error
         if outcome.confidence is not None:
-            self._batch.scores[tier][item] = outcome.confidence
-        try:
+            batch.scores[tier, item] = outcome.confidence
+        with suppress(TypeError):  # not hashable: compared one by one
             code = self._codes.setdefault(parsed, len(self._codes) + 1)
-        except TypeError:  # not hashable: compared one by one
-            return None
-        self._batch.codes[tier][item] = code
+            batch.codes[tier, item] = code
         return None
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
-        """Note which candidates' answers to this item are wrong."""
+        """Record which candidates' answers to this item are wrong."""
         batch = self._batch
-        if batch.status[REFERENCE][item] == FAILED:
-            for tier in candidates:
-                batch.wrong[tier][item] = 1
+        if batch.status[REFERENCE, item] == FAILED:
+            batch.wrong[candidates, item] = True
             return
         right = batch.answers[REFERENCE][item]
         for tier in candidates:
-            if batch.status[tier][item] == ANSWERED:
-                said = batch.answers[tier][item]
-                batch.wrong[tier][item] = not batch.agree(item, said, right)
+            if batch.status[tier, item] == ANSWERED:
+                same = batch.agree(item, batch.answers[tier][item], right)
+                batch.wrong[tier, item] = not same
 
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""
-        batch = self._batch
-        cost = batch.judged[item] + sum(
-            costs[item]
-            for costs, cached in zip(batch.costs, batch.cached, strict=True)
-            if not cached[item]
-        )
-        estimated = batch.judged_by_estimate[item] + sum(
-            costs[item]
-            for costs, marked in zip(batch.costs, batch.estimated, strict=True)
-            if marked[item]
-        )
-        asked = batch.status[REFERENCE][item]
-        if asked == UNASKED or self._uncovered[item]:
+        batch, reference = self._batch, self._names[REFERENCE]
+        costs = batch.costs[:, item]
+        paid, estimated = costs[~batch.cached[:, item]], costs[batch.estimated[:, item]]
+        cost = float(batch.judge_cost[item]) + sum(paid.tolist())
+        by_estimate = float(batch.judge_cost_estimated[item]) + sum(estimated.tolist())
+        uncovered = bool(self._uncovered[item])
+        if uncovered or batch.status[REFERENCE, item] == UNASKED:
             tier = int(self._require_done("answers").route[item])
-            name = self._names[tier]
-            role: Role = "uncertified" if self._uncovered[item] else "applied"
+            role: Role = "uncertified" if uncovered else "applied"
             if tier < 0:
-                reference, why = self._names[REFERENCE], self._stopped
-                return Served(item, reference, role, None, cost, why, estimated)
+                return Served(
+                    item, reference, role, None, cost, self._stopped, by_estimate
+                )
             answer = batch.answers[tier][item]
-            return Served(item, name, role, answer, cost, None, estimated)
+            return Served(
+                item, self._names[tier], role, answer, cost, None, by_estimate
+            )
         role = "applied"
         if self._profiled[item]:
             role = "profiled"
-        elif self._escalated(item):
+        elif (batch.status[1:, item] != UNASKED).any():
             role = "escalated"
         error = self._errors.get((REFERENCE, item))
-        name = self._names[REFERENCE]
         answer = batch.answers[REFERENCE][item]
-        return Served(item, name, role, answer, cost, error, estimated)
-
-    def _escalated(self, item: int) -> bool:
-        """Whether a candidate was asked about this item."""
-        status = self._batch.status
-        return any(status[tier][item] != UNASKED for tier in self._batch.candidates)
+        return Served(item, reference, role, answer, cost, error, by_estimate)
 
     def _require_done(self, what: str) -> Decision:
         """Return the decision of a finished session."""
@@ -431,25 +397,20 @@ class BatchSession:
         return self._decision
 
     def _certify(self, decision: Decision) -> Certificate:
-        """Write the certificate."""
         batch, guarantee = self._batch, self._batch.guarantee
-        spend = self.spend
-        reference = self._names[REFERENCE]
-        asked = np.frombuffer(batch.status[REFERENCE], np.uint8)
-        profiled = np.frombuffer(self._profiled, np.uint8).astype(bool)
+        asked = batch.status[REFERENCE]
         by_reference = (asked != UNASKED) & ~self._uncovered
         tiers = np.where(by_reference, REFERENCE, decision.route)
         counts = np.bincount(tiers[tiers >= 0], minlength=len(self._names)).tolist()
         paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
-        asked_others = np.zeros(batch.n_items, bool)
-        for tier in batch.candidates:
-            asked_others |= batch.asked(tier, np.arange(batch.n_items))
-        escalated = by_reference & ~profiled & asked_others
-        accepted = [test for test in decision.tests if test.accepted is not None]
+        tried = (batch.status[1:] != UNASKED).any(axis=0)
         failed = by_reference & (asked == FAILED)
         unanswered = int(failed.sum() + (tiers < 0).sum())
         answered = batch.n_items - unanswered
+        surplus = [
+            t.draws - t.accepted for t in decision.tests if t.accepted is not None
+        ]
         return Certificate(
             task=self._task,
             strategy=self._strategy,
@@ -461,18 +422,25 @@ class BatchSession:
             confidence=guarantee.confidence,
             max_errors=guarantee.max_errors(batch.n_items),
             equivalence=self._equivalence.name,
-            reference=reference,
-            evidence=tuple(decision.evidence),
-            tests=tuple(decision.tests),
-            wasted=min(
-                (test.draws - (test.accepted or 0) for test in accepted), default=0
+            reference=self._names[REFERENCE],
+            evidence=tuple(
+                Evidence(
+                    model=self._names[tally.tier],
+                    draws=tally.draws,
+                    errors=tally.errors,
+                    mean_cost=tally.cost,
+                    verdict=verdict,
+                )
+                for tally, verdict in decision.evidence
             ),
-            profiled=int(profiled.sum()),
+            tests=tuple(map(AuditTest.of, decision.tests)),
+            wasted=min(surplus, default=0),
+            profiled=int(self._profiled.sum()),
             served=dict(zip(self._names, counts, strict=True)),
-            escalated=int(escalated.sum()),
+            escalated=int((by_reference & ~self._profiled & tried).sum()),
             unanswered=unanswered,
             uncertified=int(self._uncovered.sum()),
-            spend=spend,
+            spend=self.spend,
             reference_only_cost=None if mean is None else mean * answered,
             valid=self._stopped is None
             and (decision.level is None or find_looks(self._looks).keeps_level),

@@ -27,18 +27,23 @@ for the finite population of a risk-limiting audit (Stark 2008).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smart_engine.errors import InvalidInputError
-from smart_engine.evidence.tails import FloatArray, IntArray, hypergeometric_cdf
+from smart_engine.evidence.tails import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    hypergeometric_cdf,
+    largest,
+)
 
-__all__ = ["Acceptance", "Test"]
+__all__ = ["Acceptance", "SequentialTest"]
 
 _EXACT = 128
 """Errors up to which every look is exact."""
 
-_KEPT_BACK = 0.01
-"""Least share of α kept for looks beyond."""
+_SPACED_SHARE = 0.01
+"""Least share of α reserved for looks beyond."""
 
 _ROUNDING = 1e-9
 """Share of α left unused, against rounding."""
@@ -69,7 +74,6 @@ class Acceptance:
     def __init__(
         self, items: int, max_errors: int, level: float, expected_errors: float = 1.0
     ) -> None:
-        """Remember the design; sizes are computed when they are asked for."""
         for field, value, fits in (
             ("items", items, items >= 0),
             ("max_errors", max_errors, max_errors >= 0),
@@ -82,9 +86,10 @@ class Acceptance:
         self.max_errors = max_errors
         self.level = level
         self.expected_errors = expected_errors
-        ratio = expected_errors / (1 + expected_errors)
-        self._kept = max(_KEPT_BACK, ratio**_EXACT)
-        self._exact_level = level * (1 - self._kept) / (1 - ratio**_EXACT)
+        self._ratio = expected_errors / (1 + expected_errors)
+        beyond = self._ratio**_EXACT
+        self._spaced_share = max(_SPACED_SHARE, beyond)
+        self._exact_level = level * (1 - self._spaced_share) / (1 - beyond)
         self._sizes: list[int] = []
 
     def draws(self, errors: int) -> int:
@@ -114,21 +119,20 @@ class Acceptance:
 
     def _exact(self, errors: int, marked: int, before: int, last: int) -> int:
         """Least size at which stopping with `errors` stays within its share of α."""
-        ratio = self.expected_errors / (1 + self.expected_errors)
-        spent = self._exact_level * (1 - ratio ** (errors + 1))
-        room = spent * (1 - _ROUNDING)
+        share = self._exact_level * (1 - self._ratio ** (errors + 1))
+        room = share * (1 - _ROUNDING)
         log_arrival, stopped = self._arrival(errors, marked)
         if stopped >= room:
             # Cannot happen with rising shares but by rounding: then look no earlier
             # than where nothing is to be proven.
             return last
         target = np.log(room - stopped) - log_arrival
-        low, high = before, last  # `high` always suffices
-        while high - low > 1:
-            middle = (low + high) // 2
-            none = _log_none(self.items - before, self.max_errors + 1, middle - before)
-            low, high = (low, middle) if float(none) <= target else (middle, high)
-        return high
+        left, hidden = self.items - before, self.max_errors + 1
+
+        def falls_short(size: int) -> bool:
+            return bool(_log_none(left, hidden, size - before) > target)
+
+        return largest(before, last - 1, falls_short) + 1
 
     def _arrival(self, errors: int, marked: int) -> tuple[float, float]:
         """Log A_c, and the probability of an earlier stop, were D = `marked`."""
@@ -165,58 +169,55 @@ class Acceptance:
             at += int(at**0.5)
             look += 1
         share = 1.0 / ((look + 1) * (look + 2))  # sums to 1 over all looks
-        level = self.level * self._kept * share * (1 - _ROUNDING)
-        low, high = max(before, at), last
-        if low >= high:
-            return high
-        while high - low > 1:
-            middle = (low + high) // 2
-            tail = hypergeometric_cdf(at, self.items, self.max_errors + 1 + at, middle)
-            low, high = (low, middle) if tail <= level else (middle, high)
-        return high
+        level = self.level * self._spaced_share * share * (1 - _ROUNDING)
+
+        def falls_short(size: int) -> bool:
+            hidden = self.max_errors + 1 + at
+            return hypergeometric_cdf(at, self.items, hidden, size) > level
+
+        if max(before, at) >= last:
+            return last
+        return largest(max(before, at), last - 1, falls_short) + 1
 
 
-class Test:
-    """One audit as it runs: what its draws have shown so far.
+class SequentialTest:
+    """One audit as it runs: its design, and what its draws have shown so far.
 
     Args:
-        policy: Name of what is audited.
+        policy: Name of the policy that is audited.
         acceptance: Its design.
 
     Attributes:
         draws: Draws made.
-        found: Numbers of the draws, from 1, that showed an error.
+        errors: Numbers of the draws, from 1, that showed an error.
         accepted: Number of draws after which the audit accepted; None so far. Later
             draws were in flight already: they repair, but prove nothing more.
 
     Example:
         ```python
-        test = Test("small", Acceptance(1000, 50, 0.05, expected_errors=0))
-        test.see(np.zeros(60, bool))
+        test = SequentialTest("small", Acceptance(1000, 50, 0.05, expected_errors=0))
+        test.observe(np.zeros(60, bool))
         assert test.accepted == 56
         ```
     """
 
-    __test__ = False  # not a test case, whatever a test runner thinks of the name
-
     def __init__(self, policy: str, acceptance: Acceptance) -> None:
-        """Start without a draw."""
         self.policy = policy
         self.acceptance = acceptance
         self.draws = 0
-        self.found: list[int] = []
+        self.errors: list[int] = []
         self.accepted: int | None = None
 
     @property
     def target(self) -> int:
         """Number of draws that suffices if no further error is found."""
-        return self.acceptance.draws(len(self.found))
+        return self.acceptance.draws(len(self.errors))
 
-    def see(self, wrong: NDArray[np.bool_]) -> None:
+    def observe(self, wrong: BoolArray) -> None:
         """Take in further draws, in the order in which they were drawn."""
-        for place in (np.flatnonzero(wrong) + 1 + self.draws).tolist():
-            self._look(place - 1)
-            self.found.append(place)
+        for number in (np.flatnonzero(wrong) + 1 + self.draws).tolist():
+            self._look(number - 1)
+            self.errors.append(number)
         self.draws += len(wrong)
         self._look(self.draws)
 
@@ -230,7 +231,6 @@ Counts = IntArray | int
 
 
 def _log_choose(n: FloatArray, k: FloatArray) -> FloatArray:
-    """Logarithm of the binomial coefficient."""
     from scipy.special import gammaln
 
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), float)

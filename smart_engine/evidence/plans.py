@@ -1,6 +1,6 @@
-"""What the ways to go on are expected to cost.
+"""What audits, and plans that serve a part of the items, are expected to cost.
 
-Every price is an array over draws from the posterior: its mean is the expected cost,
+Every cost is an array over draws from the posterior: its mean is the expected cost,
 and how the arrays differ tells what knowing more would be worth.
 """
 
@@ -17,11 +17,15 @@ from smart_engine.evidence.tails import FloatArray, IntArray
 
 __all__ = ["Cut", "best_cuts", "draws_needed", "portfolio"]
 
-_FAVOURED = 0.4
-"""Of the policies that share a level, each gets this much of the one before."""
+_NEXT_SHARE, _MOST_POLICIES = 0.4, 4
+"""Of the policies that share a level, each gets this much of the one before; and how
+many share it at most."""
 
-_MOST = 4
-"""Most policies that share a level."""
+_PARTS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+"""Shares of a leaf that may be served, if it is not small anyway."""
+
+_TRACE = 1e-9
+"""Keeps shares off 0 and 1."""
 
 
 class Cut(NamedTuple):
@@ -41,8 +45,8 @@ class Cut(NamedTuple):
     calls: FloatArray
     errors: float
 
-    def picks(self, leaf: IntArray, rng: np.random.Generator) -> IntArray:
-        """Places of the served items, given each item's leaf."""
+    def served(self, leaf: IntArray, rng: np.random.Generator) -> IntArray:
+        """Indices of the served items, given each item's leaf."""
         rank = np.empty(len(self.order), np.int64)
         rank[self.order] = np.arange(len(self.order))
         at = rank[leaf]
@@ -58,7 +62,7 @@ def draws_needed(
     max_errors: int,
     level: float,
     drawn: float = 0.0,
-    found: float = 0.0,
+    errors: float = 0.0,
 ) -> FloatArray:
     """Draws in all until an audit is expected to accept.
 
@@ -67,11 +71,11 @@ def draws_needed(
 
     Args:
         items: Numbers of items audited, any shape.
-        rate: Error rates of the items not drawn yet, same shape.
+        rate: Error rates of the items not drawn yet, any shape that broadcasts.
         max_errors: Errors that may stay hidden.
         level: Level of the audit.
         drawn: Draws made already.
-        found: Errors found in them.
+        errors: Errors found in them.
     """
     population, p = np.broadcast_arrays(np.asarray(items, float), np.asarray(rate))
     need = np.log(1 / level)
@@ -80,20 +84,15 @@ def draws_needed(
     most = float((high - low).max(initial=1.0))
     for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
         n = (low + high) / 2
-        errors = found + p * (n - drawn) + _TRACE
-        limit = np.minimum(
-            (max_errors + 1 + errors) / (population + _TRACE), 1 - _TRACE
-        )
-        share = np.minimum(errors / (n + _TRACE), 1 - _TRACE)
+        found = errors + p * (n - drawn) + _TRACE
+        too_many = (max_errors + 1 + found) / (population + _TRACE)
+        limit = np.minimum(too_many, 1 - _TRACE)
+        share = np.minimum(found / (n + _TRACE), 1 - _TRACE)
         evidence = share * np.log(share / limit)
         evidence += (1 - share) * np.log((1 - share) / (1 - limit))
         enough = (share < limit) & (n * evidence >= need)
         high, low = np.where(enough, n, high), np.where(enough, low, n)
     return np.asarray(high, float)
-
-
-_TRACE = 1e-9
-"""Keeps shares off 0 and 1."""
 
 
 def best_cuts(
@@ -146,10 +145,6 @@ def best_cuts(
     return sorted(cuts, key=lambda cut: float(cut.calls.mean()))
 
 
-_PARTS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-"""Shares of a leaf that may be served, if it is not small anyway."""
-
-
 def portfolio(
     items: int,
     rates: Sequence[FloatArray],
@@ -159,14 +154,13 @@ def portfolio(
 ) -> list[float]:
     """Divide a level over the policies that are worth testing on all items.
 
-    Greedy: take in the policy that lowers the expected (log) cost of the cheapest
-    policy to be accepted most, as long as that makes up for the level it takes.
+    Greedy: add the policy that most lowers the expected (log) cost of the cheapest
+    policy to be accepted, as long as that makes up for the level it takes.
 
     Args:
         items: Number of items.
         rates: Per policy, draws of its error rate.
-        fixed: Per policy, draws of what it costs beside audit draws, in reference
-            calls.
+        fixed: Per policy, draws of its cost beside audit draws, in reference calls.
         max_errors: Errors that may stay hidden.
         level: The level to divide.
 
@@ -175,27 +169,25 @@ def portfolio(
     """
 
     def cost(policy: int, share: float) -> FloatArray:
-        draws = draws_needed(
-            np.full(DRAWS, float(items)), rates[policy], max_errors, level * share
-        )
+        draws = draws_needed(items, rates[policy], max_errors, level * share)
         return np.minimum(draws + fixed[policy], items)
 
     chosen: list[int] = []
     best, shares = np.inf, [0.0] * len(rates)
-    for count in range(1, min(_MOST, len(rates)) + 1):
-        weights = _FAVOURED ** np.arange(count)
+    for count in range(1, min(_MOST_POLICIES, len(rates)) + 1):
+        weights = _NEXT_SHARE ** np.arange(count)
         weights /= weights.sum()
         now = np.full(DRAWS, float(items))
         for policy, weight in zip(chosen, weights[:-1], strict=True):
             now = np.minimum(now, cost(policy, weight))
         others = [policy for policy in range(len(rates)) if policy not in chosen]
-        trials = [
+        costs = [
             float(np.log(np.minimum(now, cost(policy, weights[-1])) + 1e-9).mean())
             for policy in others
         ]
-        chosen.append(others[int(np.argmin(trials))])
-        if min(trials) < best - 0.01:
-            best, shares = min(trials), [0.0] * len(rates)
+        chosen.append(others[int(np.argmin(costs))])
+        if min(costs) < best - 0.01:
+            best, shares = min(costs), [0.0] * len(rates)
             for policy, weight in zip(chosen, weights, strict=True):
                 shares[policy] = float(weight)
     return shares

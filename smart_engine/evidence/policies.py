@@ -1,8 +1,8 @@
 """Policies: whom to ask about an item, and whose answer to take.
 
-A policy asks candidates in a fixed order. Who of them says the same is the item's
-pattern; the largest group that agrees serves the item. Whether an item with a certain
-pattern is served at all or escalates is the plan's matter, not the policy's. Adding a
+A policy asks candidates in a fixed order. Which of them agree is the item's pattern;
+the largest group that agrees serves the item. Whether an item with a certain pattern is
+served at all or escalates is for the plan to decide, not for the policy. Adding a
 policy is adding one entry to `family` or `pairs`.
 """
 
@@ -15,12 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.evidence.record import BatchRecord
-from smart_engine.evidence.tails import FloatArray, IntArray
+from smart_engine.evidence.record import ANSWERED, BatchRecord
+from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
-__all__ = ["Answers", "BoolArray", "Policy", "PolicyResult", "family", "pairs"]
-
-BoolArray = NDArray[np.bool_]
+__all__ = ["Answers", "Policy", "PolicyResult", "family", "pairs"]
 
 
 class Answers(NamedTuple):
@@ -41,19 +39,20 @@ class Answers(NamedTuple):
     @classmethod
     def read(cls, batch: BatchRecord, items: IntArray, tiers: Sequence[int]) -> Answers:
         """Compare what these tiers answered to these items."""
-        pairs = combinations(sorted(tiers), 2)
-        every = range(len(batch.tiers))
         return cls(
-            np.array([batch.usable(t, items) for t in every]),
-            {(a, b): batch.same(a, b, items) for a, b in pairs},
-            np.array([batch.code(t, items) for t in every]),
-            np.array([batch.confidence(t, items) for t in every]),
+            batch.status[:, items] == ANSWERED,
+            {
+                (a, b): batch.same(a, b, items)
+                for a, b in combinations(sorted(tiers), 2)
+            },
+            batch.codes[:, items],
+            batch.scores[:, items],
         )
 
     def groups(self, tiers: Sequence[int]) -> IntArray:
-        """Per tier in turn and item, the place of the first that says the same.
+        """Per tier in turn and item, the place of the first tier with the same answer.
 
-        A tier without a usable answer is in no group: −1.
+        −1 where a tier has no usable answer.
         """
         found = np.full((len(tiers), self.usable.shape[1]), -1, np.int64)
         for place, tier in enumerate(tiers):
@@ -67,7 +66,7 @@ class Answers(NamedTuple):
 
 
 class PolicyResult(NamedTuple):
-    """What a policy makes of some items.
+    """A policy applied to some items.
 
     Attributes:
         pattern: Per item, a number for who agreed with whom; −1 without any answer.
@@ -83,7 +82,7 @@ class PolicyResult(NamedTuple):
     agreed: BoolArray
 
     def served(self, per_tier: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Of a value per tier and item, the server's."""
+        """Per item, the value of its server, of values per tier and item."""
         return per_tier[self.server, np.arange(len(self.server))]
 
     def wrong(self, wrong: BoolArray) -> BoolArray:
@@ -102,17 +101,12 @@ class Policy(NamedTuple):
     tiers: tuple[int, ...]
     stops: bool = False
 
-    def name(self, batch: BatchRecord) -> str:
-        """Name for certificates."""
-        return self.call([tier.name for tier in batch.tiers])
+    def name(self, names: Sequence[str]) -> str:
+        """Name for certificates, made of the tiers' names."""
+        return (" → " if self.stops else " = ").join(names[tier] for tier in self.tiers)
 
-    def call(self, names: Sequence[str]) -> str:
-        """Name, made of the tiers' names."""
-        asked = [names[tier] for tier in self.tiers]
-        return (" → " if self.stops else " = ").join(asked)
-
-    def sort(self, answers: Answers, trust: FloatArray | None = None) -> PolicyResult:
-        """Find each item's pattern and server.
+    def apply(self, answers: Answers, trust: FloatArray | None = None) -> PolicyResult:
+        """Find the pattern and the server of each item.
 
         Args:
             answers: The candidates' answers.
@@ -148,9 +142,8 @@ class Policy(NamedTuple):
 def family(candidates: Sequence[int]) -> list[Policy]:
     """Return each candidate alone, all of them, and a cascade through all of them.
 
-    They share a level from the start. A longer list pays for itself less than it
-    misleads: the more policies compete on few draws, the luckier the one that looks
-    best.
+    They share a level from the start. A longer list misleads more than it saves: the
+    more policies compete on few draws, the luckier the one that looks best.
 
     Args:
         candidates: Indices of the candidates, cheapest first.

@@ -1,14 +1,14 @@
-"""What is believed of an item: who agrees with whom, and which group is right.
+"""The posterior over items: who agrees with whom, and which group is right.
 
 Candidates that disagree cannot all be right, so their answers alone, without one
-reference call, already tell much about how often each errs. A cell is a pattern of
+reference call, already show much of how often each errs. A cell is a pattern of
 agreement together with the group that agrees with the reference, or none. Patterns are
 counted wherever candidates were asked; which group is right is counted where the
-reference was asked, too, on top of a vague expectation: a group of m candidates is
-wrong in the same way with odds ε·c^(m−1), ε as seen from disagreement, c anywhere
-between 0.2 and 0.8.
+reference was asked, too, on top of a vague prior: a group of m candidates is wrong in
+the same way with odds ε·c^(m−1), ε as seen from disagreement, c anywhere between 0.2
+and 0.8.
 
-Beliefs choose plans. No promise rests on them.
+The posterior chooses plans. No promise rests on it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from itertools import combinations
 
 import numpy as np
 
-from smart_engine.evidence.policies import Answers, BoolArray, PolicyResult
+from smart_engine.evidence.policies import Answers, PolicyResult
 from smart_engine.evidence.record import BatchRecord
-from smart_engine.evidence.tails import FloatArray, IntArray
+from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
 __all__ = ["DRAWS", "Posterior"]
 
@@ -28,7 +28,7 @@ DRAWS = 48
 """Draws from the posterior that stand for what may be true."""
 
 _ALONE = 0.08
-"""Expected error rate ε of a single candidate, before anything is seen."""
+"""Prior error rate ε of a single candidate."""
 
 
 class Posterior:
@@ -55,7 +55,6 @@ class Posterior:
         drawn: IntArray,
         rng: np.random.Generator,
     ) -> None:
-        """Count patterns and labels; draw from the posterior."""
         items = np.concatenate([scouted, drawn])
         groups = Answers.read(batch, items, tiers).groups(tiers)
         patterns, back = np.unique(groups, axis=1, return_inverse=True)
@@ -64,7 +63,7 @@ class Posterior:
             patterns = np.zeros((len(tiers), 1), np.int64)
         seen = np.bincount(back, minlength=patterns.shape[1])
         labelled = back[len(scouted) :]
-        wrong = np.array([batch.errors_of(tier, drawn) for tier in tiers])
+        wrong = batch.wrong[:, drawn][list(tiers)]
 
         frequency = rng.gamma(seen + 0.05, size=(DRAWS, len(seen)))
         frequency /= frequency.sum(axis=1, keepdims=True)
@@ -79,7 +78,7 @@ class Posterior:
             for place in np.flatnonzero(labelled == index).tolist():
                 good = [head for head in heads if not wrong[head, place]]
                 counts[right.index(good[0]) if good else -1] += 1
-            # Where all agree, half an error is the prior's word; elsewhere one item.
+            # The prior is worth one error where all agree, elsewhere two items.
             strength = 2.0 if len(heads) != 1 else np.maximum(2.0, 1 / expected[:, -1:])
             chance = rng.gamma(counts + strength * expected + 1e-9)
             chance /= chance.sum(axis=1, keepdims=True)
@@ -87,30 +86,29 @@ class Posterior:
                 cells.append((pattern, head))
                 weights.append(frequency[:, index] * chance[:, column])
         self.weight = np.stack(weights, axis=1)
-        self.answers, self.wrong = _cells(len(batch.tiers), tiers, cells)
+        self.answers, self.wrong = _cells(len(batch.names), tiers, cells)
 
     def share(self, cells: BoolArray) -> FloatArray:
         """Per draw, the probability of a set of cells."""
         return np.asarray(self.weight @ cells, float)
 
-    def error_rate(self, sort: PolicyResult, served: BoolArray) -> FloatArray:
-        """Per draw, the share of items that are served and wrong.
+    def error_rate(self, result: PolicyResult) -> FloatArray:
+        """Per draw, the share of items on which a policy's candidates agree and err.
 
         Args:
-            sort: What a policy makes of the cells.
-            served: Per cell, whether it is served.
+            result: The policy applied to the cells.
         """
-        return self.share(sort.wrong(self.wrong) & served)
+        return self.share(result.wrong(self.wrong) & result.agreed)
 
     def trust(self) -> FloatArray:
-        """Per tier, its mean agreement with the reference; 1 where not in play."""
+        """Per tier, its mean agreement with the reference; 1 of tiers not asked."""
         return np.asarray(1.0 - (self.weight @ self.wrong.T).mean(axis=0), float)
 
 
 def _expected_errors(
     patterns: IntArray, seen: IntArray, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw ε and c: how often one errs, how often another errs with it."""
+    """Draw ε, how often one errs, and c, how often another errs with it."""
     size = len(patterns)
     total = int(seen.sum())
     split = np.array([len(set(p[p >= 0].tolist())) - 1 for p in patterns.T])

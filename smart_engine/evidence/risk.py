@@ -2,18 +2,18 @@
 
 The signal of an item is who agreed with whom, the answer itself where only few are
 possible, and the confidence it came with, cut into bands. Items with the same signal
-form a leaf. A leaf's rate leans on its neighbours (the bands beside it, the pattern as
-a whole) as long as little was seen of it. Scores need not be calibrated, nor monotone:
-a bad score costs money, never validity.
+form a leaf. A leaf's rate is shrunk towards its neighbours (the bands beside it, the
+pattern as a whole) as long as little was seen of it. Scores need not be calibrated, nor
+monotone: a bad score costs money, never validity.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from smart_engine.evidence.policies import Answers, BoolArray, Policy, PolicyResult
+from smart_engine.evidence.policies import Answers, Policy, PolicyResult
 from smart_engine.evidence.posterior import DRAWS, Posterior
-from smart_engine.evidence.tails import FloatArray, IntArray
+from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
 __all__ = ["RiskModel"]
 
@@ -23,24 +23,26 @@ _CLASSES = 16
 _BANDS, _PER_BAND = (3, 12), 10
 """Fewest and most bands of confidence, and how many drawn items make one."""
 
-_LEANS = 4.0
-"""How many items the expectation of a leaf is worth."""
+_SHRINKAGE = 4.0
+"""How many items the prior of a leaf is worth."""
 
 
 class RiskModel:
-    """Leaves of one policy, what was seen in each, and what that may mean.
+    """Leaves of one policy, and the posterior of the error rate in each.
 
     Args:
         policy: The policy.
         answers: Candidates' answers on the drawn items.
         wrong: Per tier and drawn item, whether it is wrong.
-        beliefs: What is believed of items in general.
+        posterior: The posterior over items.
         classes: Whether equal codes mean equal answers.
 
     Attributes:
-        sort: What the policy makes of the drawn items.
+        result: The policy applied to the drawn items.
         shares: Per draw from the posterior and leaf, the share of items in it.
         patterns: Per draw and pattern, the error rate.
+        tally: Per leaf, drawn items.
+        errors: Per leaf, drawn items whose answer was wrong.
     """
 
     def __init__(
@@ -52,12 +54,11 @@ class RiskModel:
         *,
         classes: bool,
     ) -> None:
-        """Learn the leaves and their rates from the drawn items."""
         self._policy = policy
         self._trust = posterior.trust()
-        self.sort = policy.sort(answers, self._trust)
-        code = self.sort.served(answers.code)
-        score = self.sort.served(answers.confidence)
+        self.result = policy.apply(answers, self._trust)
+        code = self.result.served(answers.code)
+        score = self.result.served(answers.confidence)
         distinct, first = np.unique(code, return_index=True)
         few = classes and len(distinct) <= min(_CLASSES, max(2, len(code) // 8))
         self._classes = distinct[np.argsort(first)].tolist() if few else []
@@ -66,20 +67,20 @@ class RiskModel:
         inner = np.arange(1, bands) / bands
         self._edges = np.unique(np.quantile(known, inner)) if bands > 1 else inner
         self._ids: dict[tuple[int, int, int], int] = {}
-        leaf = self._assign(self.sort, answers, learn=True)
+        leaf = self._assign(self.result, answers, learn=True)
         numbers = [key[0] for key in self._ids]
         self._numbers = list(dict.fromkeys(numbers))
         self._pattern = np.array([self._numbers.index(n) for n in numbers], np.int64)
         self._band = np.array([key[2] for key in self._ids], np.int64)
         self.tally = np.zeros(len(numbers))
         self.errors = np.zeros(len(numbers))
-        self.learn(leaf, self.sort.wrong(wrong))
-        self._believe(posterior)
+        self.learn(leaf, self.result.wrong(wrong))
+        self._set_prior(posterior)
 
     def leaves(self, answers: Answers) -> tuple[IntArray, IntArray]:
         """Per item, its leaf (−1: unknown, or nothing to serve) and its server."""
-        sort = self._policy.sort(answers, self._trust)
-        return self._assign(sort, answers), sort.server
+        result = self._policy.apply(answers, self._trust)
+        return self._assign(result, answers), result.server
 
     def learn(self, leaf: IntArray, wrong: BoolArray) -> None:
         """Count what more draws have shown."""
@@ -95,8 +96,8 @@ class RiskModel:
 
         Args:
             rng: Source of the draws.
-            patterns: Per draw and pattern, its rate; drawn from all that was
-                learned if not given.
+            patterns: Per draw and pattern, its rate; drawn from its posterior if not
+                given.
         """
         count = len(self._numbers)
         tally = np.bincount(self._pattern, self.tally, count)
@@ -107,14 +108,14 @@ class RiskModel:
         at = self._pattern
         if count == len(at):
             return patterns[:, at]
-        lean = ((errors + 0.5) / (tally + 1))[at]
+        prior = ((errors + 0.5) / (tally + 1))[at]
         if self._band.max() > self._band.min():
             apart = np.abs(self._band[:, None] - self._band)
             near = (at[:, None] == at) * np.maximum(0.0, 1 - apart / 2)
-            lean = (near @ self.errors + 2 * lean) / (near @ self.tally + 2)
+            prior = (near @ self.errors + 2 * prior) / (near @ self.tally + 2)
         raw = rng.beta(
-            self.errors + _LEANS * lean + 1e-6,
-            self.tally - self.errors + _LEANS * (1 - lean) + 1e-6,
+            self.errors + _SHRINKAGE * prior + 1e-6,
+            self.tally - self.errors + _SHRINKAGE * (1 - prior) + 1e-6,
             size=(DRAWS, len(at)),
         )
         member = at[:, None] == np.arange(count)
@@ -123,16 +124,16 @@ class RiskModel:
         return np.asarray(np.minimum(raw * scale[:, at], 1.0), float)
 
     def _assign(
-        self, sort: PolicyResult, answers: Answers, *, learn: bool = False
+        self, result: PolicyResult, answers: Answers, *, learn: bool = False
     ) -> IntArray:
         """Leaf per item; only items to learn from make new ones."""
-        code, score = sort.served(answers.code), sort.served(answers.confidence)
+        code, score = result.served(answers.code), result.served(answers.confidence)
         kind = np.zeros(len(code), np.int64)
         for index, value in enumerate(self._classes, 1):
             kind[code == value] = index
         cut = np.searchsorted(self._edges, np.nan_to_num(score))
         band = np.where(np.isfinite(score), 1 + cut, 0)
-        joint = np.stack([sort.pattern, kind, band])
+        joint = np.stack([result.pattern, kind, band])
         width = (_CLASSES + 1) * (_BANDS[1] + 2)
         flat = joint[0] * width + joint[1] * (_BANDS[1] + 2) + joint[2]
         _, first, back = np.unique(flat, return_index=True, return_inverse=True)
@@ -152,13 +153,13 @@ class RiskModel:
             return -1
         return self._ids[min(alike, key=lambda k: (k[1] != kind, abs(k[2] - band)))]
 
-    def _believe(self, posterior: Posterior) -> None:
-        """Take over what is believed of each pattern."""
+    def _set_prior(self, posterior: Posterior) -> None:
+        """Set shares, rates and priors of the patterns by the posterior."""
         count = len(self._numbers)
-        sort = self._policy.sort(posterior.answers, self._trust)
-        cell = sort.pattern[:, None] == np.array(self._numbers, np.int64)
+        result = self._policy.apply(posterior.answers, self._trust)
+        cell = result.pattern[:, None] == np.array(self._numbers, np.int64)
         weight = posterior.weight @ cell
-        wrong = (posterior.weight * sort.wrong(posterior.wrong)) @ cell
+        wrong = (posterior.weight * result.wrong(posterior.wrong)) @ cell
         self.patterns = np.clip(wrong / np.maximum(weight, 1e-12), 1e-9, 1 - 1e-9)
         tally = np.bincount(self._pattern, self.tally, count)
         errors = np.bincount(self._pattern, self.errors, count)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "BoolArray",
     "FloatArray",
     "IntArray",
     "beta_binomial_cdf",
     "binomial_quantile_below",
     "clopper_pearson_lower",
     "hypergeometric_cdf",
+    "largest",
 ]
 
+BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -164,3 +168,11 @@ def beta_binomial_cdf(
     tail = betainc(np.maximum(n - inside, 1e-9), inside + 1, 1.0 - rates)
     tail = np.where(k < 0, 0.0, np.where(k >= n, 1.0, tail))
     return np.asarray(tail @ _WEIGHTS, float)
+
+
+def largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """Largest whole number up to `high` that fits; `low` fits, larger ones less."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

@@ -1,16 +1,21 @@
-"""The strategies by name; each is one file that reads from top to bottom."""
+"""The strategies by name; each is a generator that reads from top to bottom."""
 
 from __future__ import annotations
 
 from smart_engine.errors import choose
-from smart_engine.strategies._base import Decision, Strategy, Wave
+from smart_engine.strategies._base import Decision, Strategy, Tally, Verdict, Wave
 from smart_engine.strategies.audit import audit
-from smart_engine.strategies.efficient import efficient
-from smart_engine.strategies.exhaustive import exhaustive
-from smart_engine.strategies.mix import mix
-from smart_engine.strategies.reference import reference
+from smart_engine.strategies.paper import efficient, exhaustive, mix, reference
 
-__all__ = ["STRATEGIES", "Decision", "Strategy", "Wave", "find_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Decision",
+    "Strategy",
+    "Tally",
+    "Verdict",
+    "Wave",
+    "find_strategy",
+]
 
 STRATEGIES: dict[str, Strategy] = {
     "reference": reference,

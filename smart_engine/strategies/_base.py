@@ -9,16 +9,20 @@ bottom, and its result cannot depend on the order in which outcomes arrive.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.batch.certificate import AuditTest, Evidence
+from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import IntArray
 
-__all__ = ["Decision", "Strategy", "Wave"]
+__all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave"]
+
+Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
+"""What was concluded of a candidate. `too dear`: serving by it would cost no less than
+by the reference or by an admitted candidate."""
 
 
 class Wave(NamedTuple):
@@ -33,21 +37,37 @@ class Wave(NamedTuple):
     tiers: Sequence[int]
 
 
+class Tally(NamedTuple):
+    """What comparisons with the reference have shown of one candidate.
+
+    Attributes:
+        tier: Index of the candidate among the tiers.
+        draws: Items on which it was compared with the reference.
+        errors: How many of those answers were not equivalent.
+        cost: Mean cost of serving one item by it, in USD, escalations included.
+    """
+
+    tier: int
+    draws: int
+    errors: int
+    cost: float
+
+
 class Decision(NamedTuple):
     """How a strategy ends.
 
     Attributes:
         route: Per item, the index of the tier that serves it. An item for which the
             reference's answer was bought is served by the reference in any case.
-        evidence: What was seen of each candidate, for the certificate.
+        evidence: What was seen and concluded of each candidate.
         level: One-sided error probability of each look, or None without looks.
-        tests: The audits that were run, for the certificate.
+        tests: The audits that were run.
     """
 
     route: NDArray[np.int16]
-    evidence: Sequence[Evidence] = ()
+    evidence: Sequence[tuple[Tally, Verdict]] = ()
     level: float | None = None
-    tests: Sequence[AuditTest] = ()
+    tests: Sequence[SequentialTest] = ()
 
 
 Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smart_engine.evidence.tails import beta_binomial_cdf
-from smart_engine.strategies.looks import Looks, Seen
+from smart_engine.evidence.tails import BoolArray, IntArray, beta_binomial_cdf
+from smart_engine.strategies._base import Tally
+from smart_engine.strategies.looks import Looks
 
 __all__ = ["Planner"]
 
@@ -28,15 +29,14 @@ class Planner:
     """
 
     def __init__(self, looks: Looks, n_items: int) -> None:
-        """Remember where going on paid last: that look is asked first."""
         self._looks = looks
         self._n_items = n_items
-        self._paid_before: int | None = None
+        self._paid_before: int | None = None  # the look to try first
 
-    def goes_on(
+    def pays(
         self,
         look: int,
-        undecided: Sequence[Seen],
+        undecided: Sequence[Tally],
         reference_cost: float,
         cost_now: float,
     ) -> bool:
@@ -48,43 +48,37 @@ class Planner:
             reference_cost: Mean cost of the reference on one item, in USD.
             cost_now: Mean cost per item of what may serve the rest now, in USD.
         """
-        horizons = self._looks.horizons(look)
-        if not len(horizons):
+        later = self._looks.horizons(look)
+        per_item = reference_cost + sum(tally.cost for tally in undecided)
+        if self._paid_before in later:
+            before = np.array([self._paid_before])
+            if self._cheaper(before, look, undecided, per_item, cost_now).any():
+                return True
+        cheaper = self._cheaper(later, look, undecided, per_item, cost_now)
+        if not cheaper.any():
             return False
-        if (
-            self._paid_before in horizons
-            and self._pays(
-                np.array([self._paid_before]), look, undecided, reference_cost, cost_now
-            ).any()
-        ):
-            return True
-        pays = self._pays(horizons, look, undecided, reference_cost, cost_now)
-        if not pays.any():
-            return False
-        self._paid_before = int(horizons[pays.argmax()])
+        self._paid_before = int(later[cheaper.argmax()])
         return True
 
-    def _pays(
+    def _cheaper(
         self,
-        horizons: np.ndarray,
+        later: IntArray,
         look: int,
-        undecided: Sequence[Seen],
-        reference_cost: float,
+        undecided: Sequence[Tally],
+        per_item: float,
         cost_now: float,
-    ) -> np.ndarray:
-        """Per horizon, whether going on until it is expected to cost less."""
-        n = int(self._looks.schedule[look])
-        remaining = self._n_items - n
-        more = self._looks.schedule[horizons] - n
-        acceptance = self._looks.acceptance[horizons]
-        per_item = reference_cost + sum(s.cost for s in undecided)
-        expected = np.zeros(len(horizons))
-        none_cheaper = np.ones(len(horizons))
-        for one in sorted(undecided, key=lambda s: (s.cost, s.tier)):
-            chance = beta_binomial_cdf(
-                acceptance - one.errors, more, one.errors, one.draws - one.errors
-            )
-            expected += none_cheaper * chance * one.cost
+    ) -> BoolArray:
+        """Per later look, whether going on until it is expected to cost less."""
+        draws = int(self._looks.schedule[look])
+        remaining = self._n_items - draws
+        more = self._looks.schedule[later] - draws
+        acceptance = self._looks.acceptance[later]
+        expected = np.zeros(len(later))
+        none_cheaper = np.ones(len(later))
+        for tally in sorted(undecided, key=lambda tally: (tally.cost, tally.tier)):
+            errors, right = tally.errors, tally.draws - tally.errors
+            chance = beta_binomial_cdf(acceptance - errors, more, errors, right)
+            expected += none_cheaper * chance * tally.cost
             none_cheaper *= 1.0 - chance
         expected += none_cheaper * cost_now
         going_on = more * per_item + (remaining - more) * expected

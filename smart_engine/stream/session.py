@@ -718,7 +718,7 @@ class StreamSession:
     def _policy_name(self) -> str:
         """Name of the policy that serves."""
         policy = self._choice.policy
-        return self._names[REFERENCE] if policy == NOBODY else policy.call(self._names)
+        return self._names[REFERENCE] if policy == NOBODY else policy.name(self._names)
 
 
 def _usable(entry: _Item) -> dict[int, bool]:

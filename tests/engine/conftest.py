@@ -95,11 +95,10 @@ def quick() -> Callable[..., Result]:
             kinds = np.random.default_rng(99).integers(0, 2, batch.n_items)
         size = max(2, int(kinds.max(initial=0)) + 1)
         for tier, errors in enumerate(wrong, 1):
-            codes = np.frombuffer(batch.codes[tier], np.int64)
-            codes[:] = 1 + (kinds + errors) % size
+            batch.codes[tier] = 1 + (kinds + errors) % size
             if confidence is not None:
-                np.frombuffer(batch.scores[tier])[:] = confidence
-        status = [np.frombuffer(part, np.uint8) for part in batch.status]
+                batch.scores[tier] = confidence
+        status = batch.status
         deciding = find_strategy(strategy)(batch, looks)
         while True:
             try:
@@ -108,16 +107,16 @@ def quick() -> Callable[..., Result]:
                 route = stop.value.route
                 break
             for tier in wave.tiers:
-                status[tier][wave.items] = ANSWERED
-                np.frombuffer(batch.costs[tier])[wave.items] = costs[tier]
-            known = wave.items[status[REFERENCE][wave.items] == ANSWERED]
+                status[tier, wave.items] = ANSWERED
+                batch.costs[tier, wave.items] = costs[tier]
+            known = wave.items[status[REFERENCE, wave.items] == ANSWERED]
             for tier, errors in enumerate(wrong, 1):
-                compared = known[status[tier][known] == ANSWERED]
-                np.frombuffer(batch.wrong[tier], np.uint8)[compared] = errors[compared]
+                compared = known[status[tier, known] == ANSWERED]
+                batch.wrong[tier, compared] = errors[compared]
         route = np.where(status[REFERENCE] == ANSWERED, REFERENCE, route)
         for tier in range(len(tiers)):
-            status[tier][route == tier] = ANSWERED
-        calls = [int((part == ANSWERED).sum()) for part in status]
+            status[tier, route == tier] = ANSWERED
+        calls = (status == ANSWERED).sum(axis=1).tolist()
         differing = sum(int(w[route == t].sum()) for t, w in enumerate(wrong, 1))
         spent = sum(n * cost for n, cost in zip(calls, costs, strict=True))
         return Result(differing, spent, calls, route)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_engine import InvalidInputError
-from smart_engine.evidence.acceptance import Acceptance, Test
+from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.tails import hypergeometric_cdf
 
 ALPHA = 0.05
@@ -169,9 +169,9 @@ def test_policies_that_share_draws_must_share_the_level(split: bool) -> None:
     wrongly = 0
     for _ in range(trials):
         for _ in range(policies):
-            test = Test("one", design)
-            test.see(rng.permutation(np.arange(200) < 11))
-            found = sum(number <= (test.accepted or 200) for number in test.found)
+            test = SequentialTest("one", design)
+            test.observe(rng.permutation(np.arange(200) < 11))
+            found = sum(number <= (test.accepted or 200) for number in test.errors)
             if 11 - found > 10:
                 wrongly += 1
                 break
@@ -184,14 +184,14 @@ def test_a_wave_is_read_in_the_order_of_its_draws() -> None:
     enough = design.draws(0)
     wrong = np.zeros(enough + 20, bool)
     wrong[enough + 3] = True  # in flight when the evidence was complete already
-    test = Test("small", design)
-    test.see(wrong)
+    test = SequentialTest("small", design)
+    test.observe(wrong)
     assert test.accepted == enough
-    assert test.found == [enough + 4]
+    assert test.errors == [enough + 4]
     # One place earlier than the look, and nothing is accepted yet.
     wrong[enough - 1] = True
-    early = Test("small", design)
-    early.see(wrong[:enough])
+    early = SequentialTest("small", design)
+    early.observe(wrong[:enough])
     assert early.accepted is None
 
 
@@ -212,12 +212,12 @@ def test_sizes_rise_with_errors_up_to_where_nothing_is_to_prove(
     assert sizes == sorted(sizes)
     assert all(0 <= size <= items - allowed for size in sizes)
     wrong = np.array(data.draw(st.lists(st.booleans(), max_size=items)), bool)
-    whole, pieces = Test("a", design), Test("a", design)
-    whole.see(wrong)
+    whole, pieces = SequentialTest("a", design), SequentialTest("a", design)
+    whole.observe(wrong)
     cut = data.draw(st.integers(0, len(wrong)))
-    pieces.see(wrong[:cut])
-    pieces.see(wrong[cut:])
-    assert (whole.accepted, whole.found) == (pieces.accepted, pieces.found)
+    pieces.observe(wrong[:cut])
+    pieces.observe(wrong[cut:])
+    assert (whole.accepted, whole.errors) == (pieces.accepted, pieces.errors)
 
 
 def test_looks_beyond_128_errors_keep_the_level() -> None:
@@ -228,10 +228,10 @@ def test_looks_beyond_128_errors_keep_the_level() -> None:
     bad, trials = 0, 400
     population = np.arange(items) < marked
     for _ in range(trials):
-        test = Test("small", design)
-        test.see(rng.permutation(population)[: items - allowed])
+        test = SequentialTest("small", design)
+        test.observe(rng.permutation(population)[: items - allowed])
         accepted = test.accepted or items
-        found = sum(number <= accepted for number in test.found)
+        found = sum(number <= accepted for number in test.errors)
         bad += marked - found > allowed
     assert 0 < bad <= 0.2 * trials + 3 * (0.16 * trials) ** 0.5
 

@@ -317,8 +317,8 @@ def test_bad_max_in_flight_is_refused(tiers, flight) -> None:
 # -- policies ----------------------------------------------------------------------
 
 
-def sorted_by(policy: Policy, *rows: list[str | None]):
-    """What a policy makes of items, given each candidate's answers to them."""
+def applied(policy: Policy, *rows: list[str | None]):
+    """Apply a policy to items, given each candidate's answers to them."""
     n_items = len(rows[0])
     names = [Tier("big", role="reference"), *(Tier(str(k)) for k in range(len(rows)))]
     batch = BatchRecord(n_items, names, Guarantee(), 0)
@@ -326,25 +326,29 @@ def sorted_by(policy: Policy, *rows: list[str | None]):
     for tier, row in enumerate(rows, 1):
         for item, answer in enumerate(row):
             if answer is not None:
-                batch.status[tier][item] = ANSWERED
-                batch.codes[tier][item] = ord(answer)
-    return policy.sort(Answers.read(batch, np.arange(n_items), policy.tiers))
+                batch.status[tier, item] = ANSWERED
+                batch.codes[tier, item] = ord(answer)
+    return policy.apply(Answers.read(batch, np.arange(n_items), policy.tiers))
 
 
 def test_policies_serve_the_largest_group() -> None:
     rows = (list("aaab"), list("abbc"), ["a", "b", "c", None])
-    one = sorted_by(Policy((1,)), *rows)
+    one = applied(Policy((1,)), *rows)
     assert one.server.tolist() == [1, 1, 1, 1]
     assert one.agreed.all()
-    all_three = sorted_by(Policy((1, 2, 3)), *rows)
+    all_three = applied(Policy((1, 2, 3)), *rows)
     assert all_three.server.tolist() == [1, 2, 1, 1]
     assert all_three.agreed.tolist() == [True, False, False, False]
-    cascade = sorted_by(Policy((1, 2, 3), stops=True), *rows)
+    cascade = applied(Policy((1, 2, 3), stops=True), *rows)
     assert cascade.agreed.tolist() == [True, True, False, False]
     assert cascade.asked[2].tolist() == [False, True, True, True]
     assert len(set(all_three.pattern.tolist())) == 4
-    nobody = sorted_by(Policy((1, 2)), [None], [None])
-    assert (nobody.pattern[0], nobody.server[0], nobody.agreed[0]) == (-1, 0, False)
+    unanswered = applied(Policy((1, 2)), [None], [None])
+    assert (unanswered.pattern[0], unanswered.server[0], unanswered.agreed[0]) == (
+        -1,
+        0,
+        False,
+    )
 
 
 def test_the_family_holds_singles_unanimity_and_a_cascade() -> None:

@@ -17,6 +17,7 @@ import pytest
 from verdicts import refuted, surely_above
 
 from smart_engine import Guarantee
+from smart_engine.strategies import audit_state
 
 ALPHA = 0.05
 
@@ -95,14 +96,12 @@ def test_the_audit_keeps_the_promise(quick, case) -> None:
 
 
 def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
-    from smart_engine.strategies import audit
-
-    honest = audit.__globals__["Acceptance"]
+    honest = audit_state.Acceptance
 
     def careless(items, allowed, level, expected):
         return honest(items, allowed, min(0.9, 8 * level), expected)
 
-    monkeypatch.setitem(audit.__globals__, "Acceptance", careless)
+    monkeypatch.setattr(audit_state, "Acceptance", careless)
     case = Case(300, 0.1, 1, "apart", 0.1)
     trials = (violated(quick, case, seed) for seed in range(150))
     assert refuted(ALPHA, 150, trials)

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from smart_engine import Guarantee, InvalidInputError
 from smart_engine.evidence.tails import clopper_pearson_lower
-from smart_engine.strategies.looks import CorrectedLooks, PaperLooks, Seen, find_looks
+from smart_engine.strategies import Tally
+from smart_engine.strategies.looks import CorrectedLooks, PaperLooks, find_looks
 
 SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
 CONFIDENCES = [0.5, 0.8, 0.95]
@@ -178,17 +179,17 @@ def test_paper_looks_are_two_sided_intervals(share: float, confidence: float) ->
                 assert ruled_out == (interval.high < 1 - share)
 
 
-def seen_by(draw, count: int) -> list[Seen]:
+def seen_by(draw, count: int) -> list[Tally]:
     """Draw evidence of some candidates, at most as dear as 1.2 times the reference."""
     seen = []
     for tier in range(1, count + 1):
         draws = draw(st.integers(1, 40)) * 10
         errors = draw(st.integers(0, draws // 3))
-        seen.append(Seen(tier, draws, errors, draw(st.floats(0.001, 1.2))))
+        seen.append(Tally(tier, draws, errors, draw(st.floats(0.001, 1.2))))
     return seen
 
 
-def cost_of(split: dict[int, int], seen: list[Seen], remaining: int) -> float:
+def cost_of(split: dict[int, int], seen: list[Tally], remaining: int) -> float:
     """Cost of a split, the reference at 1 per item serving what is left over."""
     by_tier = {one.tier: one.cost for one in seen}
     rest = remaining - sum(split.values())
@@ -210,7 +211,7 @@ def test_mixes_stay_within_the_batch_and_below_the_reference(data, name, share) 
     assert cost_of(split, seen, remaining) <= remaining * (1 + 1e-12)
 
 
-def rates_at(one: Seen, exponents: np.ndarray, confidence: float) -> np.ndarray:
+def rates_at(one: Tally, exponents: np.ndarray, confidence: float) -> np.ndarray:
     """Error rates assumed of a candidate at confidence to the power of exponents."""
     errors = one.errors
     return 1 - clopper_pearson_lower(one.draws - errors, errors, confidence**exponents)
@@ -263,9 +264,9 @@ def test_paper_mix_is_the_linear_programs_optimum(data, share, count) -> None:
 
 def test_corrected_mix_takes_the_candidate_that_saves_most() -> None:
     looks = CorrectedLooks(Guarantee(0.05), 5000, 3)
-    weak = Seen(1, 200, 16, 0.01)  # too many errors for all, few enough for some
-    worse = Seen(2, 200, 40, 0.01)
-    dear = Seen(3, 200, 0, 2.0)
+    weak = Tally(1, 200, 16, 0.01)  # too many errors for all, few enough for some
+    worse = Tally(2, 200, 40, 0.01)
+    dear = Tally(3, 200, 0, 2.0)
     split = looks.mix([weak, worse, dear], 200, 1.0)
     assert set(split) == {1}
     assert 0 < split[1] < 4800
@@ -273,5 +274,5 @@ def test_corrected_mix_takes_the_candidate_that_saves_most() -> None:
 
 
 def test_nothing_seen_proves_nothing() -> None:
-    nothing = [Seen(1, 0, 0, 0.01)]
+    nothing = [Tally(1, 0, 0, 0.01)]
     assert CorrectedLooks(Guarantee(0.05), 100, 1).mix(nothing, 0, 1.0) == {}

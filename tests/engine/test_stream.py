@@ -495,12 +495,12 @@ def test_advance_does_what_the_policies_of_the_audit_do(candidates) -> None:
             known: dict[int, bool] = {}
             while (step := advance(policy, known, same)).ask:
                 known |= {tier: usable[tier] for tier in step.ask}
-            sort = policy.sort(answers)
-            agreed = bool(sort.agreed[0])
+            result = policy.apply(answers)
+            agreed = bool(result.agreed[0])
             assert (step.server is not None) == agreed
             if agreed:
-                assert step.server == sort.server[0]
-                assert step.consulted == sort.asked[:, 0].sum()
+                assert step.server == result.server[0]
+                assert step.consulted == result.asked[:, 0].sum()
 
 
 # -- misuse ----------------------------------------------------------------------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from smart_engine.errors import choose
-from smart_engine.strategies.looks._base import Looks, Seen
+from smart_engine.strategies.looks._base import Looks
 from smart_engine.strategies.looks.corrected import CorrectedLooks
 from smart_engine.strategies.looks.paper import PaperLooks
 
-__all__ = ["LOOKS", "CorrectedLooks", "Looks", "PaperLooks", "Seen", "find_looks"]
+__all__ = ["LOOKS", "CorrectedLooks", "Looks", "PaperLooks", "find_looks"]
 
 LOOKS: dict[str, type[PaperLooks | CorrectedLooks]] = {
     looks.name: looks for looks in (CorrectedLooks, PaperLooks)

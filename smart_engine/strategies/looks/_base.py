@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from smart_engine.evidence.tails import IntArray
+from smart_engine.strategies._base import Tally
 
-__all__ = ["Looks", "Seen", "doubling"]
-
-
-class Seen(NamedTuple):
-    """What profiling has shown of one candidate.
-
-    Attributes:
-        tier: Index of the candidate among the tiers.
-        draws: Items on which it was compared with the reference.
-        errors: How many of those answers were not equivalent.
-        cost: Mean cost of serving one item by it, in USD, escalations included.
-    """
-
-    tier: int
-    draws: int
-    errors: int
-    cost: float
+__all__ = ["Looks", "doubling"]
 
 
 class Looks(Protocol):
@@ -55,18 +40,18 @@ class Looks(Protocol):
         ...
 
     def mix(
-        self, seen: Sequence[Seen], profiled: int, reference_cost: float
+        self, tallies: Sequence[Tally], profiled: int, reference_cost: float
     ) -> dict[int, int]:
         """Cheapest split of the remaining items that keeps the promise.
 
         Args:
-            seen: Evidence per candidate, whatever its verdict.
+            tallies: Evidence per candidate, whatever its verdict.
             profiled: Items answered by the reference already.
             reference_cost: Mean cost of the reference on one item, in USD.
 
         Returns:
             Tier index → number of remaining items, candidates only; the reference
-            serves what is left over.
+            serves the rest.
         """
         ...
 

@@ -24,9 +24,10 @@ from smart_engine.evidence.tails import (
     IntArray,
     binomial_quantile_below,
     hypergeometric_cdf,
+    largest,
 )
 from smart_engine.guarantee import Guarantee
-from smart_engine.strategies.looks._base import Seen
+from smart_engine.strategies._base import Tally
 
 __all__ = ["CorrectedLooks"]
 
@@ -54,7 +55,6 @@ class CorrectedLooks:
     keeps_level = True
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
-        """Fix the schedule, then tabulate both thresholds."""
         self._n_items = n_items
         self._max_errors = guarantee.max_errors(n_items)
         # So early that not even a flawless record could admit, looks only rule out.
@@ -80,7 +80,7 @@ class CorrectedLooks:
         return np.arange(look + 1, len(self.schedule), dtype=np.int64)
 
     def mix(
-        self, seen: Sequence[Seen], profiled: int, reference_cost: float
+        self, tallies: Sequence[Tally], profiled: int, reference_cost: float
     ) -> dict[int, int]:
         """The best candidate on as many items as its evidence allows.
 
@@ -93,31 +93,26 @@ class CorrectedLooks:
         this evidence could pass. Items drawn after n count as if they held no error,
         which is the worst case.
         """
-        best_cost = (self._n_items - profiled) * reference_cost
-        best = dict[int, int]()
-        for one in seen:
-            if one.cost >= reference_cost:
+        remaining = self._n_items - profiled
+        best_cost, best = remaining * reference_cost, dict[int, int]()
+        for tally in tallies:
+            if tally.cost >= reference_cost:
                 continue
-            reach = self._reach(one.draws, one.errors)
-            count = max(0, reach - profiled)
-            rest = self._n_items - profiled - count
-            cost = count * one.cost + rest * reference_cost
+            count = max(0, self._reach(tally.draws, tally.errors) - profiled)
+            cost = count * tally.cost + (remaining - count) * reference_cost
             if cost < best_cost and count > 0:
-                best_cost, best = cost, {one.tier: count}
+                best_cost, best = cost, {tally.tier: count}
         return best
 
     def _reach(self, draws: int, errors: int) -> int:
         """Largest prefix in which more than B hidden errors are excluded."""
         if not draws:
             return 0
-        low, high = draws, self._n_items
-        while low < high:
-            middle = (low + high + 1) // 2
-            if _excluded(middle, self._max_errors, errors, draws, self.level):
-                low = middle
-            else:
-                high = middle - 1
-        return low
+
+        def excluded(prefix: int) -> bool:
+            return _excluded(prefix, self._max_errors, errors, draws, self.level)
+
+        return largest(draws, self._n_items, excluded)
 
 
 def _excluded(
@@ -138,17 +133,10 @@ def _acceptance(
     table = []
     most = -1  # rises with the sample size, so each search starts where the last ended
     for size in sizes:
-        step = 1
-        while most + step <= size and _excluded(
-            n_items, max_errors, most + step, size, level
-        ):
-            most += step
-            step *= 2
-        while step > 1:
-            step //= 2
-            if most + step <= size and _excluded(
-                n_items, max_errors, most + step, size, level
-            ):
-                most += step
+
+        def admits(errors: int, size: int = size) -> bool:
+            return _excluded(n_items, max_errors, errors, size, level)
+
+        most = largest(most, size, admits)
         table.append(most)
     return tuple(table)

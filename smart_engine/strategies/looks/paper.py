@@ -18,7 +18,8 @@ from smart_engine.evidence.tails import (
     clopper_pearson_lower,
 )
 from smart_engine.guarantee import Guarantee
-from smart_engine.strategies.looks._base import Seen, doubling
+from smart_engine.strategies._base import Tally
+from smart_engine.strategies.looks._base import doubling
 
 __all__ = ["PaperLooks"]
 
@@ -47,7 +48,6 @@ class PaperLooks:
     keeps_level = False
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
-        """Tabulate both thresholds for every look."""
         del n_candidates
         self._guarantee = guarantee
         self._n_items = n_items
@@ -67,7 +67,7 @@ class PaperLooks:
         return doubling(look + 1, len(self.schedule))
 
     def mix(
-        self, seen: Sequence[Seen], profiled: int, reference_cost: float
+        self, tallies: Sequence[Tally], profiled: int, reference_cost: float
     ) -> dict[int, int]:
         """The paper's linear program, solved by looking at its corners.
 
@@ -81,11 +81,11 @@ class PaperLooks:
         remaining = self._n_items - profiled
         allowed = self._guarantee.max_disagreement * self._n_items
         levels = self._guarantee.confidence**_SPLITS
-        useful = [s for s in seen if s.cost < reference_cost]
+        useful = [tally for tally in tallies if tally.cost < reference_cost]
         # Error rate assumed of each candidate at each level; the last level is γ.
         rates = {
-            s.tier: 1.0 - clopper_pearson_lower(s.draws - s.errors, s.errors, levels)
-            for s in useful
+            t.tier: 1.0 - clopper_pearson_lower(t.draws - t.errors, t.errors, levels)
+            for t in useful
         }
         corners: list[tuple[float, dict[int, int]]] = [(remaining * reference_cost, {})]
         for cheap in useful:

@@ -1,0 +1,122 @@
+"""The ways an audit may go on after a wave of draws, and what each is expected to cost.
+
+Nothing here touches the promise: a wrong expectation costs money, never validity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from smart_engine.evidence.acceptance import SequentialTest
+from smart_engine.evidence.plans import best_cuts, draws_needed
+from smart_engine.evidence.policies import Answers, Policy, family, pairs
+from smart_engine.evidence.posterior import DRAWS, Posterior
+from smart_engine.evidence.record import REFERENCE
+from smart_engine.evidence.risk import RiskModel
+from smart_engine.evidence.tails import FloatArray
+from smart_engine.strategies.audit_state import AuditState
+
+__all__ = ["Option", "cost_of_a_draw", "list_options", "useful_candidates"]
+
+_SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
+"""Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
+
+
+class Option(NamedTuple):
+    """One way to go on, and its cost.
+
+    Attributes:
+        policy: The policy it applies; that without candidates: all to the reference.
+        test: The registered test it waits for, or None for a plan.
+        cost: Per draw from the posterior, expected USD from here on.
+        share: Share of the items a plan touches.
+        risk: The risk model of a plan's policy.
+    """
+
+    policy: Policy
+    test: SequentialTest | None
+    cost: FloatArray
+    share: float = 1.0
+    risk: RiskModel | None = None
+
+
+def list_options(state: AuditState) -> list[Option]:
+    """Return every way to go on: the reference alone, plans, and registered tests."""
+    batch, drawn, rest = state.batch, state.drawn, len(state.undrawn)
+    reference = batch.cost(REFERENCE, drawn) / state.draws
+    candidates = sum(batch.cost(tier, drawn) for tier in state.active) / state.draws
+    answers, wrong = Answers.read(batch, drawn, state.active), batch.wrong[:, drawn]
+    posterior = Posterior(batch, state.active, state.scouted, drawn, batch.rng)
+    options = [Option(Policy(()), None, np.full(DRAWS, rest * reference))]
+    waiting: list[Option] = []
+    for policy in (*family(state.active), *pairs(state.active)):
+        risk = RiskModel(policy, answers, wrong, posterior, classes=batch.keyed)
+        asked = zip(policy.tiers, risk.result.asked, strict=True)
+        calls = sum(batch.cost(tier, drawn[here]) for tier, here in asked) / len(drawn)
+        rates = risk.rates(batch.rng, risk.patterns)
+        for share in _SHARES if len(risk.tally) else ():
+            sizes = share * rest * risk.shares
+            for cut in best_cuts(
+                sizes, rates, state.max_errors, state.plan_level, keep=2
+            ):
+                untouched = rest * (1 - share) + share * rest - sizes.sum(axis=1)
+                cost = (cut.calls + untouched) * reference + share * rest * calls
+                options.append(Option(policy, None, cost, share, risk))
+        if test := state.registered.get(policy):
+            rate = posterior.error_rate(policy.apply(posterior.answers))
+            draws = _draws_left(state, test, rate)
+            serving = calls + (1 - policy.apply(answers).agreed.mean()) * reference
+            cost = draws * (reference + candidates) + (rest - draws) * serving
+            waiting.append(Option(policy, test, cost))
+    # A test that drags on would be given up for a plan at about its next look.
+    fallback = np.min([option.cost for option in options], axis=0)
+    for option in waiting:
+        cost, test = option.cost, option.test
+        if test is not None and test.accepted is None:
+            until = max(test.target - state.draws, 0)
+            cost = np.minimum(cost, fallback + until * (reference + candidates))
+        options.append(option._replace(cost=cost))
+    return options
+
+
+def _draws_left(
+    state: AuditState, test: SequentialTest, rate: FloatArray
+) -> FloatArray:
+    """Per draw from the posterior, draws until a registered test may accept."""
+    if test.accepted is not None:
+        return np.zeros(DRAWS)
+    until = draws_needed(
+        state.batch.n_items,
+        rate,
+        state.max_errors,
+        test.acceptance.level,
+        state.draws,
+        len(test.errors),
+    )
+    return np.maximum(until, test.target) - state.draws
+
+
+def cost_of_a_draw(state: AuditState, best: Option) -> float:
+    """What one more draw costs beyond what its item would cost anyway, in USD."""
+    batch, drawn = state.batch, state.drawn
+    reference = batch.cost(REFERENCE, drawn) / state.draws
+    candidates = sum(batch.cost(tier, drawn) for tier in state.active) / state.draws
+    anyway = float(best.cost.mean()) / len(state.undrawn)
+    return max(reference + candidates - anyway, 0.02 * reference)
+
+
+def useful_candidates(state: AuditState, options: Sequence[Option]) -> list[int]:
+    """Candidates that may save more than asking them on the next draws costs."""
+    useful = []
+    for tier in state.active:
+        using = [option.cost for option in options if tier in option.policy.tiers]
+        without = [option.cost for option in options if tier not in option.policy.tiers]
+        if using:
+            gain = np.min(without, axis=0) - np.min(using, axis=0)
+            cost = state.batch.cost(tier, state.drawn) / 4
+            if np.maximum(gain, 0.0).mean() > cost:
+                useful.append(tier)
+    return useful

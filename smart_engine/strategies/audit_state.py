@@ -1,0 +1,99 @@
+"""What an audit knows of its batch: items drawn, tests open, level left, the route."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.policies import Policy
+from smart_engine.evidence.record import REFERENCE, UNASKED, BatchRecord
+from smart_engine.evidence.tails import IntArray
+from smart_engine.strategies._base import Decision, Tally, Verdict
+
+__all__ = ["AuditState"]
+
+_AGAIN = 0.05
+"""Share of the level left that a plan leaves for a further attempt."""
+
+
+class AuditState:
+    """What the audit of one batch knows.
+
+    Args:
+        batch: The batch; at first, everything goes to the reference.
+
+    Attributes:
+        max_errors: Wrong answers that may stay hidden, B.
+        order: The items in the order in which they are drawn.
+        draws: How many of them were drawn.
+        active: Candidates still asked on drawn items.
+        scouted: Items on which candidates alone were asked.
+        tests: Every audit run so far.
+        registered: Policy → its test on the whole batch.
+        level_left: Level left for plans.
+        route: Per item, the tier that serves it.
+    """
+
+    def __init__(self, batch: BatchRecord) -> None:
+        n_items = batch.n_items
+        self.batch = batch
+        self.max_errors = batch.guarantee.max_errors(n_items)
+        self.order = batch.rng.permutation(n_items)
+        self.draws = 0
+        self.active = list(batch.candidates)
+        self.scouted = np.empty(0, np.int64)
+        self.tests: list[SequentialTest] = []
+        self.registered: dict[Policy, SequentialTest] = {}
+        self.level_left = 0.0
+        self.route = np.full(n_items, REFERENCE, np.int16)
+
+    @property
+    def drawn(self) -> IntArray:
+        """The items drawn so far."""
+        return self.order[: self.draws]
+
+    @property
+    def undrawn(self) -> IntArray:
+        """The items not drawn so far, in the order of drawing."""
+        return self.order[self.draws :]
+
+    @property
+    def plan_level(self) -> float:
+        """Level at which the next plan is audited."""
+        return self.level_left * (1 - _AGAIN)
+
+    def open_test(
+        self, policy: Policy, items: int, level: float, expected_errors: float
+    ) -> SequentialTest:
+        """Fix the design of a test; its level is spent from here on."""
+        acceptance = Acceptance(items, self.max_errors, level, expected_errors)
+        test = SequentialTest(policy.name(self.batch.names), acceptance)
+        self.tests.append(test)
+        return test
+
+    def wave_end(self, drawn: int, want: int, most: int, calls: int) -> int:
+        """End of a wave: further draws are bought only where they fill what may fly.
+
+        Args:
+            drawn: Draws made so far.
+            want: Draws wanted in all.
+            most: Draws that suffice, or all there are; never more than these.
+            calls: Calls that a draw makes.
+        """
+        at_once = max(1, self.batch.max_in_flight // calls)
+        return min(most, drawn + -(-(want - drawn) // at_once) * at_once)
+
+    def decision(self) -> Decision:
+        """Route, evidence and tests as they stand."""
+        batch, drawn = self.batch, self.drawn
+        serving = set(np.unique(self.route).tolist())
+        reference = batch.cost(REFERENCE, drawn) / max(len(drawn), 1)
+        evidence: list[tuple[Tally, Verdict]] = []
+        for tier in batch.candidates:
+            asked = drawn[batch.status[tier, drawn] != UNASKED]
+            if len(asked):
+                cost = batch.cost(tier, asked) / len(asked)
+                verdict: Verdict = "too dear" if cost >= reference else "undecided"
+                tally = Tally(tier, len(asked), batch.errors(tier, asked), cost)
+                evidence.append((tally, "admitted" if tier in serving else verdict))
+        return Decision(self.route, evidence, tests=self.tests)
