@@ -1,4 +1,4 @@
-"""The guide, the figures, the command line, the mathematics, and how it is built and kept.
+"""The guide, figures, command line and mathematics; how it is built and maintained.
 
 .. include:: guide.md
 .. include:: figures.md
