@@ -20,7 +20,7 @@ from langchain_smart.promise import Promise
 from langchain_smart.tasks import named_task
 from smart_engine.errors import check_whole
 from smart_engine.runtime.progress_bar import progress_bar
-from smart_engine.serving.resume import Session
+from smart_engine.serving.session import Session
 
 __all__ = ["Batches"]
 

@@ -22,7 +22,9 @@ from langchain_smart.tasks import fingerprint
 from langchain_smart.tools import described
 from smart_engine.calls import Call
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.money.reservations import Reservations
+from smart_engine.serving.resume import ResumedSession
+from smart_engine.serving.session import AnySession
 from smart_engine.store.store import Store
 
 __all__ = ["ChatBatches"]
@@ -66,7 +68,10 @@ class ChatBatches(SelfAgreeing[LanguageModelInput, AIMessage], SmartSettings):
                 return most(members[call.tier], asked, request)
 
             items, books = len(share.places), self._books
-            session = terms.session(items, rule, task, bounded, scope, books, budget)
+            reservations = None
+            if budget is not None:
+                reservations = Reservations(budget, bounded, books.new_lock())
+            session = terms.session(items, rule, task, scope, books, reservations)
             if not isinstance(self.store, Store):
                 return session
             job = terms.job(rule, task, self._asked(share, request))

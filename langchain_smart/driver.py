@@ -26,7 +26,7 @@ from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.runtime.steps import Steps
 from smart_engine.runtime.turns import turn
 from smart_engine.serving.members import UnpricedError
-from smart_engine.serving.resume import Session
+from smart_engine.serving.session import Session
 
 __all__ = ["adrive", "drive"]
 

@@ -17,7 +17,7 @@ from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.serving.resume import AnySession
+from smart_engine.serving.session import AnySession
 
 __all__ = ["Job", "Share"]
 

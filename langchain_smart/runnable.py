@@ -29,16 +29,15 @@ from langchain_smart.self_agreement import SelfAgreeing
 from langchain_smart.singles import Single
 from langchain_smart.tasks import named_task
 from langchain_smart.tiers import ChainMember, find_chains
-from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.reservations import Allowance
+from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.runtime.turns import turn
-from smart_engine.serving.budgeted import BudgetedSession
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
-from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.serving.resume import ResumedSession
+from smart_engine.serving.session import AnySession
 from smart_engine.store.store import Store
 
 __all__ = ["SmartRunnable"]
@@ -276,7 +275,10 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             scope = self._books.batch(terms.models[0], task)
             items = len(share.places)
             books = self._books
-            session = terms.session(items, rule, task, _unknown, scope, books, budget)
+            reservations = None
+            if budget is not None:
+                reservations = Reservations(budget, _unknown, books.new_lock())
+            session = terms.session(items, rule, task, scope, books, reservations)
             return ChainJob(
                 share,
                 self._resumed(session, share, task, rule, arguments),
@@ -286,9 +288,9 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 tiers=self._by_name,
                 name=self.get_name(),
                 arguments=arguments,
-                allowance=session.allowance
-                if isinstance(session, BudgetedSession)
-                else _unlimited,
+                allowance=_unlimited
+                if reservations is None
+                else reservations.allowance,
             )
 
         return make
@@ -310,7 +312,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
 
     def _resumed(
         self,
-        session: BatchSession,
+        session: AnySession,
         share: Share,
         task: str,
         rule: Equivalence,

@@ -11,7 +11,8 @@ from langchain_smart.driver import drive
 from smart_engine.calls import Failure
 from smart_engine.errors import SmartError
 from smart_engine.offline.estimate import Estimate, SampleSession, estimate
-from smart_engine.serving.resume import Resumed, ResumedSession, Session
+from smart_engine.serving.resume import Resumed, ResumedSession
+from smart_engine.serving.session import Session
 
 __all__ = ["try_batch"]
 

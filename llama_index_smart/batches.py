@@ -24,7 +24,7 @@ from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.clock import Clock
 from smart_engine.runtime.progress_bar import progress_bar
-from smart_engine.serving.resume import AnySession, Session
+from smart_engine.serving.session import AnySession, Session
 
 __all__ = ["SmartBatches", "checked", "listed"]
 

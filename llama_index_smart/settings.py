@@ -39,6 +39,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import Ledger, LedgerScope
 from smart_engine.money.pricing import Price
+from smart_engine.money.reservations import Reservations
 from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -46,7 +47,8 @@ from smart_engine.serving.construction import plain_error
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import find_members
 from smart_engine.serving.profile import Persistence
-from smart_engine.serving.resume import AnySession, ResumedSession
+from smart_engine.serving.resume import ResumedSession
+from smart_engine.serving.session import AnySession
 from smart_engine.store.store import Store, as_store
 
 __all__ = ["SmartSettings"]
@@ -192,7 +194,11 @@ class SmartSettings(FunctionCallingLLM):
             return most(self._by_name[call.tier], asks[call.item])
 
         books = self._books
-        session = terms.session(len(asks), rule, task, bound, scope, books)
+        budget = terms.budget(books)
+        reservations = None
+        if budget is not None:
+            reservations = Reservations(budget, bound, books.new_lock())
+        session = terms.session(len(asks), rule, task, scope, books, reservations)
         if not isinstance(self.store, Store):
             return session
         job = terms.job(rule, task, self._asked(asks))

@@ -210,7 +210,7 @@ class BatchSession:
             ProtocolError: If other calls are in flight, or the session is done; unless
                 calls of the reference could not be finished.
         """
-        unmade, unfinished = list(unmade), self._unfinished()
+        unmade, unfinished = list(unmade), self.unfinished
         over = self._stopped is not None or (self.done and not unfinished)
         if over or self._in_flight != len(unmade):
             hint = "record the calls that were made, and name all that were not"
@@ -236,8 +236,9 @@ class BatchSession:
         self._decision = decision._replace(route=route)
         self._stopped = why
 
-    def _unfinished(self) -> list[int]:
-        """Return the items for which the reference's call went beyond a budget."""
+    @property
+    def unfinished(self) -> list[int]:
+        """Items for which the reference's call went beyond a budget."""
         return [
             item
             for (tier, item), error in self._errors.items()

@@ -1,34 +1,38 @@
 """A budget that holds: no call starts whose worst case does not fit into what is left.
 
-A call reserves the most it can cost before it starts, and gives back what it did not
-cost when it ends. So calls in flight are counted, and what is spent never exceeds the
-limit as long as no call costs more than it reserved. A call that may be billed though
-nobody tells what it cost gives nothing back.
+A call reserves its worst-case cost before it starts, and releases the unused rest when
+it ends. So calls in flight are counted, and what is spent never exceeds the limit as
+long as no call costs more than it reserved. A call that may be billed though its cost
+is unknown releases nothing.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from smart_engine.calls import Failure, Result
-from smart_engine.errors import BudgetExceededError, InvalidInputError
+from smart_engine.errors import BudgetExceededError, InvalidInputError, StoreError
+from smart_engine.row import StreamRow
 
-__all__ = ["Budget", "check_budget", "taken"]
-
-_UNTOLD = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
-_UNTOLD |= {"RemoteProtocolError", "SocketTimeoutError", "ServerDisconnectedError"}
-"""Errors of calls that were answered, or might have been, and tell no usage."""
+__all__ = ["Budget", "check_budget"]
 
 
 class Budget:
-    """Money that calls may spend.
+    """Money that calls may spend: those of one process, or of all that share a row.
+
+    What a killed process had reserved in a row stays reserved: its calls may have been
+    made.
 
     Args:
         limit: The budget in USD.
-        lock: Held while the purse is open; calls may start and end at once.
+        lock: Held at every change; calls may start and end at once.
+        row: Where other processes read and write what was spent and reserved, if any
+            do.
 
     Attributes:
         limit: The budget in USD.
@@ -46,11 +50,15 @@ class Budget:
         ```
     """
 
-    def __init__(self, limit: float, lock: AbstractContextManager[Any]) -> None:
-        """Spend nothing yet."""
+    def __init__(
+        self,
+        limit: float,
+        lock: AbstractContextManager[Any],
+        row: StreamRow | None = None,
+    ) -> None:
         self.limit = limit
         self.needs: dict[str, float] = {}
-        self._lock = lock
+        self._lock, self._row = lock, row
         self._spent = self._reserved = 0.0
 
     @property
@@ -58,56 +66,42 @@ class Budget:
         """USD neither spent nor reserved."""
         return self.limit - self._spent - self._reserved
 
-    def reserve(self, most: float) -> bool:
-        """Set aside the most a call can cost; False if that does not fit."""
-        with self._open():
+    def reserve(self, worst_case: float) -> bool:
+        """Reserve the worst-case cost of a call; False if that does not fit."""
+        with self._locked():
             # Sums of floats may miss the limit by a rounding error.
-            if self._spent + self._reserved + most > self.limit * (1 + 1e-12):
+            if self._spent + self._reserved + worst_case > self.limit * (1 + 1e-12):
                 return False
-            self._reserved += most
+            self._reserved += worst_case
             return True
 
     def settle(self, reserved: float, paid: float) -> None:
-        """Book what a call cost; the rest of what it reserved is free again."""
-        with self._open():
-            self._reserved -= reserved
-            self._spent += paid
+        """Book what a call cost, and release the rest of what it reserved.
+
+        Where the row cannot be written, a warning says so, and all stays reserved.
+        """
+        try:
+            with self._locked():
+                self._reserved -= reserved
+                self._spent += paid
+        except StoreError as error:
+            warnings.warn(f"the budget keeps what was set aside: {error}", stacklevel=2)
 
     @contextmanager
-    def _open(self) -> Iterator[None]:
-        """Hold the purse open."""
+    def _locked(self) -> Iterator[None]:
         with self._lock:
-            yield
+            if self._row is None:
+                yield
+                return
+            with self._row.locked(durable=True) as row:
+                self._spent, self._reserved = _sums(row.text)
+                yield
+                # Sums of floats may miss zero by a rounding error.
+                row.text = json.dumps([self._spent, max(0.0, self._reserved)])
 
     def exceeded(self) -> BudgetExceededError:
-        """Return the error that says so."""
+        """Return the error that says that nothing more fits."""
         return BudgetExceededError(self.limit, max(0.0, self.left))
-
-
-def taken(brought: Result, most: float) -> float:
-    """Return what a call is taken to have cost: the most, if it was cut off untold.
-
-    Args:
-        brought: What it brought.
-        most: The most it can have cost, in USD.
-
-    Example:
-        ```python
-        assert taken(Failure(ValueError("refused")), 0.5) == 0
-        assert taken(Failure(GeneratorExit()), 0.5) == 0.5
-        assert taken(Failure(GeneratorExit(), cost=0.1), 0.5) == 0.1
-        ```
-    """
-    if not isinstance(brought, Failure) or brought.usage is not None or brought.cost:
-        return brought.paid
-    error: BaseException | None = brought.error
-    if not isinstance(error, Exception):  # broken off from outside
-        return most
-    while error is not None:
-        if _UNTOLD & {kind.__name__ for kind in type(error).__mro__}:
-            return most
-        error = error.__cause__
-    return 0.0
 
 
 def check_budget(budget: float | None) -> None:
@@ -120,3 +114,15 @@ def check_budget(budget: float | None) -> None:
     if budget is not None and not (number and 0 < budget <= sys.float_info.max):
         hint = "give the most that may be spent in USD, or leave it out for no limit"
         raise InvalidInputError("budget_usd", budget, hint)
+
+
+def _sums(text: str) -> tuple[float, float]:
+    """Return what was spent and what is reserved, as a row tells it."""
+    try:
+        spent, reserved = map(float, json.loads(text or "[0, 0]"))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        spent = reserved = math.nan
+    if not (0 <= spent < math.inf and 0 <= reserved < math.inf):
+        hint = "it is damaged or was written by another version; use another one"
+        raise StoreError(f"a budget in the store cannot be read: {hint}")
+    return spent, reserved

@@ -1,7 +1,7 @@
-"""What calls in flight have set aside of a budget: the most that each may still cost.
+"""What calls in flight reserve of a budget: the worst case of each.
 
-A call that makes calls of its own, as that of a chain does, has an allowance: it sets
-aside what each of them can cost as it comes to them, beyond what it began with.
+A call that makes calls of its own, as that of a chain does, has an allowance: it
+reserves the worst case of each of them as it comes to them, beyond what it began with.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import BudgetExceededError
-from smart_engine.money.budget import Budget, taken
+from smart_engine.money.budget import Budget
 
-__all__ = ["Allowance", "Reservations", "WorstCase", "refusal"]
+__all__ = ["Allowance", "Reservations", "WorstCase", "assumed_cost", "refusal"]
 
 WorstCase = Callable[[Call], float | None]
 """The most a call can cost, in USD; None where that shows only as it goes."""
 
+_MAY_BE_BILLED = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
+_MAY_BE_BILLED |= {"RemoteProtocolError", "SocketTimeoutError"}
+_MAY_BE_BILLED |= {"ServerDisconnectedError"}
+"""Errors of calls that were answered, or might have been, and report no usage."""
+
 
 class Allowance:
-    """What one call may spend; it asks for more where it makes calls of its own.
+    """What one call may spend; it reserves more where it makes calls of its own.
 
     Args:
-        purse: The budget.
-        held: USD that are set aside for it.
-        lock: Held while it changes; a call's own calls may start and end at once.
+        budget: The budget.
+        reserved: USD that are reserved for it.
+        lock: Held at every change; a call's own calls may start and end at once.
 
     Attributes:
-        held: USD that are set aside for it by now.
+        reserved: USD that are reserved for it by now.
         needed: The most that it has needed at once.
 
     Example:
@@ -42,49 +47,48 @@ class Allowance:
         assert "0.25 USD are left" in str(other.begin(0.75))
         one.end(0.75, paid=0.25)
         assert one.begin(0.5) is None
-        assert one.held == one.needed == 0.75
+        assert one.reserved == one.needed == 0.75
         ```
     """
 
     def __init__(
-        self, budget: Budget, held: float, lock: AbstractContextManager[Any]
+        self, budget: Budget, reserved: float, lock: AbstractContextManager[Any]
     ) -> None:
-        """Nothing is spent yet."""
         self._budget, self._lock = budget, lock
-        self.held, self.needed = held, 0.0
+        self.reserved, self.needed = reserved, 0.0
         self._spent = self._running = 0.0
         self._refused: BudgetExceededError | None = None
 
     @property
-    def gone(self) -> float:
-        """USD that its own calls cost, at their most where nobody tells."""
+    def spent(self) -> float:
+        """USD that its own calls cost; those in flight at their worst case."""
         return self._spent + self._running
 
-    def begin(self, most: float) -> BudgetExceededError | None:
+    def begin(self, worst_case: float) -> BudgetExceededError | None:
         """Let a call of its own begin; return why it may not, if so.
 
-        Where one was refused, none may begin any more: what comes of it is of no use.
+        Once one was refused, none may begin: the call's answer is of no use then.
 
         Args:
-            most: USD that it can cost at most.
+            worst_case: USD that it can cost at most.
         """
         with self._lock:
-            needed = self._spent + self._running + most
-            short = needed - self.held
+            needed = self.spent + worst_case
+            short = needed - self.reserved
             if self._refused is None and short > 0:
                 if self._budget.reserve(short):
-                    self.held = needed
+                    self.reserved = needed
                 else:
                     self._refused = self._budget.exceeded()
             if self._refused is None:
-                self._running += most
+                self._running += worst_case
                 self.needed = max(self.needed, needed)
             return self._refused
 
-    def end(self, most: float, paid: float) -> None:
-        """Book what a call of its own cost that could have cost that much."""
+    def end(self, worst_case: float, paid: float) -> None:
+        """Book what a call of its own cost that began with that worst case."""
         with self._lock:
-            self._running -= most
+            self._running -= worst_case
             self._spent += paid
 
 
@@ -92,65 +96,93 @@ class Reservations:
     """The calls of one batch, or of one item, that are in flight within a budget.
 
     Args:
-        purse: The budget.
-        most: The most a call can cost.
+        budget: The budget.
+        worst_case: Returns the most a call can cost.
         lock: Guards allowances.
     """
 
     def __init__(
-        self, budget: Budget, most: WorstCase, lock: AbstractContextManager[Any]
+        self, budget: Budget, worst_case: WorstCase, lock: AbstractContextManager[Any]
     ) -> None:
-        """Nothing is in flight."""
-        self._budget, self._most, self._lock = budget, most, lock
-        self._open: dict[Call, Allowance] = {}
+        self._budget, self._worst_case, self._lock = budget, worst_case, lock
+        self._allowances: dict[Call, Allowance] = {}
 
-    def __bool__(self) -> bool:
-        """Whether anything is in flight."""
-        return bool(self._open)
+    @property
+    def in_flight(self) -> int:
+        """Number of calls in flight."""
+        return len(self._allowances)
 
     def begin(self, call: Call) -> bool:
-        """Set aside the most a call can cost; False if that does not fit.
+        """Reserve the worst-case cost of a call; False if that does not fit.
 
-        Where nobody can tell, it is the most that one like it has needed; until that is
+        Where it is unknown, it is the most that one like it has needed; until that is
         known, one alone begins with nothing, and finds out.
         """
-        most = self._most(call)
-        if most is None:
-            most = self._budget.needs.get(call.tier)
-        if most is None:
-            if any(other.tier == call.tier for other in self._open):
+        worst_case = self._worst_case(call)
+        if worst_case is None:
+            worst_case = self._budget.needs.get(call.tier)
+        if worst_case is None:
+            if any(other.tier == call.tier for other in self._allowances):
                 return False
-            most = 0.0
-        if not self._budget.reserve(most):
+            worst_case = 0.0
+        if not self._budget.reserve(worst_case):
             return False
-        self._open[call] = Allowance(self._budget, most, self._lock)
+        self._allowances[call] = Allowance(self._budget, worst_case, self._lock)
         return True
 
-    def end(self, call: Call, brought: Result) -> None:
-        """Book what a call cost; the rest of what was set aside is free again."""
-        allowance = self._open.pop(call)
-        gone = allowance.gone if allowance.needed else taken(brought, allowance.held)
-        paid = max(brought.paid, gone)
-        self._budget.settle(allowance.held, paid)
+    def end(self, call: Call, result: Result) -> None:
+        """Book what a call cost, and release the rest of what was reserved for it."""
+        allowance = self._allowances.pop(call)
+        if allowance.needed:
+            paid = max(result.paid, allowance.spent)
+        else:
+            paid = max(result.paid, assumed_cost(result, allowance.reserved))
+        self._budget.settle(allowance.reserved, paid)
         needs = self._budget.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)
 
     def end_all(self) -> None:
-        """Let go of all calls; none of them is made, or will be recorded."""
-        for allowance in self._open.values():
-            self._budget.settle(allowance.held, 0.0)
-        self._open.clear()
+        """Release all; none of these calls is made, or will be recorded."""
+        for allowance in self._allowances.values():
+            self._budget.settle(allowance.reserved, 0.0)
+        self._allowances.clear()
 
     def allowance(self, call: Call) -> Allowance:
         """Return what a call in flight may spend."""
-        return self._open[call]
+        return self._allowances[call]
 
     def exceeded(self) -> BudgetExceededError:
         """Return the error that says that nothing more fits."""
         return self._budget.exceeded()
 
 
-def refusal(brought: Result) -> BudgetExceededError | None:
-    """Return why a call could not be finished, if it is for the budget's end."""
-    error = brought.error if isinstance(brought, Failure) else None
+def assumed_cost(result: Result, worst_case: float) -> float:
+    """Return what a call cost, or its worst case if it was cut off and may be billed.
+
+    Args:
+        result: Its result.
+        worst_case: The most it can have cost, in USD.
+
+    Example:
+        ```python
+        assert assumed_cost(Failure(ValueError("refused")), 0.5) == 0
+        assert assumed_cost(Failure(GeneratorExit()), 0.5) == 0.5
+        assert assumed_cost(Failure(GeneratorExit(), cost=0.1), 0.5) == 0.1
+        ```
+    """
+    if not isinstance(result, Failure) or result.usage is not None or result.cost:
+        return result.paid
+    error: BaseException | None = result.error
+    if not isinstance(error, Exception):  # cut off from outside
+        return worst_case
+    while error is not None:
+        if _MAY_BE_BILLED & {kind.__name__ for kind in type(error).__mro__}:
+            return worst_case
+        error = error.__cause__
+    return 0.0
+
+
+def refusal(result: Result) -> BudgetExceededError | None:
+    """Return the budget's error if that is why a call could not be finished."""
+    error = result.error if isinstance(result, Failure) else None
     return error if isinstance(error, BudgetExceededError) else None

@@ -9,7 +9,7 @@ from time import monotonic
 from smart_engine.batch.progress import Progress
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import MissingExtraError
-from smart_engine.serving.resume import AnySession, Session
+from smart_engine.serving.session import AnySession, Session
 
 __all__ = ["progress_bar"]
 

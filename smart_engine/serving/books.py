@@ -15,9 +15,8 @@ from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
 from smart_engine.report.report import Report
-from smart_engine.serving.persistence import StoredBudget, StoredStream
-from smart_engine.serving.profile import StreamRow
-from smart_engine.serving.router import SharedStream
+from smart_engine.row import StreamRow
+from smart_engine.serving.shared_stream import SharedStream
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
@@ -137,7 +136,7 @@ class Books:
         begin: Callable[[], StreamSession],
         *,
         shadow: bool,
-        place: Callable[[], StreamRow] | None = None,
+        row: Callable[[], StreamRow] | None = None,
     ) -> SharedStream:
         """Return the stream of a key.
 
@@ -145,40 +144,32 @@ class Books:
             key: All that a stream's promise rests on.
             begin: Makes its session, if there is none yet.
             shadow: Whether it is only tried.
-            place: Returns where it is kept, if it is.
+            row: Returns where other processes share it, if they do.
         """
         with self._lock:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
-                lock = self._new_lock()
-                streams[key] = (
-                    SharedStream(begin(), lock)
-                    if place is None
-                    else StoredStream(begin(), lock, place())
-                )
+                stored = None if row is None else row()
+                streams[key] = SharedStream(begin(), self._new_lock(), stored)
             return streams[key]
 
     def budget(
         self,
         key: Hashable,
         limit: float,
-        place: Callable[[], StreamRow] | None = None,
+        row: Callable[[], StreamRow] | None = None,
     ) -> Budget:
         """Return the budget of a key; one is begun if there is none yet.
 
         Args:
             key: What the budget is for.
             limit: The budget in USD.
-            place: Returns where it is kept, if it is.
+            row: Returns where other processes share it, if they do.
         """
         with self._lock:
             if key not in self._budgets:
-                lock = self._new_lock()
-                self._budgets[key] = (
-                    Budget(limit, lock)
-                    if place is None
-                    else StoredBudget(limit, lock, place())
-                )
+                stored = None if row is None else row()
+                self._budgets[key] = Budget(limit, self._new_lock(), stored)
             return self._budgets[key]
 
     def new_lock(self) -> AbstractContextManager[Any]:

@@ -20,11 +20,13 @@ from smart_engine.guarantee import Guarantee
 from smart_engine.money.budget import Budget, check_budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Reservations, WorstCase
+from smart_engine.row import StreamRow
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
-from smart_engine.serving.persistence import StoredRouter, StoredStream
-from smart_engine.serving.profile import Persistence, Profile, StreamRow, mark
+from smart_engine.serving.profile import Persistence, Profile, mark
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
+from smart_engine.serving.session import AnySession
+from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
 
@@ -100,21 +102,19 @@ class ServingConfig:
         n_items: int,
         rule: Equivalence,
         task: str | None,
-        most: WorstCase | None = None,
         scope: LedgerScope | None = None,
         books: Books | None = None,
-        budget: Budget | None = None,
-    ) -> BatchSession:
+        reservations: Reservations | None = None,
+    ) -> AnySession:
         """Return a fresh session over that many items.
 
         Args:
             n_items: Number of items.
             rule: How answers to this request are compared.
             task: Name of the task.
-            most: The most a call can cost, in USD; needed where there is a budget.
             scope: Where its calls are entered, if anywhere.
             books: Where it may be noted how often the reference agrees with itself.
-            budget: The budget, where sessions of one batch share it; see `budget`.
+            reservations: What its calls reserve, if there is a budget; see `budget`.
 
         Raises:
             NoisyReferenceError: If it does so too seldom.
@@ -130,13 +130,10 @@ class ServingConfig:
             "max_in_flight": self.max_concurrency,
             "scope": scope,
         }
-        budget = budget or self.budget(books)
-        if budget is None or most is None:
-            return BatchSession(n_items, self._tiers, self.guarantee, **how)
-        new_lock = nullcontext if books is None else books.new_lock
-        how["reserved"] = Reservations(budget, most, new_lock())
-        how["strict"] = self.mode == "strict"
-        return BudgetedSession(n_items, self._tiers, self.guarantee, **how)
+        session = BatchSession(n_items, self._tiers, self.guarantee, **how)
+        if reservations is None:
+            return session
+        return BudgetedSession(session, reservations, strict=self.mode == "strict")
 
     def budget(self, books: Books | None) -> Budget | None:
         """Return a batch's budget, None if it has none.
@@ -191,22 +188,22 @@ class ServingConfig:
         """
         same = identity(self.rule)
         promised = (self.guarantee, self.seed, self.models, rule.name, same)
-        key = (task, *promised, keeping and keeping.profiles)
-        places = None if keeping is None else self._places(rule, task, same, keeping)
-        router, fallback = self._uncapped(books, rule, task, model, key, places)
+        key = (task, *promised, keeping and keeping.store)
+        rows = None if keeping is None else self._rows(rule, task, same, keeping)
+        router, fallback = self._uncapped(books, rule, task, model, key, rows)
         if self.budget_usd is None or most is None:
             return router
-        place = places and partial(places, "budget")
-        budget = books.budget((key, self.budget_usd), self.budget_usd, place)
-        reserved = Reservations(budget, most, books.new_lock())
-        return BudgetedRouter(router, reserved, self.models[0], fallback)
+        row = rows and partial(rows, "budget")
+        budget = books.budget((key, self.budget_usd), self.budget_usd, row)
+        reservations = Reservations(budget, most, books.new_lock())
+        return BudgetedRouter(router, reservations, self.models[0], fallback)
 
-    def _places(
+    def _rows(
         self, rule: Equivalence, task: str, same: Identity, keeping: Persistence
     ) -> Callable[[Literal["state", "budget"]], StreamRow]:
-        """Return what tells where state and budget of a task's stream are kept."""
+        """Return what returns the row of a task's stream: its state or its budget."""
 
-        def place(what: Literal["state", "budget"]) -> StreamRow:
+        def row(column: Literal["state", "budget"]) -> StreamRow:
             models = (f"{name} {mark(told)}" for name, told in keeping.models())
             promise = self.guarantee
             parts = {
@@ -217,9 +214,9 @@ class ServingConfig:
                 "seed": str(self.seed),
             }
             mode = "shadow" if self.mode == "shadow" else "serve"
-            return keeping.profiles.row(Profile(task, mode, parts), what)
+            return keeping.store.row(Profile(task, mode, parts), column)
 
-        return place
+        return row
 
     def _uncapped(
         self,
@@ -228,7 +225,7 @@ class ServingConfig:
         task: str,
         model: str | None,
         key: Hashable,
-        places: Callable[[Literal["state", "budget"]], StreamRow] | None,
+        rows: Callable[[Literal["state", "budget"]], StreamRow] | None,
     ) -> tuple[Router, str | None]:
         """Return who decides, and whose answer may be handed out beyond a budget."""
         if model is not None:
@@ -251,10 +248,10 @@ class ServingConfig:
         shadow = self.mode == "shadow"
         if not shadow:
             self._refuse_noise(books, rule, task)
-        place = places and partial(places, "state")
-        stream = books.stream(key, begin, shadow=shadow, place=place)
+        row = rows and partial(rows, "state")
+        stream = books.stream(key, begin, shadow=shadow, row=row)
         router: Router = stream
-        if isinstance(stream, StoredStream):
+        if rows is not None:
             router = StoredRouter(stream, self.models[0])
         if shadow:
             return ShadowRouter(router, self.models, rule), None

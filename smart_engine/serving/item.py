@@ -14,7 +14,6 @@ from smart_engine.errors import ProtocolError
 from smart_engine.money.reservations import Allowance
 from smart_engine.money.spending import record_rule_calls
 from smart_engine.serving.books import Books
-from smart_engine.serving.budgeted import BudgetedRouter
 from smart_engine.serving.router import Router
 
 __all__ = ["SingleItem"]
@@ -127,9 +126,10 @@ class SingleItem:
 
     def allowance(self, model: str) -> Allowance | None:
         """Return what a model's call in flight may spend, if there is a budget."""
-        if isinstance(self._router, BudgetedRouter):
-            return self._router.allowance(Call(self._number, model))
-        return None
+        reservations = self._router.reservations
+        if reservations is None:
+            return None
+        return reservations.allowance(Call(self._number, model))
 
     def inside(self, model: str, brought: Result) -> None:
         """Enter a model's call within the call of a chain."""

@@ -1,19 +1,20 @@
-"""`Profile`: all that what a stream has learned is good for, and nothing else."""
+"""`Profile`: what a stream's state is good for, and nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Persistence", "Profile", "RowText", "StreamRow", "StreamStore", "mark"]
+from smart_engine.row import StreamRow
+
+__all__ = ["Persistence", "Profile", "StreamStore", "mark"]
 
 
 def mark(text: str) -> str:
-    """Return a short hash of a text, which may hold what is nobody's business."""
+    """Return a short hash of a text that may be confidential."""
     return "#" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -42,8 +43,8 @@ class Profile:
     @property
     def fingerprint(self) -> str:
         """Hash of all of it."""
-        told = json.dumps([self.task, self.mode, sorted(self.parts.items())])
-        return hashlib.sha256(told.encode()).hexdigest()
+        text = json.dumps([self.task, self.mode, sorted(self.parts.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def changes(self, before: Mapping[str, str]) -> str:
         """Say in which parts it differs from another, and how."""
@@ -52,36 +53,6 @@ class Profile:
             for part, value in self.parts.items()
             if before.get(part) != value
         )
-
-
-@dataclass(slots=True)
-class RowText:
-    """What a locked row holds; change it to write something else.
-
-    Attributes:
-        text: The row's text; empty at first.
-    """
-
-    text: str = field(repr=False)
-
-
-class StreamRow(Protocol):
-    """A text that several processes read and write."""
-
-    def locked(self, *, durable: bool) -> AbstractContextManager[RowText]:
-        """Lock it against all others, and write what the block leaves in it.
-
-        If the block raises, all stays as it was.
-
-        Args:
-            durable: Whether what is written must outlive a power cut. All that was
-                written before then does, too.
-
-        Raises:
-            StoreError: If it cannot be read or written; whether it was written then is
-                unknown.
-        """
-        ...
 
 
 class StreamStore(Protocol):
@@ -93,14 +64,14 @@ class StreamStore(Protocol):
 
 
 class Persistence(NamedTuple):
-    """How the streams of a smart model are kept.
+    """How the streams of a smart model outlive the process.
 
     Attributes:
-        profiles: Where.
-        models: Returns each model's name and a text that tells its settings.
-        prompt: Returns a text that tells what is asked beside the item itself.
+        store: The store.
+        models: Returns each model's name and a text that states its settings.
+        prompt: Returns a text that states what is asked beside the item itself.
     """
 
-    profiles: StreamStore
+    store: StreamStore
     models: Callable[[], Iterable[tuple[str, str]]]
     prompt: Callable[[], str]

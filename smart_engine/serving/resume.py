@@ -8,18 +8,14 @@ comes to where that one was, and ends as that one would have.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-from smart_engine.batch.certificate import Certificate
-from smart_engine.batch.progress import Progress
-from smart_engine.batch.session import BatchSession
-from smart_engine.calls import Call, Failure, Outcome, Served
+from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence.verdicts import Verdict, verdict_memory
 from smart_engine.errors import UnkeptAnswerError
-from smart_engine.money.spending import Spend
+from smart_engine.serving.session import AnySession, Session, SessionWrapper
 
-__all__ = ["AnswerStore", "AnySession", "Resumed", "ResumedSession", "Session"]
+__all__ = ["AnswerStore", "Resumed", "ResumedSession"]
 
 
 class AnswerStore(Protocol):
@@ -48,27 +44,6 @@ class AnswerStore(Protocol):
         Raises:
             StoreError: If that is not possible.
         """
-        ...
-
-
-class Session(Protocol):
-    """Anything that says which calls to make, and records their outcomes."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether its steps may wait, as for a judge or a database."""
-        ...
-
-    def next_calls(self) -> list[Call]:
-        """Return the calls that may start now."""
-        ...
-
-    def keep(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Store an outcome that has just arrived, if the session stores any."""
-        ...
-
-    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record an outcome; return why its answer cannot be used, if so."""
         ...
 
 
@@ -144,7 +119,7 @@ class Resumed:
         return self._steps.record(call, outcome)
 
 
-class ResumedSession(Resumed):
+class ResumedSession(Resumed, SessionWrapper):
     """A batch session that buys nothing that is stored, and stores the rest.
 
     What its rule buys in order to compare answers is stored, too.
@@ -166,7 +141,7 @@ class ResumedSession(Resumed):
                 return {}  # no rule here costs money
 
 
-        from smart_engine.tiers import Tier
+        from smart_engine import BatchSession, Tier
 
         stored = Memory()
         for bought in (500, 0):  # the second time, everything is there
@@ -182,9 +157,9 @@ class ResumedSession(Resumed):
         ```
     """
 
-    def __init__(self, session: BatchSession, stored: AnswerStore) -> None:
-        super().__init__(session, stored)
-        self._session = session
+    def __init__(self, session: AnySession, stored: AnswerStore) -> None:
+        Resumed.__init__(self, session, stored)
+        SessionWrapper.__init__(self, session)
         self._verdicts = stored.load_verdicts()
 
     def next_calls(self) -> list[Call]:
@@ -212,35 +187,3 @@ class ResumedSession(Resumed):
                 self.stored.save_verdict(key, verdict)
             except Exception as error:  # noqa: BLE001 - warned of at the next record
                 self._problem = error
-
-    @property
-    def done(self) -> bool:
-        """Whether every item has its answer."""
-        return self._session.done
-
-    def progress(self) -> Progress:
-        """Where the batch stands, what was bought in earlier runs included."""
-        return self._session.progress()
-
-    @property
-    def answers(self) -> list[Served]:
-        """The answer handed out for each item."""
-        return self._session.answers
-
-    def bought(self, item: int) -> Iterator[tuple[str, Any]]:
-        """Yield every answer bought for an item, with the name of its model."""
-        return self._session.bought(item)
-
-    @property
-    def spend(self) -> dict[str, Spend]:
-        """What each model was asked and what it cost, in earlier runs, too."""
-        return self._session.spend
-
-    @property
-    def certificate(self) -> Certificate:
-        """What was promised, what was seen, and what follows."""
-        return self._session.certificate
-
-
-AnySession = BatchSession | ResumedSession
-"""A batch session, whether it may go on where another was cut off or not."""

@@ -5,16 +5,14 @@ Either way whoever answers the item takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence import Equivalence
-from smart_engine.stream.session import StreamSession
-from smart_engine.stream.state import StreamState
+from smart_engine.money.reservations import Reservations
 
-__all__ = ["FixedRouter", "Router", "Settled", "ShadowRouter", "SharedStream"]
+__all__ = ["FixedRouter", "Router", "Settled", "ShadowRouter"]
 
 
 class Settled(NamedTuple):
@@ -35,6 +33,11 @@ class Settled(NamedTuple):
 
 class Router(Protocol):
     """The steps of an item; see `StreamSession` for each."""
+
+    @property
+    def reservations(self) -> Reservations | None:
+        """What the item's calls reserve, if there is a budget."""
+        ...
 
     @property
     def waits(self) -> bool:
@@ -66,74 +69,6 @@ class Router(Protocol):
         ...
 
 
-class SharedStream:
-    """A stream session that many threads and tasks may use.
-
-    Args:
-        session: The session.
-        lock: Held around every step of it.
-    """
-
-    def __init__(
-        self, session: StreamSession, lock: AbstractContextManager[Any]
-    ) -> None:
-        """Nobody holds the lock."""
-        self._session, self._lock = session, lock
-
-    @property
-    def waits(self) -> bool:
-        """Whether steps may wait."""
-        return self._session.waits
-
-    def arrive(self, *, shown: bool) -> int:
-        """Let the next item in."""
-        with self._step() as session:
-            return session.arrive(shown=shown)
-
-    def serving(self, item: int) -> str | None:
-        """Name of the model whose answer is handed out if its call succeeds."""
-        with self._lock:
-            return self._session.serving(item)
-
-    def next_calls(self, item: int) -> list[Call]:
-        """Return the calls that may start now."""
-        with self._lock:
-            return self._session.next_calls(item)
-
-    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought; return why its answer is of no use, if so.
-
-        The outcomes of one item are recorded one after the other.
-        """
-        unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
-        with self._step() as session:
-            session.book(call, outcome)
-        return unread
-
-    def settle(self, item: int) -> Settled:
-        """Hand out the answer."""
-        with self._step() as session:
-            served = session.answer(item)
-            cost = session.reference_cost
-        return Settled(served.tier, served.role, served.error, cost)
-
-    def abandon(self, item: int) -> None:
-        """Close an item that nobody waits for any longer."""
-        with self._step() as session:
-            session.abandon(item)
-
-    def state(self) -> StreamState:
-        """Where the stream stands."""
-        with self._lock:
-            return self._session.state()
-
-    @contextmanager
-    def _step(self) -> Iterator[StreamSession]:
-        """Hold the session for a step."""
-        with self._lock:
-            yield self._session
-
-
 class ShadowRouter:
     """One item in shadow: everybody is asked, and the reference answers.
 
@@ -145,6 +80,8 @@ class ShadowRouter:
         models: Names of all models, the reference first.
         rule: Reads the candidates' answers.
     """
+
+    reservations = None
 
     def __init__(
         self, stream: Router, models: Sequence[str], rule: Equivalence
@@ -210,7 +147,7 @@ class FixedRouter:
         role: Why it answers.
     """
 
-    waits = False
+    reservations, waits = None, False
 
     def __init__(self, name: str, role: str) -> None:
         """Nothing was asked yet."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smart_engine.errors import InvalidInputError, MissingExtraError
 from smart_engine.money.spending import Spend
-from smart_engine.serving.profile import Profile, StreamRow
+from smart_engine.row import StreamRow
+from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import AnswerStore
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import sqlalchemy as sql
 
 from smart_engine.errors import StoreError
-from smart_engine.serving.profile import Profile, RowText
+from smart_engine.row import RowText
+from smart_engine.serving.profile import Profile
 from smart_engine.store.dialects import begin, reason
 from smart_engine.store.schema import STREAMS
 

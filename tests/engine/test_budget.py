@@ -43,6 +43,13 @@ def most(call: Call) -> float:
     return MOST[call.tier]
 
 
+def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
+    """Return a session within the budget of the terms, and what it reserves."""
+    reservations = Reservations(told.budget(books), worst_case, threading.Lock())
+    session = told.session(items, Exact(), task, scope, books, reservations)
+    return session, reservations
+
+
 def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
     """Drive a session in random order; return what was in flight at most, in USD."""
     rng = np.random.default_rng(seed)
@@ -72,7 +79,7 @@ def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
 def test_a_batch_never_spends_more_than_its_budget(budget, seed, strategy, strict):
     mode = "strict" if strict else "serve"
     told = terms(budget, strategy=strategy, mode=mode)
-    session = told.session(200, Exact(), None, most)
+    session, _ = session_of(told, 200)
     run(session, seed)
     certificate = session.certificate
     assert certificate.cost <= budget * (1 + 1e-9)
@@ -101,7 +108,7 @@ def test_a_batch_never_spends_more_than_its_budget(budget, seed, strategy, stric
 
 def test_a_budget_that_suffices_changes_nothing():
     free = terms(None).session(500, Exact(), "t")
-    capped = terms(1000.0).session(500, Exact(), "t", most)
+    capped, _ = session_of(terms(1000.0), 500, "t")
     run(free, at_once=1)
     run(capped, at_once=1)
     assert capped.certificate == free.certificate
@@ -111,7 +118,7 @@ def test_a_budget_that_suffices_changes_nothing():
 
 
 def test_what_was_bought_is_handed_out_and_marked():
-    session = terms(20.0).session(400, Exact(), None, most)
+    session, _ = session_of(terms(20.0), 400)
     run(session)
     certificate = session.certificate
     assert certificate.cost > 18
@@ -126,7 +133,7 @@ def test_what_was_bought_is_handed_out_and_marked():
 
 
 def test_strict_hands_out_nothing_that_is_not_covered():
-    session = terms(20.0, mode="strict").session(400, Exact(), None, most)
+    session, _ = session_of(terms(20.0, mode="strict"), 400)
     run(session)
     for served in session.answers:
         if served.role == "uncertified":
@@ -224,20 +231,21 @@ def test_what_nobody_tells_the_cost_of_is_taken_at_its_most(failure, taken, batc
     told, books = terms(10.0, strategy="reference"), Books(nullcontext, NAMES)
     budget = Budget(10.0, nullcontext())
     if batch:
-        asked = told.session(5, Exact(), None, most, budget=budget)
+        reservations = Reservations(budget, most, nullcontext())
+        asked = told.session(5, Exact(), None, reservations=reservations)
         call, *others = asked.next_calls()
         for other in others:
             asked.record(other, Outcome("yes", 0.0))
     else:
         router = terms(None, strategy="reference").router(books, Exact(), "t")
-        reserved = Reservations(budget, most, nullcontext())
-        asked = BudgetedRouter(router, reserved, "big", None)
+        reservations = Reservations(budget, most, nullcontext())
+        asked = BudgetedRouter(router, reservations, "big", None)
         (call,) = asked.next_calls(asked.arrive(shown=False))
     asked.record(call, failure)
     assert budget.left == pytest.approx(10 - taken)
 
 
-def test_threads_share_a_purse():
+def test_threads_share_a_budget():
     budget = Budget(100.0, threading.Lock())
     granted = []
 
@@ -263,9 +271,9 @@ def test_threads_share_a_purse():
 class Unfolding:
     """A call that makes up to four calls of its own, each as dear as it happens."""
 
-    def __init__(self, call, session, rng):
+    def __init__(self, call, session, reservations, rng):
         self.call, self._session = call, session
-        self._allowance = session.allowance(call)
+        self._allowance = reservations.allowance(call)
         self._steps = [
             (most, most * rng.uniform(0, 1))
             for most in MOST[call.tier] * rng.uniform(0.1, 1, rng.integers(1, 5))
@@ -295,14 +303,14 @@ class Unfolding:
         return True
 
 
-def unfold(session, rng, at_once) -> None:
+def unfold(session, reservations, rng, at_once) -> None:
     """Drive a session whose calls make calls of their own, side by side."""
     backlog: list[Call] = []
     flying: list[Unfolding] = []
     while True:
         backlog += session.next_calls()
         while backlog and len(flying) < at_once:
-            flying.append(Unfolding(backlog.pop(), session, rng))
+            flying.append(Unfolding(backlog.pop(), session, reservations, rng))
         if not flying:
             return
         one = flying[rng.integers(len(flying))]
@@ -325,8 +333,8 @@ def test_a_budget_holds_where_nobody_knows_what_a_call_will_cost(
     told = terms(budget, strategy=strategy, mode=mode, max_concurrency=at_once)
     books = Books(threading.Lock, NAMES)
     scope = books.batch("big", "t")
-    session = told.session(100, Exact(), "t", lambda _: None, scope, books)
-    unfold(session, np.random.default_rng(seed), at_once)
+    session, reservations = session_of(told, 100, "t", lambda _: None, scope, books)
+    unfold(session, reservations, np.random.default_rng(seed), at_once)
     certificate = session.certificate
     assert session.done
     assert certificate.cost <= budget * (1 + 1e-9)
@@ -349,10 +357,10 @@ def test_a_budget_holds_where_nobody_knows_what_a_call_will_cost(
 
 def test_the_first_call_of_its_kind_is_made_alone():
     told = terms(100.0, strategy="reference")
-    session = told.session(300, Exact(), None, lambda _: None)
+    session, reservations = session_of(told, 300, None, lambda _: None)
     (first,) = session.next_calls()
     assert session.next_calls() == []
-    session.allowance(first).begin(0.5)
+    reservations.allowance(first).begin(0.5)
     session.record(first, Outcome("yes", 0.25))
     assert len(session.next_calls()) == 199  # .5 each of what is left
 

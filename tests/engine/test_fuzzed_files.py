@@ -25,10 +25,12 @@ from smart_engine import (
     verify,
 )
 from smart_engine.equivalence.verdicts import Verdict
+from smart_engine.money.budget import Budget
 from smart_engine.offline.traces import read_certificate, read_simulation
-from smart_engine.serving.persistence import StoredBudget, StoredStream
-from smart_engine.serving.profile import Profile, RowText
+from smart_engine.row import RowText
+from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import ResumedSession
+from smart_engine.serving.shared_stream import SharedStream
 from smart_engine.store.store import Store
 from smart_engine.stream.session import StreamSession
 
@@ -193,7 +195,7 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
     store, file = store
     kept = Profile("mail", "serve", {"models": "big #1", "seed": "0"})
     other = Profile("mail", "serve", {"models": "big #2", "seed": "0"})
-    budget = StoredBudget(5.0, nullcontext(), store.row(kept, "budget"))
+    budget = Budget(5.0, nullcontext(), store.row(kept, "budget"))
     texts = spoilt([1.0, 2.0]) | spoilt(dict(kept.parts))
     written = texts.map(lambda told: told.decode("utf-8", "replace"))
 
@@ -204,7 +206,7 @@ def test_profiles_and_budgets_in_stores(inputs, store) -> None:
         damage(file, "smart_streams_1", *damaged)
         with store.row(other, "state").locked(durable=False) as row:
             assert row.text == ""
-        StoredBudget(5.0, nullcontext(), store.row(kept, "budget")).reserve(1.0)
+        Budget(5.0, nullcontext(), store.row(kept, "budget")).reserve(1.0)
         if damaged[0] == "purse":
             assert budget.reserve(0.0) in (True, False)
             assert 0 <= budget._spent < float("inf")
@@ -224,10 +226,10 @@ def test_streams_in_stores(inputs) -> None:
             yield row
             text[0] = row.text
 
-    def stream() -> StoredStream:
-        return StoredStream(StreamSession(TIERS), nullcontext(), StreamRow())
+    def stream() -> SharedStream:
+        return SharedStream(StreamSession(TIERS), nullcontext(), StreamRow())
 
-    def serve(stream: StoredStream, items: int) -> None:
+    def serve(stream: SharedStream, items: int) -> None:
         for _ in range(items):
             item = stream.arrive(shown=False)
             while calls := stream.next_calls(item):

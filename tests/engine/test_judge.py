@@ -27,7 +27,8 @@ from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.spending import record_rule_calls, spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.router import ShadowRouter, SharedStream
+from smart_engine.serving.router import ShadowRouter
+from smart_engine.serving.shared_stream import SharedStream
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 FEE, NAME = 0.001, "judge: owl"

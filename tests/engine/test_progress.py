@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from math import comb
 
 import pytest
@@ -15,6 +16,7 @@ from smart_engine.batch.progress import Progress, _most_hidden
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, MissingExtraError
+from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
@@ -95,7 +97,9 @@ def test_the_bound_is_the_hypergeometric_one(errors):
 def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     names = ("big", "c1", "c2")
     terms = ServingConfig(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
-    session = terms.session(600, Exact(), None, lambda call: 2 * COSTS[call.tier])
+    worst_case = lambda call: 2 * COSTS[call.tier]  # noqa: E731
+    reservations = Reservations(terms.budget(None), worst_case, nullcontext())
+    session = terms.session(600, Exact(), None, reservations=reservations)
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
     assert last.spent == pytest.approx(session.certificate.cost)

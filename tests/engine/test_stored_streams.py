@@ -25,10 +25,11 @@ from smart_engine import (
     Store,
     StoreError,
 )
+from smart_engine.row import RowText
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Persistence, Profile, RowText
+from smart_engine.serving.profile import Persistence, Profile
 
 pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
 MODELS = ("big", "small")
@@ -367,7 +368,7 @@ def test_a_store_that_was_set_back_is_refused() -> None:
     backup = shaky.kept["state"]
     worker.answer()
     shaky.kept["state"] = backup
-    with pytest.warns(UserWarning, match="no coin may be tossed twice"):
+    with pytest.warns(UserWarning, match="no audit may be drawn twice"):
         worker.answer()
 
 

@@ -1,0 +1,240 @@
+"""A stream that threads share, and, over a stored row, all processes that open it.
+
+Each step locks the row, goes on from where the others have come, and writes how it went
+on: all of it or nothing. A step that cannot be written counts as that of a killed
+process. The stream knows no more of its item than that it arrived, and takes that at
+its worst for ever: an audit as a detected error, a served item as an undetected one.
+The item itself gets the answer it was to have, if that is there, or else the
+reference's.
+
+Arrivals wait for the disk, so that no audit draw is used twice and no possible error is
+forgotten. Nothing else does: what a power cut may take of it are sums, audits that were
+resolved, and answers that had been counted, without which the bound is but higher.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from smart_engine.calls import Call, Failure, Outcome, Served
+from smart_engine.errors import StoreError
+from smart_engine.row import StreamRow
+from smart_engine.serving.router import Settled
+from smart_engine.stream.session import StreamSession
+from smart_engine.stream.shared import SharedPart
+from smart_engine.stream.state import StreamState
+
+__all__ = ["SharedStream", "StoredRouter"]
+
+
+class SharedStream:
+    """A stream session that many threads and tasks may use, and many processes.
+
+    Args:
+        session: The session, freshly begun.
+        lock: Held around every step of it.
+        row: Where processes share it, if they do.
+    """
+
+    reservations = None
+
+    def __init__(
+        self,
+        session: StreamSession,
+        lock: AbstractContextManager[Any],
+        row: StreamRow | None = None,
+    ) -> None:
+        self._session, self._lock, self._row = session, lock, row
+        self._fresh = session.shared()
+        self._known: str | None = None
+        self._arrived = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps may wait."""
+        return self._row is not None or self._session.waits
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the next item in."""
+        number = None
+        try:
+            with self._step(durable=True) as session:
+                number = session.arrive(shown=shown)
+        except BaseException:
+            if number is not None:
+                self._session.forget(number)
+            raise
+        return number
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        with self._lock:
+            return self._session.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        with self._lock:
+            return self._session.next_calls(item)
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record an outcome; return why its answer cannot be used, if so.
+
+        The outcomes of one item are recorded one after the other.
+        """
+        unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
+        with self._step() as session:
+            session.book(call, outcome)
+        return unread
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        with self._step() as session:
+            served = session.answer(item)
+            cost = session.reference_cost
+        return Settled(served.tier, served.role, served.error, cost)
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        with self._step() as session:
+            session.abandon(item)
+
+    def peek(self, item: int) -> Served | None:
+        """Return the answer to an item if it can be handed out."""
+        with self._lock:
+            return self._session.peek(item)
+
+    def forget(self, item: int) -> None:
+        """Close an item whose step could not be written."""
+        with self._lock:
+            self._session.forget(item)
+
+    def state(self) -> StreamState:
+        """Where the stream stands, by the work of all; or where it was seen last."""
+        try:
+            with self._step() as session:
+                return session.state()
+        except StoreError as error:
+            warnings.warn(f"a stream is shown as seen last: {error}", stacklevel=2)
+            with self._lock:
+                return self._session.state()
+
+    @contextmanager
+    def _step(self, *, durable: bool = False) -> Iterator[StreamSession]:
+        """Lock the stream for a step, which others see whole or not at all."""
+        with self._lock:
+            if self._row is None:
+                yield self._session
+                return
+            # Unless this step is written, the next one starts from the row.
+            known, self._known = self._known, None
+            with self._row.locked(durable=durable) as row:
+                if row.text != known:
+                    self._take_up(row.text)
+                yield self._session
+                part = self._session.shared()
+                row.text = part.model_dump_json()
+            self._known, self._arrived = row.text, part.arrived
+
+    def _take_up(self, text: str) -> None:
+        """Go on from what the row holds, or begin."""
+        try:
+            part = SharedPart.model_validate_json(text) if text else self._fresh
+            self._session.take_up(part)
+        except ValueError as error:
+            hint = "it is damaged or was written by another version; use another one"
+            problem = f"a stream in the store cannot be read: {hint}"
+            raise StoreError(problem) from error
+        if part.arrived < self._arrived:
+            raise StoreError(
+                f"the store knows of {part.arrived} items of a stream, of which "
+                f"{self._arrived} had arrived: no audit may be drawn twice; begin anew "
+                "with another store, or another seed"
+            )
+
+
+class StoredRouter:
+    """One item of a stored stream; where the store fails, the reference answers.
+
+    Args:
+        stream: The stream.
+        reference: Name of the reference.
+    """
+
+    reservations, waits = None, True
+
+    def __init__(self, stream: SharedStream, reference: str) -> None:
+        self._stream, self._reference = stream, reference
+        self._asked: set[str] = set()
+        self._outcomes: dict[str, Outcome | Failure] = {}
+        self._alone = False
+        self._ready: Served | None = None
+
+    def arrive(self, *, shown: bool) -> int:
+        """Let the item in."""
+        try:
+            return self._stream.arrive(shown=shown)
+        except StoreError as error:
+            self._go_alone(-1, error)
+            return -1
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        return self._reference if self._alone else self._stream.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        if not self._alone:
+            calls = self._stream.next_calls(item)
+        elif self._ready is not None or self._reference in self._asked:
+            calls = []
+        else:
+            calls = [Call(item, self._reference)]
+        self._asked.update(call.tier for call in calls)
+        return calls
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record an outcome; return why its answer cannot be used, if so."""
+        self._outcomes[call.tier] = outcome
+        if self._alone:
+            return None
+        try:
+            return self._stream.record(call, outcome)
+        except StoreError as error:
+            self._go_alone(call.item, error)
+            return None
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        if not self._alone:
+            self._ready = self._stream.peek(item)
+            try:
+                return self._stream.settle(item)
+            except StoreError as problem:
+                self._go_alone(item, problem)
+        if self._ready is not None:
+            return Settled(self._ready.tier, self._ready.role, self._ready.error, None)
+        outcome = self._outcomes[self._reference]
+        error = outcome.error if isinstance(outcome, Failure) else None
+        return Settled(self._reference, "reference", error, None)
+
+    def abandon(self, item: int) -> None:
+        """Close an item that nobody waits for any longer."""
+        if self._alone:
+            return
+        try:
+            self._stream.abandon(item)
+        except StoreError as error:
+            self._go_alone(item, error)
+
+    def _go_alone(self, item: int, error: StoreError) -> None:
+        """Go on without the stream."""
+        self._alone = True
+        self._ready = self._ready or self._stream.peek(item)
+        self._stream.forget(item)
+        problem = (
+            f"an item goes on without its stream, at the reference's cost: {error}"
+        )
+        warnings.warn(problem, stacklevel=2)
