@@ -31,8 +31,7 @@ def run_command(
     *,
     given: options.Inputs,
     out: Annotated[
-        Path,
-        Argument(metavar="OUT", help="Where the answers go, a file like IN."),
+        Path, Argument(metavar="OUT", help="Where the answers go, a file like IN.")
     ],
     promised: options.Promise,
     budget: Annotated[

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -33,11 +32,7 @@ class Code(IntEnum):
 def plain_errors() -> Iterator[None]:
     """Show our own errors and all warnings in one line each, on stderr."""
     shown = warnings.showwarning
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {message}")
-
-    warnings.showwarning = show
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         yield
     except SmartError as error:

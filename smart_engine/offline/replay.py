@@ -125,9 +125,9 @@ def replay(
         raise InvalidInputError("trials", trials, "run at least one")
     rule = as_equivalence(equivalence)
     names = (recording.reference, *recording.candidates)
-    floor, known = 0.0, None
+    costs, floors, agreements, shares = [], [], [], []
+    violations, seconds, floor, known = 0, 0.0, 0.0, None
     calls = dict.fromkeys(names, 0)
-    figures = []
     for trial in range(seed, seed + trials):
         outcomes = recording.outcomes(trial)
         right = outcomes[names[0]]
@@ -145,41 +145,31 @@ def replay(
             equivalence=rule,
         )
         certificate = session.certificate
-        seconds = clock() - started
+        seconds += clock() - started
         alone = sum(outcome.cost for outcome in right)
+        costs.append(certificate.cost / alone if alone else 1.0)
+        floors.append(floor / alone if alone else 1.0)
         differing = _differing(session, right, rule)
+        agreements.append(1 - differing / len(right))
+        violations += differing > guarantee.max_errors(len(right))
+        shares.append(certificate.spend[names[0]].calls / len(right))
         for name in names:
             calls[name] += certificate.spend[name].calls
-        figures.append(
-            (
-                certificate.cost / alone if alone else 1.0,
-                floor / alone if alone else 1.0,
-                1 - differing / len(right),
-                differing > guarantee.max_errors(len(right)),
-                certificate.spend[names[0]].calls / len(right),
-                seconds,
-            )
-        )
-    columns = list(zip(*figures, strict=True))
-    costs, _, agreements, *_ = columns
-    cost, least, agreement, violations, share, planning = (
-        sum(column) / trials for column in columns
-    )
     return ReplayResult(
         strategy=strategy,
         items=len(right),
         trials=trials,
         max_disagreement=guarantee.max_disagreement,
         confidence=guarantee.confidence,
-        cost_ratio=cost,
+        cost_ratio=sum(costs) / trials,
         cost_ratio_max=max(costs),
-        cost_floor=least,
-        agreement_mean=agreement,
+        cost_floor=sum(floors) / trials,
+        agreement_mean=sum(agreements) / trials,
         agreement_min=min(agreements),
-        violations=violations,
-        reference_share=share,
+        violations=violations / trials,
+        reference_share=sum(shares) / trials,
         calls={name: count / trials for name, count in calls.items()},
-        planning_seconds=planning,
+        planning_seconds=seconds / trials,
     )
 
 

@@ -135,7 +135,7 @@ def test_the_budget_never_rounds_up() -> None:
     assert Guarantee(0.050001).max_errors(49999) == exact == 2499
 
 
-def test_a_replay_survives_a_reference_nobody_can_read() -> None:
+def test_a_replay_survives_a_reference_that_cannot_be_read() -> None:
     class Recording:
         reference = "big"
         candidates = ("small",)
@@ -217,7 +217,7 @@ def test_a_simulations_values_are_checked(tmp_path, bad) -> None:
         read_simulation(simulation_file(tmp_path, **bad), "n")
 
 
-def test_a_model_nobody_asks_needs_no_price(tmp_path) -> None:
+def test_a_model_that_is_never_asked_needs_no_price(tmp_path) -> None:
     unpriced = {"agreement": 0.5, "prompt_tokens": 1, "completion_tokens": 1}
     path = simulation_file(tmp_path, c=unpriced)
     assert read_simulation(path, "n", candidates=["b"]).candidates == ["b"]

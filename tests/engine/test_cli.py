@@ -301,9 +301,9 @@ def test_verify_refuses_what_is_no_certificate(tmp_path, content) -> None:
 
 
 def test_verify_and_report_print_json(certificate) -> None:
-    (told,) = json_lines(smart("verify", certificate, "--json"))
-    assert told["holds"] is True
-    assert all(check["holds"] and check["statement"] for check in told["checks"])
+    (printed,) = json_lines(smart("verify", certificate, "--json"))
+    assert printed["holds"] is True
+    assert all(check["holds"] and check["statement"] for check in printed["checks"])
     (report,) = json_lines(smart("report", certificate, certificate, "--json"))
     assert len(report["certificates"]) == 2
     assert report["certificates"][0]["items"] == 800
@@ -351,7 +351,7 @@ def test_demo_runs_every_strategy_and_says_that_it_is_made_up() -> None:
     assert "made up" in smart("demo", "--items", 50, "--trials", 1).stderr
 
 
-def test_the_version_and_the_exit_codes_are_told() -> None:
+def test_the_version_and_the_exit_codes_are_shown() -> None:
     assert smart("--version").stdout.startswith("smart-llm ")
     shown = smart("--help").stdout
     for code in ("0 done", "1 a claim", "2 an option", "3 the budget", "130 inter"):

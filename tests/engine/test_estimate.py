@@ -102,7 +102,7 @@ def test_jobs_cost_what_was_estimated():
     for trial in range(trials):
         job = answers(n_items, rng.beta(1, 12), rng)
         drawn = rng.choice(n_items, 50, replace=False)
-        sample = {name: [brought[i] for i in drawn] for name, brought in job.items()}
+        sample = {name: [results[i] for i in drawn] for name, results in job.items()}
         expected = estimate(sample, n_items, PROMISE, EQUAL, seed=trial)
         cost, _ = real(job, trial)
         inside += expected.cost.low <= cost <= expected.cost.high
@@ -126,7 +126,7 @@ class Memory(dict):
         self[call] = outcome
 
 
-def test_a_sample_asks_everybody_once_and_keeps_the_answers():
+def test_a_sample_asks_every_model_once_and_stores_the_answers():
     stored = Memory({Call(4, "big"): Outcome("yes", 1.0)})
     journal = LedgerEntries()
     sample = SampleSession(
@@ -140,7 +140,7 @@ def test_a_sample_asks_everybody_once_and_keeps_the_answers():
     gone = Failure(ValueError("gone"), 0.1)
     assert session.record(calls[2], gone) is gone.error
     assert session.next_calls() == []
-    answers = {m: [one[0] for one in told] for m, told in sample.outcomes.items()}
+    answers = {m: [one[0] for one in row] for m, row in sample.outcomes.items()}
     assert answers == {"big": ["yes", "no"], "small": ["no", gone.error]}
     assert set(stored) == {Call(4, "big"), *calls[:2]}
     sums = journal.ledger().sums

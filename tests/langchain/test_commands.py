@@ -119,10 +119,10 @@ def test_a_table_is_answered_and_the_claim_can_be_checked(server, mails, tmp_pat
     words = [mails, out, *job(server), "--certificate", certificate, "--json"]
     result = smart("run", *words)
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["cost"] == pytest.approx(bill(server))
-    assert told["served"]["big"] + told["served"]["small"] == ROWS
-    assert 0 < told["saved"] < told["reference_only_cost"]
+    printed = json.loads(result.stdout)
+    assert printed["cost"] == pytest.approx(bill(server))
+    assert printed["served"]["big"] + printed["served"]["small"] == ROWS
+    assert 0 < printed["saved"] < printed["reference_only_cost"]
 
     rows = read(out)
     given = [{**row, "note": "one,\ntwo"} for row in read(mails)]
@@ -141,19 +141,19 @@ def test_a_table_is_answered_and_the_claim_can_be_checked(server, mails, tmp_pat
     assert smart("verify", certificate).exit_code == 0
     shown = smart("report", certificate)
     assert shown.exit_code == 0
-    assert told["claim"] in " ".join(shown.stdout.split())
+    assert printed["claim"] in " ".join(shown.stdout.split())
 
     refused = smart("run", *words)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "--force" in refused.stderr
     again = smart("run", *words, "--force")
     assert json.loads(again.stdout)["paid_in_earlier_runs"] == pytest.approx(
-        told["cost"]
+        printed["cost"]
     )
     assert bought_once(server)
     plain = smart("run", *words[:-1], "--force", "--progress")
     assert f"{ROWS}/{ROWS}" in plain.stderr
-    assert told["claim"] in " ".join(plain.stdout.split())
+    assert printed["claim"] in " ".join(plain.stdout.split())
 
 
 def test_objects_come_out_as_they_went_in(server, tmp_path):
@@ -167,9 +167,12 @@ def test_objects_come_out_as_they_went_in(server, tmp_path):
     result = smart("run", path, out, *job(server), "--system", "Be brief.")
     assert result.exit_code == 0, result.output
     content = out.read_text(encoding="utf-8")
-    told = [json.loads(line) for line in content.split("\n") if line]
-    assert [{name: row[name] for name in rows[0]} for row in told] == rows
-    assert {row["answer"] for row in told} <= {"ham, big \u2028", "ham, small \u2028"}
+    printed = [json.loads(line) for line in content.split("\n") if line]
+    assert [{name: row[name] for name in rows[0]} for row in printed] == rows
+    assert {row["answer"] for row in printed} <= {
+        "ham, big \u2028",
+        "ham, small \u2028",
+    }
     messages = server.bodies[0]["messages"]
     assert messages[0] == {"role": "system", "content": "Be brief."}
     assert '{"größe": [1, null]' in messages[1]["content"]
@@ -178,20 +181,22 @@ def test_objects_come_out_as_they_went_in(server, tmp_path):
 def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_path):
     result = smart("estimate", mails, *job(server), "--items", 40, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    printed = json.loads(result.stdout)
     assert server.requests == {"big": 40, "small": 40}
-    assert told["sample_cost"] == pytest.approx(bill(server))
-    assert (told["items"], told["sampled"]) == (ROWS, 40)
+    assert printed["sample_cost"] == pytest.approx(bill(server))
+    assert (printed["items"], printed["sampled"]) == (ROWS, 40)
     asked = {text for _, text in server.attempts}
     odd = sum(int(text.split()[-1]) % 50 == 7 for text in asked)
-    assert (told["differing"], told["failed"]) == (
+    assert (printed["differing"], printed["failed"]) == (
         {"small": 0},
         {"big": 0, "small": odd},
     )
     for figure in ("audits", "certifying", "cost", "reference_only", "saved"):
-        assert told[figure]["low"] <= told[figure]["mean"] <= told[figure]["high"]
+        assert (
+            printed[figure]["low"] <= printed[figure]["mean"] <= printed[figure]["high"]
+        )
     alone = bill(server) / 40 * ROWS
-    assert told["reference_only"]["mean"] == pytest.approx(alone, rel=0.05)
+    assert printed["reference_only"]["mean"] == pytest.approx(alone, rel=0.05)
 
     table = smart("estimate", mails, *job(server), "--items", 45)
     assert "45 of 200 rows asked" in table.stdout
@@ -217,11 +222,11 @@ def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
     assert "of it estimated; the answers are kept" in tried.stdout
     assert "what their answers cost is estimated, too" in tried.stdout
     assert tried.stderr.count("big reported no usage") == 1
-    told = json.loads(smart("run", mails, out, *allowed, "--json").stdout)
-    assert 0 < told["estimated"] < told["cost"]
+    printed = json.loads(smart("run", mails, out, *allowed, "--json").stdout)
+    assert 0 < printed["estimated"] < printed["cost"]
     rows = read(out)
     marked = sum(float(row["smart_estimated"]) for row in rows)
-    assert marked == pytest.approx(told["estimated"])
+    assert marked == pytest.approx(printed["estimated"])
     shown = smart("run", mails, out, *allowed, "--force")
     assert "of it estimated" in shown.stdout
     kept = smart("report", store)
@@ -260,9 +265,9 @@ def test_an_interrupted_run_goes_on(server, mails, tmp_path):
 
     server.script = say
     kept = f"{mails}.answers.db"
-    told = json.loads(smart("report", kept, "--json").stdout)
-    assert told["store"] == kept
-    (jobs,) = told["jobs"].values()
+    printed = json.loads(smart("report", kept, "--json").stdout)
+    assert printed["store"] == kept
+    (jobs,) = printed["jobs"].values()
     assert sum(spend["cost"] for spend in jobs.values()) == pytest.approx(bill(server))
     assert {name: spend["calls"] for name, spend in jobs.items()} == server.requests
     assert f"big {server.requests['big']} (" in smart("report", kept).stdout
@@ -314,15 +319,17 @@ def test_a_budget_ends_a_run_and_a_larger_one_goes_on(server, mails, tmp_path):
     result = smart(*words, "--budget", 0.02)
     assert result.exit_code == 3
     assert 0 < bill(server) <= 0.02
-    told = json.loads(result.stdout)
-    assert told["uncertified"] > 0
-    assert not told["valid"]
-    answered = ROWS - told["unanswered"]
+    printed = json.loads(result.stdout)
+    assert printed["uncertified"] > 0
+    assert not printed["valid"]
+    answered = ROWS - printed["unanswered"]
     a_row = charge(server, "big") / server.requests["big"]
-    assert told["reference_only_cost"] == pytest.approx(answered * a_row)
+    assert printed["reference_only_cost"] == pytest.approx(answered * a_row)
     rows = read(out)
     roles = [row["smart_role"] for row in rows]
-    assert roles.count("uncertified") + roles.count("unanswered") == told["uncertified"]
+    assert (
+        roles.count("uncertified") + roles.count("unanswered") == printed["uncertified"]
+    )
     for row in rows:
         left_out = row["smart_role"] == "unanswered"
         assert left_out == (row["answer"] == "")
@@ -335,7 +342,7 @@ def test_a_budget_ends_a_run_and_a_larger_one_goes_on(server, mails, tmp_path):
     assert all(row["answer"] for row in read(out))
 
 
-def test_rows_without_an_answer_are_told_and_asked_again(server, mails, tmp_path):
+def test_rows_without_an_answer_are_reported_and_asked_again(server, mails, tmp_path):
     def refuses(model, text, attempt):
         bad = (text.endswith("mail 11") and model == "big") or text.endswith("mail 12")
         return Fault("not today", 400) if bad else say(model, text, attempt)
@@ -368,7 +375,7 @@ IN = "mails.csv"
 
 
 @pytest.mark.parametrize(
-    ("content", "words", "told"),
+    ("content", "words", "message"),
     [
         ("", [], "there are no rows"),
         ("the mail\n", [], "there are no rows"),
@@ -395,8 +402,8 @@ IN = "mails.csv"
         ("the mail\nmail 1\n", ["--certificate", IN], "another file"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_before_anything_is_asked(
-    server, tmp_path, monkeypatch, content, words, told
+def test_a_mistake_is_reported_in_one_line_before_anything_is_asked(
+    server, tmp_path, monkeypatch, content, words, message
 ):
     monkeypatch.chdir(tmp_path)
     Path(IN).write_bytes(content.encode("latin-1"))
@@ -405,13 +412,13 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_asked(
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
-    assert told in result.stderr
+    assert message in result.stderr
     assert not server.requests
     assert not Path("out.csv").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "out", "told"),
+    ("name", "content", "out", "message"),
     [
         ("a.jsonl", '{"the mail": 1}\n{"the', "b.jsonl", "a.jsonl, line 2"),
         ("a.jsonl", '\n["the mail"]', "b.jsonl", "line 2': a row is an object"),
@@ -424,14 +431,14 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_asked(
         ("a.csv", "the mail\n1", ".csv", "'.csv'"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_told_by_its_line(
-    server, tmp_path, monkeypatch, name, content, out, told
+def test_a_table_that_cannot_be_used_is_reported_by_its_line(
+    server, tmp_path, monkeypatch, name, content, out, message
 ):
     monkeypatch.chdir(tmp_path)
     Path(name).write_text(content)
     result = smart("run", name, out, *job(server))
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert not server.requests
 
 
@@ -460,10 +467,10 @@ try:
 finally:
     print("langchain_core" in sys.modules, file=sys.stderr)
 """
-    told = {"COMP_WORDS": "smart ", "COMP_CWORD": "1"}
+    variables = {"COMP_WORDS": "smart ", "COMP_CWORD": "1"}
     shown = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **told, "_SMART_COMPLETE": "complete_bash"},
+        env={**os.environ, **variables, "_SMART_COMPLETE": "complete_bash"},
         capture_output=True,
         text=True,
         check=True,
@@ -479,10 +486,10 @@ def test_the_page_names_what_there_is():
     page = Path(smart_engine.docs.__file__).with_name("command-line.md").read_text()
     named = set(re.findall(r"`smart (\w+)", page))
     helps = {name: " ".join(smart(name, "--help").stdout.split()) for name in named}
-    told = " ".join(helps.values()) + smart("--help").stdout
+    printed = " ".join(helps.values()) + smart("--help").stdout
     assert named >= {command.name for command in app.registered_commands}
     for option in set(re.findall(r"--[a-z][a-z-]+", page)):
-        assert option in told, option
+        assert option in printed, option
     for rule in SHORTHANDS:
         assert f"`{rule}" in page
     for code in Code:
