@@ -63,7 +63,7 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
         finally:
             for number, run in enumerate(job.runs):
                 if run is not None:
-                    job.end(run, error or noise.brought(number))
+                    job.end(run, error or noise.answer_or_error(number))
         return self._noted(job, noise)
 
     async def aself_agreement(
@@ -86,7 +86,7 @@ class SelfAgreeing(Batches[Input, Output], Generic[Input, Output]):
             for number, run in enumerate(job.runs):
                 if run is None:
                     continue
-                ending = job.end(run, error or noise.brought(number))
+                ending = job.end(run, error or noise.answer_or_error(number))
                 if ending is not None:
                     await ending
         return self._noted(job, noise)

@@ -1,4 +1,4 @@
-"""What goes in and out of a session: calls to make, outcomes to record, answers."""
+"""What goes into a session and comes out: calls, their results, answers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Role = Literal["profiled", "applied", "escalated", "reference", "uncertified"]
 `profiled`: the reference was paid in order to learn; `applied`: the chosen model
 answered; `escalated`: a candidate was asked, but failed or was not trusted here, so the
 reference answered; `reference`: in a stream, no candidate was asked at all;
-`uncertified`: the guarantee does not cover this answer, for the budget ended first.
+`uncertified`: the guarantee does not cover this answer, since the budget ended first.
 """
 
 
 class Call(NamedTuple):
-    """One call the adapter has to make.
+    """One call to make.
 
     Attributes:
         item: Index of the item in the batch or stream, from 0.
@@ -43,11 +43,11 @@ class Call(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """When a call was made, as whoever made it saw it.
+    """When a call was made, by the clock of its caller.
 
     Attributes:
         began: When it began, in seconds since 1970, UTC.
-        seconds: How long it took, until its answer was whole or it failed.
+        seconds: How long it took until its answer was complete or it failed.
     """
 
     began: float
@@ -55,16 +55,16 @@ class Timing(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a call brought.
+    """The result of a call that succeeded.
 
     Attributes:
-        answer: Whatever the model said; the session's equivalence reads it.
+        answer: The model's answer, of any type that the session's equivalence reads.
         cost: What the call cost, in USD.
         usage: Tokens it used, for the ledger.
         confidence: The model's own score of this answer, 0 to 1, where known.
         cached: The answer came from a cache: nothing is paid, and `cost` is what it
-            would have cost, for a plan must not take a model for free.
-        restored: The answer was bought in an earlier run and kept in a store.
+            would have cost, so that a plan does not take the model for free.
+        restored: The answer was bought in an earlier run and read from a store.
         timing: When the call was made, where known.
     """
 
@@ -84,11 +84,11 @@ class Outcome(NamedTuple):
     @property
     def estimated(self) -> float:
         """What of that rests on an estimated usage, in USD."""
-        return _estimated(self)
+        return self.paid if self.usage is not None and self.usage.estimated else 0.0
 
 
 class Failure(NamedTuple):
-    """A call that brought no usable answer.
+    """The result of a call that has no usable answer.
 
     Attributes:
         error: What went wrong.
@@ -110,11 +110,11 @@ class Failure(NamedTuple):
     @property
     def estimated(self) -> float:
         """What of that rests on an estimated usage, in USD."""
-        return _estimated(self)
+        return self.cost if self.usage is not None and self.usage.estimated else 0.0
 
 
 Result = Outcome | Failure
-"""What a call brought, or why it brought nothing."""
+"""The result of a call."""
 
 
 class Served(NamedTuple):
@@ -126,7 +126,7 @@ class Served(NamedTuple):
         role: Why that model answered.
         answer: The recorded answer, or None where `error` is set.
         cost: All that was spent on this item, in USD, every model included.
-        error: Set where no answer could be had: the reference itself failed.
+        error: Set where there is no answer, since the reference itself failed.
         estimated: What of the cost rests on an estimated usage, in USD.
     """
 
@@ -139,8 +139,8 @@ class Served(NamedTuple):
     estimated: float = 0.0
 
 
-def check_outcome(outcome: Outcome | Failure) -> None:
-    """Raise unless the figures that came with an outcome can be booked.
+def check_outcome(outcome: Result) -> None:
+    """Raise unless the figures of an outcome can be booked.
 
     Raises:
         InvalidInputError: If the cost is not a number of zero or more, or the
@@ -156,9 +156,3 @@ def check_outcome(outcome: Outcome | Failure) -> None:
         if not isinstance(confidence, int | float | np.number):
             hint = "a model's score of its answer is a number; leave it out if unknown"
             raise InvalidInputError("confidence", confidence, hint)
-
-
-def _estimated(brought: Result) -> float:
-    """Return what of the money paid for a call rests on an estimated usage."""
-    usage = brought.usage
-    return brought.paid if usage is not None and usage.estimated else 0.0

@@ -41,7 +41,6 @@ class InvalidInputError(SmartError, ValueError):
     """
 
     def __init__(self, field: str, value: object, hint: str) -> None:
-        """Keep the parts beside the message, for callers that inspect them."""
         super().__init__(f"{field}={value!r}: {hint}")
         self.field = field
         self.value = value
@@ -61,14 +60,13 @@ class StoreError(SmartError):
 
 
 class UnkeptAnswerError(StoreError):
-    """One answer cannot be written to a store, which may well keep others."""
+    """One answer cannot be written to a store; others still can."""
 
 
 class BudgetExceededError(SmartError):
-    """A call was not made, for it might have cost more than is left of the budget."""
+    """A call was not made, since it could cost more than is left of the budget."""
 
     def __init__(self, budget: float, left: float) -> None:
-        """Say what is left, and the way out."""
         super().__init__(
             f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
             "left that no call in flight may need; raise budget_usd, or lower "
@@ -80,7 +78,7 @@ class MissingExtraError(SmartError, ImportError):
     """An optional dependency is not installed.
 
     Args:
-        extra: The extra of `smart-llm` that brings it.
+        extra: The extra of `smart-llm` that installs it.
         needed_for: What was being used.
 
     Example:
@@ -91,7 +89,6 @@ class MissingExtraError(SmartError, ImportError):
     """
 
     def __init__(self, extra: str, needed_for: str) -> None:
-        """Say what to run."""
         super().__init__(
             f"{needed_for} needs an optional dependency. "
             f"Run: pip install 'smart-llm[{extra}]'"
@@ -100,10 +97,10 @@ class MissingExtraError(SmartError, ImportError):
 
 
 def choose(field: str, name: str, among: Mapping[str, T]) -> T:
-    """Return what a name stands for.
+    """Return the value of a name.
 
     Raises:
-        InvalidInputError: If it stands for nothing; the error lists the names.
+        InvalidInputError: If there is none; the error lists the names.
     """
     if name not in among:
         raise InvalidInputError(field, name, f"choose one of {', '.join(among)}")

@@ -40,7 +40,6 @@ class Guarantee:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        """Check both shares."""
         for field, way_out in (
             ("max_disagreement", "0.05 means 5 % of the answers"),
             ("confidence", "0.95 means 95 %"),
@@ -58,7 +57,7 @@ class Guarantee:
 
     @property
     def share(self) -> Fraction:
-        """`max_disagreement` exactly as it is written, which floats are not."""
+        """`max_disagreement` as the exact decimal it is written as."""
         return Fraction(repr(float(self.max_disagreement)))
 
     def max_errors(self, n_items: int) -> int:
@@ -68,7 +67,7 @@ class Guarantee:
 
 
 def as_guarantee(given: Guarantee | None) -> Guarantee:
-    """Return a guarantee; None stands for the default one.
+    """Return a guarantee, by default that of 5 % at 95 %.
 
     Raises:
         InvalidInputError: If it is anything else.

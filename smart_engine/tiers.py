@@ -1,4 +1,4 @@
-"""Who can answer: one reference and its candidates."""
+"""The models that can answer: one reference and its candidates."""
 
 from __future__ import annotations
 

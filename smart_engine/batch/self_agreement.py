@@ -1,8 +1,8 @@
-"""How often the reference agrees with itself: asked twice, compared, never guessed.
+"""How often the reference agrees with itself, measured by asking it twice.
 
 No candidate can be expected to agree with the reference more often than the reference
-does. Where it demonstrably differs from itself on more items than a guarantee allows,
-no candidate would be admitted but by chance, and all that is tried would be wasted.
+does. Where it demonstrably differs from itself on more items than a guarantee allows, a
+candidate would be admitted by chance only, and trying any would be money wasted.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class SelfAgreement(BaseModel):
         equivalence: When two answers count as the same.
         items: Items whose two answers were compared.
         disagreements: Those whose answers differ.
-        cached: Items left out, for an answer came from a cache: that is no second one.
-        failed: Items left out, for a call brought no answer.
+        cached: Items left out because an answer came from a cache: no second answer.
+        failed: Items left out because a call failed.
         confidence: Confidence of the interval.
         cost: USD spent on it, judges included.
     """
@@ -67,11 +67,11 @@ class SelfAgreement(BaseModel):
 
         Example:
             ```python
-            told = {"task": "t", "reference": "big", "equivalence": "Exact()"}
-            noise = SelfAgreement(
-                **told, items=20, disagreements=1, confidence=0.95, cost=0.1
+            names = {"task": "t", "reference": "big", "equivalence": "Exact()"}
+            measured = SelfAgreement(
+                **names, items=20, disagreements=1, confidence=0.95, cost=0.1
             )
-            assert [round(end, 4) for end in noise.interval] == [0.0013, 0.2487]
+            assert [round(end, 4) for end in measured.interval] == [0.0013, 0.2487]
             ```
         """
         differ, same = self.disagreements, self.items - self.disagreements
@@ -80,11 +80,11 @@ class SelfAgreement(BaseModel):
         return float(lower), float(upper)
 
     def refuse(self, max_disagreement: float) -> None:
-        """Raise if a guarantee asks for less than the reference's own noise.
+        """Raise if a guarantee allows less than the reference's own noise.
 
-        The lower end of the interval decides. The measured share itself would refuse
-        half of all guarantees that ask for exactly the noise, by chance; the lower end
-        refuses one only if the measurement rules out that the noise fits.
+        The lower end of the interval decides. By the measured share itself, half of all
+        guarantees that allow exactly the noise would be refused by chance; by the lower
+        end, only those that the measurement rules out.
 
         Args:
             max_disagreement: δ of the guarantee.
@@ -106,22 +106,18 @@ class SelfAgreement(BaseModel):
             raise NoisyReferenceError("max_disagreement", max_disagreement, hint)
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """The measurement in one line."""
         lower, upper = self.interval
-        left_out = [
-            f"{count} left out: {why}"
-            for count, why in (
-                (self.cached, "answered by a cache"),
-                (self.failed, "without two answers"),
-            )
-            if count
-        ]
-        said = (
+        text = (
             f"{self.task}: {self.reference} differs from itself on "
             f"{self.disagreements} of {self.items} items ({self.rate:.3g}; "
             f"{lower:.3g} to {upper:.3g} with confidence {self.confidence:.4g})"
         )
-        return "; ".join([said, *left_out])
+        if self.cached:
+            text += f"; {self.cached} left out: answered by a cache"
+        if self.failed:
+            text += f"; {self.failed} left out: without two answers"
+        return text
 
 
 class SelfAgreementSession:
@@ -139,10 +135,10 @@ class SelfAgreementSession:
 
         session = SelfAgreementSession(20, "big", Exact())
         for call in session.next_calls():
-            said = "no" if call.item == 37 else "yes"
-            session.record(call, Outcome(said, cost=0.01))
-        noise = session.result("a task", confidence=0.95)
-        assert (noise.items, noise.disagreements, noise.rate) == (20, 1, 0.05)
+            answer = "no" if call.item == 37 else "yes"
+            session.record(call, Outcome(answer, cost=0.01))
+        measured = session.result("a task", confidence=0.95)
+        assert (measured.items, measured.disagreements) == (20, 1)
         ```
     """
 
@@ -153,12 +149,11 @@ class SelfAgreementSession:
         rule: Equivalence,
         scope: LedgerScope | None = None,
     ) -> None:
-        """Nothing was asked yet."""
-        self._scope = scope
         self._n_items, self._reference, self._rule = n_items, reference, rule
-        self._waiting: set[Call] = set()
-        self._said: list[dict[int, Outcome | Failure]] = [{} for _ in range(n_items)]
-        self._same: list[bool | None] = [None] * n_items
+        self._scope = scope
+        self._in_flight: set[Call] = set()
+        self._outcomes: dict[int, Outcome | Failure] = {}
+        self._same: list[bool] = []
         self._spend: dict[str, Spend] = {reference: Spend()}
         self._begun = False
 
@@ -168,61 +163,59 @@ class SelfAgreementSession:
         return bool(getattr(self._rule, "waits", False))
 
     def next_calls(self) -> list[Call]:
-        """Return all calls, once: first those that come first for each item."""
+        """Return all calls, once: the first call about each item comes first."""
         if self._begun:
             return []
         self._begun = True
         calls = [Call(item, self._reference) for item in range(2 * self._n_items)]
-        self._waiting.update(calls)
+        self._in_flight.update(calls)
         return calls
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Keep nothing beside what is recorded."""
+        """Do nothing with a result before it is recorded."""
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought.
+        """Record the result of a call.
 
         Returns:
-            Why it brought no answer, None if it brought one.
+            Why it has no answer, None if it has one.
 
         Raises:
             ProtocolError: If that call is not in flight.
         """
-        if call not in self._waiting:
+        if call not in self._in_flight:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
-        self._waiting.remove(call)
+        self._in_flight.remove(call)
         add_spend(self._spend, [(self._reference, outcome)])
         if self._scope is not None:
             self._scope.record_call(call.item, self._reference, outcome)
-        turn, item = divmod(call.item, self._n_items)
-        said = self._said[item]
-        said[turn] = outcome
-        answers = [each for each in said.values() if isinstance(each, Outcome)]
+        self._outcomes[call.item] = outcome
+        item = call.item % self._n_items
+        both = [self._outcomes.get(number) for number in (item, item + self._n_items)]
+        answers = [each for each in both if isinstance(each, Outcome)]
         if len(answers) == 2 and not any(answer.cached for answer in answers):
-            first, second = answers
-            self._compare(call.item, item, first.answer, second.answer)
+            self._compare(call.item, answers[0].answer, answers[1].answer)
         return outcome.error if isinstance(outcome, Failure) else None
 
-    def _compare(self, number: int, item: int, first: Any, second: Any) -> None:
-        """Compare an item's two answers, and book what it cost to say."""
-        with record_rule_calls() as bought:
+    def _compare(self, number: int, first: Any, second: Any) -> None:
+        """Compare an item's two answers, and book what that cost."""
+        with record_rule_calls() as calls:
             try:
-                self._same[item] = agree(self._rule, first, second)
+                self._same.append(agree(self._rule, first, second))
             finally:
-                add_spend(self._spend, bought)
+                add_spend(self._spend, calls)
                 if self._scope is not None:
-                    self._scope.record_judge_calls(number, bought)
+                    self._scope.record_judge_calls(number, calls)
 
     @property
     def done(self) -> bool:
         """Whether every call was recorded."""
-        return self._begun and not self._waiting
+        return self._begun and not self._in_flight
 
-    def brought(self, number: int) -> Any:
-        """Return what a call brought: an answer, or why there is none."""
-        turn, item = divmod(number, self._n_items)
-        outcome = self._said[item].get(turn)
+    def answer_or_error(self, number: int) -> Any:
+        """Return the answer to a call, or the error it ended with."""
+        outcome = self._outcomes.get(number)
         if outcome is None:
             return ProtocolError("the call was broken off")
         return outcome.error if isinstance(outcome, Failure) else outcome.answer
@@ -233,7 +226,7 @@ class SelfAgreementSession:
         return dict(self._spend)
 
     def result(self, task: str, confidence: float) -> SelfAgreement:
-        """Return what was seen.
+        """Return what was measured.
 
         Args:
             task: Name of the task.
@@ -242,12 +235,13 @@ class SelfAgreementSession:
         Raises:
             SmartError: If no item has two answers of its own.
         """
-        compared = [same for same in self._same if same is not None]
-        failed = sum(
-            any(isinstance(outcome, Failure) for outcome in said.values())
-            for said in self._said
-        )
-        cached = self._n_items - len(compared) - failed
+        failures = {
+            number % self._n_items: outcome.error
+            for number, outcome in self._outcomes.items()
+            if isinstance(outcome, Failure)
+        }
+        compared, failed = len(self._same), len(failures)
+        cached = self._n_items - compared - failed
         if not compared:
             problem = f"nothing to compare: of {self._n_items} items {failed} failed"
             if cached:
@@ -255,17 +249,13 @@ class SelfAgreementSession:
                     f", and {cached} were answered by a cache, which is no second "
                     "answer: turn the reference's cache off (cache=False)"
                 )
-            for said in self._said:
-                for outcome in said.values():
-                    if isinstance(outcome, Failure):
-                        raise SmartError(problem) from outcome.error
-            raise SmartError(problem)
+            raise SmartError(problem) from next(iter(failures.values()), None)
         return SelfAgreement(
             task=task,
             reference=self._reference,
             equivalence=self._rule.name,
-            items=len(compared),
-            disagreements=compared.count(False),
+            items=compared,
+            disagreements=self._same.count(False),
             cached=cached,
             failed=failed,
             confidence=confidence,
@@ -274,8 +264,8 @@ class SelfAgreementSession:
 
 
 def sample(items: Sequence[Any], n: int, seed: int) -> list[Any]:
-    """Return at most so many items, drawn at random without replacement."""
+    """Return at most n items in their order, drawn at random without replacement."""
     if len(items) <= n:
         return list(items)
     drawn = np.random.default_rng(seed).choice(len(items), n, replace=False)
-    return [items[place] for place in sorted(drawn.tolist())]
+    return [items[index] for index in sorted(drawn.tolist())]

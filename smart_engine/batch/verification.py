@@ -59,21 +59,17 @@ def verify(certificate: Certificate) -> list[Check]:
         raise InvalidInputError("certificate", certificate.strategy, hint)
     guarantee = Guarantee(certificate.max_disagreement, certificate.confidence)
     allowed = guarantee.max_errors(certificate.items)
-    spent = sum(test.level for test in certificate.tests)
-    by_candidates = sum(
-        count
-        for model, count in certificate.served.items()
-        if model != certificate.reference
-    )
+    levels = sum(test.level for test in certificate.tests)
     served = sum(certificate.served.values())
+    by_candidates = served - certificate.served.get(certificate.reference, 0)
     checks = [
         Check(
             certificate.max_errors == allowed,
             f"B = {allowed}: that is how many of N = {certificate.items} may differ",
         ),
         Check(
-            spent <= guarantee.alpha * (1 + 1e-9),
-            f"levels of {len(certificate.tests)} tests sum to {spent:.6g}, "
+            levels <= guarantee.alpha * (1 + 1e-9),
+            f"levels of {len(certificate.tests)} tests sum to {levels:.6g}, "
             f"at most α = {guarantee.alpha:.6g}",
         ),
         Check(
@@ -83,7 +79,7 @@ def verify(certificate: Certificate) -> list[Check]:
     ]
     accepted = [test for test in certificate.tests if test.accepted is not None]
     for test in accepted:
-        checks.extend(_check(test, certificate, allowed))
+        checks.extend(_check(test, certificate.items, allowed))
     most = max((test.items - test.draws for test in accepted), default=0)
     statement = (
         f"{by_candidates} answers were not compared with {certificate.reference}"
@@ -94,36 +90,35 @@ def verify(certificate: Certificate) -> list[Check]:
     return checks
 
 
-def _check(test: AuditTest, certificate: Certificate, allowed: int) -> list[Check]:
+def _check(test: AuditTest, items: int, allowed: int) -> list[Check]:
     """Check one test that accepted."""
     if not _possible(test):
-        statement = f"'{test.policy}': its figures are such as an audit can have"
-        return [Check(False, statement)]
-    place = test.accepted or 0
-    errors = sum(number <= place for number in test.errors)
+        return [Check(False, f"'{test.policy}': its figures are possible for an audit")]
+    accepted = test.accepted or 0
+    errors = sum(number <= accepted for number in test.errors)
     design = Acceptance(test.items, test.max_errors, test.level, test.expected_errors)
     enough = design.draws(errors)
     rising = list(test.errors) == sorted(set(test.errors))
     return [
         Check(
-            test.max_errors <= allowed and test.items <= certificate.items,
+            test.max_errors <= allowed and test.items <= items,
             f"'{test.policy}': M = {test.items} items, at most {test.max_errors} may "
             "stay wrong unseen",
         ),
         Check(
-            rising and place <= test.draws <= test.items,
+            rising and accepted <= test.draws <= test.items,
             f"'{test.policy}': {test.draws} draws showed {len(test.errors)} errors",
         ),
         Check(
-            enough <= place,
+            enough <= accepted,
             f"'{test.policy}': with {errors} errors found {enough} draws suffice at "
-            f"level {test.level:.6g}; it accepted after {place}",
+            f"level {test.level:.6g}; it accepted after {accepted}",
         ),
     ]
 
 
 def _possible(test: AuditTest) -> bool:
-    """Whether an audit's figures are such that something can be computed of them."""
+    """Whether an audit can have such figures, so that something can be computed."""
     return (
         0 <= test.items <= _MOST
         and 0 <= test.max_errors <= _MOST

@@ -80,8 +80,8 @@ def test_what_is_no_second_answer_is_left_out_and_told():
     assert noise.disagreements == 16
     assert noise.cost == pytest.approx(80 - 4 - 3 * 0.75)
     assert "4 left out: answered by a cache; 3 left out" in str(noise)
-    assert isinstance(session.brought(N + 5), TimeoutError)
-    assert session.brought(5) == "yes"
+    assert isinstance(session.answer_or_error(N + 5), TimeoutError)
+    assert session.answer_or_error(5) == "yes"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_each_call_is_recorded_once():
     session.record(first, Outcome("yes", 0.0))
     with pytest.raises(ProtocolError):
         session.record(first, Outcome("yes", 0.0))
-    assert isinstance(session.brought(second.item), ProtocolError)
+    assert isinstance(session.answer_or_error(second.item), ProtocolError)
 
 
 @pytest.mark.parametrize("differ", [0, 1, 7, 99, 100])
