@@ -40,6 +40,7 @@ class Guarantee:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
+        """Check both shares."""
         for field, way_out in (
             ("max_disagreement", "0.05 means 5 % of the answers"),
             ("confidence", "0.95 means 95 %"),

@@ -1,9 +1,8 @@
 """The SMART paper's looks: a 95 % interval, tested again every few items.
 
 Repeating a fixed-level test voids its level: with several candidates and thousands of
-items it breaks its guarantee up to three times as often as it claims (`docs/figures.md`
-has the measured rates). It is here to reproduce the paper; `CorrectedLooks` keeps the
-guarantee.
+items, this breaks its promise up to three times as often as allowed (measured rates:
+`docs/figures.md`). It reproduces the paper; `CorrectedLooks` keeps the promise.
 """
 
 from __future__ import annotations
