@@ -10,14 +10,15 @@ import pytest
 from verdicts import refuted, surely_above
 
 from smart_engine import Exact, Guarantee, Outcome, StreamSession, Tier
-from smart_engine.stream.bound import MissBound
+from smart_engine.stream.bound import ErrorBound
 from smart_engine.stream.choice import Choice
+from smart_engine.stream.guard import StreamGuard
 
 RIGHT, WRONG, REFERENCE = Outcome("y", 0.01), Outcome("n", 0.01), Outcome("y", 1.0)
 
 
 class View(NamedTuple):
-    """What an adversary sees before an item arrives: everything but its coin."""
+    """What an adversary sees before an item arrives: everything but its draw."""
 
     stream: StreamSession
     item: int
@@ -27,13 +28,12 @@ class View(NamedTuple):
     @property
     def rate(self) -> float:
         """Audit rate of the next item."""
-        return self.stream._current_rate()
+        return self.stream._guard.rate
 
     @property
     def room(self) -> int:
-        """Further misses the promise allows."""
-        stream = self.stream
-        return stream._allowed(stream._ledger.answered) - self.missed
+        """Further undetected errors that are allowed."""
+        return self.stream._guard.allowed() - self.missed
 
 
 Adversary = Callable[[View], bool]
@@ -80,20 +80,20 @@ def when_rare(view: View) -> bool:
 
 
 def when_nearly_full(view: View) -> bool:
-    """Err when few misses are left, a little when many are."""
+    """Err when few more errors are allowed, a little when many are."""
     return view.item > 100 and (view.room < 8 or view.dice.random() < 0.1)
 
 
 class Hit:
-    """Err until found out; then wait until the stream trusts again."""
+    """Err until detected; then wait until the stream trusts again."""
 
     def __init__(self) -> None:
-        self.found, self.until = 0, 0
+        self.detected, self.until = 0, 0
 
     def __call__(self, view: View) -> bool:
-        found = view.stream._ledger.found
-        if found > self.found:
-            self.found, self.until = found, view.item + 300
+        detected = view.stream._guard.detected
+        if detected > self.detected:
+            self.detected, self.until = detected, view.item + 300
         return view.item >= max(150, self.until)
 
 
@@ -121,7 +121,7 @@ class Played(NamedTuple):
 
     Attributes:
         broken: Whether the promise was broken at any moment.
-        worst: Largest number of misses as a share of what was allowed + 1.
+        worst: Largest number of undetected errors as a share of what was allowed + 1.
         missed: Misses in the end.
     """
 
@@ -138,18 +138,18 @@ def play(
     *,
     window: int = 1,
     candidates: int = 1,
-    sees_coin: bool = False,
+    sees_draw: bool = False,
 ) -> Played:
     """Run a stream to its end.
 
     Args:
-        adversary: Decides, before each coin, whether the candidates err.
+        adversary: Decides, before each draw, whether the candidates err.
         guarantee: What is promised.
         items: Number of items.
-        seed: Seed of the coins.
+        seed: Seed of the draws.
         window: Items in flight; audits report as late as they can.
         candidates: Number of candidates, all of them wrong together.
-        sees_coin: Whether the adversary is told each coin, as no one may be.
+        sees_draw: Whether the adversary sees each draw, as no one may.
     """
     tiers = [Tier("big", role="reference")]
     tiers += [Tier(f"c{k}") for k in range(1, candidates + 1)]
@@ -177,16 +177,17 @@ def play(
     open_items: set[int] = set()
     for number in range(items):
         err = adversary(View(stream, number, missed, dice))
-        if sees_coin:
-            coin = stream._coins[stream._next]
-            err = coin >= (stream._plan.rate if stream._plan else 1.0)
+        if sees_draw:
+            guard = stream._guard
+            draw = guard._draws[guard.arrived]
+            err = draw >= (guard.plan.rate if guard.plan else 1.0)
         item = stream.arrive()
         wrong[item] = err
         open_items.add(item)
         flying += stream.next_calls(item)
         while flying and (len(open_items) >= window or len(flying) > 4 * window):
-            # Whatever tells least comes first: audits wait.
-            audited = stream._unresolved
+            # Audits report last.
+            audited = stream._guard.unresolved
             free = [k for k, call in enumerate(flying[:64]) if call.item not in audited]
             land(flying.pop(dice.choice(free) if free else 0))
     while flying:
@@ -213,7 +214,7 @@ def test_hostile_streams_do_not_break_the_promise(name, window) -> None:
     assert not refuted(guarantee.alpha, trials, broken)
 
 
-def found_out(**how) -> bool:
+def breaks_promise(**how) -> bool:
     """Whether streams whose candidate errs after a while surely break a promise."""
     guarantee, trials = Guarantee(0.1, 0.9), 20
     broken = (
@@ -223,21 +224,21 @@ def found_out(**how) -> bool:
     return refuted(guarantee.alpha, trials, broken)
 
 
-def test_trap_a_coin_tossed_before_the_answer_is_known_to_it() -> None:
-    assert found_out(sees_coin=True)
+def test_trap_a_draw_that_is_known_before_the_answer() -> None:
+    assert breaks_promise(sees_draw=True)
 
 
 def test_trap_outcomes_in_flight_are_left_out(monkeypatch) -> None:
-    assert not found_out(window=60)
+    assert not breaks_promise(window=60)
     monkeypatch.setattr(
-        StreamSession, "_misses", lambda self, more=0: self._bound.misses
+        StreamGuard, "_undetected", lambda self, more=0: self.bound.undetected
     )
-    assert found_out(window=60)
+    assert breaks_promise(window=60)
 
 
-def test_trap_finds_are_not_charged(monkeypatch) -> None:
-    monkeypatch.setattr(MissBound, "charge", lambda self, charged: None)
-    assert found_out()
+def test_trap_detected_errors_are_not_charged(monkeypatch) -> None:
+    monkeypatch.setattr(ErrorBound, "charge", lambda self, charged: None)
+    assert breaks_promise()
 
 
 ROUNDS = 26
