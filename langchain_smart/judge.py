@@ -27,18 +27,16 @@ __all__ = ["ChatJudge"]
 class ChatJudge(Judge):
     """Answers are the same when a chat model says so twice, once in each order.
 
-    See `Judge`. It is asked while answers are compared, one comparison at a time; async
-    code does not wait for it on the event loop. With one candidate only items that the
-    reference answered are judged; several are compared with each other, too.
+    See `Judge`. It is asked while answers are compared, one comparison at a time, and
+    off the event loop. With one candidate only items that the reference answered are
+    judged; several are compared with each other, too.
 
     Args:
         model: A chat model, or a string such as `"openai:gpt-5-mini"`.
         price: What it charges; looked up if left out, as for members.
-        instructions: What it is told before the answers; it must ask for one word,
-            `same` or `different`.
-        estimate_usage: Where it reports no usage that can be priced, estimate it, and
-            mark what rests on that; otherwise such a call has failed. See
-            `SmartChatModel`.
+        instructions: Stand before the answers; they must ask for one word, `same` or
+            `different`.
+        estimate_usage: See `SmartChatModel`.
 
     Raises:
         InvalidInputError: If it is no chat model, or its price is not known.
@@ -66,36 +64,33 @@ class ChatJudge(Judge):
         instructions: str = INSTRUCTIONS,
         estimate_usage: bool = False,
     ) -> None:
-        """Find the model and its price."""
         named = read_model("ChatJudge.model", model)
         prices = {} if price is None else {named.name: price}
-        member: ChatMember = find_member(
-            named, prices, "price=Price(input=…, output=…)"
-        )
-        asking = _Asking(member, estimate_usage)
-        super().__init__(asking, member.name, instructions)
+        hint = "price=Price(input=…, output=…)"
+        member: ChatMember = find_member(named, prices, hint)
+        super().__init__(_ChatAsk(member, estimate_usage), member.name, instructions)
 
     @property
     @override
     def costs(self) -> bool:
-        return isinstance(self.ask, _Asking) and self.ask.member.price != Price.free()
+        return isinstance(self.ask, _ChatAsk) and self.ask.member.price != Price.free()
 
 
 @dataclass(frozen=True)
-class _Asking:
-    """Asks a chat model out of sight of whoever watches the answers."""
+class _ChatAsk:
+    """Asks a chat model without the caller's callbacks."""
 
     member: ChatMember
     estimate_usage: bool
 
     def __call__(self, text: str) -> Outcome | Failure:
-        """Ask once."""
-        model, config = self.member.model, member_config(None)
+        """Return the text of the model's answer."""
         clock = Clock(time, perf_counter)
         sent = [HumanMessage(text)]
-        message = quiet_context().run(model.invoke, sent, config)
+        invoke = self.member.model.invoke
+        message = quiet_context().run(invoke, sent, member_config(None))
         allowed = partial(estimated, sent, Request({})) if self.estimate_usage else None
-        brought = clock.timed(outcome(self.member, message, allowed))
-        if isinstance(brought, Failure):
-            return brought
-        return brought._replace(answer=str(message.text))
+        result = clock.timed(outcome(self.member, message, allowed))
+        if isinstance(result, Failure):
+            return result
+        return result._replace(answer=str(message.text))

@@ -92,22 +92,23 @@ class Date(KeyedRule):
     def parse(self, answer: Any) -> str:
         """Return the day or the moment in ISO form."""
         text = " ".join(str(answer).split())
-        for pattern in () if isinstance(answer, date) else self.formats:
+        is_date = isinstance(answer, date)
+        for pattern in () if is_date else self.formats:
             for stamp in (text, text.strip(".,;!?\"'`*()[] ")):
                 try:
                     return _iso(datetime.strptime(stamp, pattern))  # noqa: DTZ007 - as it is written
                 except (ValueError, OverflowError):
                     continue
         try:
-            dates = [answer] if isinstance(answer, date) else _find_dates(text)
+            dates, rest = ([answer], "") if is_date else _find_dates(text)
             found = sorted({_iso(moment) for moment in dates})
-        except UnparseableAnswerError:
-            raise
         except (ValueError, OverflowError) as error:
             raise UnparseableAnswerError(f"no such date: {excerpt(answer)}") from error
-        if len(found) == 1:
-            return found[0]
         problem = "several dates" if found else "no date that can be read"
+        if found and _OTHER_TIME.search(rest):
+            problem = "a time that cannot be read"
+        elif len(found) == 1:
+            return found[0]
         raise UnparseableAnswerError(f"{problem} in {excerpt(answer)}")
 
 
@@ -120,12 +121,8 @@ def _gives_a_day(pattern: object) -> bool:
     return again.date() == _ANY_DAY.date()
 
 
-def _find_dates(text: str) -> list[date]:
-    """Return every date in a text.
-
-    Raises:
-        UnparseableAnswerError: If there is a time beside them.
-    """
+def _find_dates(text: str) -> tuple[list[date], str]:
+    """Return every date in a text, and the text with the dates replaced."""
     found: list[date] = []
 
     def moment(match: re.Match[str]) -> str:
@@ -144,9 +141,7 @@ def _find_dates(text: str) -> list[date]:
     rest = _ISO.sub(moment, text)
     for pattern in _OTHER_FORMATS:
         rest = pattern.sub(day, rest)
-    if found and _OTHER_TIME.search(rest):
-        raise UnparseableAnswerError(f"a time that cannot be read in {excerpt(text)}")
-    return found
+    return found, rest
 
 
 def _iso(moment: date) -> str:

@@ -1,7 +1,7 @@
-"""What tells equivalences of the same name apart: their functions, mostly.
+"""How equivalences of the same name differ: by their functions, mostly.
 
-A function is known by its module, its name and its code, with the values it holds; what
-it calls elsewhere is not seen. An object that is neither plain data nor a rule is known
+A function is known by its module, its name and its code, with its closure and defaults;
+what it calls is not looked at. An object that is neither plain data nor a rule is known
 by its class, and within one process by itself.
 """
 
@@ -23,11 +23,11 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 
 
 class Identity(NamedTuple):
-    """What tells an equivalence from others.
+    """Differs between equivalences that differ.
 
     Attributes:
         mark: A short hash that is the same in every process.
-        objects: Ids of what only this process can tell apart.
+        objects: Ids of objects that only this process can tell apart.
     """
 
     mark: str
@@ -35,7 +35,7 @@ class Identity(NamedTuple):
 
 
 def identity(rule: Any) -> Identity:
-    """Return what tells an equivalence from others, or whatever else was set.
+    """Return the identity of an equivalence, or of any other setting.
 
     Example:
         ```python

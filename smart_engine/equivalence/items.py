@@ -24,13 +24,13 @@ class Items(Rule):
     r"""Answers are the same when they list the same items, each as often.
 
     The answer may be a JSON array, a list, lines (with bullets or numbers or without),
-    or one line whose items are set apart by semicolons or else by commas. An item that
+    or one line of items between semicolons or else commas. An item that
     `inner` cannot read makes the answer unreadable.
 
     Args:
         inner: When two items are the same.
         ordered: Whether the order matters.
-        separator: What sets items apart in texts, if it is none of the above.
+        separator: What separates items in texts, if it is none of the above.
 
     Raises:
         InvalidInputError: If `inner` is no rule, or the separator is empty.
@@ -54,9 +54,8 @@ class Items(Rule):
         object.__setattr__(self, "inner", as_equivalence(self.inner, "Items.inner"))
         if not isinstance(self.ordered, bool):
             raise InvalidInputError("Items.ordered", self.ordered, "True or False")
-        if self.separator is not None and (
-            not isinstance(self.separator, str) or not self.separator
-        ):
+        empty = not (isinstance(self.separator, str) and self.separator)
+        if self.separator is not None and empty:
             hint = "a separator is a text such as '|'; leave it out for the usual ones"
             raise InvalidInputError("Items.separator", self.separator, hint)
 

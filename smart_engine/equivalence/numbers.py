@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,10 +40,10 @@ _PART_BEFORE = re.compile(
     """,
     re.VERBOSE,
 )
-"""What comes before a number that is part of a longer one: 3,14, 1/2, 2 × 10^3."""
+"""What precedes a number that is part of a longer one: 3,14, 1/2, 2 × 10^3."""
 
 _PART_AFTER = re.compile(r"[²³¹\u2070-\u207f¼-¾⅐-⅞^π]|\*\*\d|\\pi\b")
-"""What comes after one: 10⁶, 5½, 2π."""
+"""What follows one: 10⁶, 5½, 2π."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,10 @@ class Number(Rule):
     def parse(self, answer: Any) -> float:
         """Return the last number in the answer; whole ones are exact."""
         number = _last_number(answer)
-        try:
-            finite = math.isfinite(number)
-        except OverflowError:  # an integer beyond all floats
-            finite = False
-        if not finite:
-            raise UnparseableAnswerError(f"no finite number in {excerpt(answer)}")
-        return number
+        with suppress(OverflowError):  # an integer beyond all floats
+            if math.isfinite(number):
+                return number
+        raise UnparseableAnswerError(f"no finite number in {excerpt(answer)}")
 
     def same(self, left: Any, right: Any) -> bool:
         """Whether the numbers lie within the larger of both tolerances."""

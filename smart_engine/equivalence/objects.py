@@ -17,6 +17,7 @@ from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 __all__ = ["Json", "read_json"]
 
 _CODE_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
+
 Parsed = str | tuple[str, tuple[tuple[Any, ...], ...]]
 """Canonical JSON; or that of the fields without a rule, and what each rule reads."""
 
@@ -51,9 +52,8 @@ class Json(Rule):
 
     def __post_init__(self) -> None:
         """Check the fields and make rules of functions."""
-        named = isinstance(self.fields, Mapping) and all(
-            isinstance(name, str) for name in self.fields
-        )
+        fields: Any = self.fields
+        named = isinstance(fields, Mapping) and all(isinstance(n, str) for n in fields)
         if not named:
             hint = "give a rule per field, such as {'amount': Number(absolute=0.01)}"
             raise InvalidInputError("Json.fields", self.fields, hint)
@@ -112,7 +112,7 @@ class Json(Rule):
 
 
 def _parse_field(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]:
-    """Return what a field's rule reads; two values stand for null, none for missing."""
+    """Return what the rule reads: one value; two for null, none for a missing field."""
     if name not in value:
         return ()
     return (None, None) if value[name] is None else (rule.parse(value[name]),)

@@ -329,14 +329,10 @@ def excerpt(answer: object) -> str:
 
 
 def as_equivalence(given: EquivalenceLike, field: str = "equivalence") -> Equivalence:
-    """Return an equivalence; a plain function becomes one.
-
-    Args:
-        given: An equivalence, or a function of two answers.
-        field: Where it was given, for the error.
+    """Return an equivalence; a function of two answers becomes one.
 
     Raises:
-        InvalidInputError: If it is neither.
+        InvalidInputError: If it is neither; names the field.
     """
     kind: object = given
     if isinstance(kind, type) and isinstance(kind, Equivalence):

@@ -48,10 +48,7 @@ SHORTHANDS = {name: form for name, (form, _, _) in _RULES.items()}
 
 
 def read_rule(text: str) -> Rule:
-    """Return the rule that a text names.
-
-    Args:
-        text: The rule's name, and after a colon its settings.
+    """Return the rule of a text: its name, and after a colon its settings, if any.
 
     Raises:
         InvalidInputError: If it names no rule, or the settings cannot be used.

@@ -135,17 +135,13 @@ class Label(KeyedRule):
 
 def _whole_word(label: str) -> str:
     """Return a pattern for a label as a word: not within a compound or a number."""
-    return (
-        r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])"
-        rf"{re.escape(label)}"
-        r"(?![\w+-])(?![.,/:]\d)"
-    )
+    before, after = r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])", r"(?![\w+-])(?![.,/:]\d)"
+    return before + re.escape(label) + after
 
 
 def _negated(text: str) -> bool:
     """Whether a label that was found follows a negation in the same clause."""
-    for clause in _CLAUSE.split(text):
-        negation = _NEGATION.search(clause)
-        if negation is not None and _FOUND in clause[negation.end() :]:
-            return True
-    return False
+    return any(
+        (negation := _NEGATION.search(clause)) and _FOUND in clause[negation.end() :]
+        for clause in _CLAUSE.split(text)
+    )

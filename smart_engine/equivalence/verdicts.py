@@ -34,11 +34,11 @@ class Verdict(NamedTuple):
 class VerdictMemory(Protocol):
     """The verdicts of one job."""
 
-    def recall(self, key: str) -> Verdict | None:
+    def recall(self, key: str, /) -> Verdict | None:
         """Return an earlier verdict of the job; its calls only the first time."""
         ...
 
-    def remember(self, key: str, said: Verdict) -> None:
+    def remember(self, key: str, verdict: Verdict, /) -> None:
         """Store a verdict that was paid for now."""
         ...
 
@@ -57,20 +57,14 @@ def verdict_memory(memory: VerdictMemory) -> Iterator[None]:
 
 
 def verdict_of(rule: str, left: str, right: str, ask: Callable[[], bool]) -> bool:
-    """Return the verdict from the open memory, or else ask for it and remember it.
+    """Return a rule's verdict from the open memory, or ask for it and remember it.
 
     The calls of a verdict from an earlier run of the job are reported again, as
     restored, so that the job ends with the same ledger.
 
-    Args:
-        rule: Name of the rule, its settings and version included.
-        left: A text.
-        right: The text it is compared with.
-        ask: Asks for the verdict.
-
     Example:
         ```python
-        assert verdict_of("a rule", "five", "5", lambda: True)
+        assert verdict_of("a rule", "five", "5", ask=lambda: True)
         ```
     """
     memory = _MEMORY.get()

@@ -135,11 +135,9 @@ class Ledger:
     def entries(self) -> tuple[Entry, ...]:
         """The newest rows, in the order of results."""
         ids = self._certificates
-        index, batch = Entry._fields.index("certificate"), Entry._fields.index("batch")
-        return tuple(
-            Entry._make((*row[:index], ids.get(row[batch]), *row[index + 1 :]))
-            for row in self._rows
-        )
+        # Rows are stored without the certificate, which follows the batch.
+        rows = ((*row[:4], ids.get(row[3]), *row[4:]) for row in self._rows)
+        return tuple(Entry._make(row) for row in rows)
 
     def sums(self, by: str = "model") -> dict[str, Spend]:
         """Return what was spent, by name; dropped rows are included.
@@ -211,19 +209,11 @@ class LedgerEntries:
     def enter(
         self, key: Key, batch: int | None, item: int, error: str | None, result: Result
     ) -> None:
-        """Enter a call.
-
-        Args:
-            key: What it is summed by.
-            batch: Number of its batch, if it is of one.
-            item: Its item.
-            error: Type of the error, if its answer cannot be used.
-            result: Its result.
-        """
+        """Enter a call; `error` is its type, if the answer cannot be used."""
         usage, cost = result.usage or Usage(), float(result.paid)
         at, seconds = result.timing or (None, None)
         model, role, task, outcome = key
-        place = (self._entered, at, task, batch, None, item)
+        place = (self._entered, at, task, batch, item)
         call = (model, role, outcome, error, *_tokens_of(usage))
         self._rows.append((*place, *call, cost, usage.estimated, seconds))
         self._entered += 1
@@ -261,23 +251,16 @@ class LedgerScope:
     def record_call(
         self, item: int, model: str, result: Result, unread: BaseException | None = None
     ) -> None:
-        """Enter the result of the reference or of a candidate.
-
-        Args:
-            item: The item.
-            model: Name of the model.
-            result: The result.
-            unread: Why its answer cannot be read, if so.
-        """
+        """Enter a model's call; `unread` says why its answer cannot be read, if so."""
         role = "reference" if model == self.reference else "candidate"
         self._record(item, model, role, result, unread)
 
     def record_inner_call(self, item: int, model: str, result: Result) -> None:
-        """Enter the result of a call that was made by a chain's call."""
+        """Enter a call that was made within the call of a chain."""
         self._record(item, model, "inside", result)
 
     def record_judge_calls(self, item: int, calls: RuleCalls) -> None:
-        """Enter the calls that a rule made in order to compare an item's answers."""
+        """Enter the calls that a rule made to compare the answers to an item."""
         for name, result in calls:
             self._record(item, name, name.partition(":")[0], result)
 

@@ -48,8 +48,7 @@ _TOKENS_BEFORE_TOOLS = 1024
 def max_output_tokens(places: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the most tokens that all answers of a call can have, None if unlimited.
 
-    Args:
-        places: Settings of the call, those that take precedence first.
+    Settings that take precedence come first.
 
     Example:
         ```python
@@ -64,11 +63,9 @@ def max_output_tokens(places: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def max_input_tokens(parts: Iterable[str], *, tools: bool) -> int:
-    """Return the most tokens that a request of these texts can have.
+    """Return the most tokens that a request can have, given all texts that it sends.
 
-    Args:
-        parts: Messages, tools, schemas and all other texts that are sent.
-        tools: Whether tools or a schema are among them.
+    `tools` says whether tools or a schema are among them.
     """
     sizes = (len(part.encode("utf-8", "replace")) for part in parts)
     before = _TOKENS_BEFORE_TOOLS if tools else 0

@@ -39,11 +39,8 @@ class UnlistedError(SmartError, LookupError):
 def at_list_price(address: object, tiers: Iterable[object]) -> bool:
     """Whether a client of OpenAI's classes pays OpenAI's list price.
 
-    Other providers are asked through these classes, too, at prices of their own.
-
-    Args:
-        address: Base URL, if set.
-        tiers: Service tiers that are set, or None.
+    Other providers are asked through these classes, too, at prices of their own; some
+    service tiers differ in price.
 
     Example:
         ```python
@@ -57,11 +54,7 @@ def at_list_price(address: object, tiers: Iterable[object]) -> bool:
 
 
 def listed_price(model: str, provider: str) -> Price:
-    """Return what a provider charges for a model today.
-
-    Args:
-        model: The provider's name of it; a date at its end is understood.
-        provider: Name of the provider.
+    """Return what a provider charges today for a model; its name may end with a date.
 
     Raises:
         UnlistedError: If the list has no such price, or one that changes with the time

@@ -82,17 +82,17 @@ class Usage:
 class Price:
     """List price of a model in USD per million tokens.
 
+    A price that is left out is as `input` or `output`, where nothing else is said.
+
     Args:
         input: Price of input tokens.
         output: Price of output tokens.
-        cache_read: Of input tokens read from the provider's cache; as input if left
-            out.
-        cache_write: Of input tokens written to it; as input if left out.
-        cache_write_1h: Of those written to it for an hour; as `cache_write` if left
-            out.
-        input_audio: Of input tokens of audio; as input if left out.
-        output_audio: Of output tokens of audio; as output if left out.
-        reasoning: Of hidden reasoning; as output if left out.
+        cache_read: Of input tokens read from the provider's cache.
+        cache_write: Of input tokens written to it.
+        cache_write_1h: Of those written to it for an hour; else as `cache_write`.
+        input_audio: Of input tokens of audio.
+        output_audio: Of output tokens of audio.
+        reasoning: Of output tokens of hidden reasoning.
         above: Number of input tokens → the price of a whole call that has more of
             them, in place of this one.
         call: USD per call, beside its tokens.
@@ -126,10 +126,9 @@ class Price:
         """Check all prices."""
         for name in ("input", "output", "call", *_OPTIONAL):
             value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 <= value <= sys.float_info.max):
+            left_out = value is None and name in _OPTIONAL
+            if not (left_out or (number and 0 <= value <= sys.float_info.max)):
                 hint = (
                     "a price in USD per million tokens, or per call, is zero or more; "
                     "write Price.free() for a model that costs nothing"

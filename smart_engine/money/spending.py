@@ -27,11 +27,11 @@ __all__ = [
 
 
 class Spend(BaseModel, frozen=True, extra="forbid"):
-    """What one model was asked and what it cost.
+    """How often one model was called, and what it cost.
 
     Attributes:
         calls: Calls made, failed ones included.
-        failures: Calls that brought no usable answer.
+        failures: Calls without a usable answer.
         cost: USD spent, failed calls included.
         input_tokens: Input tokens reported.
         output_tokens: Output tokens reported.
@@ -48,14 +48,8 @@ class Spend(BaseModel, frozen=True, extra="forbid"):
 
     def __add__(self, other: Spend) -> Spend:
         """Return both together."""
-        return Spend(
-            calls=self.calls + other.calls,
-            failures=self.failures + other.failures,
-            cost=self.cost + other.cost,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            estimated=self.estimated + other.estimated,
-        )
+        sums = {name: part + getattr(other, name) for name, part in self}
+        return Spend(**sums)
 
 
 def spend_of(result: Result) -> Spend:

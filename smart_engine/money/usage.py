@@ -30,8 +30,7 @@ def token_counts(details: Mapping[str, Any] | None) -> dict[str, Any]:
 def cache_writes(counts: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return how many input tokens were written to a cache, and how many for an hour.
 
-    Args:
-        counts: Input tokens by kind: writes in total, by duration, or both.
+    Providers report writes in total, by duration, or both.
 
     Example:
         ```python
