@@ -1,6 +1,6 @@
-"""The README and the pages beside it: every block of Python in them runs.
+"""Every block of Python in the README and in the pages of `smart_engine/docs` runs.
 
-Models with well-known names are asked over HTTP, on a server of our own.
+Models with well-known names are called over HTTP, on a server of our own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCKS = [
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Whoever has only a model's name and a key from the environment asks it."""
+    """OpenAI's settings in the environment point to our server."""
     with serve(lambda model, text, attempt: "ham") as server:
         for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
             monkeypatch.setenv(name, server.url)
@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def world(server: Server) -> dict[str, Any]:
-    """What a reader of the pages has already."""
+    """The names that the pages take as given."""
     from langchain_core.output_parsers import StrOutputParser
     from langchain_core.prompts import ChatPromptTemplate
     from langchain_core.runnables import RunnableLambda

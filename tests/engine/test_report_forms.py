@@ -38,7 +38,7 @@ HOSTILE = """<b>"大"</b> &amp; [a](b) | $x$ `y` *z* {{7}} \x1b[31m\u202e</title
 
 
 def a_stream(table, tiers, items: int, task: str | None = None):
-    """Answer items one by one; return where the stream stands."""
+    """Answer items one by one; return the state of the stream."""
     session = StreamSession(tiers, Guarantee(0.1, 0.9), task=task)
     for number in range(items):
         item = session.arrive()
@@ -62,7 +62,7 @@ def summed(*certificates: Certificate, **more) -> Report:
 
 @pytest.fixture(scope="module")
 def report(drive, tiers, models) -> Report:
-    """Two batches, a stream, a shadow, a judge, and answers that a store kept."""
+    """Two batches, a stream, a shadow, a judge, and answers from a store."""
     table = models(900, 0.01, 0.2)
     table["c1"][5] = Failure(TimeoutError("no answer"))
     sessions = [
@@ -110,7 +110,7 @@ def test_totals_are_those_of_what_can_be_compared(report) -> None:
     assert report.cost == pytest.approx(report.compared_cost + 300.25)
 
 
-def test_the_headline_tells_cost_saving_and_promise(report) -> None:
+def test_the_headline_shows_cost_saving_and_guarantee(report) -> None:
     paid, alone, saved, answers, guarantee = content.headlines(report)
     assert paid.value == f"{report.cost:,.2f} USD"
     assert (alone.note, saved.note[:9]) == ("estimated", "estimated")
@@ -122,7 +122,7 @@ def test_the_headline_tells_cost_saving_and_promise(report) -> None:
     )
 
 
-def test_money_beside_the_savings_is_told(report) -> None:
+def test_money_beside_the_savings_is_explained(report) -> None:
     restored, judges, beside = content.notes(report)
     assert "3.00 USD" in restored
     assert "earlier runs" in restored
@@ -171,7 +171,7 @@ def test_the_summary_leaves_out_what_bought_no_answer(report) -> None:
     assert f"about {share} less" in summary
 
 
-def test_work_of_other_processes_is_told(report) -> None:
+def test_work_of_other_processes_is_explained(report) -> None:
     elsewhere = report.model_copy(update={"spend": {"big": Spend()}})
     assert "by other processes" in content.notes(elsewhere)[-1]
     paid = [bar.get_width() for bar in elsewhere.plot("cost").axes[0].patches[1:]]
@@ -179,7 +179,7 @@ def test_work_of_other_processes_is_told(report) -> None:
     assert sum(paid) == pytest.approx(share)
 
 
-def test_the_references_own_noise_is_told(report) -> None:
+def test_the_self_agreement_of_the_reference_is_shown(report) -> None:
     (row,) = content.self_agreement(report).rows
     assert row[:6] == ("live", "big", "20", "1", "5 %", "0.127 % to 24.9 %")
     assert "How often the reference differs from itself" in report.to_markdown()
@@ -291,7 +291,7 @@ def test_the_page_stands_alone(written, page) -> None:
     assert {link[1:] for link in linked} <= set(ids)
 
 
-def test_the_page_says_what_the_report_says(report, page) -> None:
+def test_the_page_shows_everything_in_reading_order(report, page) -> None:
     for certificate in report.certificates:
         assert certificate.claim in page.text
     assert report.streams[0].claim in page.text
@@ -362,7 +362,7 @@ def test_the_picture_of_a_long_history_stays_readable(long) -> None:
     assert sum("items" in text for text in bars) == 8
 
 
-# -- no form is taken in by what stands in names -----------------------------------
+# -- no name breaks a form ----------------------------------------------------------
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     [HOSTILE, "<script>alert(1)</script>", "a|b\n- c\n# d", "$\\frac{", "[red]x[/]"]
@@ -644,7 +644,7 @@ def test_contrasts_are_those_of_wcag_aa(colours) -> None:
         assert contrast(colours[line], colours["area"]) >= 3
 
 
-def test_what_is_estimated_is_told_in_every_form() -> None:
+def test_what_is_estimated_is_marked_in_every_form() -> None:
     spend = {
         "big": Spend(calls=2, cost=10.0, estimated=2.5),
         "small": Spend(calls=2, cost=1.0),
@@ -654,8 +654,8 @@ def test_what_is_estimated_is_told_in_every_form() -> None:
     assert report.estimated == 2.5
     forms = [report.to_html(), report.to_markdown(), report._repr_html_()]
     for form in forms:
-        told = form.replace("&nbsp;", " ").replace("\u00a0", " ")
-        assert "2.5000 USD of it estimated" in told
+        text = form.replace("&nbsp;", " ").replace("\u00a0", " ")
+        assert "2.5000 USD of it estimated" in text
     assert all("hidden reasoning is not included" in form for form in forms[:2])
     assert "2.500000 USD is estimated" in str(report)
     grid = content.models(report)
