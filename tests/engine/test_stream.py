@@ -482,16 +482,16 @@ def test_advance_does_what_the_policies_of_the_audit_do(candidates) -> None:
     if candidates > 2:
         policies.append(Policy(tiers, stops=True))
     for _ in range(300):
-        said = [0, *rng.integers(0, 3, candidates).tolist()]
+        answer_of = [0, *rng.integers(0, 3, candidates).tolist()]
         usable = [True, *(rng.random(candidates) < 0.8).tolist()]
 
-        def same(a: int, b: int, said=said, usable=usable) -> bool:
-            return usable[a] and usable[b] and said[a] == said[b]
+        def same(a: int, b: int, answer_of=answer_of, usable=usable) -> bool:
+            return usable[a] and usable[b] and answer_of[a] == answer_of[b]
 
         answers = Answers(
             np.array(usable)[:, None],
             {(a, b): np.array([same(a, b)]) for a in tiers for b in tiers if a < b},
-            np.array(said)[:, None],
+            np.array(answer_of)[:, None],
             np.full((candidates + 1, 1), np.nan),
         )
         for policy in policies:

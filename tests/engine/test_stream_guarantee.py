@@ -22,7 +22,7 @@ class View(NamedTuple):
 
     stream: StreamSession
     item: int
-    missed: int
+    undetected: int
     dice: random.Random
 
     @property
@@ -33,7 +33,7 @@ class View(NamedTuple):
     @property
     def room(self) -> int:
         """Further undetected errors that are allowed."""
-        return self.stream._guard.allowed() - self.missed
+        return self.stream._guard.allowed() - self.undetected
 
 
 Adversary = Callable[[View], bool]
@@ -122,12 +122,12 @@ class Played(NamedTuple):
     Attributes:
         broken: Whether the promise was broken at any moment.
         worst: Largest number of undetected errors as a share of what was allowed + 1.
-        missed: Misses in the end.
+        undetected: Undetected errors in the end.
     """
 
     broken: bool
     worst: float
-    missed: int
+    undetected: int
 
 
 def play(
@@ -155,28 +155,28 @@ def play(
     tiers += [Tier(f"c{k}") for k in range(1, candidates + 1)]
     stream = StreamSession(tiers, guarantee, seed=seed, equivalence=Exact())
     dice = random.Random(seed + 10**6)
-    missed = answered = 0
+    undetected = answered = 0
     broken, worst = False, 0.0
     wrong: dict[int, bool] = {}
     flying: list = []
 
     def land(call) -> None:
-        nonlocal missed, answered, broken, worst
+        nonlocal undetected, answered, broken, worst
         outcome = WRONG if wrong[call.item] else RIGHT
         stream.record(call, REFERENCE if call.tier == "big" else outcome)
         if call.item in open_items and stream.ready(call.item):
             open_items.discard(call.item)
-            missed += stream.answer(call.item).answer != "y"
+            undetected += stream.answer(call.item).answer != "y"
             answered += 1
             allowed = guarantee.max_errors(answered)
-            broken |= missed > allowed
-            worst = max(worst, missed / (allowed + 1))
+            broken |= undetected > allowed
+            worst = max(worst, undetected / (allowed + 1))
         elif call.item in open_items:
             flying.extend(stream.next_calls(call.item))
 
     open_items: set[int] = set()
     for number in range(items):
-        err = adversary(View(stream, number, missed, dice))
+        err = adversary(View(stream, number, undetected, dice))
         if sees_draw:
             guard = stream._guard
             draw = guard._draws[guard.arrived]
@@ -192,7 +192,7 @@ def play(
             land(flying.pop(dice.choice(free) if free else 0))
     while flying:
         land(flying.pop())
-    return Played(broken, worst, missed)
+    return Played(broken, worst, undetected)
 
 
 @pytest.fixture
