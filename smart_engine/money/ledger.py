@@ -249,29 +249,22 @@ class LedgerScope:
     batch: int | None = None
 
     def record_call(
-        self, item: int, model: str, result: Result, unread: BaseException | None = None
-    ) -> None:
-        """Enter a model's call; `unread` says why its answer cannot be read, if so."""
-        role = "reference" if model == self.reference else "candidate"
-        self._record(item, model, role, result, unread)
-
-    def record_inner_call(self, item: int, model: str, result: Result) -> None:
-        """Enter a call that was made within the call of a chain."""
-        self._record(item, model, "inside", result)
-
-    def record_judge_calls(self, item: int, calls: RuleCalls) -> None:
-        """Enter the calls that a rule made to compare the answers to an item."""
-        for name, result in calls:
-            self._record(item, name, name.partition(":")[0], result)
-
-    def _record(
         self,
         item: int,
         model: str,
-        role: str,
         result: Result,
         unread: BaseException | None = None,
+        role: str | None = None,
     ) -> None:
+        """Enter a call.
+
+        Args:
+            item: The item.
+            model: Name of the model.
+            result: Its result.
+            unread: Why its answer cannot be read, if so.
+            role: See `Entry`; if left out, reference or candidate by its name.
+        """
         outcome, error = "answered", unread
         if isinstance(result, Failure):
             error = result.error
@@ -282,6 +275,15 @@ class LedgerScope:
             outcome = "unreadable"
         elif result.cached:
             outcome = "cached"
+        role = role or ("reference" if model == self.reference else "candidate")
         name = None if error is None else type(error).__name__
-        key = Key(model, role, self.task, outcome)
-        self.enter(key, self.batch, item, name, result)
+        self.enter(Key(model, role, self.task, outcome), self.batch, item, name, result)
+
+    def record_inner_call(self, item: int, model: str, result: Result) -> None:
+        """Enter a call that was made within the call of a chain."""
+        self.record_call(item, model, result, role="inside")
+
+    def record_judge_calls(self, item: int, calls: RuleCalls) -> None:
+        """Enter the calls that a rule made to compare the answers to an item."""
+        for name, result in calls:
+            self.record_call(item, name, result, role=name.partition(":")[0])

@@ -117,11 +117,11 @@ def test_a_judge_that_fails_is_booked_told_and_asked_again() -> None:
     }
     for rule, spend in cases.items():
         with (
-            record_rule_calls() as bought,
+            record_rule_calls() as calls,
             pytest.warns(UserWarning, match=r"Judge\('owl', .* raised RuntimeError"),
         ):
             assert not agree(rule, "a", "b")
-        assert [(name, spend_of(call)) for name, call in bought] == [(NAME, spend)]
+        assert [(name, spend_of(call)) for name, call in calls] == [(NAME, spend)]
         assert not rule._verdicts
 
 

@@ -54,7 +54,7 @@ class World:
             return Failure(TimeoutError(SECRET), cost=0.25)
         return Outcome("same", 0.125, Usage(len(text), 1, estimated=luck < 0.2))
 
-    def brought(self, name: str) -> Outcome | Failure:
+    def result_of(self, name: str) -> Outcome | Failure:
         luck = self.rng.random()
         usage = Usage(int(self.rng.integers(1, 99)), 3, cache_read=1, reasoning=2)
         if self.rng.random() < 0.2:
@@ -74,19 +74,19 @@ class World:
         said = "spam" if luck < 0.8 else "ham"
         return Outcome(said, cost, usage, restored=luck > 0.95, timing=timing)
 
-    def note(self, row: Row, brought: Outcome | Failure) -> Outcome | Failure:
-        self.bill.append((row, brought))
-        return brought
+    def note(self, row: Row, result: Outcome | Failure) -> Outcome | Failure:
+        self.bill.append((row, result))
+        return result
 
     def batch(self, items: int, *, ends: bool = True) -> None:
         scope = self.books.batch("big", self.task)
         session = self.terms.session(items, self.terms.rule, self.task, scope=scope)
         while calls := session.next_calls():
             for call in calls:
-                brought = self.note(
-                    (self.task, scope.batch, *call), self.brought(call.tier)
+                result = self.note(
+                    (self.task, scope.batch, *call), self.result_of(call.tier)
                 )
-                session.record(call, brought)
+                session.record(call, result)
             if not ends:
                 return
         self.books.end_batch(scope, session.certificate)
@@ -105,10 +105,10 @@ class World:
         with suppress(Exception, KeyboardInterrupt), item.admitted(shown=False):
             while calls := item.next_calls():
                 for call in calls:
-                    brought = self.note(
-                        (task, None, number, call.tier), self.brought(call.tier)
+                    result = self.note(
+                        (task, None, number, call.tier), self.result_of(call.tier)
                     )
-                    item.record(call, brought)
+                    item.record(call, result)
                 if left:
                     raise KeyboardInterrupt
             item.settle()
@@ -159,7 +159,7 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
     assert ledger.dropped == 0
     assert [entry.number for entry in entries] == list(range(len(entries)))
 
-    # One row a call, none twice, with what it brought.
+    # One row a call, none twice, with its result.
     asked = [e for e in entries if e.role in {"reference", "candidate"}]
     rows = Counter((e.task, e.batch, e.item, e.model) for e in asked)
     assert rows == Counter(row for row, _ in world.bill)
@@ -229,8 +229,12 @@ def test_dropped_rows_stay_in_every_sum(seed, steps):
 def test_a_model_is_named_once_when_its_usage_is_estimated_first():
     books = Books(nullcontext, NAMES)
     scope, _ = books.item("big", "task")
-    guessed, told = Usage(9, 1, estimated=True), Usage(9, 1)
-    calls = {"big": [told, guessed, guessed], "small": [guessed], "tiny": [told, told]}
+    guessed, exact = Usage(9, 1, estimated=True), Usage(9, 1)
+    calls = {
+        "big": [exact, guessed, guessed],
+        "small": [guessed],
+        "tiny": [exact, exact],
+    }
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for name, usages in calls.items():
@@ -244,12 +248,12 @@ def test_a_model_is_named_once_when_its_usage_is_estimated_first():
 
 
 def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
-    journal = LedgerEntries()
-    scope = LedgerScope(journal.enter, "long", "a task")
+    entries = LedgerEntries()
+    scope = LedgerScope(entries.enter, "long", "a task")
     scope.record_inner_call(0, "gpt", Outcome(None, 0.5, Usage(7, 1)))
     scope.record_inner_call(0, "gpt", Failure(TimeoutError()))
     scope.record_call(0, "long", Outcome("yes", 0.5, Usage(7, 1)))
-    ledger = journal.ledger()
+    ledger = entries.ledger()
     assert [e.role for e in ledger.entries] == ["inside", "inside", "reference"]
     assert [e.outcome for e in ledger.entries] == ["answered", "failed", "answered"]
     whole = Spend(calls=1, cost=0.5, input_tokens=7, output_tokens=1)

@@ -1,4 +1,4 @@
-"""What rules spend: booked, kept, never bought twice, and known before it is spent."""
+"""What rules spend: booked, stored, never paid twice, and known before it is spent."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def last_word(text: str) -> str:
 
 
 class Court:
-    """Makes judges and embeddings that share one record of what was bought."""
+    """Makes judges and embeddings that share one record of what they were asked."""
 
     def __init__(self) -> None:
-        self.bought: list[str] = []
+        self.asked: list[str] = []
 
     def judge(self) -> Judge:
         def ask(text: str) -> Outcome | Failure:
             pair = json.loads(text.rpartition("\n\n")[2])
             if last_word(pair["A"]).endswith("7"):
                 return Failure(TimeoutError(), 0.001)
-            self.bought.append(text)
+            self.asked.append(text)
             same = last_word(pair["A"]) == last_word(pair["B"])
             return Outcome("same" if same else "different", 0.001, Usage(9, 1))
 
@@ -68,7 +68,7 @@ class Court:
 
     def near(self) -> Similar:
         def embed(text: str) -> list[float]:
-            self.bought.append(text)
+            self.asked.append(text)
             angle = float(last_word(text))
             return [np.cos(angle), np.sin(angle)]
 
@@ -87,18 +87,18 @@ def drive(session, cut: int | None) -> bool:
     return True
 
 
-def fresh(rule, journal=None) -> BatchSession:
-    scope = LedgerScope((journal or LedgerEntries()).enter, "big", "task")
+def fresh(rule, entries=None) -> BatchSession:
+    scope = LedgerScope((entries or LedgerEntries()).enter, "big", "task")
     return BatchSession(150, TIERS, Guarantee(0.1, 0.9), equivalence=rule, scope=scope)
 
 
 def spent_by(rule, pairs) -> dict[str, Spend]:
-    """Compare pairs of texts; return what that cost, by who was asked."""
+    """Compare pairs of texts; return what that cost, by name."""
     table: dict[str, Spend] = {}
-    with record_rule_calls() as bought:
+    with record_rule_calls() as calls:
         for left, right in pairs:
             agree(rule, left, right)
-    add_spend(table, bought)
+    add_spend(table, calls)
     return table
 
 
@@ -112,40 +112,42 @@ def test_a_job_that_is_cut_off_buys_no_verdict_twice(tmp_path, cut, same_process
     rule = parts.judge()
     for stop in (cut, None):
         store = Store(tmp_path / "answers.db")
-        rule, journal = rule if same_process else parts.judge(), LedgerEntries()
+        rule, entries = rule if same_process else parts.judge(), LedgerEntries()
         answers = store.answers("job", write=str, read=str)
-        session = ResumedSession(fresh(rule, journal), answers)
+        session = ResumedSession(fresh(rule, entries), answers)
         drive(session, stop)
         store.close()
     assert session.certificate == uncut.certificate
-    assert len(parts.bought) == len(whole.bought) > 100
-    assert sorted(set(parts.bought)) == sorted(set(whole.bought))
+    assert len(parts.asked) == len(whole.asked) > 100
+    assert sorted(set(parts.asked)) == sorted(set(whole.asked))
     if cut == 10_000:
-        told, spend = journal.ledger(), session.certificate.spend
+        ledger, spend = entries.ledger(), session.certificate.spend
         paid_again = 0.001 * spend["judge: owl"].failures
         cost = session.certificate.cost
-        assert told.sums("outcome")["restored"].cost == pytest.approx(cost - paid_again)
-        assert told.sums("role")["judge"] == spend["judge: owl"]
+        assert ledger.sums("outcome")["restored"].cost == pytest.approx(
+            cost - paid_again
+        )
+        assert ledger.sums("role")["judge"] == spend["judge: owl"]
 
 
 def test_embeddings_bought_for_a_job_are_not_bought_again(tmp_path):
     court, store = Court(), Store(tmp_path / "answers.db")
     certificates = []
     for _ in range(2):
-        journal = LedgerEntries()
+        entries = LedgerEntries()
         answers = store.answers("job", write=str, read=str)
-        session = ResumedSession(fresh(court.near(), journal), answers)
+        session = ResumedSession(fresh(court.near(), entries), answers)
         assert drive(session, None)
         certificates.append(session.certificate)
     store.close()
-    assert len(court.bought) == len(set(court.bought)) > 100
+    assert len(court.asked) == len(set(court.asked)) > 100
     assert certificates[0] == certificates[1]
     spend = certificates[0].spend["embedding: m 1"]
-    assert spend.calls == len(court.bought)
-    assert spend.cost == pytest.approx(0.001 * len(court.bought))
-    told = journal.ledger()
-    assert told.sums("outcome").keys() == {"restored"}
-    assert told.sums("role")["embedding"] == spend
+    assert spend.calls == len(court.asked)
+    assert spend.cost == pytest.approx(0.001 * len(court.asked))
+    ledger = entries.ledger()
+    assert ledger.sums("outcome").keys() == {"restored"}
+    assert ledger.sums("role")["embedding"] == spend
 
 
 def test_verdicts_are_kept_without_a_text(tmp_path):
@@ -221,10 +223,10 @@ def test_an_embedding_is_named_after_its_model():
         def embed_query(self, text: str) -> list[float]:
             return [1.0, float(len(text))]
 
-    for told in ({"model": "m-3"}, {"model_name": "m-3"}, {"model": 7}):
-        rule = Similar(Embeddings(**told).embed_query, 0.9, price=Price.free())
+    for fields in ({"model": "m-3"}, {"model_name": "m-3"}, {"model": 7}):
+        rule = Similar(Embeddings(**fields).embed_query, 0.9, price=Price.free())
         named = rule.name == "Similar(m-3, threshold=0.9)"
-        assert named == ("m-3" in told.values())
+        assert named == ("m-3" in fields.values())
     given = Similar(Embeddings(model="m-3").embed_query, model="n", price=Price.free())
     assert given.name == "Similar(n, threshold=0.85)"
 
@@ -236,7 +238,7 @@ def test_rules_say_whether_they_wait_and_whether_they_cost():
     judge = Court().judge()
     near = Similar(lambda _: [1.0], price=Price.free())
     dear = Similar(lambda _: [1.0], price=Price.per_call(1))
-    told = {
+    flags = {
         judge: (True, True),
         near: (True, False),
         dear: (True, True),
@@ -246,7 +248,7 @@ def test_rules_say_whether_they_wait_and_whether_they_cost():
         Normalized() & judge: (True, True),
         max | (Normalized() | dear): (True, True),
     }
-    for rule, expected in told.items():
+    for rule, expected in flags.items():
         assert (rule.waits, rule.costs) == expected
 
 
@@ -274,6 +276,6 @@ def test_nothing_is_judged_once_all_is_decided():
             answer = f"{call.tier} says {-1 if wrong else 10 * call.item}"
             session.record(call, Outcome(answer, 1.0 if wrong else 1.1))
     certificate = session.certificate
-    judged = {json.loads(text.rpartition("\n\n")[2])["A"] for text in court.bought}
+    judged = {json.loads(text.rpartition("\n\n")[2])["A"] for text in court.asked}
     assert certificate.spend["small"].calls > certificate.profiled
     assert 0 < len(judged) <= certificate.profiled

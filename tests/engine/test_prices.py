@@ -153,11 +153,9 @@ def test_what_cannot_be_priced_is_estimated_where_it_is_allowed(usage) -> None:
         asked.append(usage)
         return GUESS
 
-    brought = member.outcome("x", usage, 0.5, estimate=estimate)
-    assert brought == Outcome(
-        "x", PLAIN.cost(GUESS), Usage(100, 2, estimated=True), 0.5
-    )
-    assert brought.estimated == brought.paid == brought.cost
+    result = member.outcome("x", usage, 0.5, estimate=estimate)
+    assert result == Outcome("x", PLAIN.cost(GUESS), Usage(100, 2, estimated=True), 0.5)
+    assert result.estimated == result.paid == result.cost
     told = member.outcome("x", Usage(7, 1), estimate=estimate)
     assert told.usage == Usage(7, 1)
     assert told.estimated == 0
@@ -179,11 +177,11 @@ def test_what_a_cache_answered_reads_nothing_and_costs_nothing() -> None:
 @pytest.mark.parametrize("usage", BAD, ids=str)
 def test_who_charges_nothing_by_the_token_needs_no_usage(usage) -> None:
     for price in (Price.free(), Price.per_call(0.25)):
-        brought = Member("m", None, price).outcome("x", usage, estimate=lambda: GUESS)
-        assert isinstance(brought, Outcome)
-        assert (brought.cost, brought.estimated) == (price.call, 0)
+        result = Member("m", None, price).outcome("x", usage, estimate=lambda: GUESS)
+        assert isinstance(result, Outcome)
+        assert (result.cost, result.estimated) == (price.call, 0)
         absurd = usage is None or usage.problem is not None
-        assert brought.usage == (Usage() if absurd else usage)
+        assert result.usage == (Usage() if absurd else usage)
     by_token = [PLAIN, FULL, Price(0, 0, reasoning=1), Price(0, 0, above={9: PLAIN})]
     for price in by_token:
         assert price.by_token
