@@ -18,10 +18,10 @@ RATES = {"big": 0.0, "small": 0.02, "tiny": 0.4}
 
 @pytest.fixture(scope="session")
 def job() -> Trace:
-    """600 items; `small` differs from `big` on about 2 %, `tiny` on 40 %."""
+    """200 items; `small` differs from `big` on about 2 %, `tiny` on 40 %."""
     rng = random.Random(1)
     rows = []
-    for number in range(600):
+    for number in range(200):
         right = rng.choice(["spam", "ham"])
         wrong = "ham" if right == "spam" else "spam"
         answers = {m: wrong if rng.random() < r else right for m, r in RATES.items()}
@@ -48,6 +48,7 @@ def make(job: Trace) -> Callable[..., SmartChatModel]:
         settings.setdefault("reference", models["big"])
         settings.setdefault("candidates", [models["small"], models["tiny"]])
         settings.setdefault("prices", PRICES)
+        settings.setdefault("max_disagreement", 0.1)
         return SmartChatModel(**settings)
 
     return build

@@ -63,7 +63,7 @@ async def test_behind_a_prompt_and_before_a_parser(make, inputs, job):
     chain = PROMPT | smart | StrOutputParser()
     rows = [{"t": text} for text in inputs]
     assert chain.batch(rows) == await chain.abatch(rows)
-    assert [c.items for c in smart.report().certificates] == [600, 600]
+    assert [c.items for c in smart.report().certificates] == [200, 200]
     assert PROMPT.pipe(smart).map().invoke(rows[:3])[0].content in {"spam", "ham"}
     assert smart.report().certificates[-1].items == 3
 
@@ -202,7 +202,7 @@ async def test_as_completed_is_one_session_too(make, inputs):
     bound = smart.bind(stop=["END"])
     some = {n: answer async for n, answer in bound.abatch_as_completed(inputs)}
     assert by_item(some[n] for n in range(len(inputs))) == whole
-    assert [c.items for c in smart.report().certificates] == [600] * 3
+    assert [c.items for c in smart.report().certificates] == [200] * 3
 
 
 def test_two_batches_at_once_keep_their_books_apart(make, inputs):
