@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from langchain_openai import ChatOpenAI
 from loopback import serve
 
@@ -34,11 +35,11 @@ def assert_ledger_is_the_bill(smart, server) -> None:
 
 def test_32_threads_that_invoke_stream_and_batch():
     def work(smart, thread):
-        items = [f"thread {thread} item {n}" for n in range(8)]
-        said = [smart.invoke(item).content for item in items[:3]]
-        for item in items[3:6]:
+        items = [f"thread {thread} item {n}" for n in range(4)]
+        said = [smart.invoke(item).content for item in items[:1]]
+        for item in items[1:2]:
             said.append("".join(chunk.content for chunk in smart.stream(item)))
-        said += [answer.content for answer in smart.batch(items[6:])]
+        said += [answer.content for answer in smart.batch(items[2:])]
         return said == [echo("", item, 1) for item in items]
 
     with serve(echo) as server:
@@ -46,21 +47,22 @@ def test_32_threads_that_invoke_stream_and_batch():
         with ThreadPoolExecutor(32) as pool:
             assert all(pool.map(lambda thread: work(smart, thread), range(32)))
         assert_ledger_is_the_bill(smart, server)
-        assert smart.report().spend["big"].calls >= 32 * 6
+        assert smart.report().spend["big"].calls >= 32 * 2
         assert len(smart.report().certificates) == 32
 
 
-async def test_500_concurrent_async_calls():
+@pytest.mark.parametrize("calls", [100, pytest.param(500, marks=pytest.mark.slow)])
+async def test_concurrent_async_calls(calls):
     async def ask(smart, item):
         if int(item.split()[-1]) % 10:
             return (await smart.ainvoke(item)).content
         return "".join([chunk.content async for chunk in smart.astream(item)])
 
-    items = [f"item {n}" for n in range(500)]
+    items = [f"item {n}" for n in range(calls)]
     with serve(echo) as server:
         smart = smart_at(server)
         said = await asyncio.gather(*(ask(smart, item) for item in items))
         assert said == [echo("", item, 1) for item in items]
         assert_ledger_is_the_bill(smart, server)
         (stream,) = smart.report().streams
-        assert (stream.answered, stream.in_flight, stream.abandoned) == (500, 0, 0)
+        assert (stream.answered, stream.in_flight, stream.abandoned) == (calls, 0, 0)
