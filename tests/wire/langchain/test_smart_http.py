@@ -43,18 +43,26 @@ def agreeing(model, text, attempt):
     return "no" if model == "small" and number % 50 == 0 else "yes"
 
 
+@pytest.mark.parametrize(
+    ("size", "share"),
+    [
+        pytest.param(60, 0.2, id="60"),
+        pytest.param(300, 0.05, id="300", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_the_ledger_is_the_servers_bill(mode):
+async def test_the_ledger_is_the_servers_bill(mode, size, share):
+    items = ITEMS[:size]
     with serve(agreeing) as server:
-        smart = smart_at(server)
+        smart = smart_at(server, max_disagreement=share)
         if mode == "sync":
-            outputs = await asyncio.to_thread(smart.batch, ITEMS)
+            outputs = await asyncio.to_thread(smart.batch, items)
         else:
-            outputs = await smart.abatch(ITEMS)
+            outputs = await smart.abatch(items)
         assert_ledger_is_the_bill(smart, server)
-        assert sum(o.content != "yes" for o in outputs) <= 15
-        assert server.requests["big"] < 200
-        assert server.requests["small"] == 300
+        assert sum(o.content != "yes" for o in outputs) <= size * share
+        assert server.requests["big"] < size * 2 / 3
+        assert server.requests["small"] == size
 
 
 FAULTS = {
@@ -75,12 +83,12 @@ async def test_a_candidates_faults_escalate(fault, mode):
 
     with serve(script) as server:
         smart = smart_at(server, max_disagreement=0.2)
-        items = ITEMS[:60]
+        items = ITEMS[:40]
         if mode == "sync":
             outputs = await asyncio.to_thread(smart.batch, items)
         else:
             outputs = await smart.abatch(items)
-        assert [o.content for o in outputs] == ["yes"] * 60
+        assert [o.content for o in outputs] == ["yes"] * 40
         by = [outputs[n].response_metadata["smart"]["model"] for n in (3, 4, 30)]
         assert by == ["big"] * 3
         assert smart.report().spend["small"].failures == 3
@@ -123,22 +131,22 @@ async def test_a_cancelled_batch_keeps_its_books_and_leaves_nothing_running():
     release = threading.Event()
 
     def script(model, text, attempt):
-        if int(text.split()[1]) >= 150:
-            release.wait(10)
+        if int(text.split()[1]) >= 50:
+            release.wait(60)
         return "yes"
 
     with serve(script) as server:
         smart = smart_at(server, strategy="reference")
         before = asyncio.all_tasks()
-        running = asyncio.create_task(smart.abatch(ITEMS))
-        while server.requests["big"] < 160:
+        running = asyncio.create_task(smart.abatch(ITEMS[:100]))
+        while server.requests["big"] < 60:
             await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         release.set()
         spend = smart.report().spend["big"]
-        assert 150 - 16 <= spend.calls - spend.failures <= 150
+        assert 50 - 16 <= spend.calls - spend.failures <= 50
         assert 0 < spend.failures <= 16
         assert smart.report().certificates == ()
         assert asyncio.all_tasks() <= before
@@ -151,15 +159,15 @@ def test_an_interrupted_batch_keeps_its_books_and_leaves_no_thread():
         raise_error = True
 
         def on_chat_model_start(self, serialized, messages, **_):
-            if messages[0][0].content == "item 200":
+            if messages[0][0].content == "item 70":
                 raise KeyboardInterrupt
 
     with serve(lambda *_: "yes") as server:
         smart = smart_at(server, strategy="reference")
         with pytest.raises(KeyboardInterrupt):
-            smart.batch(ITEMS, {"callbacks": [Stop()]})
+            smart.batch(ITEMS[:100], {"callbacks": [Stop()]})
         assert smart.report().spend["big"].calls == server.requests["big"]
-        assert 100 < smart.report().spend["big"].calls <= 200
+        assert 35 < smart.report().spend["big"].calls <= 70
         assert_ledger_is_the_bill(smart, server)
     assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
 
@@ -182,12 +190,12 @@ async def test_a_candidates_faults_escalate_one_at_a_time(fault, verb):
         return whole
 
     with serve(script) as server:
-        smart = smart_at(server, retries=0, max_disagreement=0.2)
-        outputs = [await ask(item) for item in ITEMS[:60]]
-        assert [output.content for output in outputs] == ["yes"] * 60
+        smart = smart_at(server, retries=0, max_disagreement=0.4)
+        outputs = [await ask(item) for item in ITEMS[:30]]
+        assert [output.content for output in outputs] == ["yes"] * 30
         (stream,) = smart.report().streams
         assert stream.in_flight == stream.abandoned == 0
-        assert stream.answered == 60
+        assert stream.answered == 30
         assert stream.roles["escalated"] > 0
         assert stream.served["small"] > 2
         assert stream.possible_misses <= stream.allowed == 12
