@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import shutil
+import signal
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,14 @@ _NUMBERS = itertools.count()
 
 # Every HTTP client reads the certificates of the world, though no test speaks TLS.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_are_raised() -> Iterator[None]:
+    """A shell starts background jobs with interrupts ignored, and this may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

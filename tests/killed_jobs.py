@@ -25,7 +25,7 @@ from llama_index.llms.openai_like import OpenAILike
 from langchain_smart import SmartChatModel, SmartRunnable
 from llama_index_smart import Price, SmartLLM
 
-ITEMS = [f"item {number}" for number in range(40)]
+ITEMS = [f"item {number}" for number in range(30)]
 AT_ONCE = 4
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 VERBS = {

@@ -15,6 +15,9 @@ from loopback import serve
 from smart_engine import Certificate, verify
 
 HERE = Path(__file__).parents[1] / "examples"
+SIZES = pytest.mark.parametrize(
+    "items", [100, pytest.param(200, marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture
@@ -42,6 +45,7 @@ def run(ended, capsys):
     return main
 
 
+@pytest.mark.slow
 def test_the_demo(run, tmp_path):
     page = tmp_path / "report.html"
     shown = run("demo.py", "--latency=0", "--max-disagreement=0.1", f"--page={page}")
@@ -53,6 +57,11 @@ def test_the_demo(run, tmp_path):
     assert all(int(differ) <= int(may) for differ, may in kept)
     promised = re.findall(r"With probability at least 0\.95, at most (\d+) of", shown)
     assert promised == [may for _, may in kept]
+
+
+def promise(items: int) -> str:
+    may = items // 20
+    return f"at most {may} of {items} answers (0.05 of all) differ from gpt-5's"
 
 
 def saved(shown: str) -> float:
@@ -86,21 +95,24 @@ def test_a_report_page(run, tmp_path):
     assert max(written.values()) < 100_000
 
 
-def test_lcel_classification(run, tmp_path):
+@SIZES
+def test_lcel_classification(run, tmp_path, items):
     path = tmp_path / "tickets.json"
-    shown = run("lcel_classification.py", "--items", "200", "--certificate", str(path))
+    given = ("--items", str(items), "--certificate", str(path))
+    shown = run("lcel_classification.py", *given)
     assert saved(shown) > 0
-    assert "at most 10 of 200 answers (0.05 of all) differ from gpt-5's" in shown
+    assert promise(items) in shown
     certificate = Certificate.model_validate_json(path.read_text(encoding="utf-8"))
-    assert certificate.items == 200
+    assert certificate.items == items
     assert all(check.holds for check in verify(certificate))
 
 
-def test_structured_extraction(run):
-    shown = run("structured_extraction.py", "--items", "200")
+@SIZES
+def test_structured_extraction(run, items):
+    shown = run("structured_extraction.py", "--items", str(items))
     assert saved(shown) > 0
     assert shown.startswith("Order(customer='Dr Lindt', euros=63.06, due=")
-    assert "at most 10 of 200 answers (0.05 of all) differ from gpt-5's" in shown
+    assert promise(items) in shown
 
 
 def test_an_agent(run):
@@ -167,8 +179,9 @@ def test_every_example_is_told_of():
     assert {name for name in programs if f"`{name}`" not in told} == set()
 
 
-def test_a_query_engine(run):
-    shown = run("llama_index_query_engine.py", "--items", "200")
+@SIZES
+def test_a_query_engine(run, items):
+    shown = run("llama_index_query_engine.py", "--items", str(items))
     question, answer = shown.splitlines()[:2]
     assert question == "What is the warranty of the Alder desk lamp?"
     assert re.fullmatch(r"  It is \d years\.", answer)
@@ -176,24 +189,21 @@ def test_a_query_engine(run):
     assert "after every answer, at most 0.1 of the answers so far differ" in shown
 
 
-def test_a_nightly_extraction(run, tmp_path):
+@SIZES
+def test_a_nightly_extraction(run, tmp_path, items):
     path = tmp_path / "night.json"
-    shown = run(
-        "llama_index_nightly_extraction.py",
-        "--items",
-        "200",
-        "--certificate",
-        str(path),
-    )
+    given = ("--items", str(items), "--certificate", str(path))
+    shown = run("llama_index_nightly_extraction.py", *given)
     assert saved(shown) > 0
-    assert "at most 10 of 200 answers (0.05 of all) differ from gpt-5's" in shown
+    assert promise(items) in shown
     certificate = Certificate.model_validate_json(path.read_text(encoding="utf-8"))
     assert certificate.task == "invoices"
     assert all(check.holds for check in verify(certificate))
 
 
-def test_free_text_with_an_embedding_and_a_judge(run):
-    shown = run("bring_your_own_equivalence.py", "--questions", "600")
+@pytest.mark.parametrize("asked", [200, pytest.param(600, marks=pytest.mark.slow)])
+def test_free_text_with_an_embedding_and_a_judge(run, asked):
+    shown = run("bring_your_own_equivalence.py", "--questions", str(asked))
     assert "differs from itself on 0 of 20 items" in shown
     assert re.search(r"embedding: words 1 +\d+", shown)
     assert re.search(r"judge: scripted +\d+", shown)

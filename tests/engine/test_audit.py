@@ -45,6 +45,9 @@ def cost(quick, wrong, costs, share, *, seed=0, strategy="audit", **how) -> floa
 
 # -- cost --------------------------------------------------------------------------
 
+SEEDS = pytest.mark.parametrize("seeds", [3, pytest.param(6, marks=pytest.mark.slow)])
+"""How many runs a mean is taken of."""
+
 
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.03])
 @pytest.mark.parametrize("n_items", [300, 1000, 4000])
@@ -79,33 +82,38 @@ def test_a_weak_candidate_serves_the_part_its_errors_fit_into(quick) -> None:
     assert cost(quick, weak, [1.0, 0.06], 0.2) < 0.7
 
 
-def test_candidates_that_disagree_are_worth_more_than_each_alone(quick) -> None:
+@SEEDS
+def test_candidates_that_disagree_are_worth_more_than_each_alone(quick, seeds) -> None:
     # Each is wrong on a tenth, but hardly ever both at once.
     apart = [errors(3000, 0.1, seed) for seed in (1, 2)]
-    both = mean(cost(quick, apart, [1.0, 0.01, 0.01], 0.05, seed=s) for s in range(6))
-    one = mean(cost(quick, apart[:1], [1.0, 0.01], 0.05, seed=s) for s in range(6))
+    costs = [1.0, 0.01, 0.01]
+    both = mean(cost(quick, apart, costs, 0.05, seed=s) for s in range(seeds))
+    one = mean(cost(quick, apart[:1], costs[:2], 0.05, seed=s) for s in range(seeds))
     assert both < one - 0.1
 
 
+@SEEDS
 @pytest.mark.parametrize("turned", [False, True])
-def test_confidence_that_tells_wrong_from_right_saves(quick, turned) -> None:
+def test_confidence_that_tells_wrong_from_right_saves(quick, turned, seeds) -> None:
     wrong = errors(2000, 0.25, 3)
     noise = np.random.default_rng(4).normal(size=2000)
     score = noise + 3.0 * wrong * (1 if turned else -1)  # any score, also upside down
-    blind = mean(cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s) for s in range(6))
+    blind = mean(cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s) for s in range(seeds))
     told = mean(
         cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s, confidence=score)
-        for s in range(6)
+        for s in range(seeds)
     )
     assert told < blind - 0.2
 
 
-def test_the_answer_itself_is_a_signal(quick) -> None:
+@SEEDS
+def test_the_answer_itself_is_a_signal(quick, seeds) -> None:
     kinds = np.arange(4000) % 4
     wrong = ((kinds == 3) & (np.arange(4000) % 3 > 0)).astype(np.uint8)  # one class
-    plain = mean(cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s) for s in range(6))
+    plain = mean(cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s) for s in range(seeds))
     told = mean(
-        cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s, kinds=kinds) for s in range(6)
+        cost(quick, [wrong], [1.0, 0.01], 0.05, seed=s, kinds=kinds)
+        for s in range(seeds)
     )
     assert told < plain - 0.05
 
@@ -200,7 +208,7 @@ def test_waves_fill_what_may_be_in_flight_and_buy_nothing_for_it(
 
 def test_draws_that_chose_a_plan_are_no_evidence_for_it(drive, tiers, models) -> None:
     plans = 0
-    for seed in range(12):
+    for seed in range(4):
         n_items = 3000
         session = BatchSession(
             n_items, tiers(2), Guarantee(0.02, 0.95), seed=seed, strategy="audit"
@@ -359,15 +367,18 @@ def test_the_family_holds_singles_unanimity_and_a_cascade() -> None:
     assert pairs([3, 1, 2]) == [Policy((3, 1)), Policy((3, 2)), Policy((1, 2))]
 
 
+@pytest.mark.parametrize("seeds", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_pair_that_agrees_is_not_held_up_by_candidates_that_know_nothing(
-    quick,
+    quick, seeds
 ) -> None:
     # Whatever is asked of three useless ones, two good ones agree on most items.
     good = [errors(4000, 0.08, seed) for seed in (1, 2)]
     useless = [errors(4000, 0.5, seed) for seed in (3, 4, 5)]
     costs = [1.0, 0.01, 0.01, 0.011, 0.012, 0.013]
-    spent = mean(cost(quick, [*good, *useless], costs, 0.03, seed=s) for s in range(4))
-    alone = mean(cost(quick, good, costs[:3], 0.03, seed=s) for s in range(4))
+    spent = mean(
+        cost(quick, [*good, *useless], costs, 0.03, seed=s) for s in range(seeds)
+    )
+    alone = mean(cost(quick, good, costs[:3], 0.03, seed=s) for s in range(seeds))
     assert spent < alone + 0.12
 
 
