@@ -97,27 +97,14 @@ class MissingExtraError(SmartError, ImportError):
 
 
 def choose(field: str, name: str, among: Mapping[str, T]) -> T:
-    """Return the value of a name.
-
-    Raises:
-        InvalidInputError: If there is none; the error lists the names.
-    """
+    """Return the value of a name, or raise InvalidInputError, which lists the names."""
     if name not in among:
         raise InvalidInputError(field, name, f"choose one of {', '.join(among)}")
     return among[name]
 
 
 def check_whole(field: str, value: object, least: int) -> None:
-    """Raise unless a value is a whole number that is large enough.
-
-    Args:
-        field: Name of the argument as the user wrote it.
-        value: The value that was given.
-        least: Smallest value allowed, 0 or 1.
-
-    Raises:
-        InvalidInputError: If it is not.
-    """
+    """Raise InvalidInputError unless a value is a whole number ≥ `least`, 0 or 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         hint = f"must be a whole number, {('zero', 'one')[least]} or more"
         raise InvalidInputError(field, value, hint)

@@ -18,7 +18,7 @@ from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
-from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole
+from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole, choose
 from smart_engine.evidence.record import (
     ANSWERED,
     ASKED,
@@ -31,8 +31,8 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
-from smart_engine.strategies import Decision, Wave, find_strategy
-from smart_engine.strategies.looks import find_looks
+from smart_engine.strategies import STRATEGIES, Decision, Wave
+from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import Tier, check_tiers
 
 __all__ = ["BatchSession"]
@@ -95,7 +95,8 @@ class BatchSession:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
         check_whole("max_in_flight", max_in_flight, 1)
-        find_looks(looks)
+        choose("looks", looks, LOOKS)
+        decide = choose("strategy", strategy, STRATEGIES)
         self._equivalence = rule = as_equivalence(equivalence)
         self._batch = batch = BatchRecord(
             n_items,
@@ -111,13 +112,13 @@ class BatchSession:
         self._codes: dict[Any, int] = {}
         self._strategy, self._looks, self._seed = strategy, looks, seed
         self._task = task
-        self._deciding = find_strategy(strategy)(batch, looks)
+        self._deciding = decide(batch, looks)
         self._decision: Decision | None = None
         self._profiled = np.zeros(n_items, bool)
         self._uncovered = np.zeros(n_items, bool)
         self._in_flight = 0
         self._escalations: list[int] = []
-        self._errors: dict[tuple[int, int], BaseException] = {}
+        self._reference_errors: dict[int, BaseException] = {}
         self._certificate: Certificate | None = None
         self._stopped: BaseException | None = None
 
@@ -180,8 +181,8 @@ class BatchSession:
         if batch.scope is not None:
             batch.scope.record_call(item, name, outcome, error)
         batch.status[tier, item] = ANSWERED if error is None else FAILED
-        if error is not None:
-            self._errors[tier, item] = error
+        if error is not None and tier == REFERENCE:
+            self._reference_errors[item] = error
         if batch.status[REFERENCE, item] >= ANSWERED:
             if self._decision is None:  # later it shows nothing, and may cost money
                 self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
@@ -241,8 +242,8 @@ class BatchSession:
         """Items for which the reference's call went beyond a budget."""
         return [
             item
-            for (tier, item), error in self._errors.items()
-            if tier == REFERENCE and isinstance(error, BudgetExceededError)
+            for item, error in self._reference_errors.items()
+            if isinstance(error, BudgetExceededError)
         ]
 
     @property
@@ -386,7 +387,7 @@ class BatchSession:
             role = "profiled"
         elif (batch.status[1:, item] != UNASKED).any():
             role = "escalated"
-        error = self._errors.get((REFERENCE, item))
+        error = self._reference_errors.get(item)
         answer = batch.answers[REFERENCE][item]
         return Served(item, reference, role, answer, cost, error, by_estimate)
 
@@ -444,5 +445,5 @@ class BatchSession:
             spend=self.spend,
             reference_only_cost=None if mean is None else mean * answered,
             valid=self._stopped is None
-            and (decision.level is None or find_looks(self._looks).keeps_level),
+            and (decision.level is None or LOOKS[self._looks].keeps_level),
         )

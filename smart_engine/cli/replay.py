@@ -15,12 +15,12 @@ from smart_engine.cli import options
 from smart_engine.cli.terminal import check_writable, say, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import InvalidInputError, choose
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import Recording, ReplayResult, replay
 from smart_engine.offline.traces import Simulation, Trace, read_simulation
 from smart_engine.report.plots import plot_costs
-from smart_engine.strategies import STRATEGIES, find_strategy
+from smart_engine.strategies import STRATEGIES
 
 __all__ = ["demo_command", "replay_command", "simulate_command"]
 
@@ -85,7 +85,7 @@ def _replay(
     guarantees = [Guarantee(share, runs.confidence) for share in shares]
     strategies = list(dict.fromkeys(compared.strategy or STRATEGIES))
     for strategy in strategies:
-        find_strategy(strategy)
+        choose("strategy", strategy, STRATEGIES)
     if runs.plot:
         _check_plot(runs.plot)
     results: list[ReplayResult] = []

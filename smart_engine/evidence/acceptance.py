@@ -31,9 +31,8 @@ import numpy as np
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.tails import (
     BoolArray,
-    FloatArray,
-    IntArray,
     hypergeometric_cdf,
+    hypergeometric_log_pmf,
     largest,
 )
 
@@ -130,7 +129,8 @@ class Acceptance:
         left, hidden = self.items - before, self.max_errors + 1
 
         def falls_short(size: int) -> bool:
-            return bool(_log_none(left, hidden, size - before) > target)
+            none = hypergeometric_log_pmf(0, left, hidden, size - before)
+            return bool(none > target)
 
         return largest(before, last - 1, falls_short) + 1
 
@@ -143,15 +143,14 @@ class Acceptance:
         sizes = np.array(self._sizes, np.int64)  # n_0 … n_(c−1)
         at = np.concatenate([[0], sizes])  # draws made when a look comes into view
         look = np.arange(errors + 1)
-        shown = np.exp(_log_pmf(self.items, marked, at, look))
+        shown = np.exp(hypergeometric_log_pmf(look, self.items, marked, at))
         # passed[m, i]: from a stop with i errors to m errors when look m is in view.
         m, i = np.tril_indices(errors + 1, -2)
         passed = np.zeros((errors + 1, errors))
-        gap = at[m] - sizes[i]
-        passed[m, i] = np.exp(_log_pmf(self.items - sizes[i], marked - i, gap, m - i))
-        quiet = np.exp(
-            _log_none(self.items - at[:-1], marked - look[:-1], sizes - at[:-1])
-        )
+        left, hidden, gap = self.items - sizes[i], marked - i, at[m] - sizes[i]
+        passed[m, i] = np.exp(hypergeometric_log_pmf(m - i, left, hidden, gap))
+        left, hidden, gap = self.items - at[:-1], marked - look[:-1], sizes - at[:-1]
+        quiet = np.exp(hypergeometric_log_pmf(0, left, hidden, gap))
         stops = solve_triangular(
             np.eye(errors) + quiet[:, None] * passed[:-1],
             quiet * shown[:-1],
@@ -225,35 +224,3 @@ class SequentialTest:
         """Accept if that many draws suffice, and none before did."""
         if self.accepted is None and self.target <= draws:
             self.accepted = self.target
-
-
-Counts = IntArray | int
-
-
-def _log_choose(n: FloatArray, k: FloatArray) -> FloatArray:
-    from scipy.special import gammaln
-
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), float)
-
-
-def _log_none(items: Counts, marked: Counts, draws: Counts) -> FloatArray:
-    """Log probability that draws without replacement show none of the marked."""
-    m, r, n = np.broadcast_arrays(
-        *(np.asarray(x, float) for x in (items, marked, draws))
-    )
-    possible = n <= m - r
-    n = np.where(possible, n, 0.0)
-    log = _log_choose(np.maximum(m - r, 0.0), n) - _log_choose(m, n)
-    return np.where(possible, log, -np.inf)
-
-
-def _log_pmf(items: Counts, marked: Counts, draws: Counts, found: Counts) -> FloatArray:
-    """Log of the hypergeometric probability mass, element by element."""
-    m, r, n, k = np.broadcast_arrays(
-        *(np.asarray(x, float) for x in (items, marked, draws, found))
-    )
-    possible = (k <= np.minimum(r, n)) & (k >= n - (m - r)) & (k >= 0)
-    k, r = np.where(possible, k, 0.0), np.where(possible, r, 0.0)
-    n = np.where(possible, n, 0.0)
-    log = _log_choose(r, k) + _log_choose(m - r, n - k) - _log_choose(m, n)
-    return np.where(possible, log, -np.inf)

@@ -28,14 +28,7 @@ class BatchRecord:
     Memory is linear: per tier and item, one pointer, five numbers and four bytes; per
     item, two more numbers.
 
-    Args:
-        n_items: Number of items.
-        tiers: The tiers, reference first.
-        guarantee: What is promised.
-        seed: Seed of all randomness of the session.
-        rule: When two answers mean the same.
-        max_in_flight: Calls that an audit's waves should fill.
-        scope: Where the calls of the rule are entered, if anywhere.
+    Args: As of `BatchSession`; the tiers with the reference first.
 
     Attributes:
         status: UNASKED, ASKED, ANSWERED or FAILED, which an unreadable answer is, too.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ __all__ = [
     "binomial_quantile_below",
     "clopper_pearson_lower",
     "hypergeometric_cdf",
+    "hypergeometric_log_pmf",
     "largest",
 ]
 
@@ -103,11 +103,8 @@ def hypergeometric_cdf(found: int, population: int, marked: int, draws: int) -> 
         assert round(hypergeometric_cdf(0, 4, 2, 2), 12) == round(1 / 6, 12)
         ```
     """
-    from scipy.special import gammaln
-
     least = max(0, draws - (population - marked))
-    most = min(marked, draws)
-    if found >= most:
+    if found >= min(marked, draws):
         return 1.0
     if found < least:
         return 0.0
@@ -117,17 +114,28 @@ def hypergeometric_cdf(found: int, population: int, marked: int, draws: int) -> 
     spread = (mean * (1 - marked / population)) ** 0.5
     top = min(found, int(mean) + 1)
     start = max(least, top - int(60 * spread) - 60)
-    k = np.arange(start, found + 1, dtype=float)
-
-    def log_choose(n: float, r: Any) -> Any:
-        return gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
-
-    log_terms = (
-        log_choose(marked, k)
-        + log_choose(population - marked, draws - k)
-        - log_choose(population, draws)
+    terms = hypergeometric_log_pmf(
+        np.arange(start, found + 1), population, marked, draws
     )
-    return float(min(1.0, np.exp(log_terms).sum()))
+    return float(min(1.0, np.exp(terms).sum()))
+
+
+def hypergeometric_log_pmf(
+    found: ArrayLike, population: ArrayLike, marked: ArrayLike, draws: ArrayLike
+) -> FloatArray:
+    """Log of P(exactly `found` marked items among the draws), element by element."""
+    from scipy.special import gammaln
+
+    def log_choose(n: FloatArray, k: FloatArray) -> FloatArray:
+        return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), float)
+
+    k, m, r, n = np.broadcast_arrays(
+        *(np.asarray(count, float) for count in (found, population, marked, draws))
+    )
+    possible = (k <= np.minimum(r, n)) & (k >= n - (m - r)) & (k >= 0)
+    k, r, n = (np.where(possible, count, 0.0) for count in (k, r, n))
+    log = log_choose(r, k) + log_choose(m - r, n - k) - log_choose(m, n)
+    return np.where(possible, log, -np.inf)
 
 
 def beta_binomial_cdf(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from smart_engine.errors import choose
 from smart_engine.strategies._base import Decision, Strategy, Tally, Verdict, Wave
 from smart_engine.strategies.audit import audit
 from smart_engine.strategies.paper import efficient, exhaustive, mix, reference
@@ -14,7 +13,6 @@ __all__ = [
     "Tally",
     "Verdict",
     "Wave",
-    "find_strategy",
 ]
 
 STRATEGIES: dict[str, Strategy] = {
@@ -24,12 +22,3 @@ STRATEGIES: dict[str, Strategy] = {
     "mix": mix,
     "audit": audit,
 }
-
-
-def find_strategy(name: str) -> Strategy:
-    """Return the strategy of that name.
-
-    Raises:
-        InvalidInputError: If there is none.
-    """
-    return choose("strategy", name, STRATEGIES)

@@ -11,7 +11,6 @@ import numpy as np
 
 from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.strategies._base import Decision, Wave
-from smart_engine.strategies.planning import Planner
 from smart_engine.strategies.profiling import profile
 
 __all__ = ["efficient", "exhaustive", "mix", "reference"]
@@ -26,13 +25,13 @@ def reference(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]
 
 def exhaustive(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Profile at any cost, then apply the cheapest admitted candidate."""
-    profiled = yield from profile(batch, looks)
+    profiled = yield from profile(batch, looks, while_it_pays=False)
     return profiled.decide(profiled.cheapest_admitted())
 
 
 def efficient(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """Profile while it pays, then apply the cheapest admitted candidate."""
-    profiled = yield from profile(batch, looks, Planner)
+    profiled = yield from profile(batch, looks, while_it_pays=True)
     return profiled.decide(profiled.cheapest_admitted())
 
 
@@ -41,7 +40,7 @@ def mix(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
 
     A candidate that may not serve all remaining items may still serve some.
     """
-    profiled = yield from profile(batch, looks, Planner)
+    profiled = yield from profile(batch, looks, while_it_pays=True)
     tallies = list(profiled.tallies.values())
     split = profiled.looks.mix(tallies, profiled.draws, profiled.reference_cost)
     return profiled.decide(split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from smart_engine.evidence.record import FAILED, REFERENCE, BatchRecord
 from smart_engine.evidence.tails import IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict, Wave
-from smart_engine.strategies.looks import Looks, find_looks
-from smart_engine.strategies.planning import Planner
+from smart_engine.strategies.looks import LOOKS, Looks
+from smart_engine.strategies.planning import pays
 
 __all__ = ["Profile", "profile"]
 
@@ -78,23 +78,21 @@ class Profile:
 
 
 def profile(
-    batch: BatchRecord,
-    looks_name: str,
-    planner: Callable[[Looks, int], Planner] | None = None,
+    batch: BatchRecord, looks_name: str, *, while_it_pays: bool
 ) -> Generator[Wave, None, Profile]:
     """Draw items in random order until every candidate that matters is decided.
 
     Each drawn item goes to the reference and to every candidate still undecided. At
     each look a candidate is ruled out, admitted, or left undecided; one that is no
     cheaper than an admitted one, or than the reference, needs no more profiling. The
-    phase ends when none is undecided, or when a planner finds that it no longer pays.
+    phase ends when none is undecided, or, with `while_it_pays`, when going on is
+    expected to cost more than it saves.
 
     Source: Jo & Trummer 2024, profiling phase.
     """
     candidates = batch.candidates
-    looks = find_looks(looks_name)(batch.guarantee, batch.n_items, len(candidates))
+    looks = LOOKS[looks_name](batch.guarantee, batch.n_items, len(candidates))
     order = batch.rng.permutation(batch.n_items)
-    plan = planner(looks, batch.n_items) if planner else None
     errors, failures = dict.fromkeys(candidates, 0), dict.fromkeys(candidates, 0)
     spent = dict.fromkeys((REFERENCE, *candidates), 0.0)
     undecided = list(candidates)
@@ -122,6 +120,8 @@ def profile(
         tallies = [result.tallies[tier] for tier in undecided]
         if not tallies:
             break
-        if plan and not plan.pays(look, tallies, result.reference_cost, cost_now):
+        if while_it_pays and not pays(
+            looks, look, tallies, result.reference_cost, cost_now
+        ):
             break
     return result

@@ -10,7 +10,7 @@ import pytest
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
 from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
-from smart_engine.strategies import find_strategy
+from smart_engine.strategies import STRATEGIES
 
 Table = dict[str, list[Outcome | Failure]]
 
@@ -99,7 +99,7 @@ def quick() -> Callable[..., Result]:
             if confidence is not None:
                 batch.scores[tier] = confidence
         status = batch.status
-        deciding = find_strategy(strategy)(batch, looks)
+        deciding = STRATEGIES[strategy](batch, looks)
         while True:
             try:
                 wave = next(deciding)

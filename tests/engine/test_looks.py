@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.stats import binomtest
 
-from smart_engine import Guarantee, InvalidInputError
+from smart_engine import BatchSession, Guarantee, InvalidInputError, Tier
 from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.strategies import Tally
-from smart_engine.strategies.looks import CorrectedLooks, PaperLooks, find_looks
+from smart_engine.strategies.looks import LOOKS, CorrectedLooks, PaperLooks
 
 SHARES = [0.02, 0.05, 0.1, 0.2, 0.5, 0.9]
 CONFIDENCES = [0.5, 0.8, 0.95]
@@ -138,8 +138,7 @@ def test_the_same_by_listing_every_order(n_items: int, share: float) -> None:
     st.sampled_from(["corrected", "paper"]),
 )
 def test_schedules_rise_to_the_last_item(n_items, share, confidence, name) -> None:
-    looks = find_looks(name)(Guarantee(share, confidence), n_items, 2)
-    assert looks.name == name
+    looks = LOOKS[name](Guarantee(share, confidence), n_items, 2)
     assert looks.schedule[-1] == n_items
     assert np.all(np.diff(looks.schedule) > 0)
     for look in {0, len(looks.schedule) // 2, len(looks.schedule) - 1}:
@@ -158,7 +157,7 @@ def test_more_candidates_cost_level() -> None:
 
 def test_unknown_looks_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="corrected, paper"):
-        find_looks("often")
+        BatchSession(9, [Tier("big", "reference"), Tier("small")], looks="often")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
@@ -202,7 +201,7 @@ def test_mixes_stay_within_the_batch_and_below_the_reference(data, name, share) 
     seen = seen_by(data.draw, data.draw(st.integers(1, 4)))
     profiled = max(one.draws for one in seen)
     n_items = profiled + data.draw(st.integers(0, 3000))
-    looks = find_looks(name)(Guarantee(share), n_items, len(seen))
+    looks = LOOKS[name](Guarantee(share), n_items, len(seen))
     split = looks.mix(seen, profiled, 1.0)
     remaining = n_items - profiled
     assert set(split) <= {one.tier for one in seen}

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.tails import IntArray, binomial_quantile_below
+from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import Tally
 
-__all__ = ["Looks", "doubling"]
+__all__ = ["Looks", "doubling", "rejection"]
 
 
 class Looks(Protocol):
@@ -20,7 +21,6 @@ class Looks(Protocol):
     all remaining items. One with at least `rejection` errors is ruled out.
 
     Attributes:
-        name: Name of these looks, as the user chooses them.
         keeps_level: Whether the promise holds at the worst case.
         schedule: Sample sizes at which the evidence is looked at, rising to n_items.
         acceptance: Per look, the most errors that admit; −1 where none can.
@@ -28,7 +28,6 @@ class Looks(Protocol):
         level: One-sided error probability of a single look at one candidate.
     """
 
-    name: str
     keeps_level: bool
     schedule: IntArray
     acceptance: IntArray
@@ -54,6 +53,15 @@ class Looks(Protocol):
             serves the rest.
         """
         ...
+
+
+def rejection(guarantee: Guarantee, schedule: IntArray) -> IntArray:
+    """Fewest errors that rule out: lower end of the error rate's interval > δ.
+
+    At confidence γ, uncorrected: ruling out costs money, never validity.
+    """
+    rate, tail = guarantee.max_disagreement, guarantee.alpha / 2
+    return schedule - binomial_quantile_below(tail, schedule, 1 - rate)
 
 
 def doubling(start: int, stop: int) -> IntArray:

@@ -22,12 +22,12 @@ import numpy as np
 
 from smart_engine.evidence.tails import (
     IntArray,
-    binomial_quantile_below,
     hypergeometric_cdf,
     largest,
 )
 from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import Tally
+from smart_engine.strategies.looks._base import rejection
 
 __all__ = ["CorrectedLooks"]
 
@@ -42,16 +42,12 @@ sum of both hardly changes between 1.2 and 1.5."""
 class CorrectedLooks:
     """Exact hypergeometric tests at a few growing sample sizes.
 
-    Args:
-        guarantee: What is promised.
-        n_items: Number of items in the batch.
-        n_candidates: Number of candidates α is divided over.
+    α is divided over the looks at all candidates.
 
     Source: Bonferroni over a fixed design; the test is the classic finite-population
     one of risk-limiting audits (Stark 2008).
     """
 
-    name = "corrected"
     keeps_level = True
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
@@ -68,12 +64,7 @@ class CorrectedLooks:
         self.level = guarantee.alpha / (n_candidates * len(sizes))
         table = _acceptance(n_items, self._max_errors, self.level, tuple(sizes))
         self.acceptance = np.array(table, np.int64)
-        # Ruling out costs money, never validity: the plain level will do.
-        rate = guarantee.max_disagreement
-        agreements = binomial_quantile_below(
-            guarantee.alpha / 2, self.schedule, 1 - rate
-        )
-        self.rejection = self.schedule - agreements
+        self.rejection = rejection(guarantee, self.schedule)
 
     def horizons(self, look: int) -> IntArray:
         """All later looks: they are few."""

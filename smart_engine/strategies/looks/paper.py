@@ -19,7 +19,7 @@ from smart_engine.evidence.tails import (
 )
 from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import Tally
-from smart_engine.strategies.looks._base import doubling
+from smart_engine.strategies.looks._base import doubling, rejection
 
 __all__ = ["PaperLooks"]
 
@@ -36,15 +36,9 @@ class PaperLooks:
     Admitted: lower end of the agreement ≥ 1 − δ. Ruled out: upper end < 1 − δ.
     No correction for repeated looks or for several candidates.
 
-    Args:
-        guarantee: What is promised.
-        n_items: Number of items in the batch.
-        n_candidates: Not used: the paper does not correct for it.
-
     Source: Jo & Trummer 2024, profiling and combination of models.
     """
 
-    name = "paper"
     keeps_level = False
 
     def __init__(self, guarantee: Guarantee, n_items: int, n_candidates: int) -> None:
@@ -59,8 +53,7 @@ class PaperLooks:
         # Upper end of the error rate ≤ δ  ⟺  P(Bin(n, δ) ≤ errors) ≤ α/2.
         self.acceptance = binomial_quantile_below(self.level, self.schedule, rate)
         # Lower end > δ  ⟺  P(Bin(n, δ) ≥ errors) < α/2: count the agreements.
-        agreements = binomial_quantile_below(self.level, self.schedule, 1 - rate)
-        self.rejection = self.schedule - agreements
+        self.rejection = rejection(guarantee, self.schedule)
 
     def horizons(self, look: int) -> IntArray:
         """Looks 1, 2, 4, 8, … intervals ahead, and the last."""
