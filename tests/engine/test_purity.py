@@ -46,6 +46,24 @@ IMPURE = {
 }
 CLOCKS = {"fromtimestamp", "now", "today", "utcnow"}
 FRAMEWORKS = ("langchain", "llama_index", "openai")
+ROOMS = [
+    {"errors", "row"},
+    {"guarantee", "tiers"},
+    {"calls", "money"},  # a call has a price, money counts calls
+    {"equivalence"},
+    {"evidence"},
+    {"strategies"},
+    {"batch"},
+    {"stream"},
+    {"offline"},
+    {"report"},
+    {"serving"},
+    {"store"},
+    {"runtime"},
+    {"cli"},
+    {"__main__"},
+]
+"""Rooms of the engine, lowest first: each imports from its own line and those above."""
 OPENING = (".open", ".read_text", ".read_bytes", ".write_text", ".write_bytes")
 
 
@@ -84,6 +102,23 @@ def test_no_clock_thread_network_or_framework() -> None:
         impure |= {name for name in packages if name.startswith(FRAMEWORKS)}
         if impure:
             offenders[name_of(path)] = impure
+    assert not offenders
+
+
+def test_rooms_import_only_from_the_rooms_below() -> None:
+    level = {room: place for place, rooms in enumerate(ROOMS) for room in rooms}
+    offenders = []
+    for path in FILES:
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room in {"__init__", "docs"}:
+            continue
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.ImportFrom):
+                package, _, module = (node.module or "").partition(".")
+                if package == "smart_engine" and module:
+                    other = module.split(".")[0]
+                    if level[other] > level[room]:
+                        offenders.append((name_of(path), node.module))
     assert not offenders
 
 
