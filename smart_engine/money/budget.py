@@ -31,8 +31,7 @@ class Budget:
     Args:
         limit: The budget in USD.
         lock: Held at every change; calls may start and end at once.
-        row: Where other processes read and write what was spent and reserved, if any
-            do.
+        row: Where processes share what was spent and reserved, if they do.
 
     Attributes:
         limit: The budget in USD.

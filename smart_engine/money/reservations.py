@@ -19,9 +19,8 @@ __all__ = ["Allowance", "Reservations", "WorstCase", "assumed_cost", "refusal"]
 WorstCase = Callable[[Call], float | None]
 """The most a call can cost, in USD; None where that shows only as it goes."""
 
-_MAY_BE_BILLED = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
-_MAY_BE_BILLED |= {"RemoteProtocolError", "SocketTimeoutError"}
-_MAY_BE_BILLED |= {"ServerDisconnectedError"}
+_UNREPORTED = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
+_UNREPORTED |= {"RemoteProtocolError", "SocketTimeoutError", "ServerDisconnectedError"}
 """Errors of calls that were answered, or might have been, and report no usage."""
 
 
@@ -68,9 +67,6 @@ class Allowance:
         """Let a call of its own begin; return why it may not, if so.
 
         Once one was refused, none may begin: the call's answer is of no use then.
-
-        Args:
-            worst_case: USD that it can cost at most.
         """
         with self._lock:
             needed = self.spent + worst_case
@@ -99,12 +95,15 @@ class Reservations:
         budget: The budget.
         worst_case: Returns the most a call can cost.
         lock: Guards allowances.
+
+    Attributes:
+        budget: The budget.
     """
 
     def __init__(
         self, budget: Budget, worst_case: WorstCase, lock: AbstractContextManager[Any]
     ) -> None:
-        self._budget, self._worst_case, self._lock = budget, worst_case, lock
+        self.budget, self._worst_case, self._lock = budget, worst_case, lock
         self._allowances: dict[Call, Allowance] = {}
 
     @property
@@ -120,14 +119,14 @@ class Reservations:
         """
         worst_case = self._worst_case(call)
         if worst_case is None:
-            worst_case = self._budget.needs.get(call.tier)
+            worst_case = self.budget.needs.get(call.tier)
         if worst_case is None:
             if any(other.tier == call.tier for other in self._allowances):
                 return False
             worst_case = 0.0
-        if not self._budget.reserve(worst_case):
+        if not self.budget.reserve(worst_case):
             return False
-        self._allowances[call] = Allowance(self._budget, worst_case, self._lock)
+        self._allowances[call] = Allowance(self.budget, worst_case, self._lock)
         return True
 
     def end(self, call: Call, result: Result) -> None:
@@ -137,31 +136,23 @@ class Reservations:
             paid = max(result.paid, allowance.spent)
         else:
             paid = max(result.paid, assumed_cost(result, allowance.reserved))
-        self._budget.settle(allowance.reserved, paid)
-        needs = self._budget.needs
+        self.budget.settle(allowance.reserved, paid)
+        needs = self.budget.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)
 
     def end_all(self) -> None:
         """Release all; none of these calls is made, or will be recorded."""
         for allowance in self._allowances.values():
-            self._budget.settle(allowance.reserved, 0.0)
+            self.budget.settle(allowance.reserved, 0.0)
         self._allowances.clear()
 
     def allowance(self, call: Call) -> Allowance:
         """Return what a call in flight may spend."""
         return self._allowances[call]
 
-    def exceeded(self) -> BudgetExceededError:
-        """Return the error that says that nothing more fits."""
-        return self._budget.exceeded()
-
 
 def assumed_cost(result: Result, worst_case: float) -> float:
-    """Return what a call cost, or its worst case if it was cut off and may be billed.
-
-    Args:
-        result: Its result.
-        worst_case: The most it can have cost, in USD.
+    """Return what a call cost in USD: its worst case if it may be billed unreported.
 
     Example:
         ```python
@@ -176,7 +167,7 @@ def assumed_cost(result: Result, worst_case: float) -> float:
     if not isinstance(error, Exception):  # cut off from outside
         return worst_case
     while error is not None:
-        if _MAY_BE_BILLED & {kind.__name__ for kind in type(error).__mro__}:
+        if _UNREPORTED & {kind.__name__ for kind in type(error).__mro__}:
             return worst_case
         error = error.__cause__
     return 0.0

@@ -45,14 +45,13 @@ class BudgetedSession(SessionWrapper):
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now and fit into the budget."""
         self._waiting.extend(self._batch.next_calls())
-        ready = []
-        while self._waiting and self._refused is None:
-            if not self._reservations.begin(self._waiting[0]):
-                break
+        ready: list[Call] = []
+        fits = self._reservations.begin
+        while self._waiting and not self._refused and fits(self._waiting[0]):
             ready.append(self._waiting.popleft())
         unfinished = self._refused and not self._stopped and self._batch.unfinished
         if (self._waiting or unfinished) and not self._reservations.in_flight:
-            why = self._refused or self._reservations.exceeded()
+            why = self._refused or self._reservations.budget.exceeded()
             self._batch.stop(self._waiting, why, strict=self._strict)
             self._waiting.clear()
             self._stopped = True
@@ -118,7 +117,7 @@ class BudgetedRouter:
         reference = self._outcomes.get(self._reference)
         if not calls and (reference is None or refusal(reference) is None):
             return []  # candidates could not finish: it can be settled without them
-        error = self._refused or self.reservations.exceeded()
+        error = self._refused or self.reservations.budget.exceeded()
         self._inner.abandon(item)
         self._ended = True
         if isinstance(reference, Outcome):

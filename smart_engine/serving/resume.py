@@ -58,10 +58,7 @@ class Resumed:
 
     Args:
         session: What asks for calls.
-        stored: What was bought for its job before.
-
-    Attributes:
-        stored: The same.
+        stored: What was bought for its job before; an attribute, too.
     """
 
     waits = True  # for the store

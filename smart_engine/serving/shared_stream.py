@@ -79,10 +79,7 @@ class SharedStream:
             return self._session.next_calls(item)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record an outcome; return why its answer cannot be used, if so.
-
-        The outcomes of one item are recorded one after the other.
-        """
+        """Record an outcome; return why its answer cannot be used, if so."""
         unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
         with self._step() as session:
             session.book(call, outcome)
@@ -233,7 +230,5 @@ class StoredRouter:
         self._alone = True
         self._ready = self._ready or self._stream.peek(item)
         self._stream.forget(item)
-        problem = (
-            f"an item goes on without its stream, at the reference's cost: {error}"
-        )
-        warnings.warn(problem, stacklevel=2)
+        why = f"an item goes on without its stream, at the reference's cost: {error}"
+        warnings.warn(why, stacklevel=2)

@@ -38,25 +38,16 @@ class SqlAnswers:
 
     def load_outcomes(self) -> dict[Call, Outcome]:
         """Return the job's outcomes."""
-        outcomes = {}
         with _readable():
-            for row in self._rows(OUTCOMES):
-                given = self._read(row.answer), row.cost, _usage(row), row.confidence
-                outcome = _checked(Outcome(*given, cached=row.cached))
-                outcomes[Call(row.item, row.tier)] = outcome
-        return outcomes
+            return {
+                Call(row.item, row.tier): _outcome(row, self._read(row.answer))
+                for row in self._rows(OUTCOMES)
+            }
 
     def load_verdicts(self) -> dict[str, Verdict]:
         """Return the job's verdicts, by their keys."""
-        verdicts = {}
         with _readable():
-            for row in self._rows(VERDICTS):
-                calls = [
-                    (str(name), _checked(Outcome(None, cost, Usage(*usage))))
-                    for name, cost, *usage in json.loads(row.calls)
-                ]
-                verdicts[row.about] = Verdict(row.same, calls)
-        return verdicts
+            return {row.about: _verdict(row) for row in self._rows(VERDICTS)}
 
     def save_outcome(self, call: Call, outcome: Outcome) -> None:
         """Store an outcome."""
@@ -85,7 +76,6 @@ class SqlAnswers:
         self._insert(VERDICTS, row)
 
     def _rows(self, table: sql.Table) -> Sequence[Any]:
-        """Return the job's rows of a table."""
         wanted = sql.select(table).where(table.c.job == self._job)
         with self._engine.connect() as connection:
             return connection.execute(wanted).all()
@@ -107,22 +97,21 @@ def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
     columns = OUTCOMES.c
     key = columns.job, columns.tier
     paid = sql.case((columns.cached, 0.0), else_=columns.cost)
-    estimated = sql.case((columns.estimated, paid), else_=0.0)
-    summed = (paid, estimated, columns.input_tokens, columns.output_tokens)
-    sums = sql.select(*key, sql.func.count(), *map(sql.func.sum, summed))
+    summed = {
+        "cost": paid,
+        "input_tokens": sql.func.coalesce(columns.input_tokens, 0.0),
+        "output_tokens": sql.func.coalesce(columns.output_tokens, 0.0),
+        "estimated": sql.case((columns.estimated, paid), else_=0.0),
+    }
+    sums = [sql.func.sum(value).label(name) for name, value in summed.items()]
+    wanted = sql.select(*key, sql.func.count().label("calls"), *sums)
     jobs: dict[str, dict[str, Spend]] = {}
     try:
         with engine.connect() as connection:
-            for job, model, calls, cost, marked, sent, received in connection.execute(
-                sums.group_by(*key).order_by(*key)
-            ):
-                jobs.setdefault(job, {})[model] = Spend(
-                    calls=calls,
-                    cost=cost,
-                    input_tokens=sent or 0,
-                    output_tokens=received or 0,
-                    estimated=marked,
-                )
+            rows = connection.execute(wanted.group_by(*key).order_by(*key))
+            for job, model, *values in rows:
+                spend = dict(zip(("calls", *summed), values, strict=True))
+                jobs.setdefault(job, {})[model] = Spend(**spend)
     except sql.exc.SQLAlchemyError as error:
         raise StoreError(f"the store cannot be read: {reason(error)}") from error
     return jobs
@@ -130,11 +119,7 @@ def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turn whatever makes rows unreadable into one clear error.
-
-    Raises:
-        StoreError: Whatever the reason is.
-    """
+    """Turn whatever makes rows unreadable into one clear error."""
     try:
         yield
     except Exception as error:
@@ -143,23 +128,30 @@ def _readable() -> Iterator[None]:
         raise StoreError(problem) from error
 
 
-def _checked(outcome: Outcome) -> Outcome:
-    """Return an outcome if its figures can be booked.
+def _outcome(row: Any, answer: Any) -> Outcome:
+    """Return a row's outcome; an older version stored less of its usage."""
+    usage = None
+    if row.input_tokens is not None:
+        if row.output_tokens is None:
+            raise ValueError("output tokens are missing")
+        parts = {kind: getattr(row, kind) for kind in USAGE}
+        parts = {kind: part for kind, part in parts.items() if part is not None}
+        usage = Usage(**parts)
+    return _checked(Outcome(answer, row.cost, usage, row.confidence, cached=row.cached))
 
-    Raises:
-        ValueError: If not.
-    """
+
+def _verdict(row: Any) -> Verdict:
+    """Return a row's verdict, with the calls that it took."""
+    calls = [
+        (str(name), _checked(Outcome(None, cost, Usage(*usage))))
+        for name, cost, *usage in json.loads(row.calls)
+    ]
+    return Verdict(row.same, calls)
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Return an outcome; raise unless its figures can be booked."""
     check_outcome(outcome)
     if outcome.usage is not None and outcome.usage.problem is not None:
         raise ValueError(outcome.usage.problem)
     return outcome
-
-
-def _usage(row: Any) -> Usage | None:
-    """Return the usage in a row of outcomes; an older version stored less of it."""
-    if row.input_tokens is None:
-        return None
-    if row.output_tokens is None:
-        raise ValueError("output tokens are missing")
-    parts = {kind: getattr(row, kind) for kind in USAGE}
-    return Usage(**{kind: part for kind, part in parts.items() if part is not None})

@@ -25,12 +25,7 @@ def open_engine(url: sql.URL) -> sql.Engine:
 
 
 def begin(connection: sql.Connection, *, durable: bool) -> None:
-    """Begin a transaction that reads a row and then writes it.
-
-    Args:
-        connection: Where nothing has begun yet.
-        durable: Whether it must outlive a power cut.
-    """
+    """Begin a transaction that reads and then writes, and may outlive a power cut."""
     for statement in _BEGIN.get(connection.dialect.name, {}).get(durable, ()):
         connection.exec_driver_sql(statement)
 
@@ -42,15 +37,10 @@ def reason(error: BaseException) -> str:
 
 
 def refuse_memory(url: sql.URL) -> None:
-    """Raise where SQLite would keep nothing, and each thread apart.
-
-    Raises:
-        InvalidInputError: It names what was given.
-    """
-    if url.get_backend_name() != "sqlite":
-        return
+    """Raise where SQLite would keep nothing, and each thread apart."""
     file = url.database or ":memory:"
-    if file.endswith(":memory:") or url.query.get("mode") == "memory":
+    in_memory = file.endswith(":memory:") or url.query.get("mode") == "memory"
+    if in_memory and url.get_backend_name() == "sqlite":
         hint = "what is in memory outlives nothing: name a file, or leave it out"
         raise InvalidInputError("store", file, hint)
 

@@ -56,11 +56,7 @@ class SqlRow:
         return found
 
     def _create(self, connection: sql.Connection) -> str | None:
-        """Create the row, unless another process just did; return news of it, if any.
-
-        Raises:
-            StoreError: If the row was there before, or others cannot be read.
-        """
+        """Create the row, unless another process just did; return what is news."""
         if self._exists:
             hint = "leave it there, or begin anew in another process"
             raise StoreError(f"a stream was removed from the store in use: {hint}")
