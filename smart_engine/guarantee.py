@@ -68,11 +68,7 @@ class Guarantee:
 
 
 def as_guarantee(given: Guarantee | None) -> Guarantee:
-    """Return a guarantee, by default that of 5 % at 95 %.
-
-    Raises:
-        InvalidInputError: If it is anything else.
-    """
+    """Return a guarantee, by default 5 % at 95 %, or raise InvalidInputError."""
     if given is None:
         return Guarantee()
     if isinstance(given, Guarantee):

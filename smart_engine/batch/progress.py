@@ -107,8 +107,8 @@ def _may_differ(batch: BatchRecord, compared: IntArray) -> int | None:
 
 def _most_hidden(items: int, draws: int, errors: int, level: float) -> int:
     """Return the most errors beyond those found that draws do not speak against."""
-
-    def possible(hidden: int) -> bool:
-        return hypergeometric_cdf(errors, items, errors + hidden, draws) > level
-
-    return largest(0, items - draws, possible)
+    return largest(
+        0,
+        items - draws,
+        lambda more: hypergeometric_cdf(errors, items, errors + more, draws) > level,
+    )

@@ -195,18 +195,14 @@ class SelfAgreementSession:
         both = [self._outcomes.get(number) for number in (item, item + self._n_items)]
         answers = [each for each in both if isinstance(each, Outcome)]
         if len(answers) == 2 and not any(answer.cached for answer in answers):
-            self._compare(call.item, answers[0].answer, answers[1].answer)
+            with record_rule_calls() as calls:
+                try:
+                    self._same.append(agree(self._rule, *(a.answer for a in answers)))
+                finally:
+                    add_spend(self._spend, calls)
+                    if self._scope is not None:
+                        self._scope.record_judge_calls(call.item, calls)
         return outcome.error if isinstance(outcome, Failure) else None
-
-    def _compare(self, number: int, first: Any, second: Any) -> None:
-        """Compare an item's two answers, and book what that cost."""
-        with record_rule_calls() as calls:
-            try:
-                self._same.append(agree(self._rule, first, second))
-            finally:
-                add_spend(self._spend, calls)
-                if self._scope is not None:
-                    self._scope.record_judge_calls(number, calls)
 
     @property
     def done(self) -> bool:

@@ -137,13 +137,11 @@ class BatchSession:
         """
         while self._decision is None and not self._in_flight:
             try:
-                wave = next(self._deciding)
+                calls = self._start(next(self._deciding))
             except StopIteration as stop:
-                if calls := self._apply(stop.value):
-                    return calls
-            else:
-                if calls := self._start(wave):
-                    return calls
+                calls = self._apply(stop.value)
+            if calls:
+                return calls
         escalations, self._escalations = self._escalations, []
         return self._ask(REFERENCE, np.array(escalations, np.int64))
 
@@ -249,9 +247,7 @@ class BatchSession:
     @property
     def done(self) -> bool:
         """Whether every item has its answer."""
-        return (
-            self._decision is not None and not self._in_flight and not self._escalations
-        )
+        return self._decision is not None and not (self._in_flight or self._escalations)
 
     def progress(self) -> Progress:
         """Where the batch stands; at any time, but not while another thread records."""
@@ -365,31 +361,27 @@ class BatchSession:
 
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""
-        batch, reference = self._batch, self._names[REFERENCE]
-        costs = batch.costs[:, item]
+        batch, costs = self._batch, self._batch.costs[:, item]
         paid, estimated = costs[~batch.cached[:, item]], costs[batch.estimated[:, item]]
-        cost = float(batch.judge_cost[item]) + sum(paid.tolist())
-        by_estimate = float(batch.judge_cost_estimated[item]) + sum(estimated.tolist())
-        uncovered = bool(self._uncovered[item])
-        if uncovered or batch.status[REFERENCE, item] == UNASKED:
+        role: Role = "applied"
+        tier, error = REFERENCE, self._reference_errors.get(item)
+        if self._uncovered[item] or batch.status[REFERENCE, item] == UNASKED:
             tier = int(self._require_done("answers").route[item])
-            role: Role = "uncertified" if uncovered else "applied"
-            if tier < 0:
-                return Served(
-                    item, reference, role, None, cost, self._stopped, by_estimate
-                )
-            answer = batch.answers[tier][item]
-            return Served(
-                item, self._names[tier], role, answer, cost, None, by_estimate
-            )
-        role = "applied"
-        if self._profiled[item]:
+            role = "uncertified" if self._uncovered[item] else "applied"
+            error = self._stopped if tier < 0 else None
+        elif self._profiled[item]:
             role = "profiled"
         elif (batch.status[1:, item] != UNASKED).any():
             role = "escalated"
-        error = self._reference_errors.get(item)
-        answer = batch.answers[REFERENCE][item]
-        return Served(item, reference, role, answer, cost, error, by_estimate)
+        return Served(
+            item,
+            self._names[max(tier, REFERENCE)],
+            role,
+            batch.answers[tier][item] if tier >= 0 else None,
+            float(batch.judge_cost[item]) + sum(paid.tolist()),
+            error,
+            float(batch.judge_cost_estimated[item]) + sum(estimated.tolist()),
+        )
 
     def _require_done(self, what: str) -> Decision:
         """Return the decision of a finished session."""
@@ -399,20 +391,18 @@ class BatchSession:
         return self._decision
 
     def _certify(self, decision: Decision) -> Certificate:
-        batch, guarantee = self._batch, self._batch.guarantee
-        asked = batch.status[REFERENCE]
+        batch, names = self._batch, self._names
+        guarantee, asked = batch.guarantee, batch.status[REFERENCE]
         by_reference = (asked != UNASKED) & ~self._uncovered
         tiers = np.where(by_reference, REFERENCE, decision.route)
-        counts = np.bincount(tiers[tiers >= 0], minlength=len(self._names)).tolist()
+        counts = np.bincount(tiers[tiers >= 0], minlength=len(names)).tolist()
         paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         tried = (batch.status[1:] != UNASKED).any(axis=0)
         failed = by_reference & (asked == FAILED)
         unanswered = int(failed.sum() + (tiers < 0).sum())
         answered = batch.n_items - unanswered
-        surplus = [
-            t.draws - t.accepted for t in decision.tests if t.accepted is not None
-        ]
+        accepted = [test for test in decision.tests if test.accepted is not None]
         return Certificate(
             task=self._task,
             strategy=self._strategy,
@@ -424,21 +414,21 @@ class BatchSession:
             confidence=guarantee.confidence,
             max_errors=guarantee.max_errors(batch.n_items),
             equivalence=self._equivalence.name,
-            reference=self._names[REFERENCE],
+            reference=names[REFERENCE],
             evidence=tuple(
                 Evidence(
-                    model=self._names[tally.tier],
-                    draws=tally.draws,
-                    errors=tally.errors,
-                    mean_cost=tally.cost,
+                    model=names[tier],
+                    draws=n,
+                    errors=errors,
+                    mean_cost=cost,
                     verdict=verdict,
                 )
-                for tally, verdict in decision.evidence
+                for (tier, n, errors, cost), verdict in decision.evidence
             ),
             tests=tuple(map(AuditTest.of, decision.tests)),
-            wasted=min(surplus, default=0),
+            wasted=min((t.draws - (t.accepted or 0) for t in accepted), default=0),
             profiled=int(self._profiled.sum()),
-            served=dict(zip(self._names, counts, strict=True)),
+            served=dict(zip(names, counts, strict=True)),
             escalated=int((by_reference & ~self._profiled & tried).sum()),
             unanswered=unanswered,
             uncertified=int(self._uncovered.sum()),

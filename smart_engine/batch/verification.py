@@ -48,9 +48,8 @@ def verify(certificate: Certificate) -> list[Check]:
         )
         while calls := session.next_calls():
             for call in calls:
-                session.record(
-                    call, Outcome("yes", 1.0 if call.tier == "big" else 0.01)
-                )
+                cost = 1.0 if call.tier == "big" else 0.01
+                session.record(call, Outcome("yes", cost))
         assert all(check.holds for check in verify(session.certificate))
         ```
     """

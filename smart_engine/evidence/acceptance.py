@@ -18,7 +18,7 @@ has stopped. Looks stop at the first c with exactly c errors in n_c draws, so
     Q_c = A_c · P(none in draws n_(c−1) … n_c).
 
 Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
-and share a part of α that was kept back, by the union bound.
+and share a part of α that is reserved for them, by the union bound.
 
 Source: exact sequential design after Wald (1947) and Armitage, McPherson & Rowe (1969),
 for the finite population of a risk-limiting audit (Stark 2008).
@@ -94,11 +94,7 @@ class Acceptance:
     def draws(self, errors: int) -> int:
         """Return the number of draws that suffices with that many errors found.
 
-        Args:
-            errors: Errors found so far, ≥ 0.
-
-        Returns:
-            At most M: once B or fewer items are left, nothing is to be proven.
+        It is at most M: once B or fewer items are left, nothing is to be proven.
         """
         while len(self._sizes) <= errors:
             self._sizes.append(self._next())

@@ -107,8 +107,7 @@ def best_cuts(
         level: Level of the audit.
         keep: How many to return.
     """
-    mean = rates.mean(axis=0)
-    order = np.argsort(mean, kind="stable")
+    order = np.argsort(rates.mean(axis=0), kind="stable")
     sizes = np.broadcast_to(sizes, rates.shape)[:, order]
     wrong = sizes * rates[:, order]
     typical, total = sizes.mean(axis=0), sizes.sum(axis=1)
@@ -137,10 +136,8 @@ def best_cuts(
     calls = total[:, None] - served + draws
     found = np.median(draws * rate, axis=0)
     cuts = [
-        Cut(order, leaf, share, calls[:, k], errors)
-        for k, (leaf, share, errors) in enumerate(
-            zip(where.tolist(), share.tolist(), found.tolist(), strict=True)
-        )
+        Cut(order, int(where[k]), float(share[k]), calls[:, k], float(found[k]))
+        for k in range(len(best))
     ]
     return sorted(cuts, key=lambda cut: float(cut.calls.mean()))
 

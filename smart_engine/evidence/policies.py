@@ -140,13 +140,10 @@ class Policy(NamedTuple):
 
 
 def family(candidates: Sequence[int]) -> list[Policy]:
-    """Return each candidate alone, all of them, and a cascade through all of them.
+    """Return each candidate alone, all of them, and a cascade, cheapest first.
 
     They share a level from the start. A longer list misleads more than it saves: the
     more policies compete on few draws, the luckier the one that looks best.
-
-    Args:
-        candidates: Indices of the candidates, cheapest first.
     """
     policies = [Policy((tier,)) for tier in candidates]
     if len(candidates) >= 2:
@@ -157,11 +154,6 @@ def family(candidates: Sequence[int]) -> list[Policy]:
 
 
 def pairs(candidates: Sequence[int]) -> list[Policy]:
-    """Return the agreements of two that `family` lacks; plans may follow them, too.
-
-    Args:
-        candidates: Indices of the candidates, cheapest first.
-    """
-    if len(candidates) < 3:
-        return []
-    return [Policy(pair) for pair in combinations(candidates, 2)]
+    """Return the agreements of two that `family` lacks; plans may follow them, too."""
+    several = candidates if len(candidates) >= 3 else ()
+    return [Policy(pair) for pair in combinations(several, 2)]

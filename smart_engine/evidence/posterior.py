@@ -93,11 +93,7 @@ class Posterior:
         return np.asarray(self.weight @ cells, float)
 
     def error_rate(self, result: PolicyResult) -> FloatArray:
-        """Per draw, the share of items on which a policy's candidates agree and err.
-
-        Args:
-            result: The policy applied to the cells.
-        """
+        """Per draw, the share of items on which a policy's candidates agree and err."""
         return self.share(result.wrong(self.wrong) & result.agreed)
 
     def trust(self) -> FloatArray:

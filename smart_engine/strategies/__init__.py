@@ -6,14 +6,7 @@ from smart_engine.strategies._base import Decision, Strategy, Tally, Verdict, Wa
 from smart_engine.strategies.audit import audit
 from smart_engine.strategies.paper import efficient, exhaustive, mix, reference
 
-__all__ = [
-    "STRATEGIES",
-    "Decision",
-    "Strategy",
-    "Tally",
-    "Verdict",
-    "Wave",
-]
+__all__ = ["STRATEGIES", "Decision", "Strategy", "Tally", "Verdict", "Wave"]
 
 STRATEGIES: dict[str, Strategy] = {
     "reference": reference,

@@ -59,9 +59,8 @@ def list_options(state: AuditState) -> list[Option]:
         rates = risk.rates(batch.rng, risk.patterns)
         for share in _SHARES if len(risk.tally) else ():
             sizes = share * rest * risk.shares
-            for cut in best_cuts(
-                sizes, rates, state.max_errors, state.plan_level, keep=2
-            ):
+            level = state.plan_level
+            for cut in best_cuts(sizes, rates, state.max_errors, level, keep=2):
                 untouched = rest * (1 - share) + share * rest - sizes.sum(axis=1)
                 cost = (cut.calls + untouched) * reference + share * rest * calls
                 options.append(Option(policy, None, cost, share, risk))
@@ -88,13 +87,9 @@ def _draws_left(
     """Per draw from the posterior, draws until a registered test may accept."""
     if test.accepted is not None:
         return np.zeros(DRAWS)
+    design, errors = test.acceptance, len(test.errors)
     until = draws_needed(
-        state.batch.n_items,
-        rate,
-        state.max_errors,
-        test.acceptance.level,
-        state.draws,
-        len(test.errors),
+        design.items, rate, state.max_errors, design.level, state.draws, errors
     )
     return np.maximum(until, test.target) - state.draws
 

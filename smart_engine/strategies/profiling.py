@@ -118,10 +118,7 @@ def profile(
                 result.verdicts[tier] = "too dear"
         undecided = [t for t in undecided if result.verdicts[t] == "undecided"]
         tallies = [result.tallies[tier] for tier in undecided]
-        if not tallies:
-            break
-        if while_it_pays and not pays(
-            looks, look, tallies, result.reference_cost, cost_now
-        ):
+        costs = (result.reference_cost, cost_now)
+        if not tallies or (while_it_pays and not pays(looks, look, tallies, *costs)):
             break
     return result

@@ -36,7 +36,6 @@ class Looks(Protocol):
 
     def horizons(self, look: int) -> IntArray:
         """Indices of the later looks a planner should consider, nearest first."""
-        ...
 
     def mix(
         self, tallies: Sequence[Tally], profiled: int, reference_cost: float
@@ -52,7 +51,6 @@ class Looks(Protocol):
             Tier index → number of remaining items, candidates only; the reference
             serves the rest.
         """
-        ...
 
 
 def rejection(guarantee: Guarantee, schedule: IntArray) -> IntArray:

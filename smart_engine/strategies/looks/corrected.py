@@ -20,11 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from smart_engine.evidence.tails import (
-    IntArray,
-    hypergeometric_cdf,
-    largest,
-)
+from smart_engine.evidence.tails import IntArray, hypergeometric_cdf, largest
 from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import Tally
 from smart_engine.strategies.looks._base import rejection
@@ -62,8 +58,9 @@ class CorrectedLooks:
             sizes.append(min(n_items, rounded))
         self.schedule = np.array(sizes, np.int64)
         self.level = guarantee.alpha / (n_candidates * len(sizes))
-        table = _acceptance(n_items, self._max_errors, self.level, tuple(sizes))
-        self.acceptance = np.array(table, np.int64)
+        design = (n_items, self._max_errors, self.level)
+        most = [_most_admitted(*design, size) for size in sizes]
+        self.acceptance = np.array(most, np.int64)
         self.rejection = rejection(guarantee, self.schedule)
 
     def horizons(self, look: int) -> IntArray:
@@ -99,11 +96,10 @@ class CorrectedLooks:
         """Largest prefix in which more than B hidden errors are excluded."""
         if not draws:
             return 0
-
-        def excluded(prefix: int) -> bool:
-            return _excluded(prefix, self._max_errors, errors, draws, self.level)
-
-        return largest(draws, self._n_items, excluded)
+        seen = (errors, draws, self.level)
+        return largest(
+            draws, self._n_items, lambda m: _excluded(m, self._max_errors, *seen)
+        )
 
 
 def _excluded(
@@ -116,18 +112,9 @@ def _excluded(
     return hypergeometric_cdf(errors, population, marked, draws) <= level
 
 
-@lru_cache(maxsize=256)
-def _acceptance(
-    n_items: int, max_errors: int, level: float, sizes: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Most errors that admit at each size; −1 where none do."""
-    table = []
-    most = -1  # rises with the sample size, so each search starts where the last ended
-    for size in sizes:
-
-        def admits(errors: int, size: int = size) -> bool:
-            return _excluded(n_items, max_errors, errors, size, level)
-
-        most = largest(most, size, admits)
-        table.append(most)
-    return tuple(table)
+@lru_cache(maxsize=4096)
+def _most_admitted(n_items: int, max_errors: int, level: float, draws: int) -> int:
+    """Most errors among the draws that admit; −1 where none do."""
+    return largest(
+        -1, draws, lambda errors: _excluded(n_items, max_errors, errors, draws, level)
+    )

@@ -89,9 +89,8 @@ class PaperLooks:
             for dear in useful:
                 if cheap.cost >= dear.cost:
                     continue
-                count = _most(
-                    rates[cheap.tier], rates[dear.tier][::-1], allowed, remaining
-                )
+                low, high = rates[cheap.tier], rates[dear.tier][::-1]
+                count = _most(low, high, allowed, remaining)
                 if count >= 0:
                     cost = count * cheap.cost + (remaining - count) * dear.cost
                     split = {cheap.tier: count, dear.tier: remaining - count}
