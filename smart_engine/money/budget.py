@@ -116,7 +116,7 @@ def check_budget(budget: float | None) -> None:
 
 
 def _sums(text: str) -> tuple[float, float]:
-    """Return what was spent and what is reserved, as a row tells it."""
+    """Return what was spent and what is reserved, by the text of a row."""
     try:
         spent, reserved = map(float, json.loads(text or "[0, 0]"))
     except (TypeError, ValueError, OverflowError, RecursionError):

@@ -151,7 +151,7 @@ class BudgetedRouter:
         return Settled(self._fallback, role, error, None)
 
     def abandon(self, item: int) -> None:
-        """Close an item that nobody waits for any longer."""
+        """Close an item whose answer is no longer wanted."""
         self.reservations.end_all()
         if not self._ended:
             self._inner.abandon(item)

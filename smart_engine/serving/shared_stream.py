@@ -93,7 +93,7 @@ class SharedStream:
         return Settled(served.tier, served.role, served.error, cost)
 
     def abandon(self, item: int) -> None:
-        """Close an item that nobody waits for any longer."""
+        """Close an item whose answer is no longer wanted."""
         with self._step() as session:
             session.abandon(item)
 
@@ -217,7 +217,7 @@ class StoredRouter:
         return Settled(self._reference, "reference", error, None)
 
     def abandon(self, item: int) -> None:
-        """Close an item that nobody waits for any longer."""
+        """Close an item whose answer is no longer wanted."""
         if self._alone:
             return
         try:
