@@ -12,8 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _NUMBERS = itertools.count()
+
+# How many examples a property is tested with: `--hypothesis-profile` chooses.
+for _profile, _examples in {"default": 50, "quick": 500, "many": 10_000}.items():
+    settings.register_profile(
+        _profile,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile("default")
 
 # Every HTTP client reads the certificates of the world, though no test speaks TLS.
 ssl.create_default_context = functools.cache(ssl.create_default_context)

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from smart_engine.errors import SmartError
 
+FEWER = settings(max_examples=settings.default.max_examples // 10)
+"""For examples that take long: a tenth of what the profile asks for."""
+
 ODD = [
     None, True, -1, 0, 1, 7, 10**6, 10**18, -(10**30), 0.0, 0.5, 1e-300, 1e308,
     float("nan"), float("inf"), "", "x", "0.5", "audit", "\ud800", "é" * 300,

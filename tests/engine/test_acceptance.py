@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import InvalidInputError
@@ -202,7 +202,6 @@ def test_a_wave_is_read_in_the_order_of_its_draws() -> None:
     st.floats(0, 20),
     st.data(),
 )
-@settings(deadline=None, max_examples=60)
 def test_sizes_rise_with_errors_up_to_where_nothing_is_to_prove(
     items, share, level, expected, data
 ) -> None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import BatchSession, Exact, Guarantee, Outcome, ProtocolError, Tier
@@ -69,7 +69,6 @@ def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
             session.record(call, Outcome("no" if bad else "yes", cost))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     budget=BUDGETS,
     seed=st.integers(0, 99),
@@ -318,7 +317,6 @@ def unfold(session, reservations, rng, at_once) -> None:
             flying.remove(one)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     budget=BUDGETS,
     seed=st.integers(0, 10_000),

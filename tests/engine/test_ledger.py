@@ -15,7 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import Guarantee, Judge, Label, Price, Spend, Usage
@@ -142,7 +143,7 @@ worlds = given(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@FEWER
 @worlds
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
@@ -207,7 +208,7 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
     assert 4 in steps or sum(told) <= entries_spend(items).cost + 1e-9
 
 
-@settings(max_examples=10, deadline=None)
+@FEWER
 @worlds
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
 @pytest.mark.filterwarnings("ignore:.*reported no usage")
@@ -294,7 +295,7 @@ names = st.text(max_size=20) | st.sampled_from(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@FEWER
 @given(seed=st.integers(0, 99), task=names, model=names)
 @pytest.mark.filterwarnings("ignore:.*the answers count as different")
 @pytest.mark.filterwarnings("ignore:.*reported no usage")

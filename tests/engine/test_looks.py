@@ -8,7 +8,8 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.stats import binomtest
@@ -195,7 +196,6 @@ def cost_of(split: dict[int, int], seen: list[Tally], remaining: int) -> float:
     return rest + sum(count * by_tier[tier] for tier, count in split.items())
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.data(), st.sampled_from(["corrected", "paper"]), st.sampled_from(SHARES))
 def test_mixes_stay_within_the_batch_and_below_the_reference(data, name, share) -> None:
     seen = seen_by(data.draw, data.draw(st.integers(1, 4)))
@@ -216,7 +216,7 @@ def rates_at(one: Tally, exponents: np.ndarray, confidence: float) -> np.ndarray
     return 1 - clopper_pearson_lower(one.draws - errors, errors, confidence**exponents)
 
 
-@settings(deadline=None, max_examples=40)
+@FEWER
 @given(st.data(), st.sampled_from([0.02, 0.05, 0.1, 0.2]), st.sampled_from([2, 3]))
 def test_paper_mix_is_the_linear_programs_optimum(data, share, count) -> None:
     seen = seen_by(data.draw, count)

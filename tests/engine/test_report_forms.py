@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from fuzzing import FEWER
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
@@ -418,7 +419,7 @@ def test_without_the_extra_the_page_says_how_to_get_pictures(report, undrawn) ->
 
 @pytest.mark.usefixtures("undrawn")
 def test_html_escapes_every_name(report) -> None:
-    @settings(max_examples=15, deadline=None)
+    @FEWER
     @given(NAMES)
     def check(name: str) -> None:
         renamed = named(report, name)
@@ -438,7 +439,7 @@ def test_markdown_escapes_every_name(report) -> None:
     markdown_it = pytest.importorskip("markdown_it")
     reader = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
 
-    @settings(max_examples=15, deadline=None)
+    @FEWER
     @given(NAMES)
     @example("-")
     @example("+ 1")
@@ -471,7 +472,7 @@ def test_markdown_escapes_every_name(report) -> None:
 def test_a_terminal_shows_every_name_as_it_is(report) -> None:
     console = pytest.importorskip("rich.console")
 
-    @settings(max_examples=15, deadline=None)
+    @FEWER
     @given(NAMES)
     def check(name: str) -> None:
         target = io.StringIO()

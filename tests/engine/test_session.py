@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import (
@@ -70,7 +70,6 @@ def outcomes(seed: int, n_items: int, n_candidates: int, failing: float) -> dict
     return table
 
 
-@settings(deadline=None, max_examples=120)
 @given(
     n_items=st.one_of(st.integers(1, 12), st.integers(13, 400)),
     n_candidates=st.integers(1, 4),

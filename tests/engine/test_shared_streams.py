@@ -9,7 +9,8 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import (
@@ -100,7 +101,7 @@ def work(team: Team, dice: random.Random, items: int, window: int) -> list:
     return seen
 
 
-@settings(max_examples=5, deadline=None)
+@FEWER
 @given(st.randoms(use_true_random=False), st.sampled_from([1, 3, 9]))
 def test_whatever_the_order_a_team_does_what_one_session_does(dice, window) -> None:
     seed, candidates = dice.random(), dice.choice([1, 3])
@@ -204,7 +205,7 @@ def test_answers_are_compared_before_anything_shared_is_touched() -> None:
 # -- the record --------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@FEWER
 @given(st.integers(0, 10**6), st.integers(1, 80))
 def test_the_shared_part_survives_being_written(seed, items) -> None:
     team = busy(seed, items)

@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 
 import pytest
 import sqlalchemy
-from hypothesis import given, settings
+from fuzzing import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import (
@@ -336,7 +337,7 @@ def test_a_served_answer_that_could_not_be_written_still_counts_as_a_miss() -> N
     assert json.loads(shaky.kept["state"]) == before
 
 
-@settings(max_examples=30, deadline=None)
+@FEWER
 @given(st.text(max_size=40) | st.just('{"format": 1}') | st.just("[1, 2]"))
 def test_a_spoilt_row_is_told_and_the_reference_answers(text) -> None:
     shaky = Shaky()

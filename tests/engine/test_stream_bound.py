@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_engine import Guarantee
@@ -26,7 +27,7 @@ def excluded(bound: ErrorBound, undetected: int) -> bool:
     return reached >= bound.threshold + 1e-9
 
 
-@settings(deadline=None, max_examples=20)
+@FEWER
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.05, 1.0)), min_size=1, max_size=9))
 def test_the_mixture_is_a_supermartingale_over_all_draws(steps) -> None:
     """Σ over all draws of probability × W is 1, or less where slopes have fallen."""

@@ -194,11 +194,7 @@ SHAPED = st.fixed_dictionaries(
 )
 
 
-@settings(
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists((JSON | SHAPED).map(json.dumps) | st.text(), max_size=3))
 def test_garbage_lines_are_refused_and_nothing_worse(files, lines) -> None:
     path = files([row(), *lines])
@@ -206,7 +202,6 @@ def test_garbage_lines_are_refused_and_nothing_worse(files, lines) -> None:
         assert len(Trace.read(path).rows) >= 1
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.lists(st.text("ab ", max_size=6), max_size=8), st.text("ab ", max_size=20))
 def test_find_takes_the_longest_input_the_prompt_contains(inputs, prompt) -> None:
     rows = [Row(input=text, answers={}, tokens={}) for text in inputs]
