@@ -216,7 +216,7 @@ def test_hostile_streams_do_not_break_the_promise(name, window, trials) -> None:
 
 def breaks_promise(**how) -> bool:
     """Whether streams whose candidate errs after a while surely break a promise."""
-    guarantee, trials = Guarantee(0.1, 0.9), 20
+    guarantee, trials = Guarantee(0.1, 0.9), 12
     broken = (
         play(lulled_briefly, guarantee, 500, seed, **how).broken
         for seed in range(trials)
