@@ -2,8 +2,15 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+LOWEST := .venv-lowest/.ready
+PYTEST := $(BIN)/python -m pytest
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+ADAPTERS := tests/langchain tests/llama_index tests/contract tests/runtime tests/wire
 
-.PHONY: demo test verify verify-guarantee lint format type bench docs clean
+# pytest keeps what it has compiled, or every process compiles all tests again.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test test-lowest verify verify-quick verify-guarantee lint format type bench docs clean
 
 $(READY): pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -14,15 +21,29 @@ $(READY): pyproject.toml requirements-dev.txt
 demo: $(READY)  ## the main job: three recorded tasks, each a batch through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(READY)  ## the default tests (minutes), each file in one of 3 processes
-	$(BIN)/python -m pytest -m "not slow and not guarantee and not bench" \
-		-n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY)  ## the default tests (two minutes), each file in one of 3 processes
+	$(PYTEST) -m "not slow and not guarantee and not bench" $(SPREAD) $(ARGS)
+
+verify-quick: $(READY)  ## the quicker half of verify (ten minutes)
+	$(PYTEST) -m "(slow or hypothesis) and not long" --hypothesis-profile=quick \
+		--timeout=1200 $(SPREAD) $(ARGS)
+
+verify: $(READY)  ## whole jobs, many examples, the paper's strategies (an hour)
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=many --timeout=7200 -s $(ARGS)
 
 verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (up to an hour)
-	$(BIN)/python -m pytest -m guarantee -s $(ARGS)
+	$(PYTEST) -m guarantee -s $(ARGS)
 
-verify: $(READY)  ## violation rates of the paper's strategies (more minutes)
-	$(BIN)/python -m pytest -m slow -s $(ARGS)
+$(LOWEST): pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct --group test --editable '.[all]'
+	touch $(LOWEST)
+
+test-lowest: $(LOWEST)  ## the adapters' tests on the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -m "not slow and not guarantee and not bench" \
+		$(SPREAD) $(ADAPTERS) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -36,10 +57,10 @@ type: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## side-by-side ratios, printed
-	$(BIN)/python -m pytest tests/benchmarks -m bench -s $(ARGS)
+	$(PYTEST) tests/benchmarks -m bench -s $(ARGS)
 
 docs: $(READY)  ## the API reference and the pages of smart_engine/docs, into build/docs
 	$(BIN)/python .ci/reference.py build/docs
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build .pytest_cache .mypy_cache .ruff_cache .hypothesis
