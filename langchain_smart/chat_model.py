@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import (
-    Runnable,
-    RunnableConfig,
-    ensure_config,
+from langchain_core.language_models import (
+    LangSmithParams,
+    LanguageModelInput,
+    ModelProfile,
 )
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    SystemMessage,
+)
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+)
+from langchain_core.prompt_values import ChatPromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.bounds import most
-from langchain_smart.chat_batches import ChatBatches
-from langchain_smart.chat_items import ChatAsker, as_chunk, ending, piece, result
-from langchain_smart.requests import SCHEMA, TASK
-from langchain_smart.runs import RUN, Run, begun
-from langchain_smart.singles import Single
-from langchain_smart.structured import Parsed, Schema
-from langchain_smart.tasks import fingerprint, named_task
-from langchain_smart.tools import Tools, refuse_without_tools
+from langchain_smart.batching import TASK, Share, SmartBatching, named_task
+from langchain_smart.callbacks import RUN, Run, started
+from langchain_smart.chat.call import (
+    ChatAsker,
+    ChatJob,
+    as_chunk,
+    ending,
+    piece,
+    result,
+)
+from langchain_smart.chat.cost import settings_of, worst_case
+from langchain_smart.chat.members import (
+    ChatMember,
+    identity_of,
+    read_model,
+    shared_profile,
+)
+from langchain_smart.chat.request import SCHEMA, Request, task_of
+from langchain_smart.chat.structured import Parsed, Schema
+from langchain_smart.chat.tools import Tools, refuse_without_tools
 from smart_engine.calls import Call
-from smart_engine.runtime.turns import turn
-from smart_engine.serving.item import SingleItem
+from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.loop import turn
+from smart_engine.serving.members import find_members
 
 __all__ = ["SmartChatModel"]
 
 
-class SmartChatModel(ChatBatches):
+class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel):
     """A chat model that answers as its reference would, for less.
 
     `batch` and `abatch` hand the whole batch to one session: some items are answered
@@ -138,6 +163,259 @@ class SmartChatModel(ChatBatches):
         ```
     """
 
+    model_config = ConfigDict(extra="forbid")
+
+    reference: Annotated[BaseChatModel | str, SkipValidation] = Field(
+        exclude=True, repr=False, frozen=True
+    )
+    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
+        exclude=True, repr=False, frozen=True
+    )
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
+    stop: list[str] | None = None
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    streaming: bool = False
+
+    _members: dict[str, ChatMember] = PrivateAttr()
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check everything before anything is spent."""
+        found = find_members(self.reference, self.candidates, self.prices, read_model)
+        reference, *candidates = (member.model for member in found)
+        self._members = {member.name: member for member in found}
+        prices = {member.name: member.price for member in found}
+        self.__dict__.update(
+            reference=reference,
+            candidates=candidates,
+            prices={**self.prices, **prices},
+        )
+        self._open()
+        if self.budget_usd is not None:
+            for member in found:
+                member.output_limit(settings_of(member, self._defaults))
+
+    @property
+    @override
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._members)
+
+    @property
+    def _identities(self) -> list[tuple[str, str]]:
+        """Per model, its name and a text that identifies it and its settings."""
+        return [identity_of(member) for member in self._members.values()]
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """What the fields set for calls that set nothing else."""
+        names = ("temperature", "max_tokens", "timeout", "stop", "max_retries")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value not in (None, [])}
+
+    # -- one item at a time ----------------------------------------------------
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        config, kwargs = _named(config, kwargs)
+        return super().invoke(input, config, stop=stop, **kwargs)
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        await turn()
+        config, kwargs = _named(config, kwargs)
+        return await super().ainvoke(input, config, stop=stop, **kwargs)
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        config, kwargs = _named(config, kwargs)
+        return super().stream(input, config, stop=stop, **kwargs)
+
+    @override
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        await turn()
+        config, kwargs = _named(config, kwargs)
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield chunk
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        run = self._item_run(messages, stop, run_manager, kwargs)
+        return result(run, run.answer())
+
+    @override
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        run = self._item_run(messages, stop, run_manager, kwargs)
+        return result(run, await run.aanswer())
+
+    @override
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        run = self._item_run(messages, stop, run_manager, kwargs)
+        for number, chunk in enumerate(run.stream()):
+            yield piece(run, as_chunk(chunk), first=number == 0)
+        yield ending(run)
+
+    @override
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        run = self._item_run(messages, stop, run_manager, kwargs)
+        first = True
+        async with aclosing(run.astream()) as chunks:
+            async for chunk in chunks:
+                yield piece(run, as_chunk(chunk), first=first)
+                first = False
+        yield ending(run)
+
+    def _item_run(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        run: Run | None,
+        kwargs: dict[str, Any],
+    ) -> ItemRun:
+        """Return one item, ready to be answered."""
+        run = run or kwargs.pop(RUN, None)
+        request = Request.read(stop, kwargs, self._defaults)
+        task = request.task or self.task or task_of([messages], request)
+
+        def bounded(call: Call) -> float:
+            return worst_case(self._members[call.tier], messages, request)
+
+        def prompt() -> str:
+            systems = [m.content for m in messages if isinstance(m, SystemMessage)]
+            return repr((systems, request.tools, request.schema, self._defaults))
+
+        item = self._item(
+            request.compared_by(self._rule),
+            task,
+            bounded,
+            model=request.model,
+            identities=lambda: self._identities,
+            prompt=prompt,
+        )
+        asker = ChatAsker(
+            self._members,
+            request,
+            messages,
+            messages,
+            item.record_retry,
+            run,
+            self.estimate_usage,
+        )
+        return ItemRun(item, asker)
+
+    # -- many items at once ------------------------------------------------------
+
+    @override
+    def _read(self, given: LanguageModelInput) -> ChatPromptValue:
+        # Members take a prompt value as it is: it is converted once, not once a call.
+        return ChatPromptValue(messages=self._convert_input(given).to_messages())
+
+    @override
+    def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], ChatJob]:
+        request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
+        for member in self._members.values():
+            request.put_to(member)  # what it cannot take is an error before any call
+        rule = request.compared_by(self._rule)
+        local = {
+            "local_callbacks": self.callbacks,
+            "verbose": self.verbose,
+            "local_tags": self.tags,
+            "local_metadata": self.metadata,
+        }
+        tracing = self._tracing(request, kwargs)
+
+        def make(share: Share) -> ChatJob:
+            prompts = (prompt.messages for prompt in share.inputs)
+            task = share.task or task_of(prompts, request)
+            return ChatJob(
+                task,
+                rule,
+                self._books.batch(self._names[0], task),
+                share.places,
+                share.limit,
+                share.task,
+                share=share,
+                members=self._members,
+                request=request,
+                identities=self._identities,
+                tracing=tracing,
+                manager_settings=local,
+                estimates=self.estimate_usage,
+                rate_limiter=self.rate_limiter,
+                output_version=self.output_version,
+            )
+
+        return make
+
+    def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what callbacks are told of every item's run."""
+        told = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
+        told["stop"] = stop = request.arguments.get("stop")
+        options: dict[str, Any] = {"stop": stop}
+        if request.schema is not None and request.schema.json_schema is not None:
+            options["ls_structured_output_format"] = request.schema.told
+        return {
+            "serialized": self._serialized,
+            "params": self._get_invocation_params(**told),
+            "metadata": self._get_ls_params_with_defaults(**told),
+            "options": options,
+        }
+
     # -- tools and structured output -------------------------------------------
 
     @override
@@ -161,7 +439,7 @@ class SmartChatModel(ChatBatches):
         Raises:
             ToolsUnsupportedError: If a member cannot call tools; it is named.
         """
-        refuse_without_tools(self._members)
+        refuse_without_tools(self._members.values())
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         hoisted = ("ls_structured_output_format", "model", TASK)
@@ -199,154 +477,112 @@ class SmartChatModel(ChatBatches):
         chosen = {"method": method, "strict": strict}
         chosen = {name: value for name, value in chosen.items() if value is not None}
         form = Schema(schema, {**chosen, **kwargs})
-        for member in self._members:
+        for member in self._members.values():
             form.bound_to(member)
         told = {"ls_structured_output_format": {"kwargs": chosen, "schema": schema}}
         bound = self.bind(**{SCHEMA: form}, **(told if schema is not None else {}))
         return bound | Parsed(form, include_raw=include_raw)
 
-    # -- one item at a time ----------------------------------------------------
+    # -- what LangChain asks of a chat model -----------------------------------
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "smart"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "models": [
+                {"name": member.name, **member.model._identifying_params}  # noqa: SLF001
+                for member in self._members.values()
+            ],
+            "max_disagreement": self.max_disagreement,
+            "confidence": self.confidence,
+            "strategy": self.strategy,
+            "looks": self.looks,
+            "equivalence": self._rule.name,
+            "seed": self.seed,
+            **({} if self.task is None else {"task": self.task}),
+            **self._defaults,
+        }
 
     @override
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        config, kwargs = _told(config, kwargs)
-        return super().invoke(input, config, stop=stop, **kwargs)
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        params = super()._get_invocation_params(stop=stop, **kwargs)
+        params.pop(RUN, None)
+        tools, schema = params.get("tools"), params.pop(SCHEMA, None)
+        if isinstance(tools, Tools):
+            params.update({**tools.options, "tools": list(tools)})
+        if schema is not None:
+            params["response_format"] = schema.told
+        return params
 
     @override
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        await turn(asyncio.get_running_loop())
-        config, kwargs = _told(config, kwargs)
-        return await super().ainvoke(input, config, stop=stop, **kwargs)
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        kwargs.pop(RUN, None)  # whoever watches, the answer is the same
+        return super()._get_llm_string(stop=stop, **kwargs)
 
     @override
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        config, kwargs = _told(config, kwargs)
-        return super().stream(input, config, stop=stop, **kwargs)
+    def _convert_cached_generations(
+        self, cache_val: list[Generation]
+    ) -> list[ChatGeneration]:
+        generations = super()._convert_cached_generations(cache_val)
+        for generation in generations:
+            message = generation.message
+            told = message.response_metadata.get("smart")
+            if told is not None:  # what is in the cache was paid for before
+                smart = {k: v for k, v in told.items() if k != "estimated"}
+                smart["cost"] = 0.0
+                metadata = {**message.response_metadata, "smart": smart}
+                update = {"response_metadata": metadata}
+                generation.message = message.model_copy(update=update)
+        return generations
 
     @override
-    async def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        await turn(asyncio.get_running_loop())
-        config, kwargs = _told(config, kwargs)
-        chunks = super().astream(input, config, stop=stop, **kwargs)
-        async with aclosing(chunks):  # type: ignore[type-var]
-            async for chunk in chunks:
-                yield chunk
+    def _get_ls_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = "smart"
+        params.setdefault("ls_model_name", self.get_name())
+        return params
 
     @override
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        single = self._single(messages, stop, run_manager, kwargs)
-        return result(single, single.ask())
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return shared_profile([*self._members.values()])
 
     @override
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        single = self._single(messages, stop, run_manager, kwargs)
-        return result(single, await single.aask())
+    def get_token_ids(self, text: str) -> list[int]:
+        return self._members[self._names[0]].model.get_token_ids(text)
 
     @override
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        single = self._single(messages, stop, run_manager, kwargs)
-        for number, chunk in enumerate(single.stream()):
-            yield piece(single, as_chunk(chunk), first=number == 0)
-        yield ending(single)
+    def get_num_tokens(self, text: str) -> int:
+        """Count tokens as the reference does, or roughly where that fails offline."""
+        try:
+            return self._members[self._names[0]].model.get_num_tokens(text)
+        except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
+            return math.ceil(len(text) / 4)
 
     @override
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        single = self._single(messages, stop, run_manager, kwargs)
-        first = True
-        async with aclosing(single.astream()) as chunks:
-            async for chunk in chunks:
-                yield piece(single, as_chunk(chunk), first=first)
-                first = False
-        yield ending(single)
-
-    def _single(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        run: Run | None,
-        kwargs: dict[str, Any],
-    ) -> Single:
-        """Return one item, ready to be answered."""
-        run = run or kwargs.pop(RUN, None)
-        request = self._request(stop, kwargs)
-        task = request.task or self.task or fingerprint([messages], request)
-        terms = self._terms
-        rule = request.reading(terms.rule)
-        members = {member.name: member for member in self._members}
-
-        def bounded(call: Call) -> float:
-            return most(members[call.tier], messages, request)
-
-        keeping = self._keeping(messages, request)
-        router = terms.router(self._books, rule, task, request.model, bounded, keeping)
-        item = SingleItem(router, self._books, terms.models[0], task)
-        asker = ChatAsker(
-            members,
-            request.put_to,
-            messages,
-            item.repeated,
-            run,
-            self._estimate(messages, request),
-        )
-        return Single(item, asker)
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count tokens as the reference does, or roughly where that fails offline."""
+        model = self._members[self._names[0]].model
+        try:
+            return model.get_num_tokens_from_messages(messages, tools)
+        except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
+            return count_tokens_approximately(messages)
 
 
-def _told(
+def _named(
     config: RunnableConfig | None, kwargs: dict[str, Any]
 ) -> tuple[RunnableConfig, dict[str, Any]]:
-    """Return config and arguments of a call that tell its task and its run."""
-    config, run = begun(ensure_config(config))
+    """Return config and arguments of a call that name its run and its task."""
+    config, run = started(ensure_config(config))
     task = named_task(kwargs, config)
     return config, {**kwargs, **run, **({} if task is None else {TASK: task})}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter, time
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from typing_extensions import override
 
-from langchain_smart.estimates import estimated
-from langchain_smart.members import ChatMember, outcome, read_model
-from langchain_smart.requests import Request
-from langchain_smart.runs import member_config, quiet_context
+from langchain_smart.callbacks import member_config, quiet_context
+from langchain_smart.chat.cost import estimated, outcome
+from langchain_smart.chat.members import ChatMember, read_model
+from langchain_smart.chat.request import Request
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
@@ -85,11 +84,12 @@ class _ChatAsk:
 
     def __call__(self, text: str) -> Outcome | Failure:
         """Return the text of the model's answer."""
-        clock = Clock(time, perf_counter)
+        clock = Clock()
         sent = [HumanMessage(text)]
         invoke = self.member.model.invoke
         message = quiet_context().run(invoke, sent, member_config(None))
-        allowed = partial(estimated, sent, Request({})) if self.estimate_usage else None
+        estimate = partial(estimated, sent, Request({}), self.member, message)
+        allowed = estimate if self.estimate_usage else None
         result = clock.timed(outcome(self.member, message, allowed))
         if isinstance(result, Failure):
             return result

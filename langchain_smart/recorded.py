@@ -18,11 +18,11 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict, Field
 from typing_extensions import override
 
-from langchain_smart.clear_errors import PlainErrors
 from smart_engine.calls import Failure
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.pricing import Usage
 from smart_engine.offline.traces import Trace
+from smart_engine.runtime.settings import PlainErrors
 
 __all__ = ["RecordedChatModel"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, cast
@@ -19,33 +18,22 @@ from langchain_core.runnables.utils import (
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.chain_batch import ChainJob
-from langchain_smart.chain_items import ChainAsker
-from langchain_smart.chain_store import Answers, identity_of
-from langchain_smart.jobs import Share
-from langchain_smart.outputs import reading_of_outputs
-from langchain_smart.requests import TASK
-from langchain_smart.self_agreement import SelfAgreeing
-from langchain_smart.singles import Single
-from langchain_smart.tasks import named_task
-from langchain_smart.tiers import ChainMember, find_chains
+from langchain_smart.batching import TASK, Share, SmartBatching, named_task
+from langchain_smart.chains.call import ChainAsker, ChainJob
+from langchain_smart.chains.compare import compared_outputs
+from langchain_smart.chains.store import ChainAnswers, identity_of
+from langchain_smart.chains.tiers import ChainMember, find_chains
 from smart_engine.calls import Call
-from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.reservations import Allowance, Reservations
-from smart_engine.runtime.turns import turn
-from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Persistence
-from smart_engine.serving.resume import ResumedSession
-from smart_engine.serving.session import AnySession
-from smart_engine.store.store import Store
+from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.loop import turn
 
 __all__ = ["SmartRunnable"]
 
 Chain = Runnable[Any, Any] | Callable[[Any], Any]
 
 
-class SmartRunnable(SelfAgreeing[Any, Any]):
+class SmartRunnable(SmartBatching[Any, Any]):
     """A chain that answers as its reference chain would, for less.
 
     What `SmartChatModel` is for models, this is for whole chains, its tiers: a long
@@ -139,15 +127,15 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
     model_config = ConfigDict(extra="forbid")
 
     reference: Annotated[Chain | Mapping[str, Chain], SkipValidation] = Field(
-        frozen=True
+        exclude=True, repr=False, frozen=True
     )
     candidates: Annotated[Sequence[Chain] | Mapping[str, Chain], SkipValidation] = (
-        Field(frozen=True)
+        Field(exclude=True, repr=False, frozen=True)
     )
 
     version: str | None = None
 
-    _tiers: tuple[ChainMember, ...] = PrivateAttr()
+    _chains: dict[str, ChainMember] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -159,19 +147,20 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
                 "retriever or code of theirs changes"
             )
             raise InvalidInputError("version", None, hint)
-        self._tiers = find_chains(
+        found = find_chains(
             self.reference,
             self.candidates,
             self.prices,
             capped=self.budget_usd is not None,
             estimate=self.estimate_usage,
         )
+        self._chains = {chain.name: chain for chain in found}
         self._open()
 
     @property
     @override
     def _names(self) -> tuple[str, ...]:
-        return tuple(tier.name for tier in self._tiers)
+        return tuple(self._chains)
 
     # -- one item at a time ----------------------------------------------------
 
@@ -183,7 +172,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig
         ) -> Any:
             del run_manager  # the config knows it
-            return self._single(given, config, kwargs).ask()
+            return self._item_run(given, config, kwargs).answer()
 
         return self._call_with_config(answer, input, config)
 
@@ -197,9 +186,9 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             config: RunnableConfig,
         ) -> Any:
             del run_manager  # the config knows it
-            return await self._single(given, config, kwargs).aask()
+            return await self._item_run(given, config, kwargs).aanswer()
 
-        await turn(asyncio.get_running_loop())
+        await turn()
         return await self._acall_with_config(answer, input, config)
 
     @override
@@ -212,7 +201,7 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             config: RunnableConfig,
         ) -> Iterator[Any]:
             del run_manager  # the config knows it
-            yield from self._single(next(inputs), config, kwargs).stream()
+            yield from self._item_run(next(inputs), config, kwargs).stream()
 
         yield from self._transform_stream_with_config(iter([input]), pieces, config)
 
@@ -229,35 +218,41 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
             config: RunnableConfig,
         ) -> AsyncIterator[Any]:
             del run_manager  # the config knows it
-            single = self._single(await anext(inputs), config, kwargs)
-            async with aclosing(single.astream()) as answer:
+            run = self._item_run(await anext(inputs), config, kwargs)
+            async with aclosing(run.astream()) as answer:
                 async for piece in answer:
                     yield piece
 
-        await turn(asyncio.get_running_loop())
+        await turn()
         stream = self._atransform_stream_with_config(once(), pieces, config)
         async with aclosing(stream):  # type: ignore[type-var]
             async for piece in stream:
                 yield piece
 
-    def _single(
+    def _item_run(
         self, given: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> Single:
+    ) -> ItemRun:
         """Return one item, ready to be answered."""
-        task = named_task(kwargs, config) or self.task or self.get_name()
-        terms = self._terms
-        rule = reading_of_outputs(terms.rule)
         arguments = _arguments(kwargs)
-        router = terms.router(
-            self._books, rule, task, most=_unknown, keeping=self._keeping(arguments)
+        item = self._item(
+            compared_outputs(self._rule),
+            named_task(kwargs, config) or self.task or self.get_name(),
+            _unknown,
+            model=None,
+            identities=lambda: self._identities,
+            prompt=lambda: identity_of(arguments),
         )
-        item = SingleItem(router, self._books, terms.models[0], task)
         asker = ChainAsker(
-            self._by_name, item.inside, given, config, arguments, item.allowance
+            self._chains,
+            item.record_inner_call,
+            given,
+            config,
+            arguments,
+            item.allowance,
         )
-        return Single(item, asker)
+        return ItemRun(item, asker)
 
-    # -- whole batches ---------------------------------------------------------
+    # -- many items at once ------------------------------------------------------
 
     @override
     def _read(self, given: Any) -> Any:
@@ -265,114 +260,74 @@ class SmartRunnable(SelfAgreeing[Any, Any]):
 
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], ChainJob]:
-        terms = self._terms
-        rule = reading_of_outputs(terms.rule)
-        arguments = _arguments(kwargs)
-        budget = terms.budget(self._books)
+        rule = compared_outputs(self._rule)
+        answers = ChainAnswers(self.OutputType)
 
         def make(share: Share) -> ChainJob:
             task = share.task or self.get_name()
-            scope = self._books.batch(terms.models[0], task)
-            items = len(share.places)
-            books = self._books
-            reservations = None
-            if budget is not None:
-                reservations = Reservations(budget, _unknown, books.new_lock())
-            session = terms.session(items, rule, task, scope, books, reservations)
             return ChainJob(
-                share,
-                self._resumed(session, share, task, rule, arguments),
-                scope,
                 task,
                 rule,
-                tiers=self._by_name,
+                self._books.batch(self._names[0], task),
+                share.places,
+                share.limit,
+                share.task,
+                share=share,
+                chains=self._chains,
                 name=self.get_name(),
-                arguments=arguments,
-                allowance=_unlimited
-                if reservations is None
-                else reservations.allowance,
+                arguments=_arguments(kwargs),
+                identities=self._identities,
+                answers=answers,
             )
 
         return make
 
-    # -- what outlives the process -----------------------------------------------
-
-    def _models_told(self) -> Iterator[tuple[str, str]]:
-        """Yield each tier's name, and a text that tells what it is."""
-        for tier in self._tiers:
-            yield tier.name, repr((self.version, tier.models))
-
-    def _keeping(self, arguments: dict[str, Any]) -> Persistence | None:
-        """Return how streams are kept, if there is a store."""
-        if not isinstance(self.store, Store):
-            return None
-        return Persistence(
-            self.store, self._models_told, lambda: identity_of(arguments)
-        )
-
-    def _resumed(
-        self,
-        session: AnySession,
-        share: Share,
-        task: str,
-        rule: Equivalence,
-        arguments: dict[str, Any],
-    ) -> AnySession:
-        """Return a session that goes on where it was cut off, if there is a store."""
-        if not isinstance(self.store, Store):
-            return session
-        asked = [*map(repr, self._models_told()), identity_of(arguments)]
-        asked += map(identity_of, share.given)
-        job = self._terms.job(rule, task, asked)
-        answers = Answers(self.OutputType)
-        stored = self.store.answers(job, answers.write, answers.read)
-        return ResumedSession(session, stored)
+    @property
+    def _identities(self) -> list[tuple[str, str]]:
+        """Per chain, its name and a text that identifies it."""
+        chains = self._chains.values()
+        return [(each.name, repr((self.version, each.models))) for each in chains]
 
     @property
-    def _by_name(self) -> dict[str, ChainMember]:
-        """The tiers by name."""
-        return {tier.name: tier for tier in self._tiers}
+    def _reference(self) -> Runnable[Any, Any]:
+        return self._chains[self._names[0]].chain
 
     # -- what it takes and gives: as the reference does --------------------------
 
     @property
     @override
     def InputType(self) -> Any:
-        return self._tiers[0].chain.InputType
+        return self._reference.InputType
 
     @property
     @override
     def OutputType(self) -> Any:
-        return self._tiers[0].chain.OutputType
+        return self._reference.OutputType
 
     @override
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        schema = self._tiers[0].chain.get_input_schema(config)
+        schema = self._reference.get_input_schema(config)
         return cast("type[BaseModel]", schema)
 
     @override
     def get_output_schema(
         self, config: RunnableConfig | None = None
     ) -> type[BaseModel]:
-        schema = self._tiers[0].chain.get_output_schema(config)
+        schema = self._reference.get_output_schema(config)
         return cast("type[BaseModel]", schema)
 
     @property
     @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        specs = [spec for tier in self._tiers for spec in tier.chain.config_specs]
+        specs = [
+            spec for each in self._chains.values() for spec in each.chain.config_specs
+        ]
         return get_unique_config_specs(specs)
 
 
 def _unknown(call: Call) -> None:
     """Tell the most a call of a chain can cost: nobody knows before it has ended."""
     del call
-
-
-def _unlimited(call: Call) -> Allowance | None:
-    """Tell what a call may spend where there is no budget."""
-    del call
-    return None
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:

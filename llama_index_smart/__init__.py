@@ -22,10 +22,10 @@ from smart_engine import (
 )
 
 if TYPE_CHECKING:
-    from llama_index_smart.from_langchain import LangChainLLM
+    from llama_index_smart.langchain_llm import LangChainLLM
     from llama_index_smart.llm import SmartLLM
 
-_HOME = {"LangChainLLM": "from_langchain", "SmartLLM": "llm"}
+_HOME = {"LangChainLLM": "langchain_llm", "SmartLLM": "llm"}
 
 __all__ = [
     "Certificate",

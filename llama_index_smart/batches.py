@@ -13,12 +13,12 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
 )
 
-from llama_index_smart.asks import Ask
+from llama_index_smart.call import marked
 from llama_index_smart.driver import adrive, drive
 from llama_index_smart.events import told_of
 from llama_index_smart.members import Response, outcome
+from llama_index_smart.request import Ask
 from llama_index_smart.settings import SmartSettings
-from llama_index_smart.singles import marked
 from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.errors import InvalidInputError, check_whole

@@ -18,9 +18,10 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event
 
-from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.runtime.steps import Steps
 from smart_engine.runtime.turns import turn
+
+from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.serving.session import Session
 
 __all__ = ["adrive", "drive"]

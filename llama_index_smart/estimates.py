@@ -16,10 +16,10 @@ import llama_index.core
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.utilities.token_counting import TokenCounter
 
-from llama_index_smart.asks import Ask
-from llama_index_smart.bounds import limit_of
+from llama_index_smart.compare import calls_in
+from llama_index_smart.cost import limit_of
 from llama_index_smart.members import LLMMember, Response
-from llama_index_smart.readings import calls_in
+from llama_index_smart.request import Ask
 from smart_engine.money.pricing import Usage
 
 __all__ = ["estimated"]
@@ -48,7 +48,7 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
         from llama_index.core.llms import CompletionResponse
         from llama_index.core.llms.mock import MockLLM
 
-        from llama_index_smart.asks import Ask
+        from llama_index_smart.request import Ask
         from llama_index_smart.estimates import estimated
         from smart_engine.money.pricing import Price, Usage
         from smart_engine.serving.members import Member

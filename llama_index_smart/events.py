@@ -12,8 +12,8 @@ from typing import Any
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 
-from llama_index_smart.asks import Ask
 from llama_index_smart.members import Response
+from llama_index_smart.request import Ask
 
 __all__ = ["Event", "told_of"]
 

@@ -20,15 +20,15 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
+from smart_engine.runtime.turns import turn
 from typing_extensions import override
 
-from llama_index_smart.asks import TOOLS, Ask, conversation
+from llama_index_smart.call import Single
+from llama_index_smart.compare import selected_tools
 from llama_index_smart.events import told_of
-from llama_index_smart.readings import selected_tools
+from llama_index_smart.request import TOOLS, Ask, conversation
 from llama_index_smart.self_agreement import SelfAgreeing
-from llama_index_smart.singles import Single
 from llama_index_smart.tasks import asking_with
-from smart_engine.runtime.turns import turn
 
 __all__ = ["SmartLLM"]
 

@@ -68,7 +68,7 @@ def read_model(field: str, given: Any) -> Named:
         from langchain_core.language_models.chat_models import BaseChatModel
 
         if isinstance(given, BaseChatModel):
-            from llama_index_smart.from_langchain import LangChainLLM
+            from llama_index_smart.langchain_llm import LangChainLLM
 
             given = LangChainLLM(model=given)
     if not isinstance(given, LLM):

@@ -11,10 +11,10 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
-from llama_index_smart.asks import Ask
 from llama_index_smart.batches import SmartBatches, checked, listed
 from llama_index_smart.driver import adrive, drive
 from llama_index_smart.members import outcome
+from llama_index_smart.request import Ask
 from smart_engine.batch.self_agreement import (
     SelfAgreement,
     SelfAgreementSession,

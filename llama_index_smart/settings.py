@@ -20,8 +20,8 @@ from pydantic import (
 )
 from typing_extensions import override
 
-from llama_index_smart.asks import Ask
-from llama_index_smart.bounds import check_bounded, most, output_limit
+from llama_index_smart.compare import ResponseReading
+from llama_index_smart.cost import check_bounded, most, output_limit
 from llama_index_smart.estimates import estimated
 from llama_index_smart.members import (
     Estimate,
@@ -30,7 +30,7 @@ from llama_index_smart.members import (
     settings_of,
     shared_metadata,
 )
-from llama_index_smart.readings import ResponseReading
+from llama_index_smart.request import Ask
 from llama_index_smart.stored import read_response, write_response
 from llama_index_smart.tasks import fingerprint, lasting, task_of_prompt
 from smart_engine.calls import Call

@@ -16,7 +16,7 @@ from llama_index.core.prompts import (
 )
 from llama_index.core.prompts.utils import get_template_vars
 
-from llama_index_smart.asks import Ask
+from llama_index_smart.request import Ask
 
 __all__ = ["asking_with", "fingerprint", "lasting", "task_of_prompt"]
 

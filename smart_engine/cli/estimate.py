@@ -43,10 +43,10 @@ def estimate_command(
     What is bought here `smart run` with the same options does not buy again.
     """
     job = Job.read(given, promised, calls, store)
-    from langchain_smart.trial import try_batch
+    from smart_engine.cli.sample import estimate_job
 
     with job.resumable():
-        expected = try_batch(job.smart, job.inputs, items)
+        expected = estimate_job(job.smart, job.inputs, items)
     report = job.smart.report()
     if as_json:
         figures = {

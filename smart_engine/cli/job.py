@@ -66,8 +66,8 @@ class Job:
             import langchain  # noqa: F401 - makes models of their names
             import sqlalchemy  # noqa: F401 - the store
 
+            from langchain_smart.chat.members import load_model
             from langchain_smart.chat_model import SmartChatModel
-            from langchain_smart.members import load_model
         except ModuleNotFoundError as error:
             raise MissingExtraError("run", "a command that asks models") from error
         served = {} if calls.base_url is None else {"base_url": calls.base_url}

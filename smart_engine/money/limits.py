@@ -7,15 +7,15 @@ provider counts otherwise, such as a picture, has no known bound, and is refused
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from smart_engine.errors import InvalidInputError
 
 __all__ = [
     "SETTINGS",
-    "max_input_tokens",
+    "Content",
     "max_output_tokens",
-    "refuse_unbounded",
     "setting_texts",
 ]
 
@@ -48,7 +48,8 @@ _TOKENS_BEFORE_TOOLS = 1024
 def max_output_tokens(places: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the most tokens that all answers of a call can have, None if unlimited.
 
-    Settings that take precedence come first.
+    Args:
+        places: Settings of the call, those that take precedence first.
 
     Example:
         ```python
@@ -62,38 +63,49 @@ def max_output_tokens(places: Sequence[Mapping[str, Any]]) -> int | None:
     return None if longest is None else longest * (_largest(places, _CHOICES) or 1)
 
 
-def max_input_tokens(parts: Iterable[str], *, tools: bool) -> int:
-    """Return the most tokens that a request can have, given all texts that it sends.
-
-    `tools` says whether tools or a schema are among them.
-    """
-    sizes = (len(part.encode("utf-8", "replace")) for part in parts)
-    before = _TOKENS_BEFORE_TOOLS if tools else 0
-    return before + sum(size + _TOKENS_AROUND_PART for size in sizes)
-
-
 def setting_texts(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the settings that a model may read, as texts: all but numbers."""
     values = (value for place in places for value in place.values())
     return [str(value) for value in values if not isinstance(value, int | float)]
 
 
-def refuse_unbounded(kinds: Iterable[str], tools: Iterable[str] = ()) -> None:
-    """Raise if the tokens of a part of a request cannot be bounded.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a call sends, as far as it matters for its cost.
 
-    Args:
+    Attributes:
+        texts: Messages, tools, schemas and all other texts that are sent.
         kinds: Types of the parts of its messages.
         tools: Types of its tools; what the provider's own tools read is billed, too.
-
-    Raises:
-        InvalidInputError: It names the part.
+        with_tools: Whether tools or a schema are among the texts.
     """
-    for kind in kinds:
-        if any(name in kind for name in _UNBOUNDED):
-            raise InvalidInputError("messages", kind, f"{_NO_BOUND}, or send text")
-    for kind in tools:
-        if kind not in _CLIENT_TOOLS:
-            raise InvalidInputError("tools", kind, f"{_NO_BOUND}, or run tools here")
+
+    texts: Sequence[str]
+    kinds: Sequence[str]
+    tools: Sequence[str] = ()
+    with_tools: bool = False
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that it can have."""
+        sizes = (len(text.encode("utf-8", "replace")) for text in self.texts)
+        before = _TOKENS_BEFORE_TOOLS if self.with_tools else 0
+        return before + sum(size + _TOKENS_AROUND_PART for size in sizes)
+
+    def refuse_unbounded(self) -> None:
+        """Raise if the tokens of a part cannot be bounded.
+
+        Raises:
+            InvalidInputError: It names the part.
+        """
+        for kind in self.kinds:
+            if any(name in kind for name in _UNBOUNDED):
+                raise InvalidInputError("messages", kind, f"{_NO_BOUND}, or send text")
+        for kind in self.tools:
+            if kind not in _CLIENT_TOOLS:
+                raise InvalidInputError(
+                    "tools", kind, f"{_NO_BOUND}, or run tools here"
+                )
 
 
 def _largest(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> int | None:

@@ -1,16 +1,12 @@
-"""The terms of serving: who answers, what is promised, and how it is kept.
-
-Every session and every decider of an adapter is begun here.
-"""
+"""The settings of a smart object; every session and every single item starts here."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from smart_engine.batch.session import BatchSession
 from smart_engine.equivalence import Equivalence
@@ -23,6 +19,7 @@ from smart_engine.money.reservations import Reservations, WorstCase
 from smart_engine.row import StreamRow
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
+from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence, Profile, mark
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
@@ -31,6 +28,9 @@ from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import Tier
 
 __all__ = ["ServingConfig"]
+
+Column = Literal["state", "budget"]
+Rows = Callable[[Column], StreamRow]
 
 _MODES = ("serve", "shadow", "strict")
 
@@ -56,9 +56,9 @@ class ServingConfig:
 
     Example:
         ```python
-        terms = ServingConfig(("big", "small"), Guarantee(0.05, 0.95), Exact())
-        terms.check()
-        assert terms.session(100, Exact(), "a task").next_calls()
+        config = ServingConfig(("big", "small"), Guarantee(0.05, 0.95), Exact())
+        config.check()
+        assert config.session(100, Exact(), "a task").next_calls()
         ```
     """
 
@@ -102,6 +102,7 @@ class ServingConfig:
         n_items: int,
         rule: Equivalence,
         task: str | None,
+        *,
         scope: LedgerScope | None = None,
         books: Books | None = None,
         reservations: Reservations | None = None,
@@ -113,37 +114,48 @@ class ServingConfig:
             rule: How answers to this request are compared.
             task: Name of the task.
             scope: Where its calls are entered, if anywhere.
-            books: Where it may be noted how often the reference agrees with itself.
-            reservations: What its calls reserve, if there is a budget; see `budget`.
+            books: Where the reference's agreement with itself may have been entered.
+            reservations: What its calls reserve, if there is a budget.
 
         Raises:
-            NoisyReferenceError: If it does so too seldom.
+            NoisyReferenceError: If the reference agrees too seldom with itself.
         """
         if books is not None and self.strategy != "reference":
             self._refuse_noise(books, rule, task)
-        how: dict[str, Any] = {
-            "task": task,
-            "strategy": self.strategy,
-            "looks": self.looks,
-            "seed": self.seed,
-            "equivalence": rule,
-            "max_in_flight": self.max_concurrency,
-            "scope": scope,
-        }
-        session = BatchSession(n_items, self._tiers, self.guarantee, **how)
+        session = BatchSession(
+            n_items,
+            self._tiers,
+            self.guarantee,
+            task=task,
+            strategy=self.strategy,
+            looks=self.looks,
+            seed=self.seed,
+            equivalence=rule,
+            max_in_flight=self.max_concurrency,
+            scope=scope,
+        )
         if reservations is None:
             return session
         return BudgetedSession(session, reservations, strict=self.mode == "strict")
 
-    def budget(self, books: Books | None) -> Budget | None:
-        """Return a batch's budget, None if it has none.
+    def budget(self, books: Books) -> Budget | None:
+        """Return a batch's budget, None if it has none."""
+        limit = self.budget_usd
+        return None if limit is None else Budget(limit, books.new_lock())
+
+    def reservations(
+        self, budget: Budget | None, worst_case: WorstCase, books: Books
+    ) -> Reservations | None:
+        """Return what the calls of one session or item reserve, if there is a budget.
 
         Args:
-            books: Make its lock; None if it needs none.
+            budget: The budget.
+            worst_case: The most a call can cost, in USD.
+            books: Make the lock.
         """
-        new_lock = nullcontext if books is None else books.new_lock
-        limit = self.budget_usd
-        return None if limit is None else Budget(limit, new_lock())
+        if budget is None:
+            return None
+        return Reservations(budget, worst_case, books.new_lock())
 
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
         """Return a hash of all that a batch's result depends on.
@@ -163,24 +175,25 @@ class ServingConfig:
             digest.update(hashlib.sha256(text.encode()).digest())
         return digest.hexdigest()
 
-    def router(
+    def item(
         self,
         books: Books,
         rule: Equivalence,
         task: str,
+        worst_case: WorstCase,
+        *,
         model: str | None = None,
-        most: WorstCase | None = None,
-        keeping: Persistence | None = None,
-    ) -> Router:
-        """Return who decides on one item; the only place that does.
+        persistence: Persistence | None = None,
+    ) -> SingleItem:
+        """Return a single item, and who decides on it; the only place that does.
 
         Args:
             books: Where the task's stream is kept.
             rule: How answers to this request are compared.
             task: Name of the task.
+            worst_case: The most a call can cost, in USD, for a budget.
             model: The model that must answer, if the caller named one.
-            most: The most a call can cost, in USD; needed where there is a budget.
-            keeping: How the stream is kept beyond this process, if it is.
+            persistence: How the stream outlives this process, if it does.
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
@@ -188,44 +201,46 @@ class ServingConfig:
         """
         same = identity(self.rule)
         promised = (self.guarantee, self.seed, self.models, rule.name, same)
-        key = (task, *promised, keeping and keeping.store)
-        rows = None if keeping is None else self._rows(rule, task, same, keeping)
-        router, fallback = self._uncapped(books, rule, task, model, key, rows)
-        if self.budget_usd is None or most is None:
-            return router
-        row = rows and partial(rows, "budget")
-        budget = books.budget((key, self.budget_usd), self.budget_usd, row)
-        reservations = Reservations(budget, most, books.new_lock())
-        return BudgetedRouter(router, reservations, self.models[0], fallback)
+        key = (task, *promised, persistence and persistence.store)
+        rows = persistence and self._rows(rule, task, same, persistence)
+        router, fallback = self._router(books, rule, task, model, key, rows)
+        budget = None
+        if self.budget_usd is not None:
+            row = rows and partial(rows, "budget")
+            budget = books.budget((key, self.budget_usd), self.budget_usd, row)
+        reservations = self.reservations(budget, worst_case, books)
+        if reservations is not None:
+            router = BudgetedRouter(router, reservations, self.models[0], fallback)
+        return SingleItem(router, books, self.models[0], task, reservations)
 
     def _rows(
-        self, rule: Equivalence, task: str, same: Identity, keeping: Persistence
-    ) -> Callable[[Literal["state", "budget"]], StreamRow]:
-        """Return what returns the row of a task's stream: its state or its budget."""
+        self, rule: Equivalence, task: str, same: Identity, persistence: Persistence
+    ) -> Rows:
+        """Return a function from a column to the row of a task's stream."""
 
-        def row(column: Literal["state", "budget"]) -> StreamRow:
-            models = (f"{name} {mark(told)}" for name, told in keeping.models())
+        def row(column: Column) -> StreamRow:
+            models = (f"{name} {mark(text)}" for name, text in persistence.models())
             promise = self.guarantee
             parts = {
                 "models": ", ".join(models),
-                "prompt": mark(keeping.prompt()),
+                "prompt": mark(persistence.prompt()),
                 "equivalence": f"{rule.name} #{same.mark}",
                 "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
                 "seed": str(self.seed),
             }
             mode = "shadow" if self.mode == "shadow" else "serve"
-            return keeping.store.row(Profile(task, mode, parts), column)
+            return persistence.store.row(Profile(task, mode, parts), column)
 
         return row
 
-    def _uncapped(
+    def _router(
         self,
         books: Books,
         rule: Equivalence,
         task: str,
         model: str | None,
         key: Hashable,
-        rows: Callable[[Literal["state", "budget"]], StreamRow] | None,
+        rows: Rows | None,
     ) -> tuple[Router, str | None]:
         """Return who decides, and whose answer may be handed out beyond a budget."""
         if model is not None:

@@ -1,6 +1,6 @@
-"""One single item between its arrival and its answer: what was asked, said and paid.
+"""A single item between its arrival and its answer: calls, answers and costs.
 
-The adapter makes the calls, with threads or with tasks; all else is here.
+The runtime makes the calls, with threads or with tasks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.errors import ProtocolError
-from smart_engine.money.reservations import Allowance
+from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.money.spending import record_rule_calls
 from smart_engine.serving.books import Books
 from smart_engine.serving.router import Router
@@ -20,17 +20,20 @@ __all__ = ["SingleItem"]
 
 
 class SingleItem:
-    """One answer in the making.
+    """One item that is being answered.
 
     Args:
-        decider: Says who is asked, and whose answer is handed out.
+        router: Decides who is asked, and whose answer is handed out.
         books: Where each call is entered.
         reference: Name of the reference: wherever it is asked, it answers.
         task: The item's task.
+        reservations: What its calls reserve, if there is a budget.
 
     Attributes:
         task: The item's task.
-        said: Model → its answer, of those that gave one.
+        answers: Model → its answer, of those that gave one.
+        mark: What the user is told of an answered item: who answered, why, at what
+            cost. `estimated` is there only where some cost is.
 
     Example:
         ```python
@@ -41,108 +44,102 @@ class SingleItem:
 
         books = Books(nullcontext, ["big"])
         item = SingleItem(FixedRouter("big", "named"), books, "big", "a task")
-        with item.admitted(shown=False):
-            while calls := item.next_calls():
-                for call in calls:
-                    item.record(call, Outcome("yes", cost=0.01))
-            assert item.settle() == "yes"
-        assert item.told["cost"] == 0.01
+        item.arrive(shown=False)
+        while calls := item.next_calls():
+            for call in calls:
+                item.record(call, Outcome("yes", cost=0.01))
+        assert item.settle() == "yes"
+        assert item.mark["cost"] == 0.01
         ```
     """
 
-    def __init__(self, router: Router, books: Books, reference: str, task: str) -> None:
-        """Nobody was asked yet."""
+    def __init__(
+        self,
+        router: Router,
+        books: Books,
+        reference: str,
+        task: str,
+        reservations: Reservations | None = None,
+    ) -> None:
         self._router, self._reference = router, reference
-        self._scope, self._place = books.item(reference, task)
-        self.task = task
-        self.said: dict[str, Any] = {}
-        self._cost = self._estimated = 0.0
-        self._number = -1
-        self._arrived = False
-        self._told: dict[str, Any] = {}
+        self._reservations = reservations
+        self._scope, self._row = books.item(reference, task)
         self._lock = books.new_lock()
+        self._number: int | None = None  # the router's, once the item has arrived
+        self._cost = self._estimated = 0.0
+        self.task = task
+        self.answers: dict[str, Any] = {}
+        self.mark: dict[str, Any] = {}
 
     @property
     def waits(self) -> bool:
-        """Whether its steps may wait, as no step in an event loop may."""
+        """Whether a step may wait for a database or a judge."""
         return self._router.waits
 
-    @contextmanager
-    def admitted(self, *, shown: bool) -> Iterator[None]:
-        """Let the item in; see that it is closed whatever happens.
-
-        Args:
-            shown: Whether its answer will be shown while it is being written.
-        """
-        try:
-            self.arrive(shown=shown)
-            yield
-        except BaseException:
-            self.abandon()
-            raise
-
     def arrive(self, *, shown: bool) -> None:
-        """Let the item in; whoever does so closes it, whatever happens: see `admitted`.
+        """Let the item in; then it must be settled or abandoned, whatever happens.
 
         Args:
             shown: Whether its answer will be shown while it is being written.
         """
         self._number = self._router.arrive(shown=shown)
-        self._arrived = True
 
     def abandon(self) -> None:
         """Close the item, unless it did not arrive, or is closed already."""
-        if self._arrived:
+        if self._number is not None:
             with suppress(ProtocolError):
                 self._router.abandon(self._number)
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now; none: the answer can be handed out."""
-        with self._judging():
-            return self._router.next_calls(self._number)
+        with self._rule_calls():
+            return self._router.next_calls(self._open)
 
     def live(self, calls: Sequence[Call]) -> Call | None:
         """Return the call whose answer is handed out if it succeeds, if any is."""
-        wanted = {self._reference, self._router.serving(self._number)}
+        wanted = {self._reference, self._router.serving(self._open)}
         return next((call for call in calls if call.tier in wanted), None)
 
-    def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Enter a call in the books, and tell who decides; one after the other."""
-        if isinstance(outcome, Outcome):
-            self.said[call.tier] = outcome.answer
-        unread = None
-        with self._lock, self._judging():
+    def record(self, call: Call, result: Result) -> None:
+        """Record the result of a call."""
+        if isinstance(result, Outcome):
+            self.answers[call.tier] = result.answer
+        unusable = None
+        with self._lock, self._rule_calls():
             try:
-                unread = self._router.record(call, outcome)
+                unusable = self._router.record(call, result)
             finally:
-                self._paid(outcome)
-                self._scope.record_call(self._place, call.tier, outcome, unread)
+                self._pay(result)
+                self._scope.record_call(self._row, call.tier, result, unusable)
 
-    def repeated(self, name: str, failure: Failure) -> None:
-        """Enter a call that has failed and is made again."""
+    def record_retry(self, model: str, failure: Failure) -> None:
+        """Enter an attempt at a call that failed and is made again."""
         with self._lock:
-            self._paid(failure)
-        self._scope.record_call(self._place, name, failure)
+            self._pay(failure)
+        self._scope.record_call(self._row, model, failure)
+
+    def record_inner_call(self, model: str, result: Result) -> None:
+        """Enter a model's call within the call of a chain."""
+        self._scope.record_inner_call(self._row, model, result)
 
     def allowance(self, model: str) -> Allowance | None:
         """Return what a model's call in flight may spend, if there is a budget."""
-        reservations = self._router.reservations
-        if reservations is None:
+        if self._reservations is None:
             return None
-        return reservations.allowance(Call(self._number, model))
-
-    def inside(self, model: str, brought: Result) -> None:
-        """Enter a model's call within the call of a chain."""
-        self._scope.record_inner_call(self._place, model, brought)
+        return self._reservations.allowance(Call(self._open, model))
 
     def settle(self) -> Any:
-        """Hand out the answer; raise if there is none."""
-        with self._judging():
-            settled = self._router.settle(self._number)
+        """Return the answer.
+
+        Raises:
+            BaseException: The reference's error, where there is no answer.
+        """
+        with self._rule_calls():
+            settled = self._router.settle(self._open)
         if settled.error is not None:
             raise settled.error
         reference = settled.reference_cost
-        self._told = {
+        self.mark = {
             "model": settled.model,
             "task": self.task,
             "role": settled.role,
@@ -151,29 +148,31 @@ class SingleItem:
             "certificate": None,
         }
         if self._estimated:
-            self._told["estimated"] = self._estimated
-        return self.said[settled.model]
+            self.mark["estimated"] = self._estimated
+        return self.answers[settled.model]
+
+    @property
+    def _open(self) -> int:
+        """The router's number of the item.
+
+        Raises:
+            ProtocolError: If it has not arrived.
+        """
+        if self._number is None:
+            raise ProtocolError("the item has not arrived: call arrive() first")
+        return self._number
 
     @contextmanager
-    def _judging(self) -> Iterator[None]:
-        """Enter the calls that the rule makes meanwhile."""
-        with record_rule_calls() as bought:
+    def _rule_calls(self) -> Iterator[None]:
+        """Enter the calls that the rule makes in the block."""
+        with record_rule_calls() as made:
             try:
                 yield
             finally:
-                for _, brought in bought:
-                    self._paid(brought)
-                self._scope.record_judge_calls(self._place, bought)
+                for _, result in made:
+                    self._pay(result)
+                self._scope.record_judge_calls(self._row, made)
 
-    def _paid(self, brought: Result) -> None:
-        """Add what a call cost to what the item did."""
-        self._cost += brought.paid
-        self._estimated += brought.estimated
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What the user is told of a settled item: who answered, why, at what cost.
-
-        What of the cost is `estimated` is told only where something is.
-        """
-        return dict(self._told)
+    def _pay(self, result: Result) -> None:
+        self._cost += result.paid
+        self._estimated += result.estimated

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
+from smart_engine.money.limits import Content, max_output_tokens, setting_texts
 from smart_engine.money.price_list import UnlistedError, listed_price
 from smart_engine.money.pricing import Price, Usage
 
@@ -20,6 +21,7 @@ __all__ = [
     "addresses",
     "find_member",
     "find_members",
+    "unlimited",
 ]
 
 M = TypeVar("M")
@@ -116,6 +118,47 @@ class Member(Generic[M]):
         )
         warnings.warn(str(error), stacklevel=3)
         return Failure(error)
+
+    def output_limit(self, settings: Sequence[Mapping[str, Any]]) -> int:
+        """Return the most tokens that a call's answers can have, for a budget.
+
+        Args:
+            settings: Where settings of a call stand, those that take precedence first.
+
+        Raises:
+            InvalidInputError: If nothing limits them.
+        """
+        limit = max_output_tokens(settings) if self.price.by_token else 0
+        if limit is None:
+            raise InvalidInputError("max_tokens", None, unlimited(self.name))
+        return limit
+
+    def worst_case(
+        self, content: Content, settings: Sequence[Mapping[str, Any]]
+    ) -> float:
+        """Return the most a call can cost, in USD.
+
+        Args:
+            content: What it sends; settings that are texts are added to it.
+            settings: Where settings of the call stand, the strongest first.
+
+        Raises:
+            InvalidInputError: If nothing limits the answer, or more than text is sent.
+        """
+        if not self.price.by_token:
+            return self.price.most(0, 0)
+        content.refuse_unbounded()
+        texts = [*content.texts, *setting_texts(settings)]
+        sent = replace(content, texts=texts).max_tokens
+        return self.price.most(sent, self.output_limit(settings))
+
+
+def unlimited(name: str) -> str:
+    """Return why a budget cannot hold where nothing limits a model's answers."""
+    return (
+        "budget_usd can only be kept if an answer's length is limited, and nothing "
+        f"limits {name}'s: set max_tokens"
+    )
 
 
 def _problem(usage: Usage | None, *, may_read_nothing: bool) -> str | None:

@@ -1,6 +1,6 @@
-"""Streams: items one by one, under a promise that holds after every answer.
+"""What a stream is made of: the bound on misses, the audit rate, the choice of policy.
 
-`guard` alone carries the promise, with the mathematics of `bound`; all else decides
+`bound` alone carries the promise, with the session that keeps to it; all else decides
 what is cheap, never what is true.
 """
 

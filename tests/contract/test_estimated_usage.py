@@ -40,12 +40,12 @@ from loopback import Broken, Fault, Odd, Server, serve
 from langchain_smart import ChatJudge, Price, SmartChatModel
 from langchain_smart import bounds as lc_bounds
 from langchain_smart import estimates as lc_estimates
-from langchain_smart.requests import Request
-from langchain_smart.tools import Tools
+from langchain_smart.chat.request import Request
+from langchain_smart.chat.tools import Tools
 from llama_index_smart import SmartLLM
 from llama_index_smart import bounds as li_bounds
 from llama_index_smart import estimates as li_estimates
-from llama_index_smart.asks import Ask
+from llama_index_smart.request import Ask
 from smart_engine.errors import BudgetExceededError
 from smart_engine.money.pricing import Usage
 from smart_engine.offline.traces import read_certificate

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from llama_index.core.llms import ChatMessage, ChatResponse
 
-from langchain_smart.answers import read_answer, write_answer
-from langchain_smart.chain_store import Answers
+from langchain_smart.chains.store import ChainAnswers
+from langchain_smart.chat.compare import read_answer, write_answer
 from llama_index_smart.stored import read_response, write_response
 from smart_engine import Call, Outcome, Usage
 from smart_engine.cli.job import read_price
@@ -24,7 +24,7 @@ pytestmark = [MANY, MINUTES]
 
 CALL = {"name": "f", "args": {"a": [1, None]}, "id": "1", "type": "tool_call"}
 USED = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
-CHAINS = Answers(dict)
+CHAINS = ChainAnswers(dict)
 KINDS = {
     "chat models": (
         AIMessage(

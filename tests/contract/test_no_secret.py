@@ -26,7 +26,7 @@ import langchain_smart
 import llama_index_smart
 import smart_engine
 from langchain_smart import ChatJudge, Price, SmartChatModel
-from langchain_smart.chain_store import _MADE, Answers
+from langchain_smart.chains.store import _MADE, ChainAnswers
 from llama_index_smart import SmartLLM
 from smart_engine.equivalence import Normalized, Similar, as_equivalence
 from smart_engine.errors import InvalidInputError, StoreError
@@ -262,7 +262,7 @@ def test_a_store_is_its_owners_alone_however_it_is_named(form, removed, tmp_path
 def test_an_answer_of_a_chain_makes_messages_and_documents_alone(monkeypatch):
     monkeypatch.setenv("HUSH", SECRET)
     assert {kind.__module__.split(".")[0] for kind in _MADE} == {"langchain_core"}
-    answers = Answers(dict)
+    answers = ChainAnswers(dict)
     secret = {"lc": 1, "type": "secret", "id": ["HUSH"]}
     assert SECRET not in repr(answers.read(f"answer:{json.dumps(secret)}"))
     assert answers.read(answers.write({"said": secret})) == {"said": secret}

@@ -23,7 +23,7 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartRunnable
-from langchain_smart.chain_store import Answers, identity_of
+from langchain_smart.chains.store import ChainAnswers, identity_of
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, InvalidInputError, StoreError
 
@@ -187,7 +187,7 @@ def test_what_would_not_come_back_the_same_is_handed_out_and_not_kept(file):
 )
 @pytest.mark.parametrize("made", [str, Found, Any])
 def test_answers_come_back_as_they_were_or_are_not_kept(answer, made):
-    answers = Answers(made)
+    answers = ChainAnswers(made)
     if isinstance(answer, Found) and made is not Found:
         with pytest.raises(StoreError, match="cannot be kept"):
             answers.write(answer)
@@ -199,7 +199,7 @@ def test_reading_makes_nothing_but_messages_and_documents():
     prompt = '{"lc": 1, "type": "constructor", "kwargs": {"template": "x"}, "id": %s}'
     named = prompt % '["langchain", "prompts", "prompt", "PromptTemplate"]'
     with pytest.raises(ValueError, match="PromptTemplate"):
-        Answers(str).read(f"answer:{named}")
+        ChainAnswers(str).read(f"answer:{named}")
 
 
 DIFFERENT = [

@@ -24,8 +24,8 @@ runner = pytest.importorskip("typer.testing").CliRunner(
 )
 pytest.importorskip("rich")
 
-from langchain_smart.trial import try_batch  # noqa: E402
 from smart_engine.cli.app import app  # noqa: E402
+from smart_engine.cli.sample import estimate_job  # noqa: E402
 from smart_engine.cli.terminal import Code  # noqa: E402
 from smart_engine.equivalence.shorthand import SHORTHANDS  # noqa: E402
 
@@ -239,7 +239,7 @@ def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
 
 def test_a_batch_is_tried_without_a_store(make, inputs):
     smart = make()
-    expected = try_batch(smart, inputs, 50)
+    expected = estimate_job(smart, inputs, 50)
     assert (expected.items, expected.sampled) == (len(inputs), 50)
     assert expected.differing["small"] < expected.differing["tiny"]
     assert smart.report().cost == smart.ledger().sums("task").popitem()[1].cost

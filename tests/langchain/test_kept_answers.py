@@ -14,7 +14,7 @@ from loopback import serve
 from pydantic import BaseModel, Field
 
 from langchain_smart import Price, SmartChatModel
-from langchain_smart.answers import read_answer, write_answer
+from langchain_smart.chat.compare import read_answer, write_answer
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 USAGE = {

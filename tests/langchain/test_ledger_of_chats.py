@@ -110,7 +110,10 @@ def test_what_a_store_held_is_told_apart(tmp_path):
     bought, held = ledgers
     assert set(bought.sums("outcome")) == {"answered"}
     assert set(held.sums("outcome")) == {"restored"}
-    assert held.sums() == bought.sums()
+    for name, spend in bought.sums().items():  # sums of floats depend on their order
+        again = held.sums()[name]
+        assert again == spend.model_copy(update={"cost": again.cost})
+        assert again.cost == pytest.approx(spend.cost)
     assert smart.report().restored == pytest.approx(smart.report().cost)
     assert {entry.at for entry in held.entries} == {None}
 

@@ -12,7 +12,8 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
-from langchain_smart.members import outcome, read_model
+from langchain_smart.chat.cost import outcome
+from langchain_smart.chat.members import read_model
 from smart_engine import Failure, InvalidInputError, Usage
 from smart_engine.serving.members import Member
 
@@ -189,7 +190,7 @@ def test_a_model_in_a_chain_is_looked_up_too():
         reference={"long": chain(openai())},
         candidates={"short": chain(openai("x").bind(model="gpt-4o-mini"))},
     )
-    listed = [list(tier.prices) for tier in smart._tiers]
+    listed = [list(tier.prices) for tier in smart._chains.values()]
     assert listed == [["gpt-4o-2024-08-06"], ["gpt-4o-mini"]]
     with pytest.raises(InvalidInputError, match=r"no-such-model.*no price is known"):
         SmartRunnable(reference=chain(openai()), candidates=[openai("no-such-model")])

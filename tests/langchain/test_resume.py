@@ -40,7 +40,7 @@ def smart_with(store, scripts=say, **settings) -> SmartChatModel:
 
 
 def calls(smart) -> int:
-    return sum(len(member.model.calls) for member in smart._members)
+    return sum(len(member.model.calls) for member in smart._members.values())
 
 
 def contents(answers) -> list[str]:
@@ -263,7 +263,7 @@ def test_a_store_says_nothing_of_its_password():
 
 async def test_a_cancelled_batch_goes_on(file):
     slow = smart_with(file)
-    for member in slow._members:
+    for member in slow._members.values():
         member.model.latency = 0.01
     task = asyncio.create_task(slow.abatch(ITEMS))
     while calls(slow) < 20:

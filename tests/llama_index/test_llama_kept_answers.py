@@ -15,8 +15,8 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from llama_index_smart.call import marked
 from llama_index_smart.members import usage_of
-from llama_index_smart.singles import marked
 from llama_index_smart.stored import read_response, write_response
 
 USED = {"prompt_tokens": 5, "completion_tokens": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -12,17 +13,13 @@ from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 from loopback import serve
 
-import langchain_smart.singles
-import llama_index_smart.singles
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
 from smart_engine import Rule
+from smart_engine.runtime.loop import take
 from smart_engine.store.streams import SqlRow
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-STEPS = pytest.mark.parametrize(
-    "stepped", [langchain_smart.singles.stepped, llama_index_smart.singles.stepped]
-)
 ADAPTERS = pytest.mark.parametrize("adapter", ["langchain", "llama_index"])
 
 
@@ -148,17 +145,15 @@ class Quick:
     waits = False
 
 
-@STEPS
-async def test_a_step_runs_elsewhere_only_where_it_may_wait(stepped):
-    assert await stepped(Quick, threading.get_ident) == threading.get_ident()
-    assert await stepped(Slow, threading.get_ident) != threading.get_ident()
+async def test_a_step_runs_elsewhere_only_where_it_may_wait():
+    assert await take(Quick, threading.get_ident) == threading.get_ident()
+    assert await take(Slow, threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
-        await stepped(Slow, divmod, 1, 0)
+        await take(Slow, partial(divmod, 1, 0))
 
 
-@STEPS
 @pytest.mark.parametrize("fails", [False, True])
-async def test_who_is_cancelled_waits_until_the_step_is_done(stepped, fails):
+async def test_who_is_cancelled_waits_until_the_step_is_done(fails):
     begun, may_end, ended = threading.Event(), threading.Event(), []
 
     def step():
@@ -168,7 +163,7 @@ async def test_who_is_cancelled_waits_until_the_step_is_done(stepped, fails):
         if fails:
             raise ValueError
 
-    task = asyncio.create_task(stepped(Slow, step))
+    task = asyncio.create_task(take(Slow, step))
     while not begun.is_set():
         await asyncio.sleep(0.001)
     for _ in range(3):  # however often

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from smart_engine.runtime.turns import turn
+from smart_engine.runtime.loop import turn
 
 
 class Passes:
@@ -24,7 +24,7 @@ class Passes:
         self.ticking = self.loop.call_soon(self._next)
 
     async def begin(self, name: object) -> None:
-        await turn(self.loop)
+        await turn()
         self.begun.append((self.number, name))
 
     def stop(self) -> None:
@@ -83,11 +83,10 @@ async def test_who_gives_up_while_waiting_delays_nobody(passes):
 
 
 async def test_who_is_cancelled_as_the_turn_comes_keeps_it_from_nobody():
-    loop = asyncio.get_running_loop()
     begun = []
 
     async def begin(name):
-        await turn(loop)
+        await turn()
         begun.append(name)
         if name == 1:
             tasks[2].cancel()  # its turn may have been given already
@@ -111,15 +110,13 @@ async def test_what_begins_inside_of_another_beginning_begins_too(passes):
 
 def test_a_loop_that_ended_in_the_middle_leaves_nothing_behind():
     async def cut_off() -> None:
-        loop = asyncio.get_running_loop()
-        tasks = [asyncio.create_task(turn(loop)) for _ in range(3)]
+        tasks = [asyncio.create_task(turn()) for _ in range(3)]
         await asyncio.sleep(0)
         assert not tasks[-1].done()
 
     async def whole() -> int:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(30):
-            await asyncio.gather(*(turn(loop) for _ in range(5)))
+            await asyncio.gather(*(turn() for _ in range(5)))
         return 5
 
     asyncio.run(cut_off())

@@ -17,7 +17,7 @@ from loopback import Fault, Verdict, serve
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
-from langchain_smart.members import outcome
+from langchain_smart.chat.cost import outcome
 from smart_engine import InvalidInputError
 
 
@@ -310,10 +310,10 @@ def test_a_members_logprobs_are_its_confidence():
     with serve(lambda *_: Verdict("ham", (-0.1, -0.3))) as server:
         sure = smart_at(server, {"logprobs": True})
         silent = smart_at(server)
-        member = sure._members[1]
+        member = sure._members["small"]
         brought = outcome(member, member.model.invoke("?"))
         assert brought.confidence == pytest.approx(math.exp(-0.2))
-        member = silent._members[1]
+        member = silent._members["small"]
         assert outcome(member, member.model.invoke("?")).confidence is None
         sure.batch(ITEMS)
         assert all(b.get("logprobs") is not False for b in server.bodies)
@@ -326,7 +326,7 @@ def test_a_stated_confidence_wins():
     logs = {"content": [{"logprob": -1.0}]}
     message = AIMessage("yes", response_metadata={"confidence": 0.5, "logprobs": logs})
     smart = scripted()
-    (member, _) = smart._members
+    (member, _) = smart._members.values()
     free = type(member)("big", member.model, Price.free())
     assert outcome(free, message).confidence == 0.5
     message.response_metadata.pop("confidence")

@@ -22,8 +22,8 @@ from loopback import Calls, Verdict, serve
 
 from langchain_smart import SmartChatModel
 from llama_index_smart import LangChainLLM, Price, SmartLLM
+from llama_index_smart.compare import tool_calls
 from llama_index_smart.members import outcome, usage_of
-from llama_index_smart.readings import tool_calls
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}

@@ -1,0 +1,3 @@
+"""Chains behind `SmartRunnable`: how each is asked, and what it costs."""
+
+__all__ = ()

@@ -1,0 +1,148 @@
+"""Chains in a store: how an item is told from others, how an answer becomes text.
+
+What cannot be written so that it comes back the same is not kept at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from langchain_core import messages
+from langchain_core.documents import Document
+from langchain_core.load import dumps, loads
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from langchain_smart.chat.request import as_sent
+from smart_engine.errors import InvalidInputError, StoreError
+
+__all__ = ["ChainAnswers", "identity_of"]
+
+_MADE = (
+    messages.AIMessage,
+    messages.AIMessageChunk,
+    messages.ChatMessage,
+    messages.FunctionMessage,
+    messages.HumanMessage,
+    messages.SystemMessage,
+    messages.ToolMessage,
+    Document,
+)
+"""All that reading a store may make, beside plain data and objects of one class."""
+
+
+def identity_of(item: Any) -> str:
+    """Return a text that tells an item from others, the same in every process.
+
+    Messages count by what they say and call, not by their ids.
+
+    Raises:
+        InvalidInputError: If it holds something of which that cannot be told.
+
+    Example:
+        ```python
+        from langchain_core.messages import HumanMessage
+
+        from langchain_smart.chains.store import identity_of
+
+        one, other = HumanMessage("hi", id="1"), HumanMessage("hi", id="2")
+        assert identity_of({"b": 1, "a": one}) == identity_of({"a": other, "b": 1})
+        ```
+    """
+    try:
+        plain = to_jsonable_python(_plain(item), bytes_mode="base64")
+        return json.dumps(plain, sort_keys=True)
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        hint = (
+            f"cannot be told from other items ({error}), so nothing bought for it "
+            "could be found again: give texts, numbers, lists, dicts, messages or "
+            "pydantic objects, or leave store out"
+        )
+        raise InvalidInputError("inputs", type(item).__name__, hint) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value whose messages tell what they say, and whose sets have an order.
+
+    A tag tells apart what JSON would write alike.
+    """
+    if isinstance(value, BaseMessage):
+        return ["message", _plain(as_sent(value))]
+    if isinstance(value, Mapping):
+        pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
+        return [
+            "mapping",
+            sorted(pairs, key=lambda pair: json.dumps(pair, default=repr)),
+        ]
+    if isinstance(value, list | tuple):
+        return ["list", [_plain(part) for part in value]]
+    if isinstance(value, AbstractSet):
+        return ["set", sorted((_plain(part) for part in value), key=repr)]
+    if isinstance(value, str | bool | int | float | None):
+        return value
+    return [f"{type(value).__module__}.{type(value).__qualname__}", value]
+
+
+class ChainAnswers:
+    """Writes and reads the answers of one kind of chain.
+
+    Plain data, messages and documents, in lists and dicts, come back as they were, as
+    do objects of the class that the reference says it puts out.
+
+    Args:
+        made: What the reference puts out: its `OutputType`.
+
+    Example:
+        ```python
+        from langchain_smart.chains.store import ChainAnswers
+
+        answers, found = ChainAnswers(str), {"found": [1, "two"]}
+        assert answers.read(answers.write(found)) == found
+        ```
+    """
+
+    def __init__(self, made: Any) -> None:
+        """Nothing is written yet."""
+        whole = isinstance(made, type) and issubclass(made, BaseModel)
+        self._made: type[BaseModel] | None = made if whole else None
+
+    def write(self, answer: Any) -> str:
+        """Return an answer as text.
+
+        Raises:
+            StoreError: If it would not come back the same.
+        """
+        try:
+            text = self._written(answer)
+            if self.read(text) == answer:
+                return text
+            problem = "it would not come back the same"
+        except Exception as error:  # noqa: BLE001 - classes of users raise anything
+            problem = (
+                str(error).splitlines()[0][:200] if str(error) else "no reason told"
+            )
+        hint = (
+            "let chains put out texts, plain data, messages, documents or what their "
+            "OutputType says"
+        )
+        kind = type(answer).__name__
+        raise StoreError(f"an answer ({kind}) cannot be kept: {problem}; {hint}")
+
+    def read(self, text: str) -> Any:
+        """Return the answer in such a text."""
+        if self._made is not None and not text.startswith(_GENERAL):
+            return self._made.model_validate_json(text)
+        return loads(text.removeprefix(_GENERAL), allowed_objects=_MADE)
+
+    def _written(self, answer: Any) -> str:
+        if self._made is not None and type(answer) is self._made:
+            return answer.model_dump_json()
+        return _GENERAL + dumps(answer)
+
+
+_GENERAL = "answer:"
+"""How the text of whatever is no object of the class begins."""

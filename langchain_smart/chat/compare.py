@@ -1,0 +1,116 @@
+"""How a message is read: what it says, does, or was asked to fill in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, message_chunk_to_message
+
+from langchain_smart.chat.structured import Schema
+from langchain_smart.chat.tools import Tools
+from smart_engine.equivalence import Equivalence, Json
+from smart_engine.errors import UnparseableAnswerError
+from smart_engine.serving.answer_text import as_text
+
+__all__ = ["MessageReading", "read_answer", "write_answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReading:
+    """Applies an equivalence to messages.
+
+    Where a message calls tools, its calls are compared, by name and arguments. Where
+    an object was asked for, the object is: as JSON if your rule reads texts only, by
+    your rule otherwise. All other messages are compared by their texts.
+
+    What was refused, is empty, calls what nobody offered, or does not fit the schema
+    cannot be read: a candidate's item then escalates to the reference.
+
+    Args:
+        inner: The user's equivalence.
+        schema: The object that was asked for.
+        tools: The tools that were offered.
+    """
+
+    inner: Equivalence
+    schema: Schema | None = None
+    tools: Tools | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of what is compared."""
+        rule = self._of_objects if self.schema is not None else self.inner
+        if self.schema is not None:
+            return f"{rule.name} of {self.schema.name or 'the object'}"
+        if self.tools is not None:
+            return f"same tool calls as JSON, else {rule.name}"
+        return rule.name
+
+    @property
+    def keyed(self) -> bool:
+        """Whether equal readings mean equal answers."""
+        rules = (self.inner, self._of_objects)
+        return all(bool(getattr(rule, "keyed", False)) for rule in rules)
+
+    @property
+    def _of_objects(self) -> Equivalence:
+        """How objects are compared."""
+        return Json() if getattr(self.inner, "reads_text", False) else self.inner
+
+    @property
+    def waits(self) -> bool:
+        """Whether comparing may wait for an answer from elsewhere."""
+        return bool(getattr(self.inner, "waits", False))
+
+    def parse(self, answer: AIMessage) -> tuple[str, Any]:
+        """Return which kind of answer it is, and what is compared."""
+        if answer.additional_kwargs.get("refusal"):
+            raise UnparseableAnswerError("the model refused to answer")
+        if answer.invalid_tool_calls:
+            raise UnparseableAnswerError("a tool call's arguments are no JSON")
+        calls = [{"name": c["name"], "args": c["args"]} for c in answer.tool_calls]
+        for called in (call["name"] for call in answer.tool_calls):
+            if not self._offered(called):
+                raise UnparseableAnswerError(f"nobody offered a tool {called!r}")
+        if calls and self.schema is not None and calls[0]["name"] == self.schema.name:
+            value = self.schema.read(calls[0]["args"])
+            return "object", self._of_objects.parse(value)
+        if calls:
+            return "tool calls", Json().parse(calls)
+        text = str(answer.text)
+        if not text.strip():
+            raise UnparseableAnswerError("the message has no text")
+        if self.schema is not None:
+            return "object", self._of_objects.parse(self.schema.read_text(text))
+        return "text", self.inner.parse(text)
+
+    def _offered(self, name: str) -> bool:
+        """Whether a tool may be called; a member may have some of its own."""
+        if self.schema is not None and self.schema.name is not None:
+            return name == self.schema.name
+        return self.tools is None or self.tools.offer(name)
+
+    def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
+        """Whether both are of one kind and mean the same."""
+        kind = left[0]
+        if kind != right[0]:
+            return False
+        if kind == "tool calls":
+            return bool(left[1] == right[1])
+        rule = self._of_objects if kind == "object" else self.inner
+        return rule.same(left[1], right[1])
+
+
+def write_answer(answer: AIMessage) -> str:
+    """Return a message as text, for a store."""
+    message = message_chunk_to_message(answer)
+    # Objects that hang on it are made again from what is kept: by alias, if they can.
+    form: dict[str, Any] = {"serialize_as_any": True, "by_alias": True}
+    return as_text(message.model_dump(**form, round_trip=True, warnings=False))
+
+
+def read_answer(text: str) -> AIMessage:
+    """Return the message in such a text."""
+    return AIMessage.model_validate(json.loads(text))

@@ -1,0 +1,343 @@
+"""What a chat model's call costs: as reported, at most, and as estimated.
+
+Estimates follow LangChain's own rule of thumb, offline: some four characters a token, a
+fixed number for a picture. Hidden reasoning is in no text, and so in no estimate. No
+estimate exceeds what a budget reserves for the call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.utils import count_tokens_approximately
+from pydantic import BaseModel
+
+from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.request import Request
+from smart_engine.calls import Result
+from smart_engine.errors import InvalidInputError
+from smart_engine.money.limits import SETTINGS, Content, max_output_tokens
+from smart_engine.money.pricing import Price, Usage
+from smart_engine.money.usage import cache_writes, from_cache, token_counts
+from smart_engine.serving.members import Member, UnpricedError, unlimited
+
+__all__ = [
+    "answer_in",
+    "check_bounded",
+    "confidence_of",
+    "counted",
+    "estimated",
+    "limit_of",
+    "limit_of_run",
+    "outcome",
+    "sent_by_run",
+    "settings_of",
+    "usage_in",
+    "usage_of",
+    "worst_case",
+    "worst_case_of_run",
+]
+
+_BESIDE = ("tools", "functions", "response_format", "tool_choice", "extra_body")
+"""What is sent beside messages, as providers call it."""
+
+# -- as reported -----------------------------------------------------------------------
+
+
+def outcome(
+    member: ChatMember, message: AIMessage, estimate: Callable[[], Usage] | None = None
+) -> Result:
+    """Return the result of a call, priced by the usage that its message reports.
+
+    A usage that cannot be true is taken out of the message.
+
+    Args:
+        member: Whose message it is.
+        message: The message.
+        estimate: Returns what the call may have used, if estimates are allowed.
+    """
+    reported, confidence = message.usage_metadata, confidence_of(message)
+    usage = None if reported is None else usage_of(reported)
+    cached = from_cache(reported)
+    if usage is not None and usage.problem is not None:
+        # It would corrupt sums, and could not be stored.
+        message = message.model_copy(update={"usage_metadata": None})
+    return member.outcome(message, usage, confidence, cached=cached, estimate=estimate)
+
+
+def usage_of(reported: UsageMetadata) -> Usage | None:
+    """Return the tokens that a message reports, by kind."""
+    if "input_tokens" not in reported:
+        return None  # a reply from core's cache that reported nothing
+    read = token_counts(reported.get("input_token_details"))
+    written = token_counts(reported.get("output_token_details"))
+    cached, for_an_hour = cache_writes(read)
+    return Usage(
+        reported["input_tokens"],
+        reported["output_tokens"],
+        cache_read=read.get("cache_read") or 0,
+        cache_write=cached - for_an_hour,
+        cache_write_1h=for_an_hour,
+        input_audio=read.get("audio") or 0,
+        output_audio=written.get("audio") or 0,
+        reasoning=written.get("reasoning") or 0,
+    )
+
+
+def usage_in(error: BaseException) -> Usage | None:
+    """Return the usage of a reply that its model's class refused.
+
+    An object cut off by its limit of tokens, or by a filter, is billed all the same:
+    OpenAI's classes attach the reply to the error.
+    """
+    reply = getattr(error, "response", None)
+    try:
+        usage = reply.json()["usage"]  # type: ignore[union-attr]
+        read = usage.get("prompt_tokens_details") or {}
+        written = usage.get("completion_tokens_details") or {}
+        return Usage(
+            usage["prompt_tokens"],
+            usage["completion_tokens"],
+            cache_read=read.get("cached_tokens") or 0,
+            cache_write=read.get("cache_write_tokens") or 0,
+            input_audio=read.get("audio_tokens") or 0,
+            output_audio=written.get("audio_tokens") or 0,
+            reasoning=written.get("reasoning_tokens") or 0,
+        )
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None  # there was no reply, or none with a usage
+
+
+def answer_in(error: BaseException) -> AIMessage | None:
+    """Return such a reply as a message, for an estimate of its usage."""
+    reply = getattr(error, "response", None)
+    try:
+        return AIMessage(str(reply.json()["choices"][0]["message"]))  # type: ignore[union-attr]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
+def confidence_of(message: AIMessage) -> float | None:
+    """Return a model's own score of its answer, 0 to 1, if its message carries one.
+
+    `response_metadata["confidence"]` wins. Otherwise it is the geometric mean of the
+    probabilities of the answer's tokens: unlike their product it does not depend on
+    the answer's length; on an answer of one token both are the same.
+    """
+    metadata = message.response_metadata
+    stated = metadata.get("confidence")
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        return float(stated)
+    try:
+        logs = [float(token["logprob"]) for token in metadata["logprobs"]["content"]]
+        return math.exp(min(0.0, sum(logs) / len(logs)))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None  # none asked for, or not in OpenAI's form
+
+
+# -- at most ---------------------------------------------------------------------------
+
+
+def worst_case(
+    member: ChatMember, messages: Sequence[BaseMessage], request: Request
+) -> float:
+    """Return the most a call can cost, in USD.
+
+    Raises:
+        InvalidInputError: If nothing limits the answer, or more than text is sent.
+    """
+    settings = settings_of(member, request.arguments)
+    return member.worst_case(_content(messages, request), settings)
+
+
+def check_bounded(
+    members: Iterable[ChatMember],
+    prompts: Iterable[Sequence[BaseMessage]],
+    request: Request,
+) -> None:
+    """Raise unless the most that each call of a batch can cost is known.
+
+    Raises:
+        InvalidInputError: If nothing limits an answer, or more than text is sent.
+    """
+    priced = [member for member in members if member.price.by_token]
+    for member in priced:
+        member.output_limit(settings_of(member, request.arguments))
+    for messages in prompts if priced else ():
+        _content(messages, request).refuse_unbounded()
+
+
+def worst_case_of_run(
+    name: str, price: Price, sent: Sequence[Any], limit: int | None
+) -> float:
+    """Return the most a model's run within a chain can cost, in USD.
+
+    Args:
+        name: What the model is called.
+        price: What the model charges.
+        sent: Messages or prompts, and what is sent with them; see `sent_by_run`.
+        limit: Most tokens of its answer; see `limit_of_run`.
+
+    Raises:
+        UnpricedError: If nothing limits that, or more than text is sent.
+    """
+    if price.by_token and limit is None:
+        raise UnpricedError(name, unlimited(name))
+    messages = [part for part in sent if isinstance(part, BaseMessage)]
+    tools = [tool for part in sent if isinstance(part, list) for tool in part]
+    beside = any(not isinstance(part, str | BaseMessage) for part in sent)
+    content = Content([*_texts(sent)], [*_kinds(messages)], _tool_types(tools), beside)
+    try:
+        return Member(name, None, price).worst_case(content, [{"max_tokens": limit}])
+    except InvalidInputError as error:
+        raise UnpricedError(name, str(error)) from error
+
+
+def sent_by_run(params: Mapping[str, Any]) -> list[Any]:
+    """Return what is sent with the messages of a run, such as tools.
+
+    Args:
+        params: The parameters of the run, as callbacks receive them.
+    """
+    return [params[name] for name in _BESIDE if params.get(name)]
+
+
+def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None:
+    """Return the most tokens of an answer in a run, if there is a limit.
+
+    Args:
+        params: The parameters of the run, as callbacks receive them.
+        otherwise: Most tokens of an answer where they set no limit.
+    """
+    return max_output_tokens([params, {"max_tokens": otherwise}])
+
+
+def limit_of(member: Member[Any], arguments: Mapping[str, Any]) -> int | None:
+    """Return the most tokens of an answer in a call, if there is a limit."""
+    return max_output_tokens(settings_of(member, arguments))
+
+
+def settings_of(
+    member: Member[Any], arguments: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return where settings of a call stand, those that take precedence first."""
+    model = member.model
+    own = {name: getattr(model, name, None) for name in SETTINGS}
+    known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
+    return [
+        arguments,
+        getattr(model, "model_kwargs", None) or {},
+        {name: value for name, value in own.items() if value},
+        {} if known is None else {"max_output_tokens": known},
+    ]
+
+
+def _content(messages: Sequence[BaseMessage], request: Request) -> Content:
+    texts = _texts([*messages, *request.beside])
+    tools = _tool_types(request.tools or ())
+    return Content([*texts], [*_kinds(messages)], tools, bool(request.beside))
+
+
+def _texts(parts: Iterable[Any]) -> Iterator[str]:
+    """Yield messages, and what is sent with them, as texts."""
+    for part in parts:
+        if isinstance(part, BaseMessage):
+            calls = getattr(part, "tool_calls", ""), part.additional_kwargs
+            broken = getattr(part, "invalid_tool_calls", "")
+            answered = getattr(part, "tool_call_id", "")
+            yield f"{part.content}{part.name or ''}{calls}{broken}{answered}"
+        elif isinstance(part, list):
+            yield from map(str, part)
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            yield str(part.model_json_schema())
+        else:
+            yield str(part)
+
+
+def _tool_types(tools: Iterable[Any]) -> list[str]:
+    """Return the types of tools, or what stands in their place."""
+    types = []
+    for tool in tools:
+        if isinstance(tool, dict):
+            named = "function" if "name" in tool else next(iter(tool), "")
+            types.append(str(tool.get("type", named)))
+    return types
+
+
+def _kinds(messages: Iterable[BaseMessage]) -> Iterator[str]:
+    """Yield what the parts of messages are called, nested ones included."""
+    for message in messages:
+        yield from _kinds_in(message.content)
+        yield from message.additional_kwargs.keys() & {"audio"}
+
+
+def _kinds_in(content: Any) -> Iterator[str]:
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, dict):
+            yield str(block.get("type") or list(block))
+            yield from _kinds_in(block.get("content"))
+
+
+# -- as estimated ----------------------------------------------------------------------
+
+
+def estimated(
+    messages: Sequence[BaseMessage],
+    request: Request,
+    member: ChatMember,
+    answer: AIMessage | None,
+) -> Usage:
+    """Return what a member's call may have used.
+
+    Args:
+        messages: What was sent.
+        request: What was asked beside them.
+        member: Who was asked.
+        answer: The answer, as far as it came.
+    """
+    limit = limit_of(member, request.arguments)
+    return counted([*messages, *request.beside], answer, limit)
+
+
+def counted(sent: Sequence[Any], answer: AIMessage | None, limit: int | None) -> Usage:
+    """Return what a model's run may have used, as its texts show.
+
+    Args:
+        sent: Messages or prompts, and what was sent with them.
+        answer: The answer, as far as it came.
+        limit: Most tokens that it can have, if there is a limit.
+
+    Example:
+        ```python
+        from langchain_core.messages import AIMessage
+
+        from langchain_smart.chat.cost import counted
+        from smart_engine.money.pricing import Usage
+
+        usage = counted(["Is 7 a prime number?"], AIMessage("Yes, it is."), limit=None)
+        assert usage == Usage(10, 5, estimated=True)
+        ```
+    """
+    messages = [part for part in sent if isinstance(part, BaseMessage)]
+    others = [part for part in sent if not isinstance(part, BaseMessage)]
+    # Providers put tools and schemas into the system prompt, as text.
+    beside = [SystemMessage(text) for text in _texts(others)]
+    read = count_tokens_approximately([*messages, *beside])
+    written = _written(answer)
+    return Usage(
+        read, written if limit is None else min(written, limit), estimated=True
+    )
+
+
+def _written(answer: AIMessage | None) -> int:
+    """Return the tokens of an answer, with broken tool calls and a refusal."""
+    if answer is None:
+        return 0
+    texts = [call["args"] or "" for call in answer.invalid_tool_calls]
+    texts.append(answer.additional_kwargs.get("refusal") or "")
+    messages = [answer, *(AIMessage(text) for text in texts if text)]
+    return count_tokens_approximately(messages, extra_tokens_per_message=0)

@@ -1,0 +1,95 @@
+"""The chat models behind a smart model: how they are given, and told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from langchain_core.language_models import ModelProfile
+from langchain_core.language_models.chat_models import BaseChatModel
+
+from smart_engine.errors import InvalidInputError
+from smart_engine.money.price_list import at_list_price
+from smart_engine.serving.members import Member, Named, addresses
+
+__all__ = ["ChatMember", "identity_of", "load_model", "read_model", "shared_profile"]
+
+ChatMember = Member[BaseChatModel]
+"""A LangChain chat model behind a smart model."""
+
+
+def identity_of(member: ChatMember) -> tuple[str, str]:
+    """Return a member's name, and a text that tells its model and settings apart."""
+    model = member.model
+    return member.name, repr((model._identifying_params, addresses(model)))  # noqa: SLF001
+
+
+def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
+    """Return what all members can do, None where that is unknown of one of them."""
+    profiles = [member.model.profile for member in members]
+    if any(profile is None for profile in profiles):
+        return None
+    tables: list[dict[str, Any]] = [dict(profile or {}) for profile in profiles]
+    shared = {}
+    for key, value in tables[0].items():
+        values = [table.get(key) for table in tables]
+        if isinstance(value, bool):
+            shared[key] = all(values)
+        elif isinstance(value, int) and all(isinstance(v, int) for v in values):
+            shared[key] = min(v for v in values if v is not None)
+        elif all(other == value for other in values):
+            shared[key] = value
+    return cast("ModelProfile", shared)
+
+
+def read_model(field: str, given: Any) -> Named:
+    """Return the model that the user gave for a field.
+
+    Args:
+        field: Where it was given.
+        given: A chat model, or a string for `init_chat_model`.
+
+    Raises:
+        InvalidInputError: If it is neither, or names no known model.
+    """
+    model = load_model(field, given) if isinstance(given, str) else given
+    if not isinstance(model, BaseChatModel):
+        hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
+        raise InvalidInputError(field, type(model).__name__, hint)
+    params = model._get_ls_params()  # noqa: SLF001 - core's own
+    official, provider = params.get("ls_model_name"), params.get("ls_provider")
+    if provider == "openai" and not _at_list_price(model):
+        provider = None
+    name = model.name or official or type(model).__name__
+    return Named(name, model, official, provider, given if model is not given else None)
+
+
+def _at_list_price(model: BaseChatModel) -> bool:
+    """Whether a model of OpenAI's class is OpenAI's, and of its usual service tier."""
+    address = getattr(getattr(model, "root_client", None), "base_url", None)
+    places = [getattr(model, n, None) or {} for n in ("model_kwargs", "extra_body")]
+    tiers = [getattr(model, "service_tier", None)]
+    return at_list_price(address, tiers + [p.get("service_tier") for p in places])
+
+
+def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:
+    """Return the model that a string names.
+
+    Args:
+        field: Where it was given.
+        name: A string for `init_chat_model`.
+        **settings: Settings of the model.
+
+    Raises:
+        InvalidInputError: If it names no known model, or one that cannot be made.
+    """
+    try:
+        from langchain.chat_models import init_chat_model
+    except ModuleNotFoundError as error:
+        hint = "naming a model by a string needs: pip install langchain"
+        raise InvalidInputError(field, name, hint) from error
+    try:
+        return cast("BaseChatModel", init_chat_model(name, **settings))
+    except Exception as error:
+        hint = f"init_chat_model could not make this model: {error}"
+        raise InvalidInputError(field, name, hint) from error

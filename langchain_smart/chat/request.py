@@ -1,0 +1,129 @@
+"""A request: what comes with the messages, in no member's own form.
+
+Any member can be asked the same request; how it is put to each is decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import BaseMessage, SystemMessage
+
+from langchain_smart.batching import TASK
+from langchain_smart.callbacks import RUN
+from langchain_smart.chat.bound_model import BoundModel
+from langchain_smart.chat.compare import MessageReading
+from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.structured import Schema
+from langchain_smart.chat.tools import Tools, described
+from smart_engine.equivalence import Equivalence
+
+__all__ = ["SCHEMA", "Request", "as_sent", "task_of"]
+
+SCHEMA = "smart_schema"
+"""Argument that carries a `Schema` from `with_structured_output` to the call."""
+
+_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
+"""What a message holds beside what a model is told."""
+
+
+def as_sent(message: BaseMessage) -> dict[str, Any]:
+    """Return what a model is told of a message, which tells it from others."""
+    return message.model_dump(exclude=_UNSENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked beside the messages.
+
+    Attributes:
+        arguments: What every member is called with as it is.
+        tools: Tools that it may call.
+        schema: The object that is asked for.
+        model: The member that must answer, if one was named.
+        task: The task's name, if one was given.
+        retries: How often a member's failed call is made again.
+    """
+
+    arguments: dict[str, Any]
+    tools: Tools | None = None
+    schema: Schema | None = None
+    model: str | None = None
+    task: str | None = None
+    retries: int = 0
+
+    @classmethod
+    def read(
+        cls, stop: list[str] | None, kwargs: dict[str, Any], defaults: dict[str, Any]
+    ) -> Request:
+        """Return the request that a call's keyword arguments make.
+
+        Args:
+            stop: Where the answer is cut off.
+            kwargs: What the caller, `bind`, `bind_tools` and `with_structured_output`
+                hand over.
+            defaults: What the model's own fields set; the caller takes precedence.
+        """
+        arguments = {**defaults, **kwargs}
+        retries = arguments.pop("max_retries", 0)
+        for told in ("ls_structured_output_format", RUN):
+            arguments.pop(told, None)
+        tools = arguments.pop("tools", None)
+        if tools is not None and not isinstance(tools, Tools):
+            chosen = {k: arguments.pop(k) for k in ("tool_choice",) if k in arguments}
+            tools = Tools(tools, chosen)
+        if stop is not None:
+            arguments["stop"] = stop
+        return cls(
+            tools=tools,
+            schema=arguments.pop(SCHEMA, None),
+            model=arguments.pop("model", None),
+            task=arguments.pop(TASK, None),
+            retries=retries,
+            arguments=arguments,
+        )
+
+    @property
+    def content(self) -> str:
+        """A text that tells this request from others."""
+        settings = {name: described(value) for name, value in self.arguments.items()}
+        return repr((settings, self.tools, self.schema))
+
+    @property
+    def beside(self) -> list[Any]:
+        """What is sent beside the messages: tools, and the schema of an object."""
+        return [*(self.tools or ()), *([] if self.schema is None else [self.schema])]
+
+    def put_to(self, member: ChatMember) -> BoundModel:
+        """Return the member, ready to be asked."""
+        if self.schema is not None:
+            bound = self.schema.bound_to(member)
+        elif self.tools is not None:
+            bound = self.tools.bound_to(member)
+        else:
+            bound = BoundModel(member.model)
+        return bound.called_with(self.arguments)
+
+    def compared_by(self, rule: Equivalence) -> Equivalence:
+        """Return how answers to this request are compared."""
+        return MessageReading(rule, self.schema, self.tools)
+
+
+def task_of(items: Iterable[Sequence[BaseMessage]], request: Request) -> str:
+    """Return a name for the task of some items, where nobody gave one.
+
+    It stands for the system messages and for the names of tools and schema.
+    """
+    systems = {
+        str(message.content)
+        for messages in items
+        for message in messages
+        if isinstance(message, SystemMessage)
+    }
+    names = [tool.get("function", tool).get("name") for tool in request.tools or []]
+    schema = request.schema and request.schema.name
+    text = repr((sorted(systems), names, schema))
+    return "task-" + hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,117 @@
+"""Tools as they were given, bound to each member in that member's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.utils.function_calling import (
+    convert_to_json_schema,
+    convert_to_openai_tool,
+)
+
+from langchain_smart.chat.bound_model import BoundModel, unwrapped
+from langchain_smart.chat.members import ChatMember
+from smart_engine.errors import SmartError
+
+__all__ = ["Tools", "ToolsUnsupportedError", "described", "refuse_without_tools"]
+
+
+class ToolsUnsupportedError(SmartError, NotImplementedError):
+    """A member cannot call tools."""
+
+    def __init__(self, member: str) -> None:
+        """Name the member."""
+        super().__init__(
+            f"{member} cannot call tools (it has no bind_tools of its own): leave it "
+            "out of the candidates where tools are used"
+        )
+
+
+class Tools(list[Any]):
+    """The tools of a request.
+
+    As a list it holds them in OpenAI's form: tracers, caches and LangGraph look there.
+    Members get the raw tools, and each binds them in its own way, once.
+
+    Args:
+        raw: Whatever `bind_tools` takes.
+        options: Further arguments of `bind_tools`, such as `tool_choice`.
+    """
+
+    def __init__(self, raw: Sequence[Any], options: dict[str, Any]) -> None:
+        """Bind nothing yet."""
+        super().__init__(_shown(tool) for tool in raw)
+        self._raw = list(raw)
+        self._options = options
+        self._bound: dict[str, tuple[object, BoundModel]] = {}
+
+    def bound_to(self, member: ChatMember) -> BoundModel:
+        """Return the member with these tools.
+
+        Raises:
+            ToolsUnsupportedError: If it cannot call tools.
+        """
+        model, bound = self._bound.get(member.name, (None, None))
+        if bound is None or model is not member.model:
+            try:
+                binding = member.model.bind_tools(self._raw, **self._options)
+            except NotImplementedError as error:
+                raise ToolsUnsupportedError(member.name) from error
+            except Exception as error:
+                error.add_note(f"raised by {member.name}.bind_tools")
+                raise
+            bound = BoundModel(*unwrapped(binding))
+            self._bound[member.name] = member.model, bound
+        return bound
+
+    def offer(self, name: str) -> bool:
+        """Whether a tool of that name may be called.
+
+        What a provider's own tools are called is for the provider to say.
+        """
+        names = [tool.get("function", {}).get("name") for tool in self]
+        return name in names or None in names
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options as they can be shown."""
+        return {name: described(value) for name, value in self._options.items()}
+
+    def __repr__(self) -> str:
+        """Show everything that tells these tools from others."""
+        return f"Tools({super().__repr__()}, {self.options})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both show the same."""
+        return isinstance(other, Tools) and repr(self) == repr(other)
+
+    __hash__ = None  # as a list's
+
+
+def refuse_without_tools(members: Iterable[ChatMember]) -> None:
+    """Raise if a member cannot call tools.
+
+    Raises:
+        ToolsUnsupportedError: It names the first such member.
+    """
+    for member in members:
+        if type(member.model).bind_tools is BaseChatModel.bind_tools:
+            raise ToolsUnsupportedError(member.name)
+
+
+def _shown(tool: Any) -> Any:
+    """Return a tool in OpenAI's form; a provider's own stays as it is."""
+    try:
+        return convert_to_openai_tool(tool)
+    except Exception:  # noqa: BLE001 - the members say what is wrong with it
+        return tool if isinstance(tool, dict) else {"type": "unknown"}
+
+
+def described(value: Any) -> Any:
+    """Return an option without objects whose text differs from run to run."""
+    try:
+        return convert_to_json_schema(value) if isinstance(value, type) else value
+    except Exception:  # noqa: BLE001 - a class that is no schema
+        return repr(value)

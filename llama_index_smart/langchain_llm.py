@@ -1,0 +1,338 @@
+"""A LangChain chat model as a LlamaIndex LLM, so that one set of models serves both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from llama_index.core.base.llms.generic_utils import (
+    achat_to_completion_decorator,
+    astream_chat_to_completion_decorator,
+    chat_to_completion_decorator,
+    stream_chat_to_completion_decorator,
+)
+from llama_index.core.base.llms.types import (
+    CachePoint,
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    ImageBlock,
+    LLMMetadata,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.tools import BaseTool
+from pydantic import Field
+from typing_extensions import override
+
+from llama_index_smart.compare import selected_tools, tool_calls
+from llama_index_smart.request import conversation
+from smart_engine.errors import InvalidInputError
+from smart_engine.money.usage import cache_writes, from_cache, token_counts
+
+__all__ = ["LangChainLLM"]
+
+_ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
+_NO_CONTENT = (CachePoint, ThinkingBlock, ToolCallBlock)
+_CALLS = "tool_calls"
+
+_CONTEXT = 3900
+"""Context window where a model's profile tells none: LlamaIndex's own default."""
+
+
+class LangChainLLM(FunctionCallingLLM):
+    """A LangChain chat model that LlamaIndex can use.
+
+    `SmartLLM` wraps the LangChain models it is given by itself.
+
+    Args:
+        model: The chat model.
+
+    Example:
+        ```python
+        from langchain_core.language_models import FakeListChatModel
+
+        llm = LangChainLLM(model=FakeListChatModel(responses=["yes"]))
+        assert llm.complete("Is it?").text == "yes"
+        ```
+    """
+
+    model: BaseChatModel = Field(exclude=True, repr=False)
+
+    @classmethod
+    @override
+    def class_name(cls) -> str:
+        return "LangChainLLM"
+
+    @property
+    @override
+    def metadata(self) -> LLMMetadata:
+        profile = self.model.profile or {}
+        official = self.model._get_ls_params().get("ls_model_name")  # noqa: SLF001
+        binds = type(self.model).bind_tools is not BaseChatModel.bind_tools
+        return LLMMetadata(
+            context_window=profile.get("max_input_tokens", _CONTEXT),
+            num_output=profile.get("max_output_tokens", -1),
+            is_chat_model=True,
+            is_function_calling_model=binds and profile.get("tool_calling", True),
+            model_name=self.model.name or official or type(self.model).__name__,
+        )
+
+    # -- chat ------------------------------------------------------------------
+
+    @override
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        model, arguments = self._bound(kwargs)
+        return _response(model.invoke(_to_langchain(messages), **arguments))
+
+    @override
+    async def achat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponse:
+        model, arguments = self._bound(kwargs)
+        return _response(await model.ainvoke(_to_langchain(messages), **arguments))
+
+    @override
+    def stream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseGen:
+        model, arguments = self._bound(kwargs)
+        chunks = model.stream(_to_langchain(messages), **self._counted(arguments))
+
+        def pieces() -> ChatResponseGen:
+            whole: AIMessageChunk | None = None
+            for chunk in chunks:
+                whole = chunk if whole is None else whole + chunk
+                yield _response(whole, str(chunk.text))
+
+        return pieces()
+
+    @override
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        model, arguments = self._bound(kwargs)
+        chunks = model.astream(_to_langchain(messages), **self._counted(arguments))
+
+        async def pieces() -> ChatResponseAsyncGen:
+            whole: AIMessageChunk | None = None
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    whole = chunk if whole is None else whole + chunk
+                    yield _response(whole, str(chunk.text))
+
+        return pieces()
+
+    # -- complete: a chat of one message ---------------------------------------
+
+    @override
+    def complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        return chat_to_completion_decorator(self.chat)(prompt, **kwargs)
+
+    @override
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        return await achat_to_completion_decorator(self.achat)(prompt, **kwargs)
+
+    @override
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        return stream_chat_to_completion_decorator(self.stream_chat)(prompt, **kwargs)
+
+    @override
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        answer = astream_chat_to_completion_decorator(self.astream_chat)
+        return await answer(prompt, **kwargs)
+
+    # -- tools -----------------------------------------------------------------
+
+    @override
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        messages = conversation(chat_history, user_msg)
+        if tool_required:
+            kwargs.setdefault("tool_choice", "any")
+        specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+        return {"messages": messages, "tools": specs, **kwargs}
+
+    @override
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        calls = [b for b in response.message.blocks if isinstance(b, ToolCallBlock)]
+        if allow_parallel_tool_calls or len(calls) < 2:
+            return response
+        rest = [b for b in response.message.blocks if b not in calls]
+        told = {**response.message.additional_kwargs, _CALLS: calls[:1]}
+        update = {"blocks": [*rest, calls[0]], "additional_kwargs": told}
+        message = response.message.model_copy(update=update)
+        return response.model_copy(update={"message": message})
+
+    @override
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[Any]:
+        return selected_tools(response, required=error_on_no_tool_call)
+
+    def _bound(self, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the model with its tools, and the other arguments of the call."""
+        arguments = dict(kwargs)
+        tools, choice = arguments.pop("tools", None), arguments.pop("tool_choice", None)
+        if not tools:
+            return self.model, arguments
+        chosen = {} if choice is None else {"tool_choice": choice}
+        return self.model.bind_tools(tools, **chosen), arguments
+
+    def _counted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return a streamed call's arguments; ask for the usage where nobody chose."""
+        undecided = getattr(self.model, "stream_usage", ...) is None
+        return {"stream_usage": True, **arguments} if undecided else arguments
+
+
+def _to_langchain(messages: Sequence[ChatMessage]) -> list[BaseMessage]:
+    """Return messages as LangChain knows them."""
+    return [_message(message) for message in messages]
+
+
+def _message(message: ChatMessage) -> BaseMessage:
+    """Return a message as LangChain knows it."""
+    content = _content(message)
+    if message.role in {MessageRole.SYSTEM, MessageRole.DEVELOPER}:
+        return SystemMessage(content)
+    if message.role in {MessageRole.TOOL, MessageRole.FUNCTION}:
+        called = message.additional_kwargs.get("tool_call_id", "")
+        return ToolMessage(content, tool_call_id=called)
+    if message.role in _ANSWERING:
+        calls = [
+            {"name": c.tool_name, "args": c.tool_kwargs, "id": c.tool_id}
+            for c in tool_calls(ChatResponse(message=message))
+        ]
+        return AIMessage(content, tool_calls=calls)
+    return HumanMessage(content)
+
+
+def _content(message: ChatMessage) -> Any:
+    """Return a message's text, or its parts if it has pictures.
+
+    Raises:
+        InvalidInputError: If it has parts that would be lost on the way.
+    """
+    parts: list[dict[str, Any]] = []
+    for block in message.blocks:
+        if isinstance(block, TextBlock):
+            parts.append({"type": "text", "text": block.text})
+        elif isinstance(block, ImageBlock):
+            url = str(block.url or block.inline_url())
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+        elif not isinstance(block, _NO_CONTENT):
+            hint = "a LangChain model is given texts, pictures and tool calls only"
+            raise InvalidInputError("messages", type(block).__name__, hint)
+    if all(part["type"] == "text" for part in parts):
+        return message.content or ""
+    return parts
+
+
+def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
+    """Return a LangChain message as LlamaIndex knows it."""
+    blocks: list[Any] = [TextBlock(text=str(message.text))]
+    blocks += [
+        ToolCallBlock(
+            tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["args"]
+        )
+        for call in message.tool_calls
+    ]
+    blocks += [  # whoever reads the arguments sees that they are no JSON
+        ToolCallBlock(
+            tool_call_id=call["id"],
+            tool_name=call["name"] or "",
+            tool_kwargs=call["args"] or "",
+        )
+        for call in message.invalid_tool_calls
+    ]
+    told = _told(message.usage_metadata)
+    by_kind = {"usage": {**told, **_kinds(message.usage_metadata)}} if told else {}
+    content = (message.response_metadata.get("logprobs") or {}).get("content") or []
+    logprobs = [
+        [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in content
+    ]
+    calls = {_CALLS: blocks[1:]} if blocks[1:] else {}  # core looks there
+    said = {"role": MessageRole.ASSISTANT, "blocks": blocks}
+    return ChatResponse(
+        message=ChatMessage(**said, additional_kwargs=calls),
+        delta=delta,
+        raw={**message.response_metadata, **by_kind},
+        logprobs=logprobs or None,
+        additional_kwargs=told,
+    )
+
+
+def _told(usage: UsageMetadata | None) -> dict[str, int]:
+    """Return a usage as LlamaIndex tells it; what came from a cache used nothing."""
+    if usage is None:
+        return {}
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if from_cache(usage):
+        return dict.fromkeys(names, 0)
+    if not usage["input_tokens"]:
+        return {}  # no call reads nothing: the model has not counted
+    used = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+    return dict(zip(names, used, strict=True))
+
+
+def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
+    """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
+    if usage is None or from_cache(usage):
+        return {}
+    asked = token_counts(usage.get("input_token_details"))
+    said = token_counts(usage.get("output_token_details"))
+    in_all, for_an_hour = cache_writes(asked)
+    return {
+        "prompt_tokens": usage["input_tokens"] - in_all,
+        "cache_creation_input_tokens": in_all,
+        "cache_creation": {"ephemeral_1h_input_tokens": for_an_hour},
+        "prompt_tokens_details": {
+            "cached_tokens": asked.get("cache_read"),
+            "audio_tokens": asked.get("audio"),
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": said.get("reasoning"),
+            "audio_tokens": said.get("audio"),
+        },
+    }

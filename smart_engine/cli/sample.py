@@ -1,0 +1,62 @@
+"""What a whole job would cost: all models are asked about a few of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smart_engine.calls import Failure
+from smart_engine.errors import SmartError
+from smart_engine.offline.estimate import Estimate, SampleSession, estimate
+from smart_engine.runtime.drive import drive
+from smart_engine.serving.resume import Resumed
+
+if TYPE_CHECKING:
+    from langchain_smart.chat_model import SmartChatModel
+
+__all__ = ["estimate_job"]
+
+
+def estimate_job(
+    smart: SmartChatModel, inputs: Sequence[Any], sampled: int
+) -> Estimate:
+    """Ask all models about some items of a job, and return what all would cost.
+
+    The items are drawn apart from the order in which an audit would draw them, so that
+    what is chosen in view of the estimate does not weaken the guarantee. With a store,
+    a batch of the same inputs does not buy their answers again.
+
+    Args:
+        smart: The model.
+        inputs: All items of the job.
+        sampled: Number of items to ask about; all, if there are fewer.
+
+    Raises:
+        SmartError: If the reference answered none of them.
+    """
+    batch = smart._batch(inputs, None, {}, return_exceptions=False)  # noqa: SLF001
+    config, (job,) = batch.config, batch.jobs
+    rng = np.random.default_rng([config.seed, len(inputs), 1])
+    drawn = rng.permutation(len(inputs))[
+        :sampled
+    ].tolist()  # a larger sample extends it
+    sample = SampleSession(drawn, config.models, job.scope)
+    stored = batch.answers(job)
+    session = sample if stored is None else Resumed(sample, stored)
+    drive(session, job, config.max_concurrency)
+    results = sample.outcomes
+    failed = [one for one in results[config.models[0]] if isinstance(one, Failure)]
+    if len(failed) == len(drawn):
+        why = f"{type(failed[0].error).__name__}: {failed[0].error}"
+        raise SmartError(f"{config.models[0]} answered none of the items: {why}")
+    return estimate(
+        results,
+        len(inputs),
+        config.guarantee,
+        job.rule,
+        strategy=config.strategy,
+        max_in_flight=config.max_concurrency,
+        seed=config.seed,
+    )

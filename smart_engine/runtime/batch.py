@@ -1,0 +1,301 @@
+"""Whole batches: one session a task, and the answers in the order of the items.
+
+The flow of a batch is written once: open the sessions, drive them, close them, finish
+the items; only driving and finishing differ between sync and async. A batch in which no
+session decides, in shadow or with a named model, is answered item by item: see `each`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from smart_engine.calls import Call, Served
+from smart_engine.equivalence import Equivalence
+from smart_engine.money.ledger import LedgerScope
+from smart_engine.runtime.asker import Asker
+from smart_engine.runtime.drive import adrive, drive
+from smart_engine.runtime.flow import Flow, arun, run
+from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.resume import AnswerStore, ResumedSession
+from smart_engine.store.store import Store
+
+__all__ = [
+    "Batch",
+    "Effect",
+    "Job",
+    "aeach",
+    "aperform",
+    "deliver",
+    "driven",
+    "each",
+    "perform",
+]
+
+
+@dataclass
+class Job(ABC):
+    """The items of one task, and what an adapter knows of them.
+
+    Attributes:
+        task: Name of the task.
+        rule: How answers are compared.
+        scope: Where its calls are entered.
+        places: Per item, its place in the whole batch.
+        limit: Most calls in flight at once.
+        label: What a progress bar calls the task.
+        session: Says which calls to make; set before the job is driven.
+        reservations: What its calls have reserved, if there is a budget.
+    """
+
+    task: str
+    rule: Equivalence
+    scope: LedgerScope
+    places: Sequence[int]
+    limit: int
+    label: str | None = None
+    session: Any = field(init=False, default=None)
+    reservations: Any = field(init=False, default=None)
+
+    def start(self, item: int) -> None:  # noqa: B027
+        """Prepare an item before each of its calls."""
+
+    async def astart(self, item: int) -> None:  # noqa: B027
+        """Prepare an item before each of its calls."""
+
+    @abstractmethod
+    def asker(self, item: int) -> Asker:
+        """Return what puts an item to models."""
+
+    @abstractmethod
+    def worst_case(self, call: Call) -> float | None:
+        """Return the most a call can cost, in USD; None where only its run shows."""
+
+    def check_bounded(self) -> None:  # noqa: B027
+        """Raise if there is a call whose cost has no bound; asked if it needs one."""
+
+    @abstractmethod
+    def contents(self) -> Iterable[str]:
+        """Yield texts that identify what is asked, and of which models."""
+
+    @abstractmethod
+    def write(self, answer: Any) -> str:
+        """Return an answer as text, for a store."""
+
+    @abstractmethod
+    def read(self, text: str) -> Any:
+        """Return the answer in such a text."""
+
+    @abstractmethod
+    def output(self, served: Served, smart: dict[str, Any]) -> Any:
+        """Return an item's answer as its user gets it, marked with who answered."""
+
+    def finish(self, item: int, output: Any) -> Awaitable[None] | None:  # noqa: B027
+        """End an item with its output or error; what it returns has to be awaited."""
+
+    def outputs(self) -> list[Any]:
+        """Return per item its answer, or why there is none."""
+        certificate = self.session.certificate
+        common = {"task": self.task, "certificate": certificate.id}
+        return [
+            served.error or self.output(served, _mark(served, certificate, common))
+            for served in self.session.answers
+        ]
+
+
+def _mark(served: Served, certificate: Any, common: dict[str, Any]) -> dict[str, Any]:
+    """Return what a user is told of an answer."""
+    saved = certificate.saved_by(served.cost)
+    mark = {"model": served.tier, "role": served.role, "cost": served.cost}
+    mark |= {**common, "saved": saved}
+    return mark | ({"estimated": served.estimated} if served.estimated else {})
+
+
+@dataclass
+class Batch:
+    """One call of a batch verb.
+
+    Attributes:
+        config: The settings.
+        books: Where certificates are entered.
+        store: Where answers outlive the process, if anywhere.
+        jobs: A job a task.
+        results: Per input None, or why it cannot be used.
+        progress: Whether a bar shows where each job stands.
+    """
+
+    config: ServingConfig
+    books: Books
+    store: Store | None
+    jobs: Sequence[Job]
+    results: list[Any]
+    progress: bool = False
+
+    def run(self, *, return_exceptions: bool) -> list[Any]:
+        """Return per input its answer; see `deliver`."""
+        run(self._flow(), perform)
+        return deliver(self.results, return_exceptions=return_exceptions)
+
+    async def arun(self, *, return_exceptions: bool) -> list[Any]:
+        """Return per input its answer; see `deliver`."""
+        await arun(self._flow(), aperform)
+        return deliver(self.results, return_exceptions=return_exceptions)
+
+    def _flow(self) -> Flow[Effect, None]:
+        budget = self.config.budget(self.books)
+        for job in self.jobs:  # all of them are checked before any is driven
+            self._open(job, budget)
+        for job in self.jobs:
+            with progress_bar(job.session, job.label, shown=self.progress) as recorded:
+                outputs = yield from driven(job, recorded, self._close)
+            for place, output in zip(job.places, outputs, strict=True):
+                self.results[place] = output
+
+    def _open(self, job: Job, budget: Any) -> None:
+        if budget is not None:
+            job.check_bounded()
+        job.reservations = self.config.reservations(budget, job.worst_case, self.books)
+        job.session = self.config.session(
+            len(job.places),
+            job.rule,
+            job.task,
+            scope=job.scope,
+            books=self.books,
+            reservations=job.reservations,
+        )
+        if (stored := self.answers(job)) is not None:
+            job.session = ResumedSession(job.session, stored)
+
+    def answers(self, job: Job) -> AnswerStore | None:
+        """Return where the answers of a job outlive the process, if anywhere."""
+        if self.store is None:
+            return None
+        key = self.config.job(job.rule, job.task, job.contents())
+        return self.store.answers(key, job.write, job.read)
+
+    def _close(self, job: Job) -> list[Any]:
+        outputs = job.outputs()
+        self.books.end_batch(job.scope, job.session.certificate)
+        return outputs
+
+
+class _Drive(NamedTuple):
+    """Drive the session of a job to its end."""
+
+    job: Job
+    recorded: Callable[[], None]
+
+
+class _Finish(NamedTuple):
+    """End an item with its output or error."""
+
+    job: Job
+    item: int
+    output: Any
+
+
+Effect = _Drive | _Finish
+
+
+def driven(
+    job: Job, recorded: Callable[[], None], close: Callable[[Job], list[Any]]
+) -> Flow[Effect, list[Any]]:
+    """The flow of one job: drive its session, finish its items, return their outputs.
+
+    Args:
+        job: The job.
+        recorded: Called after each result is recorded.
+        close: Returns the outputs of a job whose session is done.
+    """
+    try:
+        yield _Drive(job, recorded)
+        outputs = close(job)
+    except BaseException as error:
+        for item in range(len(job.places)):
+            yield _Finish(job, item, error)
+        raise
+    for item, output in enumerate(outputs):
+        yield _Finish(job, item, output)
+    return outputs
+
+
+def perform(effect: Effect) -> None:
+    """Perform an effect of such a flow in synchronous code."""
+    if isinstance(effect, _Drive):
+        job = effect.job
+        drive(job.session, job, job.limit, effect.recorded)
+    else:
+        effect.job.finish(effect.item, effect.output)
+
+
+async def aperform(effect: Effect) -> None:
+    """Perform an effect of such a flow in asynchronous code."""
+    if isinstance(effect, _Drive):
+        job = effect.job
+        await adrive(job.session, job, job.limit, effect.recorded)
+    elif (ending := effect.job.finish(effect.item, effect.output)) is not None:
+        await ending
+
+
+def each(answer: Callable[[int], Any], items: int, limit: int) -> list[Any]:
+    """Answer items one by one, side by side; return answers and errors.
+
+    Args:
+        answer: Returns the answer to an item.
+        items: Number of items.
+        limit: Most items at once.
+    """
+
+    def outcome(item: int) -> Any:
+        try:
+            return answer(item)
+        except Exception as error:  # noqa: BLE001 - it is the item's
+            return error
+
+    pool = ThreadPoolExecutor(min(limit, items) or 1, "smart")
+    try:
+        made = [pool.submit(copy_context().run, outcome, n) for n in range(items)]
+        return [future.result() for future in made]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def aeach(
+    answer: Callable[[int], Awaitable[Any]], items: int, limit: int
+) -> list[Any]:
+    """Answer items one by one, side by side; return answers and errors."""
+    free = asyncio.Semaphore(limit)
+
+    async def outcome(item: int) -> Any:
+        async with free:
+            try:
+                return await answer(item)
+            except Exception as error:  # noqa: BLE001 - it is the item's
+                return error
+
+    return await asyncio.gather(*map(outcome, range(items)))
+
+
+def deliver(results: list[Any], *, return_exceptions: bool) -> list[Any]:
+    """Return one result per input, or raise the first exception.
+
+    A raised exception carries all results in its attribute `smart_results`: answers
+    that were paid for are not lost with it.
+    """
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors and not return_exceptions:
+        if not hasattr(errors[0], "smart_results"):
+            errors[0].add_note(
+                f"{len(results) - len(errors)} of {len(results)} items were answered: "
+                "see smart_results, or call it with return_exceptions=True"
+            )
+        errors[0].smart_results = results  # type: ignore[attr-defined]
+        raise errors[0]
+    return results

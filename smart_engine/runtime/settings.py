@@ -1,0 +1,188 @@
+"""The settings that all smart objects share, whatever their framework."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Normalized,
+    as_equivalence,
+)
+from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
+from smart_engine.money.ledger import Ledger
+from smart_engine.money.pricing import Price
+from smart_engine.money.reservations import WorstCase
+from smart_engine.report.report import Report
+from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.item import SingleItem
+from smart_engine.serving.profile import Persistence
+from smart_engine.store.store import Store, as_store
+
+__all__ = ["PlainErrors", "Settings"]
+
+
+class PlainErrors(BaseModel):
+    """A model whose constructor raises `InvalidInputError` and nothing else.
+
+    Pydantic's own errors show every argument, keys among them. Unknown arguments are
+    errors, too: a misspelt guarantee must not pass unseen. A class with further bases
+    repeats that in its `model_config`, for they may say otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __init__(self, **kwargs: Any) -> None:
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                raise _plain(error, type(self)) from None
+
+
+def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
+    """Return the first of pydantic's errors as one of ours."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInputError):
+        return cause
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return InvalidInputError(field, None, "this argument is needed")
+    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
+        known = ", ".join(model.model_fields)
+        return InvalidInputError(field, ..., f"no such argument; there are {known}")
+    return InvalidInputError(field, first["input"], first["msg"])
+
+
+class Settings(PlainErrors):
+    """Settings, ledger and streams of a smart object.
+
+    `SmartChatModel` and `SmartLLM` document what each setting means. A subclass calls
+    `_open` once it knows its models, before anything is spent.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    reference: Annotated[Any, SkipValidation] = Field(
+        exclude=True, repr=False, frozen=True
+    )
+    candidates: Annotated[Any, SkipValidation] = Field(
+        exclude=True, repr=False, frozen=True
+    )
+    max_disagreement: float = 0.05
+    confidence: float = 0.95
+    strategy: str = "audit"
+    looks: str = "corrected"
+    mode: str = "serve"
+    budget_usd: float | None = None
+    equivalence: Annotated[EquivalenceLike, SkipValidation] = Field(
+        default_factory=Normalized, exclude=True
+    )
+    prices: dict[str, Price] = Field(default_factory=dict)
+    seed: int = 0
+    max_concurrency: int = 32
+    progress: bool = False
+    task: str | None = None
+    store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
+        default=None, exclude=True
+    )
+    accept_noise: bool = False
+    estimate_usage: bool = False
+    books: Annotated[Books | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+
+    def report(self) -> Report:
+        """Return what was asked, paid and saved so far, with all certificates."""
+        return self._books.report()
+
+    def ledger(self) -> Ledger:
+        """Return every call so far, one by one and in sums.
+
+        Each attempt that `max_retries` allows has a row, as has each model's run within
+        a chain; what a provider's own client retries is seen once. `report()` is made
+        of the same rows.
+        """
+        return self._books.ledger()
+
+    def _open(self) -> None:
+        """Check the settings, open the ledger and the store."""
+        self.equivalence = as_equivalence(self.equivalence)
+        self._serving.check()
+        self.books = self.books or Books(threading.Lock)
+        self.books.admit(self._names)
+        self.store = as_store(self.store)
+
+    def __repr_args__(self) -> Any:
+        """Show models by name: what they show of themselves may be secret."""
+        yield "models", list(self._names)
+        yield from super().__repr_args__()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Names of all models, the reference first."""
+        raise NotImplementedError
+
+    @property
+    def _books(self) -> Books:
+        if self.books is None:
+            raise InvalidInputError("books", None, "leave it out to start new ones")
+        return self.books
+
+    @property
+    def _rule(self) -> Equivalence:
+        """When two answers mean the same."""
+        return as_equivalence(self.equivalence)
+
+    def _item(
+        self,
+        rule: Equivalence,
+        task: str,
+        worst_case: WorstCase,
+        *,
+        model: str | None,
+        identities: Callable[[], Iterable[tuple[str, str]]],
+        prompt: Callable[[], str],
+    ) -> SingleItem:
+        """Return a single item of a task; see `ServingConfig.item`.
+
+        Args:
+            rule: How answers are compared.
+            task: Name of the task.
+            worst_case: The most a call can cost, in USD.
+            model: The model that must answer, if the caller named one.
+            identities: Returns each model's name, and a text that identifies it.
+            prompt: Returns a text that tells what is asked beside the item itself.
+        """
+        persistence = None
+        if isinstance(self.store, Store):
+            persistence = Persistence(self.store, identities, prompt)
+        return self._serving.item(
+            self._books, rule, task, worst_case, model=model, persistence=persistence
+        )
+
+    @property
+    def _serving(self) -> ServingConfig:
+        """The settings as the engine takes them; fields may have been set since."""
+        return ServingConfig(
+            models=self._names,
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=self._rule,
+            strategy=self.strategy,
+            looks=self.looks,
+            mode=self.mode,
+            budget_usd=self.budget_usd,
+            seed=self.seed,
+            max_concurrency=self.max_concurrency,
+            accept_noise=self.accept_noise,
+        )
