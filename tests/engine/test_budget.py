@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from items import admitted
 
 from smart_engine import BatchSession, Exact, Guarantee, Outcome, ProtocolError, Tier
 from smart_engine.calls import Call, Failure
@@ -20,8 +21,8 @@ from smart_engine.money.reservations import Reservations
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter
 from smart_engine.serving.config import ServingConfig
-from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import MissingUsageError
+from smart_engine.serving.router import FixedRouter
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 NAMES = ("big", "small", "tiny")
@@ -45,8 +46,11 @@ def most(call: Call) -> float:
 
 def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
     """Return a session within the budget of the terms, and what it reserves."""
-    reservations = Reservations(told.budget(books), worst_case, threading.Lock())
-    session = told.session(items, Exact(), task, scope, books, reservations)
+    books = books or Books(threading.Lock, NAMES)
+    reservations = told.reservations(told.budget(books), worst_case, books)
+    session = told.session(
+        items, Exact(), task, scope=scope, books=books, reservations=reservations
+    )
     return session, reservations
 
 
@@ -170,13 +174,12 @@ def test_strict_needs_a_budget():
 
 def one(told: ServingConfig, books: Books, answer="yes", **how) -> tuple[object, dict]:
     """Answer one item; return the answer and what is told of it."""
-    router = told.router(books, Exact(), "t", most=most, **how)
-    item = SingleItem(router, books, "big", "t")
-    with item.admitted(shown=False):
+    item = told.item(books, Exact(), "t", most, **how)
+    with admitted(item):
         while calls := item.next_calls():
             for call in calls:
                 item.record(call, Outcome(answer, MOST[call.tier]))
-        return item.settle(), item.told
+        return item.settle(), item.mark
 
 
 def test_a_stream_keeps_to_its_budget_and_serves_uncertified():
@@ -227,7 +230,7 @@ def test_a_named_model_and_the_reference_alone_keep_to_it_too(how):
 )
 @pytest.mark.parametrize("batch", [False, True])
 def test_what_nobody_tells_the_cost_of_is_taken_at_its_most(failure, taken, batch):
-    told, books = terms(10.0, strategy="reference"), Books(nullcontext, NAMES)
+    told = terms(10.0, strategy="reference")
     budget = Budget(10.0, nullcontext())
     if batch:
         reservations = Reservations(budget, most, nullcontext())
@@ -236,7 +239,7 @@ def test_what_nobody_tells_the_cost_of_is_taken_at_its_most(failure, taken, batc
         for other in others:
             asked.record(other, Outcome("yes", 0.0))
     else:
-        router = terms(None, strategy="reference").router(books, Exact(), "t")
+        router = FixedRouter("big", "reference")
         reservations = Reservations(budget, most, nullcontext())
         asked = BudgetedRouter(router, reservations, "big", None)
         (call,) = asked.next_calls(asked.arrive(shown=False))
@@ -375,11 +378,10 @@ def test_the_first_call_of_its_kind_is_made_alone():
 )
 def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
     told, books = terms(2.5, mode=mode), Books(nullcontext, NAMES)
-    router = told.router(books, Exact(), "t", most=lambda _: None)
-    item = SingleItem(router, books, "big", "t")
+    item = told.item(books, Exact(), "t", lambda _: None)
     expected = role if mode == "serve" or role == "profiled" else None
     fails = pytest.raises(BudgetExceededError)
-    with nullcontext() if expected else fails, item.admitted(shown=False):
+    with nullcontext() if expected else fails, admitted(item):
         while calls := item.next_calls():
             for call in calls:
                 allowance = item.allowance(call.tier)
@@ -389,7 +391,7 @@ def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
                 done = Outcome("yes", 0.3)
                 item.record(call, done if error is None else Failure(error, 0.2))
         assert item.settle() == "yes"
-    assert item.told.get("role") == expected
+    assert item.mark.get("role") == expected
     spend = {name: s for name, s in books.report().spend.items() if s.calls}
     assert set(spend) == set(NAMES)  # the first items are asked of all
     lost = len(refused)

@@ -18,6 +18,7 @@ import pytest
 from fuzzing import FEWER
 from hypothesis import given
 from hypothesis import strategies as st
+from items import admitted
 
 from smart_engine import Guarantee, Judge, Label, Price, Spend, Usage
 from smart_engine.calls import Failure, Outcome, Timing
@@ -26,7 +27,6 @@ from smart_engine.money.ledger import Entry, LedgerEntries, LedgerScope
 from smart_engine.money.spending import spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
-from smart_engine.serving.item import SingleItem
 
 NAMES = ("big", "small", "tiny")
 PRICES = dict(zip(NAMES, (Price(10, 30), Price(1, 3), Price(0.1, 0.3)), strict=True))
@@ -101,9 +101,8 @@ class World:
     def item(self, number: int, model: str | None, *, left: bool = False) -> float:
         """Answer one item, or leave it half done; return what it is said to cost."""
         rule, task = self.terms.rule, self.task
-        router = self.terms.router(self.books, rule, task, model)
-        item = SingleItem(router, self.books, "big", task)
-        with suppress(Exception, KeyboardInterrupt), item.admitted(shown=False):
+        item = self.terms.item(self.books, rule, task, lambda _: None, model=model)
+        with suppress(Exception, KeyboardInterrupt), admitted(item):
             while calls := item.next_calls():
                 for call in calls:
                     result = self.note(
@@ -113,7 +112,7 @@ class World:
                 if left:
                     raise KeyboardInterrupt
             item.settle()
-        told = item.told
+        told = item.mark
         assert 0 <= told.get("estimated", 0) <= told.get("cost", 0) * (1 + 1e-9)
         return told.get("cost", 0.0)
 

@@ -140,7 +140,7 @@ def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
                 if way == "batch":
                     terms.session(9, rule, task, books=books)
                 else:
-                    terms.router(books, rule, task)
+                    terms.item(books, rule, task, lambda _: None)
             except NoisyReferenceError:
                 found.add(way)
         return found
