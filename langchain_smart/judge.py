@@ -17,7 +17,7 @@ from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
-from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.asker import Clock
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]

@@ -22,7 +22,7 @@ from llama_index_smart.settings import SmartSettings
 from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.asker import Clock
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.session import AnySession, Session
 

@@ -30,7 +30,7 @@ from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.pricing import Usage
-from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.asker import Clock
 from smart_engine.serving.item import SingleItem
 
 __all__ = ["Single", "marked"]

@@ -22,7 +22,7 @@ from smart_engine.batch.self_agreement import (
 )
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.runtime.clock import Clock
+from smart_engine.runtime.asker import Clock
 
 __all__ = ["SelfAgreeing"]
 

@@ -24,15 +24,14 @@ from langchain_smart.chat.cost import (
     counted,
     limit_of_run,
     sent_by_run,
-    usage_of,
     worst_case_of_run,
 )
 from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.errors import BudgetExceededError, SmartError
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.reservations import Allowance
-from smart_engine.money.usage import from_cache
-from smart_engine.runtime.clock import Clock
+from smart_engine.money.usage import from_cache, reported_usage
+from smart_engine.runtime.asker import Clock
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = ["Bill", "Meter", "price_of"]
@@ -292,7 +291,7 @@ def _reported(names: tuple[str, ...], response: LLMResult) -> ModelCall:
         answered_by = message.response_metadata.get("model_name")
         smart = message.response_metadata.get("smart") or {}
         reported = message.usage_metadata
-        usage = None if reported is None else usage_of(reported)
+        usage = None if reported is None else reported_usage(reported)
         if usage is not None and smart.get("estimated"):
             usage = replace(usage, estimated=True)
         return ModelCall(

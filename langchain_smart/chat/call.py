@@ -44,8 +44,8 @@ from langchain_smart.chat.cost import (
 from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
+from smart_engine.runtime.asker import Clock
 from smart_engine.runtime.batch import Job
-from smart_engine.runtime.clock import Clock
 from smart_engine.runtime.item import ItemRun
 
 __all__ = ["ChatAsker", "ChatJob", "as_chunk", "ending", "piece", "result"]

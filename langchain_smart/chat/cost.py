@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import BaseModel
 
@@ -22,7 +21,7 @@ from smart_engine.calls import Result
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import SETTINGS, Content, max_output_tokens
 from smart_engine.money.pricing import Price, Usage
-from smart_engine.money.usage import cache_writes, from_cache, token_counts
+from smart_engine.money.usage import from_cache, reported_usage
 from smart_engine.serving.members import Member, UnpricedError, unlimited
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "sent_by_run",
     "settings_of",
     "usage_in",
-    "usage_of",
     "worst_case",
     "worst_case_of_run",
 ]
@@ -60,31 +58,17 @@ def outcome(
         message: The message.
         estimate: Returns what the call may have used, if estimates are allowed.
     """
-    reported, confidence = message.usage_metadata, confidence_of(message)
-    usage = None if reported is None else usage_of(reported)
-    cached = from_cache(reported)
+    reported = message.usage_metadata
+    usage = None if reported is None else reported_usage(reported)
     if usage is not None and usage.problem is not None:
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
-    return member.outcome(message, usage, confidence, cached=cached, estimate=estimate)
-
-
-def usage_of(reported: UsageMetadata) -> Usage | None:
-    """Return the tokens that a message reports, by kind."""
-    if "input_tokens" not in reported:
-        return None  # a reply from core's cache that reported nothing
-    read = token_counts(reported.get("input_token_details"))
-    written = token_counts(reported.get("output_token_details"))
-    cached, for_an_hour = cache_writes(read)
-    return Usage(
-        reported["input_tokens"],
-        reported["output_tokens"],
-        cache_read=read.get("cache_read") or 0,
-        cache_write=cached - for_an_hour,
-        cache_write_1h=for_an_hour,
-        input_audio=read.get("audio") or 0,
-        output_audio=written.get("audio") or 0,
-        reasoning=written.get("reasoning") or 0,
+    return member.outcome(
+        message,
+        usage,
+        confidence_of(message),
+        cached=from_cache(reported),
+        estimate=estimate,
     )
 
 

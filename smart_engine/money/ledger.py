@@ -219,7 +219,7 @@ class LedgerEntries:
         self._entered += 1
         sums = self._sums.setdefault(key, [0] * len(Spend.model_fields))
         spend = (1, error is not None, cost, usage.input_tokens, usage.output_tokens)
-        for index, part in enumerate((*spend, result.estimated)):
+        for index, part in enumerate((*spend, cost * usage.estimated)):
             sums[index] += part
 
     def ledger(self) -> Ledger:

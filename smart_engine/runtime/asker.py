@@ -7,12 +7,14 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from smart_engine.calls import Failure, Result
+from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.serving.retry import may_succeed_later
 
-__all__ = ["Asker", "Attempts", "acall", "call"]
+__all__ = ["Asker", "Attempts", "Clock", "acall", "call"]
+
+R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 """Seconds before another attempt, at most: doubled each time, drawn below that."""
@@ -71,6 +73,31 @@ class Asker(Protocol):
     def retried(self, model: str, failure: Failure) -> None:
         """Enter an attempt that failed and is followed by another."""
         ...
+
+
+class Clock:
+    """Times one call.
+
+    Example:
+        ```python
+        outcome = Clock().timed(Outcome("yes", cost=0.5))
+        assert outcome.timing.seconds >= 0
+        ```
+    """
+
+    __slots__ = ("_began", "_ticked")
+
+    def __init__(self) -> None:
+        self._began, self._ticked = time.time(), time.perf_counter()
+
+    @property
+    def timing(self) -> Timing:
+        """When the call was made, if it ends now."""
+        return Timing(self._began, time.perf_counter() - self._ticked)
+
+    def timed(self, result: R) -> R:
+        """Return the result of the call, which has just ended, with its timing."""
+        return result._replace(timing=self.timing)
 
 
 class Attempts:

@@ -11,6 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,8 +20,7 @@ from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.runtime.asker import Asker
-from smart_engine.runtime.drive import adrive, drive
-from smart_engine.runtime.flow import Flow, arun, run
+from smart_engine.runtime.drive import Flow, adrive, arun, drive, run
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -153,10 +153,16 @@ class Batch:
         for job in self.jobs:  # all of them are checked before any is driven
             self._open(job, budget)
         for job in self.jobs:
-            with progress_bar(job.session, job.label, shown=self.progress) as recorded:
+            with self._bar(job) as recorded:
                 outputs = yield from driven(job, recorded, self._close)
             for place, output in zip(job.places, outputs, strict=True):
                 self.results[place] = output
+
+    def _bar(self, job: Job) -> AbstractContextManager[Callable[[], None] | None]:
+        """Show where a job stands, if wanted; yield what to call after each record."""
+        if not self.progress:
+            return nullcontext()
+        return progress_bar(job.session, job.label)
 
     def _open(self, job: Job, budget: Any) -> None:
         if budget is not None:
@@ -190,7 +196,7 @@ class _Drive(NamedTuple):
     """Drive the session of a job to its end."""
 
     job: Job
-    recorded: Callable[[], None]
+    recorded: Callable[[], None] | None
 
 
 class _Finish(NamedTuple):
@@ -205,13 +211,13 @@ Effect = _Drive | _Finish
 
 
 def driven(
-    job: Job, recorded: Callable[[], None], close: Callable[[Job], list[Any]]
+    job: Job, recorded: Callable[[], None] | None, close: Callable[[Job], list[Any]]
 ) -> Flow[Effect, list[Any]]:
     """The flow of one job: drive its session, finish its items, return their outputs.
 
     Args:
         job: The job.
-        recorded: Called after each result is recorded.
+        recorded: Called after each result is recorded, if anything is.
         close: Returns the outputs of a job whose session is done.
     """
     try:

@@ -1,35 +1,85 @@
 """Drives a session: makes its calls, at most so many at once, and records the results.
 
-One loop decides what happens next; a runner with threads and one with tasks carry it
-out. Whatever ends a drive, results that have arrived are recorded first: they were paid
-for. Ctrl-C reaches the main thread alone, so threads are driven from a thread of their
-own: nothing comes between a result and its record. A kill reaches all of them, so
-results are saved, where the session saves any, before anything else happens.
+One loop decides what happens next. It is a flow, a generator that yields effects and is
+sent their results, so that sync and async share it; a runner with threads and one with
+tasks carry it out. Whatever ends a drive, results that have arrived are recorded first:
+they were paid for. Ctrl-C reaches the main thread alone, so threads are driven from a
+thread of their own: nothing comes between a result and its record. A kill reaches all,
+so results are saved, where the session saves any, before anything else happens.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.asker import Asker, acall, call
-from smart_engine.runtime.flow import Flow, arun, run
 from smart_engine.runtime.loop import take, turn
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
-__all__ = ["Caller", "adrive", "drive"]
+__all__ = ["Caller", "Flow", "adrive", "arun", "drive", "run"]
 
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
+
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+Flow = Generator[E, Any, T]
+"""Yields effects, is sent their results, and returns the outcome."""
+
+
+def run(flow: Flow[E, T], perform: Callable[[E], Any]) -> T:
+    """Carry out a flow in synchronous code, and return its outcome.
+
+    Args:
+        flow: The flow.
+        perform: Performs one effect; what it raises is raised inside the flow.
+
+    Example:
+        ```python
+        def greeting():
+            name = yield "name?"
+            return f"Hello, {name}"
+
+
+        assert run(greeting(), {"name?": "Ada"}.__getitem__) == "Hello, Ada"
+        ```
+    """
+    resume: Callable[[], E] = partial(next, flow)
+    while True:
+        try:
+            effect = resume()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            resume = partial(flow.send, perform(effect))
+        except BaseException as error:  # noqa: BLE001 - raised inside the flow
+            resume = partial(flow.throw, error)
+
+
+async def arun(flow: Flow[E, T], perform: Callable[[E], Awaitable[Any]]) -> T:
+    """Carry out a flow in asynchronous code; see `run`."""
+    resume: Callable[[], E] = partial(next, flow)
+    while True:
+        try:
+            effect = resume()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            resume = partial(flow.send, await perform(effect))
+        except BaseException as error:  # noqa: BLE001 - raised inside the flow
+            resume = partial(flow.throw, error)
 
 
 class Caller(Protocol):
@@ -72,7 +122,7 @@ def _calls(
     session: Session,
     limit: int,
     waiting: Callable[[], bool],
-    recorded: Callable[[], None],
+    recorded: Callable[[], None] | None,
 ) -> Flow[_Effect, None]:
     """The loop: start what may start, record what has arrived, until nothing is left.
 
@@ -91,7 +141,8 @@ def _calls(
             made, result = yield _Wait()
             in_flight -= 1
             yield _Step(partial(session.record, made, result))
-            recorded()
+            if recorded is not None:
+                recorded()
             if isinstance(result, Failure) and isinstance(result.error, UnpricedError):
                 raise result.error  # no further call can be paid for knowingly
         else:
@@ -102,7 +153,7 @@ def drive(
     session: Session,
     caller: Caller,
     limit: int,
-    recorded: Callable[[], None] = lambda: None,
+    recorded: Callable[[], None] | None = None,
 ) -> None:
     """Run a session to its end in synchronous code.
 
@@ -110,7 +161,7 @@ def drive(
         session: The session.
         caller: Makes its calls, in threads.
         limit: Most calls in flight at once.
-        recorded: Called after each result is recorded.
+        recorded: Called after each result is recorded, if anything is.
     """
     threads = _Threads(session, caller, limit)
     with ThreadPoolExecutor(1, "smart") as own:
@@ -137,7 +188,7 @@ class _Threads:
         self._stopping = True
         self._arrived.put(None)  # wakes the drive
 
-    def drive(self, recorded: Callable[[], None]) -> None:
+    def drive(self, recorded: Callable[[], None] | None) -> None:
         waiting = self._waiting
         flow = _calls(self._session, _AHEAD * self._limit, waiting, recorded)
         try:
@@ -181,7 +232,7 @@ async def adrive(
     session: Session,
     caller: Caller,
     limit: int,
-    recorded: Callable[[], None] = lambda: None,
+    recorded: Callable[[], None] | None = None,
 ) -> None:
     """Run a session to its end in asynchronous code.
 
@@ -189,7 +240,7 @@ async def adrive(
         session: The session.
         caller: Makes its calls, in tasks of the running loop.
         limit: Most calls in flight at once.
-        recorded: Called after each result is recorded.
+        recorded: Called after each result is recorded, if anything is.
     """
     tasks = _Tasks(session, caller)
     flow = _calls(session, limit, tasks.waiting, recorded)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.asker import Asker, Attempts, acall, call
-from smart_engine.runtime.flow import Flow
+from smart_engine.runtime.drive import Flow
 from smart_engine.runtime.loop import take
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError

@@ -25,14 +25,13 @@ class _Progressing(Protocol):
 
 @contextmanager
 def progress_bar(
-    session: _Progressing, task: str | None, *, shown: bool
+    session: _Progressing, task: str | None
 ) -> Iterator[Callable[[], None]]:
     """Show where a session stands for as long as the block lasts, however it ends.
 
     Args:
         session: The session.
         task: Name of the task, if it is to be named.
-        shown: Whether there is a bar at all.
 
     Yields:
         A function to call whenever the session has recorded a result.
@@ -45,7 +44,7 @@ def progress_bar(
         from smart_engine import BatchSession, Outcome, Tier
 
         session = BatchSession(100, [Tier("big", role="reference"), Tier("small")])
-        with progress_bar(session, None, shown=True) as recorded:
+        with progress_bar(session, None) as recorded:
             while calls := session.next_calls():
                 for call in calls:
                     session.record(call, Outcome("yes", cost=0.01))
@@ -53,9 +52,6 @@ def progress_bar(
         assert session.done
         ```
     """
-    if not shown:
-        yield lambda: None
-        return
     try:
         from tqdm.auto import tqdm
     except ModuleNotFoundError as error:

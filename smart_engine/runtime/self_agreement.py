@@ -13,7 +13,7 @@ from smart_engine.batch.self_agreement import (
 )
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.batch import Effect, Job, aperform, driven, perform
-from smart_engine.runtime.flow import Flow, arun, run
+from smart_engine.runtime.drive import Flow, arun, run
 from smart_engine.serving.books import Books
 
 __all__ = ["Measurement", "drawn_twice"]
@@ -64,7 +64,7 @@ class Measurement:
         def outputs(_: Job) -> list[Any]:
             return [session.answer_or_error(number) for number in range(2 * items)]
 
-        yield from driven(job, lambda: None, outputs)
+        yield from driven(job, None, outputs)
         result = session.result(job.task, self.confidence)
         self.books.enter_noise(result)
         return result

@@ -169,10 +169,12 @@ class SingleItem:
             try:
                 yield
             finally:
-                for _, result in made:
-                    self._pay(result)
-                self._scope.record_judge_calls(self._row, made)
+                if made:
+                    for _, result in made:
+                        self._pay(result)
+                    self._scope.record_judge_calls(self._row, made)
 
     def _pay(self, result: Result) -> None:
         self._cost += result.paid
-        self._estimated += result.estimated
+        if result.usage is not None and result.usage.estimated:
+            self._estimated += result.paid

@@ -103,9 +103,11 @@ class Member(Generic[M]):
             ```
         """
         by_token = self.price.by_token
-        if not by_token and (usage is None or usage.problem is not None):
-            usage = Usage()
-        problem = _problem(usage, may_read_nothing=cached or not by_token)
+        problem = "none at all" if usage is None else usage.problem
+        if problem is not None and not by_token:
+            usage, problem = Usage(), None
+        if usage is not None and problem is None and by_token and not cached:
+            problem = None if usage.input_tokens else "no input tokens"
         if problem is not None and estimate is not None:
             usage, problem = replace(estimate(), estimated=True), None
         if usage is not None and problem is None:
@@ -159,18 +161,6 @@ def unlimited(name: str) -> str:
         "budget_usd can only be kept if an answer's length is limited, and nothing "
         f"limits {name}'s: set max_tokens"
     )
-
-
-def _problem(usage: Usage | None, *, may_read_nothing: bool) -> str | None:
-    """Return why a call cannot be billed by what was reported, None if it can.
-
-    No call reads nothing: a model that says so has not counted.
-    """
-    if usage is None:
-        return "none at all"
-    if usage.problem is None and not (usage.input_tokens or may_read_nothing):
-        return "no input tokens"
-    return usage.problem
 
 
 def addresses(model: object) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""Prints how many files of ours one call passes through, and how often it changes file.
+
+    python tests/hops.py
+
+A batch of one item and one audited `invoke` of `SmartChatModel` are traced from the
+verb to the answer, construction and imports left out. A file is entered when one of its
+functions is called; a hop is a call from a function in another file of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+from types import FrameType
+
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+
+from langchain_smart import Price, SmartChatModel
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = {"smart_engine", "langchain_smart", "llama_index_smart"}
+
+
+class Trace:
+    """Collects the files that calls enter, in all threads."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, int] = {}
+        self.hops = 0
+
+    def follow(self, work: Callable[[], object]) -> None:
+        """Run a piece of work and collect what it enters."""
+        threading.setprofile(self._event)
+        sys.setprofile(self._event)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+
+    def _event(self, frame: FrameType, event: str, _: object) -> None:
+        entered = ours(frame)
+        if event != "call" or entered is None:
+            return
+        self.files[entered] = self.files.get(entered, 0) + 1
+        caller = frame.f_back
+        while caller is not None and ours(caller) is None:
+            caller = caller.f_back
+        if caller is None or ours(caller) != entered:
+            self.hops += 1
+
+
+def ours(frame: FrameType) -> str | None:
+    """Return a frame's file, if it is one of ours."""
+    path = Path(frame.f_code.co_filename)
+    if not path.is_relative_to(ROOT):
+        return None
+    name = path.relative_to(ROOT)
+    return str(name) if name.parts[0] in OURS else None
+
+
+def answering(name: str) -> GenericFakeChatModel:
+    """Return a model that always says yes."""
+    usage = {"input_tokens": 10, "output_tokens": 1, "total_tokens": 11}
+    answers = repeat(AIMessage("yes", usage_metadata=usage))
+    return GenericFakeChatModel(name=name, messages=answers)
+
+
+def smart() -> SmartChatModel:
+    """Return a smart model that has answered once: what loads late is loaded."""
+    made = SmartChatModel(
+        reference=answering("big"),
+        candidates=[answering("small")],
+        prices={"big": Price(10, 30), "small": Price(1, 3)},
+    )
+    made.invoke("warm up")
+    made.batch(["warm up"])
+    return made
+
+
+def main() -> None:
+    """Print the figures of a batch and of an invoke."""
+    for name, verb in (
+        ("one batch item", lambda model: model.batch(["Is 7 a prime number?"])),
+        ("one audited invoke", lambda model: model.invoke("Is 7 a prime number?")),
+    ):
+        trace, model = Trace(), smart()
+        trace.follow(lambda verb=verb, model=model: verb(model))
+        print(f"{name}: {len(trace.files)} files, {trace.hops} hops")
+        for file, calls in sorted(trace.files.items(), key=lambda pair: -pair[1]):
+            print(f"    {calls:4} {file}")
+
+
+if __name__ == "__main__":
+    main()
