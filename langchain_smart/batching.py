@@ -18,10 +18,10 @@ from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import AnyConfigurableField, Input, Output
 from typing_extensions import override
 
-from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.errors import check_whole
 from smart_engine.runtime.batch import Batch, Job, aeach, deliver, each
-from smart_engine.runtime.self_agreement import Measurement, drawn_twice
+from smart_engine.runtime.self_agreement import Measurement
 from smart_engine.runtime.settings import Settings
 from smart_engine.store.store import Store
 

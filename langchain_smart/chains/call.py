@@ -6,6 +6,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Generator,
     Iterator,
     Mapping,
     Sequence,
@@ -86,7 +87,7 @@ class ChainAsker:
         answer = await chain.ainvoke(self.given, config, **self.arguments)
         return self._result(model, answer)
 
-    def stream(self, model: str) -> Iterator[Any]:
+    def stream(self, model: str) -> Generator[Any]:
         """Yield a chain's answer piece by piece."""
         config = self._start(model, shown=True)
         chain, piece = self.chains[model].chain, None

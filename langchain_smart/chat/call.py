@@ -6,6 +6,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -104,7 +105,7 @@ class ChatAsker:
         message = await bound.model.ainvoke(self.given, config, **bound.arguments)
         return self._result(model, message)
 
-    def stream(self, model: str) -> Iterator[AIMessageChunk]:
+    def stream(self, model: str) -> Generator[AIMessageChunk]:
         """Yield a model's answer piece by piece."""
         bound, config = self._start(model)
         arguments = bound.streaming_arguments

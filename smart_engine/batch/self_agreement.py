@@ -20,7 +20,12 @@ from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend, add_spend, record_rule_calls
 
-__all__ = ["NoisyReferenceError", "SelfAgreement", "SelfAgreementSession", "sample"]
+__all__ = [
+    "NoisyReferenceError",
+    "SelfAgreement",
+    "SelfAgreementSession",
+    "drawn_twice",
+]
 
 
 class NoisyReferenceError(InvalidInputError):
@@ -259,9 +264,17 @@ class SelfAgreementSession:
         )
 
 
-def sample(items: Sequence[Any], n: int, seed: int) -> list[Any]:
-    """Return at most n items in their order, drawn at random without replacement."""
-    if len(items) <= n:
-        return list(items)
-    drawn = np.random.default_rng(seed).choice(len(items), n, replace=False)
-    return [items[index] for index in sorted(drawn.tolist())]
+def drawn_twice(field: str, items: Sequence[Any], n: int, seed: int) -> list[Any]:
+    """Return at most n items in their order, drawn without replacement, and them again.
+
+    Raises:
+        InvalidInputError: If there is no item; it names the field.
+    """
+    check_whole("n", n, 1)
+    if not items:
+        raise InvalidInputError(field, [], "give items of the task")
+    drawn = range(len(items))
+    if len(items) > n:
+        rng = np.random.default_rng(seed)
+        drawn = sorted(rng.choice(len(items), n, replace=False).tolist())
+    return [items[index] for index in drawn] * 2

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing
 from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.serving.retry import may_succeed_later
 
-__all__ = ["Asker", "Attempts", "Clock", "acall", "call"]
+__all__ = ["Asker", "Clock", "acall", "astream", "call", "stream"]
 
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
@@ -52,7 +53,7 @@ class Asker(Protocol):
         """Return a model's whole answer, whose pieces the caller may see."""
         ...
 
-    def stream(self, model: str) -> Iterator[Any]:
+    def stream(self, model: str) -> Generator[Any]:
         """Yield a model's answer piece by piece."""
         ...
 
@@ -76,7 +77,7 @@ class Asker(Protocol):
 
 
 class Clock:
-    """Times one call.
+    """Times one call, from its construction on.
 
     Example:
         ```python
@@ -100,26 +101,9 @@ class Clock:
         return result._replace(timing=self.timing)
 
 
-class Attempts:
-    """The attempts at one call."""
-
-    def __init__(self, asker: Asker, model: str) -> None:
-        self._asker, self._model = asker, model
-        self._made = 0
-
-    def pause(self, failure: Failure) -> float | None:
-        """Return the seconds to wait before another attempt, None if there is none."""
-        if self._made >= self._asker.retries or not may_succeed_later(failure):
-            return None
-        self._asker.retried(self._model, failure)
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._made)
-        self._made += 1
-        return random.uniform(0, longest)  # noqa: S311 - no secret
-
-
 def call(asker: Asker, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = Attempts(asker, model), 0.0
+    pause, pauses = 0.0, _pauses(asker, model)
     while True:
         try:
             if pause:
@@ -127,14 +111,14 @@ def call(asker: Asker, model: str, *, shown: bool = False) -> Result:
             return asker.call(model, shown=shown)
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             failure = asker.failed(model, (), error)
-        if (wait := attempts.pause(failure)) is None:
+        if (wait := pauses(failure)) is None:
             return failure
         pause = wait
 
 
 async def acall(asker: Asker, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = Attempts(asker, model), 0.0
+    pause, pauses = 0.0, _pauses(asker, model)
     while True:
         try:
             if pause:
@@ -142,6 +126,65 @@ async def acall(asker: Asker, model: str, *, shown: bool = False) -> Result:
             return await asker.acall(model, shown=shown)
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             failure = asker.failed(model, (), error)
-        if (wait := attempts.pause(failure)) is None:
+        if (wait := pauses(failure)) is None:
             return failure
         pause = wait
+
+
+def stream(asker: Asker, model: str) -> Generator[Any]:
+    """Yield an answer piece by piece; only its beginning is tried again."""
+    started, pauses = False, _pauses(asker, model)
+    while True:
+        try:
+            with closing(asker.stream(model)) as pieces:
+                for piece in pieces:
+                    started = True
+                    yield piece
+        except Exception as error:
+            if started or not asker.retries:
+                raise
+            if (pause := pauses(asker.failed(model, (), error))) is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+async def astream(asker: Asker, model: str) -> AsyncGenerator[Any]:
+    """Yield an answer piece by piece; only its beginning is tried again."""
+    started, pauses = False, _pauses(asker, model)
+    while True:
+        try:
+            async with aclosing(asker.astream(model)) as pieces:
+                async for piece in pieces:
+                    started = True
+                    yield piece
+        except Exception as error:
+            if started or not asker.retries:
+                raise
+            if (pause := pauses(asker.failed(model, (), error))) is None:
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+def _pauses(asker: Asker, model: str) -> Callable[[Failure], float | None]:
+    """Return a function from an attempt that failed to the seconds before the next one.
+
+    It returns None where there is no further attempt, and else enters the one that
+    failed.
+    """
+    longest = _FIRST_PAUSE
+    left = asker.retries
+
+    def pause(failure: Failure) -> float | None:
+        nonlocal left, longest
+        if not left or not may_succeed_later(failure):
+            return None
+        asker.retried(model, failure)
+        seconds = random.uniform(0, longest)  # noqa: S311 - no secret
+        left, longest = left - 1, min(_LONGEST_PAUSE, 2 * longest)
+        return seconds
+
+    return pause

@@ -8,7 +8,7 @@ session decides, in shadow or with a named model, is answered item by item: see 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.runtime.asker import Asker
-from smart_engine.runtime.drive import Flow, adrive, arun, drive, run
+from smart_engine.runtime.drive import Caller, Flow, adrive, arun, drive, run
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -41,7 +40,7 @@ __all__ = [
 
 
 @dataclass
-class Job(ABC):
+class Job(Caller):
     """The items of one task, and what an adapter knows of them.
 
     Attributes:
@@ -64,21 +63,11 @@ class Job(ABC):
     session: Any = field(init=False, default=None)
     reservations: Any = field(init=False, default=None)
 
-    def start(self, item: int) -> None:  # noqa: B027
-        """Prepare an item before each of its calls."""
-
-    async def astart(self, item: int) -> None:  # noqa: B027
-        """Prepare an item before each of its calls."""
-
-    @abstractmethod
-    def asker(self, item: int) -> Asker:
-        """Return what puts an item to models."""
-
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
         """Return the most a call can cost, in USD; None where only its run shows."""
 
-    def check_bounded(self) -> None:  # noqa: B027
+    def check_bounded(self) -> None:
         """Raise if there is a call whose cost has no bound; asked if it needs one."""
 
     @abstractmethod
@@ -97,7 +86,7 @@ class Job(ABC):
     def output(self, served: Served, smart: dict[str, Any]) -> Any:
         """Return an item's answer as its user gets it, marked with who answered."""
 
-    def finish(self, item: int, output: Any) -> Awaitable[None] | None:  # noqa: B027
+    def finish(self, item: int, output: Any) -> Awaitable[None] | None:
         """End an item with its output or error; what it returns has to be awaited."""
 
     def outputs(self) -> list[Any]:

@@ -11,6 +11,7 @@ so results are saved, where the session saves any, before anything else happens.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.asker import Asker, acall, call
@@ -82,20 +83,18 @@ async def arun(flow: Flow[E, T], perform: Callable[[E], Awaitable[Any]]) -> T:
             resume = partial(flow.throw, error)
 
 
-class Caller(Protocol):
+class Caller(ABC):
     """Says how the calls of a session are made."""
 
-    def start(self, item: int) -> None:
+    def start(self, item: int) -> None:  # noqa: B027
         """Prepare an item before each of its calls."""
-        ...
 
-    async def astart(self, item: int) -> None:
+    async def astart(self, item: int) -> None:  # noqa: B027
         """Prepare an item before each of its calls."""
-        ...
 
+    @abstractmethod
     def asker(self, item: int) -> Asker:
         """Return what puts an item to models."""
-        ...
 
 
 class _Step(NamedTuple):

@@ -9,7 +9,6 @@ out, and one that depends on several candidates is shown whole.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
@@ -19,7 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from smart_engine.calls import Call, Failure, Result
-from smart_engine.runtime.asker import Asker, Attempts, acall, call
+from smart_engine.runtime.asker import Asker, acall, astream, call, stream
 from smart_engine.runtime.drive import Flow
 from smart_engine.runtime.loop import take
 from smart_engine.serving.item import SingleItem
@@ -112,14 +111,6 @@ class ItemRun:
             if isinstance(result, Failure):
                 raise result.error
 
-    def _pause(
-        self, attempts: Attempts, made: Call, error: BaseException | None
-    ) -> float | None:
-        """Return the seconds before a stream is tried again, None if it has ended."""
-        if error is None or self._pieces or not self.asker.retries:
-            return None
-        return attempts.pause(self.asker.failed(made.tier, (), error))
-
     def _seen(self, made: Call) -> bool:
         """Whether the user has seen a model at work on a whole answer."""
         return self.asker.watched and self.asker.streamed(made.tier)
@@ -193,23 +184,16 @@ class ItemRun:
         self._record(made, call(self.asker, made.tier, shown=shown), shown=shown)
 
     def _stream(self, made: Call) -> Iterator[Any]:
-        """Make one call and yield its pieces; only its beginning can be tried again."""
-        context, attempts = self.asker.context(), Attempts(self.asker, made.tier)
-        pause: float | None = 0.0
-        while pause is not None:
-            error: BaseException | None = None
-            pieces = self.asker.stream(made.tier)
-            try:
-                if pause:
-                    time.sleep(pause)
-                while (piece := context.run(next, pieces, _END)) is not _END:
-                    yield self._show(made, piece)
-            except BaseException as ended:  # noqa: BLE001 - recorded, then raised
-                error = ended
-            finally:
-                if isinstance(pieces, Generator):
-                    context.run(pieces.close)
-            pause = self._pause(attempts, made, error)
+        """Make one call and yield its pieces."""
+        context, error = self.asker.context(), None
+        pieces = stream(self.asker, made.tier)
+        try:
+            while (piece := context.run(next, pieces, _END)) is not _END:
+                yield self._show(made, piece)
+        except BaseException as ended:  # noqa: BLE001 - recorded, then raised
+            error = ended
+        finally:
+            context.run(pieces.close)
         self._record_stream(made, error)
 
     # -- with tasks --------------------------------------------------------------
@@ -278,21 +262,15 @@ class ItemRun:
         await take(self.item, partial(self._record, made, result, shown=shown))
 
     async def _astream(self, made: Call) -> AsyncGenerator[Any]:
-        """Make one call and yield its pieces; only its beginning can be tried again."""
-        attempts = Attempts(self.asker, made.tier)
-        pause: float | None = 0.0
-        while pause is not None:
-            error: BaseException | None = None
-            pieces = _in_one_task(self.asker.context(), self.asker.astream(made.tier))
-            try:
-                if pause:
-                    await asyncio.sleep(pause)
-                async with aclosing(pieces):
-                    async for piece in pieces:
-                        yield self._show(made, piece)
-            except BaseException as ended:  # noqa: BLE001 - recorded, then raised
-                error = ended
-            pause = self._pause(attempts, made, error)
+        """Make one call and yield its pieces."""
+        error: BaseException | None = None
+        pieces = _in_one_task(self.asker.context(), astream(self.asker, made.tier))
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield self._show(made, piece)
+        except BaseException as ended:  # noqa: BLE001 - recorded, then raised
+            error = ended
         await take(self.item, partial(self._record_stream, made, error))
 
 

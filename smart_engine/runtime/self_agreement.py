@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smart_engine.batch.self_agreement import (
-    SelfAgreement,
-    SelfAgreementSession,
-    sample,
-)
-from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.runtime.batch import Effect, Job, aperform, driven, perform
 from smart_engine.runtime.drive import Flow, arun, run
 from smart_engine.serving.books import Books
 
-__all__ = ["Measurement", "drawn_twice"]
-
-
-def drawn_twice(field: str, items: Sequence[Any], n: int, seed: int) -> list[Any]:
-    """Return at most so many items, drawn at random, and once more the same.
-
-    Raises:
-        InvalidInputError: If there is no item; it names the field.
-    """
-    check_whole("n", n, 1)
-    drawn = sample(items, n, seed)
-    if not drawn:
-        raise InvalidInputError(field, [], "give items of the task")
-    return [*drawn, *drawn]
+__all__ = ["Measurement"]
 
 
 @dataclass

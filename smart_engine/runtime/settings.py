@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import ConfigDict, Field, SkipValidation
 
 from smart_engine.equivalence import (
     Equivalence,
@@ -23,45 +23,12 @@ from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.construction import PlainErrors
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
 from smart_engine.store.store import Store, as_store
 
-__all__ = ["PlainErrors", "Settings"]
-
-
-class PlainErrors(BaseModel):
-    """A model whose constructor raises `InvalidInputError` and nothing else.
-
-    Pydantic's own errors show every argument, keys among them. Unknown arguments are
-    errors, too: a misspelt guarantee must not pass unseen. A class with further bases
-    repeats that in its `model_config`, for they may say otherwise.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    if not TYPE_CHECKING:  # type checkers see the fields as arguments
-
-        def __init__(self, **kwargs: Any) -> None:
-            try:
-                super().__init__(**kwargs)
-            except ValidationError as error:
-                raise _plain(error, type(self)) from None
-
-
-def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
-    """Return the first of pydantic's errors as one of ours."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InvalidInputError):
-        return cause
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return InvalidInputError(field, None, "this argument is needed")
-    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
-        known = ", ".join(model.model_fields)
-        return InvalidInputError(field, ..., f"no such argument; there are {known}")
-    return InvalidInputError(field, first["input"], first["msg"])
+__all__ = ["Settings"]
 
 
 class Settings(PlainErrors):
@@ -156,13 +123,8 @@ class Settings(PlainErrors):
     ) -> SingleItem:
         """Return a single item of a task; see `ServingConfig.item`.
 
-        Args:
-            rule: How answers are compared.
-            task: Name of the task.
-            worst_case: The most a call can cost, in USD.
-            model: The model that must answer, if the caller named one.
-            identities: Returns each model's name, and a text that identifies it.
-            prompt: Returns a text that tells what is asked beside the item itself.
+        `identities` and `prompt` identify, for a store, the models with their settings
+        and what is asked beside the item itself.
         """
         persistence = None
         if isinstance(self.store, Store):

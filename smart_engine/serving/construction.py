@@ -1,24 +1,37 @@
-"""Construction errors told plainly: ours as they are, pydantic's as ours.
-
-Pydantic's own would show every argument that was given, keys among them.
-"""
+"""Errors at construction, told plainly: ours as they are, pydantic's as ours."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["plain_error"]
+__all__ = ["PlainErrors"]
 
 
-def plain_error(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
-    """Return the first of pydantic's errors as one of ours.
+class PlainErrors(BaseModel):
+    """A model whose constructor raises `InvalidInputError` and nothing else.
 
-    Args:
-        error: What pydantic raised.
-        model: The class that was to be made.
+    Pydantic's own errors show every argument, keys among them. Unknown arguments are
+    errors, too: a misspelt guarantee must not pass unseen. A class with further bases
+    repeats that in its `model_config`, for they may say otherwise.
     """
+
+    model_config = ConfigDict(extra="forbid")
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __init__(self, **kwargs: Any) -> None:
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                raise _plain(error, type(self)) from None
+
+
+def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
+    """Return the first of pydantic's errors as one of ours."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInputError):
