@@ -15,7 +15,12 @@ from pydantic import BaseModel, ConfigDict
 
 from smart_engine.calls import Call, Failure, Outcome, check_outcome
 from smart_engine.equivalence import Equivalence, agree
-from smart_engine.errors import InvalidInputError, ProtocolError, SmartError
+from smart_engine.errors import (
+    InvalidInputError,
+    ProtocolError,
+    SmartError,
+    check_whole,
+)
 from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend, add_spend, record_rule_calls
@@ -273,8 +278,7 @@ def drawn_twice(field: str, items: Sequence[Any], n: int, seed: int) -> list[Any
     check_whole("n", n, 1)
     if not items:
         raise InvalidInputError(field, [], "give items of the task")
-    drawn = range(len(items))
     if len(items) > n:
-        rng = np.random.default_rng(seed)
-        drawn = sorted(rng.choice(len(items), n, replace=False).tolist())
-    return [items[index] for index in drawn] * 2
+        drawn = np.random.default_rng(seed).choice(len(items), n, replace=False)
+        items = [items[index] for index in sorted(drawn.tolist())]
+    return [*items, *items]
