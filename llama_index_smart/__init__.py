@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from smart_engine import (
     Certificate,
+    Date,
     Exact,
     Guarantee,
+    Items,
     Json,
     Label,
     Ledger,
@@ -19,18 +21,24 @@ from smart_engine import (
     Number,
     Price,
     Report,
+    Similar,
 )
 
 if TYPE_CHECKING:
+    from llama_index_smart.judge import ChatJudge
     from llama_index_smart.langchain_llm import LangChainLLM
     from llama_index_smart.llm import SmartLLM
 
-_HOME = {"LangChainLLM": "langchain_llm", "SmartLLM": "llm"}
+_HOME = {"ChatJudge": "judge", "LangChainLLM": "langchain_llm", "SmartLLM": "llm"}
+_EXTRAS = {"llama_index": "llama-index", "langchain_core": "langchain"}
 
 __all__ = [
     "Certificate",
+    "ChatJudge",
+    "Date",
     "Exact",
     "Guarantee",
+    "Items",
     "Json",
     "Label",
     "LangChainLLM",
@@ -39,6 +47,7 @@ __all__ = [
     "Number",
     "Price",
     "Report",
+    "Similar",
     "SmartLLM",
 ]
 
@@ -53,10 +62,10 @@ def __getattr__(name: str) -> Any:
         from smart_engine.errors import MissingExtraError
 
         missing = (error.name or "").split(".")[0]
-        extras = {"llama_index": "llama-index", "langchain_core": "langchain"}
-        if missing not in extras:
+        if missing not in _EXTRAS:
             raise
-        raise MissingExtraError(extras[missing], f"llama_index_smart.{name}") from error
+        needed_for = f"llama_index_smart.{name}"
+        raise MissingExtraError(_EXTRAS[missing], needed_for) from error
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,9 @@
-"""Jobs of many items: one session a batch, sync and async."""
+"""The verbs that take many items at once: one session a batch, sync and async."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from time import perf_counter, time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -13,24 +11,21 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
 )
 
-from llama_index_smart.call import marked
-from llama_index_smart.driver import adrive, drive
-from llama_index_smart.events import told_of
-from llama_index_smart.members import Response, outcome
 from llama_index_smart.request import Ask
-from llama_index_smart.settings import SmartSettings
-from smart_engine.batch.certificate import Certificate
-from smart_engine.calls import Call, Failure, Outcome, Served
+from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.runtime.asker import Clock
-from smart_engine.runtime.progress_bar import progress_bar
-from smart_engine.serving.session import AnySession, Session
+from smart_engine.runtime.batch import Batch, Job, aeach, deliver, each
+from smart_engine.runtime.self_agreement import Measurement, drawn_twice
+from smart_engine.runtime.settings import Settings
+from smart_engine.store.store import Store
 
-__all__ = ["SmartBatches", "checked", "listed"]
+__all__ = ["SmartBatches"]
+
+R = TypeVar("R")
 
 
-class SmartBatches(SmartSettings):
-    """The verbs that take many items at once; see `SmartLLM`."""
+class SmartBatches(Settings):
+    """The batch verbs of a smart LLM."""
 
     def chat_batch(
         self,
@@ -43,7 +38,8 @@ class SmartBatches(SmartSettings):
         """Answer many chats in one session.
 
         With probability at least `confidence`, at most the share `max_disagreement` of
-        the answers differs from what the reference said or would have said.
+        the answers differs from what the reference said or would have said. In shadow,
+        or where `smart_model` names a model, items are answered one by one.
 
         Args:
             items: The messages of each item.
@@ -56,8 +52,8 @@ class SmartBatches(SmartSettings):
         Raises:
             InvalidInputError: If an item is no list of messages.
         """
-        asks = [Ask.chat(checked(item), kwargs) for item in listed(items)]
-        return self._batch(asks, max_concurrency, return_exceptions)
+        asks = _asks(items, _chat, kwargs)
+        return self._answer_all(asks, max_concurrency, return_exceptions)
 
     async def achat_batch(
         self,
@@ -68,8 +64,8 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[ChatResponse]:
         """Answer many chats in one session, as `chat_batch` does."""
-        asks = [Ask.chat(checked(item), kwargs) for item in listed(items)]
-        return await self._abatch(asks, max_concurrency, return_exceptions)
+        asks = _asks(items, _chat, kwargs)
+        return await self._aanswer_all(asks, max_concurrency, return_exceptions)
 
     def complete_batch(
         self,
@@ -81,9 +77,8 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
-        kwargs["formatted"] = formatted
-        asks = [Ask.completion(_text(prompt), kwargs) for prompt in listed(prompts)]
-        return self._batch(asks, max_concurrency, return_exceptions)
+        asks = _asks(prompts, _completion, {"formatted": formatted, **kwargs})
+        return self._answer_all(asks, max_concurrency, return_exceptions)
 
     async def acomplete_batch(
         self,
@@ -95,70 +90,97 @@ class SmartBatches(SmartSettings):
         **kwargs: Any,
     ) -> list[CompletionResponse]:
         """Answer many prompts in one session, as `chat_batch` does."""
-        kwargs["formatted"] = formatted
-        asks = [Ask.completion(_text(prompt), kwargs) for prompt in listed(prompts)]
-        return await self._abatch(asks, max_concurrency, return_exceptions)
+        asks = _asks(prompts, _completion, {"formatted": formatted, **kwargs})
+        return await self._aanswer_all(asks, max_concurrency, return_exceptions)
 
-    def _batch(
-        self, asks: list[Ask[Any]], limit: int | None, return_exceptions: bool
-    ) -> list[Any]:
-        """Answer a batch."""
-        self._refuse_shadow(asks)
-        task = self._task_of(asks)
-        scope = self._books.batch(self._terms.models[0], task)
-        session = self._session(asks, task, scope)
+    def self_agreement(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 100,
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> SelfAgreement:
+        """Ask the reference twice about a few items, and compare its answers.
 
-        def ask(call: Call) -> Outcome | Failure:
-            member, asked = self._by_name[call.tier], asks[call.item]
-            clock = Clock(time, perf_counter)
-            try:
-                response = asked.of(member)
-                return clock.timed(outcome(member, response, self._estimate(asked)))
-            except Exception as error:  # noqa: BLE001 - the item's, not the job's
-                return clock.timed(Failure(error))
+        From then on a `max_disagreement` that is demonstrably below the reference's own
+        disagreement with itself is refused for this task, here and in all copies,
+        unless `accept_noise=True`. What it costs is in `report()`, and in no batch's or
+        stream's `budget_usd`.
 
-        with self._shown(session) as driven:
-            drive(driven, ask, self._limit(limit))
-        results = self._results(session, task)
-        self._books.end_batch(scope, session.certificate)
-        return self._deliver(asks, results, return_exceptions)
+        Args:
+            items: Prompts, or the messages of chats, of one task.
+            n: Most items to ask about, drawn at random.
+            max_concurrency: Most calls in flight at once; the model's if not given.
+            **kwargs: Handed to the reference; `smart_task` names the task.
 
-    async def _abatch(
-        self, asks: list[Ask[Any]], limit: int | None, return_exceptions: bool
-    ) -> list[Any]:
-        """Answer a batch."""
-        self._refuse_shadow(asks)
-        task = self._task_of(asks)
-        scope = self._books.batch(self._terms.models[0], task)
-        session = self._session(asks, task, scope)
+        Raises:
+            InvalidInputError: If there is no item.
+            SmartError: If no item got two answers of its own.
+        """
+        return self._measurement(items, n, max_concurrency, kwargs).run()
 
-        async def ask(call: Call) -> Outcome | Failure:
-            member, asked = self._by_name[call.tier], asks[call.item]
-            clock = Clock(time, perf_counter)
-            try:
-                response = await asked.aof(member)
-                return clock.timed(outcome(member, response, self._estimate(asked)))
-            except Exception as error:  # noqa: BLE001 - the item's, not the job's
-                return clock.timed(Failure(error))
+    async def aself_agreement(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 100,
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> SelfAgreement:
+        """Ask the reference twice about a few items, as `self_agreement` does."""
+        return await self._measurement(items, n, max_concurrency, kwargs).arun()
 
-        with self._shown(session) as driven:
-            await adrive(driven, ask, self._limit(limit))
-        results = self._results(session, task)
-        self._books.end_batch(scope, session.certificate)
-        return self._deliver(asks, results, return_exceptions)
+    # -- what a smart LLM provides -----------------------------------------------
 
-    def _refuse_shadow(self, asks: list[Ask[Any]]) -> None:
-        """Raise where no session can decide."""
-        if self.mode == "shadow":
-            hint = "a batch is served in one session; try the stream item by item"
-            raise InvalidInputError("mode", self.mode, hint)
-        if any(ask.model is not None for ask in asks):
-            hint = "a batch's session chooses the models; ask item by item"
-            raise InvalidInputError("smart_model", asks[0].model, hint)
+    def _answer(self, ask: Ask[R]) -> R:
+        """Answer a single item."""
+        raise NotImplementedError
 
-    def _shown(self, session: AnySession) -> AbstractContextManager[Session]:
-        """Return a session; to drive it shows where it stands, if wanted."""
-        return progress_bar(session, self.task, shown=self.progress)
+    async def _aanswer(self, ask: Ask[R]) -> R:
+        """Answer a single item."""
+        raise NotImplementedError
+
+    def _job(self, asks: Sequence[Ask[Any]], limit: int) -> Job:
+        """Return the job of some items, with at most so many calls in flight."""
+        raise NotImplementedError
+
+    # -- jobs --------------------------------------------------------------------
+
+    def _answer_all(
+        self, asks: list[Ask[R]], limit: int | None, return_exceptions: bool
+    ) -> list[R]:
+        limit = self._limit(limit)
+        if self._one_by_one(asks):
+            results = each(lambda n: self._answer(asks[n]), len(asks), limit)
+            return deliver(results, return_exceptions=return_exceptions)
+        return self._batch(asks, limit).run(return_exceptions=return_exceptions)
+
+    async def _aanswer_all(
+        self, asks: list[Ask[R]], limit: int | None, return_exceptions: bool
+    ) -> list[R]:
+        limit = self._limit(limit)
+        if self._one_by_one(asks):
+            results = await aeach(lambda n: self._aanswer(asks[n]), len(asks), limit)
+            return deliver(results, return_exceptions=return_exceptions)
+        batch = self._batch(asks, limit)
+        return await batch.arun(return_exceptions=return_exceptions)
+
+    def _one_by_one(self, asks: Sequence[Ask[Any]]) -> bool:
+        """Whether no session decides who answers."""
+        return self.mode == "shadow" or any(ask.model is not None for ask in asks)
+
+    def _batch(self, asks: Sequence[Ask[Any]], limit: int) -> Batch:
+        jobs, results = [self._job(asks, limit)], [None] * len(asks)
+        store = self.store if isinstance(self.store, Store) else None
+        return Batch(self._serving, self._books, store, jobs, results, self.progress)
+
+    def _measurement(
+        self, items: Sequence[Any], n: int, limit: int | None, kwargs: dict[str, Any]
+    ) -> Measurement:
+        drawn = drawn_twice("items", _listed(items), n, self.seed)
+        job = self._job(_asks(drawn, _either, kwargs), self._limit(limit))
+        return Measurement(job, self._names[0], self.confidence, self._books)
 
     def _limit(self, limit: int | None) -> int:
         """Return how many calls may be in flight."""
@@ -167,74 +189,37 @@ class SmartBatches(SmartSettings):
         check_whole("max_concurrency", limit, 1)
         return limit
 
-    def _results(self, session: AnySession, task: str) -> list[Any]:
-        """Return per item its answer, or why there is none."""
-        certificate = session.certificate
-        told = {"task": task, "certificate": certificate.id}
-        return [
-            _result(session, served, certificate, told) for served in session.answers
-        ]
 
-    def _deliver(
-        self,
-        asks: Sequence[Ask[Any]],
-        results: list[Any],
-        return_exceptions: bool,
-    ) -> list[Any]:
-        """Tell callbacks, and hand out the results."""
-        payload = self.to_payload()
-        for ask, result in zip(asks, results, strict=True):
-            if self.callback_manager.handlers and not isinstance(result, BaseException):
-                with told_of(self.callback_manager, ask, payload) as event:
-                    event.response = result
-        errors = [result for result in results if isinstance(result, BaseException)]
-        if errors and not return_exceptions:
-            errors[0].add_note(
-                f"{len(results) - len(errors)} of {len(results)} items were answered: "
-                "see smart_results, or call it with return_exceptions=True"
-            )
-            errors[0].smart_results = results  # type: ignore[attr-defined]
-            raise errors[0]
-        return results
+def _asks(
+    items: Sequence[Any],
+    ask: Callable[[Any, dict[str, Any]], Ask[R]],
+    kwargs: dict[str, Any],
+) -> list[Ask[R]]:
+    """Return what is asked about each item."""
+    return [ask(item, kwargs) for item in _listed(items)]
 
 
-def _result(
-    session: AnySession,
-    served: Served,
-    certificate: Certificate,
-    told: dict[str, Any],
-) -> Response | BaseException:
-    """Return the response handed out for an item, with what it cost."""
-    if served.error is not None:
-        return served.error
-    saved = certificate.saved_by(served.cost)
-    smart = {"model": served.tier, "role": served.role, "cost": served.cost, **told}
-    if served.estimated:
-        smart["estimated"] = served.estimated
-    said = [answer for _, answer in session.bought(served.item)]
-    return marked(served.answer, said, {**smart, "saved": saved})
-
-
-def listed(given: Sequence[Any]) -> Sequence[Any]:
-    """Return the items of a batch; raise if it is one item, not a list."""
-    if isinstance(given, str | bytes):
+def _listed(items: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(items, str | bytes):
         hint = "a batch is a list of items: put a single one in brackets"
-        raise InvalidInputError("items", given, hint)
-    return given
+        raise InvalidInputError("items", items, hint)
+    return items
 
 
-def _text(prompt: str) -> str:
-    """Return a prompt; raise if it is anything else."""
-    if not isinstance(prompt, str):
-        hint = "each item is a text; use chat_batch for messages"
-        raise InvalidInputError("items", prompt, hint)
-    return prompt
-
-
-def checked(item: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """Return an item's messages; raise if it is anything else."""
+def _chat(item: Any, kwargs: dict[str, Any]) -> Ask[ChatResponse]:
     listed = isinstance(item, Sequence) and not isinstance(item, str)
     if not listed or not all(isinstance(message, ChatMessage) for message in item):
         hint = "each item is a list of ChatMessage; use complete_batch for prompts"
         raise InvalidInputError("items", item, hint)
-    return item
+    return Ask.chat(item, kwargs)
+
+
+def _completion(item: Any, kwargs: dict[str, Any]) -> Ask[CompletionResponse]:
+    if not isinstance(item, str):
+        hint = "each item is a text; use chat_batch for messages"
+        raise InvalidInputError("items", item, hint)
+    return Ask.completion(item, kwargs)
+
+
+def _either(item: Any, kwargs: dict[str, Any]) -> Ask[Any]:
+    return (_completion if isinstance(item, str) else _chat)(item, kwargs)

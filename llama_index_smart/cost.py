@@ -1,119 +1,275 @@
-"""The most a call can cost: what a budget sets aside before the call starts."""
+"""What a call costs: as reported, at most, and as estimated.
+
+Estimates are made by LlamaIndex's own token counter, with the tokenizer that is set or
+else the one that comes with it; nothing is fetched. What is no text counts as
+LlamaIndex counts it. Hidden reasoning is in no text, and so in no estimate. No estimate
+exceeds what a budget reserves for the call.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from threading import Lock
 from typing import Any
 
-from llama_index_smart.members import LLMMember
-from llama_index_smart.request import Ask
-from smart_engine.errors import InvalidInputError
-from smart_engine.money.limits import (
-    SETTINGS,
-    max_input_tokens,
-    max_output_tokens,
-    refuse_unbounded,
-    setting_texts,
-)
+import llama_index.core
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
+from llama_index.core.utilities.token_counting import TokenCounter
 
-__all__ = ["check_bounded", "limit_of", "most", "output_limit"]
+from llama_index_smart.members import LLMMember, Response
+from llama_index_smart.request import Ask
+from llama_index_smart.tools import calls_in
+from smart_engine.calls import Result
+from smart_engine.money.limits import SETTINGS, Content, max_output_tokens
+from smart_engine.money.pricing import Usage
+
+__all__ = [
+    "check_bounded",
+    "estimated",
+    "outcome",
+    "settings_of",
+    "usage_of",
+    "worst_case",
+]
+
+# -- as reported -----------------------------------------------------------------------
+
+_INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
+
+
+def outcome(
+    member: LLMMember, response: Response, estimate: Callable[[], Usage] | None = None
+) -> Result:
+    """Return the result of a call, priced by the usage that its response reports.
+
+    Args:
+        member: Whose response it is.
+        response: The response.
+        estimate: Returns what the call may have used, if estimates are allowed.
+    """
+    usage, confidence = usage_of(response), _confidence(response)
+    cached = usage is not None and not usage.total_tokens  # no call reads nothing
+    return member.outcome(response, usage, confidence, cached=cached, estimate=estimate)
+
+
+def usage_of(response: Response) -> Usage | None:
+    """Return the usage that a response reports, wherever its integration puts it."""
+    raw = _first_of(response.raw, "usage", "usage_metadata")
+    for reported in (raw, response.additional_kwargs):
+        sent, written = _number(reported, *_INPUT), _number(reported, *_OUTPUT)
+        if sent is not None and written is not None:
+            return _by_kind(reported, sent, written)
+    return None
+
+
+def _by_kind(reported: Any, sent: float, written: float) -> Usage:
+    """Return a usage with the kinds of tokens that it tells apart.
+
+    OpenAI counts what was cached among the input, Anthropic beside it; LiteLLM, which
+    reports it under both names, among it. Gemini counts thoughts beside the answer.
+    """
+    of_input = _first_of(reported, "prompt_tokens_details", "input_tokens_details")
+    of_output = _first_of(
+        reported, "completion_tokens_details", "output_tokens_details"
+    )
+    among = _number(of_input, "cached_tokens")
+    beside = _number(reported, "cache_read_input_tokens")
+    created = _number(reported, "cache_creation_input_tokens") or 0
+    by_age = _first_of(reported, "cache_creation")
+    for_an_hour = _number(by_age, "ephemeral_1h_input_tokens") or 0
+    within = _number(reported, "cached_content_token_count") or 0
+    thoughts = _number(reported, "thoughts_token_count") or 0
+    added = 0 if None not in (among, beside) else (beside or 0) + created
+    return Usage(
+        sent + added,
+        written + thoughts,
+        cache_read=beside or within or among or 0,
+        cache_write=created - for_an_hour,
+        cache_write_1h=for_an_hour,
+        input_audio=_number(of_input, "audio_tokens") or 0,
+        output_audio=_number(of_output, "audio_tokens") or 0,
+        reasoning=thoughts or _number(of_output, "reasoning_tokens") or 0,
+    )
+
+
+def _parts(reported: Any, names: Iterable[str]) -> Iterator[Any]:
+    """Yield what stands under these names, in an object or a mapping."""
+    mapping = isinstance(reported, Mapping)
+    for name in names:
+        yield reported.get(name) if mapping else getattr(reported, name, None)
+
+
+def _first_of(reported: Any, *names: str) -> Any:
+    parts = _parts(reported, names)
+    return next((part for part in parts if part is not None), None)
+
+
+def _number(reported: Any, *names: str) -> int | float | None:
+    for value in _parts(reported, names):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _confidence(response: Response) -> float | None:
+    """Return the geometric mean of the probabilities of an answer's tokens, if known.
+
+    Unlike their product it does not depend on the answer's length.
+    """
+    raw: Any = response.raw
+    logs = []
+    with suppress(AttributeError, IndexError, TypeError):  # OpenAI's own form
+        logs = [token.logprob for token in raw.choices[0].logprobs.content]
+    logs = logs or [token[0].logprob for token in response.logprobs or () if token]
+    return math.exp(min(0.0, sum(logs) / len(logs))) if logs else None
+
+
+# -- at most ---------------------------------------------------------------------------
+
+
+def worst_case(member: LLMMember, ask: Ask[Any]) -> float:
+    """Return the most a call can cost, in USD.
+
+    Raises:
+        InvalidInputError: If nothing limits the answer, or more than text is sent.
+    """
+    return member.worst_case(_content(ask), settings_of(member, ask.arguments))
 
 
 def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> None:
-    """Raise unless it can be said what each call of a batch can cost at most.
-
-    Args:
-        members: Who may be asked.
-        asks: What is asked.
+    """Raise unless the most that each call of a batch can cost is known.
 
     Raises:
         InvalidInputError: If nothing limits an answer, or more than text is sent.
     """
     priced = [member for member in members if member.price.by_token]
     for ask in asks if priced else ():
-        refuse_unbounded(_kinds(ask))
+        _content(ask).refuse_unbounded()
         for member in priced:
-            output_limit(member, ask.arguments)
+            member.output_limit(settings_of(member, ask.arguments))
 
 
-def most(member: LLMMember, ask: Ask[Any]) -> float:
-    """Return the most a call can cost, in USD.
-
-    Tools and settings are counted with the messages.
-
-    Args:
-        member: Who is asked.
-        ask: What is asked.
-
-    Raises:
-        InvalidInputError: If nothing limits the answer, or more than text is sent.
-    """
-    if not member.price.by_token:
-        return member.price.most(0, 0)
-    refuse_unbounded(_kinds(ask))
-    parts = [ask.prompt or ""]
-    for message in ask.messages or ():
-        parts += [f"{block}" for block in message.blocks]
-        parts.append(f"{message.additional_kwargs}")
-    parts += [json.dumps(tool) for tool in ask.told_tools]
-    settings = setting_texts(_places(member, ask.arguments))
-    sent = max_input_tokens([*parts, *settings], tools=bool(ask.told_tools))
-    return member.price.most(sent, output_limit(member, ask.arguments))
-
-
-def output_limit(member: LLMMember, arguments: Mapping[str, Any]) -> int:
-    """Return the most tokens that a member can say in a call.
-
-    Args:
-        member: The member.
-        arguments: What it is called with.
-
-    Raises:
-        InvalidInputError: If there is no limit.
-    """
-    if not member.price.by_token:
-        return 0
-    limit = limit_of(member, arguments)
-    if limit is None:
-        hint = (
-            "budget_usd can only be kept if an answer's length is limited, and nothing "
-            f"limits {member.name}'s: set max_tokens on that LLM"
-        )
-        raise InvalidInputError("max_tokens", arguments.get("max_tokens"), hint)
-    return limit
-
-
-def limit_of(member: LLMMember, arguments: Mapping[str, Any]) -> int | None:
-    """Return the most tokens that a member can say in a call, if there is a limit.
-
-    Args:
-        member: The member.
-        arguments: What it is called with.
-    """
-    return max_output_tokens(_places(member, arguments))
-
-
-def _places(member: LLMMember, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def settings_of(
+    member: LLMMember, arguments: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
     """Return where settings of a call stand, those that take precedence first."""
     places: list[Mapping[str, Any]] = [arguments]
     inner = getattr(member.model, "model", None)  # a LangChain model, or a name
     for model in (member.model, inner):
-        kept = (getattr(model, n, None) for n in ("additional_kwargs", "model_kwargs"))
+        extra = (getattr(model, n, None) for n in ("additional_kwargs", "model_kwargs"))
         own = {name: getattr(model, name, None) for name in SETTINGS}
-        told = {name: value for name, value in own.items() if value}
-        places += [place for place in (*kept, told) if place]
+        given = {name: value for name, value in own.items() if value}
+        places += [place for place in (*extra, given) if place]
     return places
 
 
-def _kinds(ask: Ask[Any]) -> Iterator[str]:
-    """Yield what the parts of messages are called, those within others, too."""
+def _content(ask: Ask[Any]) -> Content:
+    texts, kinds = [ask.prompt or ""], list[str]()
     for message in ask.messages or ():
-        yield from _kinds_in(message.blocks)
+        texts += [f"{block}" for block in message.blocks]
+        texts.append(f"{message.additional_kwargs}")
+        kinds += _kinds_in(message.blocks)
+    specs = ask.tool_specs
+    texts += [json.dumps(spec) for spec in specs]
+    return Content(texts, kinds, with_tools=bool(specs))
 
 
 def _kinds_in(blocks: Iterable[Any]) -> Iterator[str]:
+    """Yield what parts of a message are called, nested ones included."""
     for block in blocks:
         yield str(getattr(block, "block_type", ""))
-        inside = getattr(block, "content", None)
-        yield from _kinds_in(inside if isinstance(inside, list) else ())
+        nested = getattr(block, "content", None)
+        yield from _kinds_in(nested if isinstance(nested, list) else ())
+
+
+# -- as estimated ----------------------------------------------------------------------
+
+_TOKENS = {"image": 2125, "document": 512, "audio": 256, "video": 2048}
+"""Kind of a block that is no text → tokens."""
+
+_AROUND = 3
+"""Tokens around a message or a call, as LlamaIndex counts them."""
+
+_CACHE = "TIKTOKEN_CACHE_DIR"
+
+_loading = Lock()
+
+
+def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
+    """Return what a call may have used.
+
+    Args:
+        ask: What was asked.
+        member: Who was asked.
+        response: The answer, as far as it came.
+
+    Example:
+        ```python
+        from llama_index.core.llms import CompletionResponse
+        from llama_index.core.llms.mock import MockLLM
+
+        from llama_index_smart.cost import estimated
+        from llama_index_smart.request import Ask
+        from smart_engine.money.pricing import Price, Usage
+        from smart_engine.serving.members import Member
+
+        member = Member("mock", MockLLM(), Price(1, 2))
+        ask = Ask.completion("Is 7 a prime number?", {})
+        usage = estimated(ask, member, CompletionResponse(text="Yes, it is."))
+        assert usage == Usage(7, 5, estimated=True)
+        ```
+    """
+    counter = _counter()
+    sent = counter.get_string_tokens(ask.prompt or "")
+    for message in ask.messages or ():
+        role = counter.get_string_tokens(str(message.role.value))
+        sent += role + _message_tokens(message, counter) + _AROUND
+    sent += counter.estimate_tokens_in_tools(ask.tool_specs)
+    if isinstance(response, CompletionResponse):
+        written = counter.get_string_tokens(response.text)
+    else:
+        written = _message_tokens(response.message, counter)
+    limit = max_output_tokens(settings_of(member, ask.arguments))
+    return Usage(
+        sent, written if limit is None else min(written, limit), estimated=True
+    )
+
+
+def _message_tokens(message: ChatMessage, counter: TokenCounter) -> int:
+    """Return the tokens of a message's blocks, and of the tools that it calls."""
+    blocks = sum(_block_tokens(block, counter) for block in message.blocks)
+    calls = (f"{name}{given}" for _, name, given in calls_in(message))
+    return blocks + sum(counter.get_string_tokens(text) + _AROUND for text in calls)
+
+
+def _block_tokens(block: Any, counter: TokenCounter) -> int:
+    """Return the tokens of a block; calls of tools are counted elsewhere."""
+    if block.block_type in _TOKENS:
+        return _TOKENS[block.block_type]
+    if hasattr(block, "nested_blocks"):
+        return sum(_block_tokens(part, counter) for part in block.nested_blocks)
+    thoughts: int | None = getattr(block, "num_tokens", None)
+    text = getattr(block, "text", None) or getattr(block, "content", None)
+    return thoughts or counter.get_string_tokens(text or "")
+
+
+def _counter() -> TokenCounter:
+    """Return LlamaIndex's counter.
+
+    Where no tokenizer is set yet, it loads one: from its own package, unless the
+    environment names a directory for such files. What is missing there it would fetch.
+    """
+    with _loading:
+        if llama_index.core.global_tokenizer is not None:
+            return TokenCounter()
+        directory = os.environ.pop(_CACHE, None)
+        try:
+            return TokenCounter()
+        finally:
+            if directory is not None:
+                os.environ[_CACHE] = directory

@@ -1,7 +1,7 @@
 """Callbacks: one LLM event an item, with the usage of all members together.
 
 Instrumentation (`llama_index.core.instrumentation`) sees each call that is made, as its
-model tells of it, inside the smart model's span.
+model reports it, inside the smart model's span.
 """
 
 from __future__ import annotations
@@ -15,62 +15,59 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayloa
 from llama_index_smart.members import Response
 from llama_index_smart.request import Ask
 
-__all__ = ["Event", "told_of"]
+__all__ = ["ItemEvent", "item_event"]
 
 
-class Event:
+class ItemEvent:
     """The event of one item.
 
     Attributes:
         response: The answer, once there is one.
     """
 
-    def __init__(self) -> None:
-        """Nothing was answered yet."""
-        self.response: Response | None = None
+    response: Response | None = None
 
 
 @contextmanager
-def told_of(
+def item_event(
     manager: CallbackManager, ask: Ask[Any], serialized: dict[str, Any]
-) -> Iterator[Event]:
-    """Tell callbacks of an item: when it begins, and how it ends.
+) -> Iterator[ItemEvent]:
+    """Report an item to callbacks: when it begins, and how it ends.
 
     Args:
         manager: The callbacks.
         ask: What is asked.
-        serialized: What is told of the model.
+        serialized: The model as callbacks see it.
     """
-    event = Event()
-    given: dict[str, Any] = {
-        EventPayload.MESSAGES: ask.messages,
-        EventPayload.PROMPT: ask.prompt,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    with manager.as_trace("chat" if ask.prompt is None else "completion"):
-        details: dict[str, Any] = {
+    event, chat = ItemEvent(), ask.prompt is None
+    asked: dict[str, Any] = (
+        {EventPayload.MESSAGES: ask.messages}
+        if chat
+        else {EventPayload.PROMPT: ask.prompt}
+    )
+    with manager.as_trace("chat" if chat else "completion"):
+        started = {
+            **asked,
             EventPayload.ADDITIONAL_KWARGS: ask.arguments,
             EventPayload.SERIALIZED: serialized,
         }
-        begun = manager.on_event_start(CBEventType.LLM, payload={**given, **details})
+        event_id = manager.on_event_start(CBEventType.LLM, payload=started)
+        ended: dict[str, Any] = {}
         try:
             yield event
+            key = EventPayload.RESPONSE if chat else EventPayload.COMPLETION
+            ended = {**asked, key: _summed(event.response)}
         except BaseException as error:
-            ended: dict[str, Any] = {EventPayload.EXCEPTION: error}
-            manager.on_event_end(CBEventType.LLM, payload=ended, event_id=begun)
+            ended = {EventPayload.EXCEPTION: error}
             raise
-        key = EventPayload.RESPONSE if ask.prompt is None else EventPayload.COMPLETION
-        ended = {**given, key: _summed(event.response)}
-        manager.on_event_end(CBEventType.LLM, payload=ended, event_id=begun)
+        finally:
+            manager.on_event_end(CBEventType.LLM, payload=ended, event_id=event_id)
 
 
 def _summed(response: Response | None) -> Response | None:
     """Return a response in whose raw form counters find the usage of all members."""
     if response is None or "prompt_tokens" not in response.additional_kwargs:
         return response
-    usage = {
-        name: value
-        for name, value in response.additional_kwargs.items()
-        if name.endswith("_tokens")
-    }
+    counts = response.additional_kwargs.items()
+    usage = {name: value for name, value in counts if name.endswith("_tokens")}
     return response.model_copy(update={"raw": {"usage": usage}})

@@ -44,8 +44,7 @@ from llama_index.core.tools import BaseTool
 from pydantic import Field
 from typing_extensions import override
 
-from llama_index_smart.compare import selected_tools, tool_calls
-from llama_index_smart.request import conversation
+from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import cache_writes, from_cache, token_counts
 
@@ -56,7 +55,7 @@ _NO_CONTENT = (CachePoint, ThinkingBlock, ToolCallBlock)
 _CALLS = "tool_calls"
 
 _CONTEXT = 3900
-"""Context window where a model's profile tells none: LlamaIndex's own default."""
+"""Context window where a model's profile has none: LlamaIndex's own default."""
 
 
 class LangChainLLM(FunctionCallingLLM):
@@ -102,21 +101,21 @@ class LangChainLLM(FunctionCallingLLM):
     @override
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(model.invoke(_to_langchain(messages), **arguments))
+        return _response(model.invoke([*map(_message, messages)], **arguments))
 
     @override
     async def achat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(await model.ainvoke(_to_langchain(messages), **arguments))
+        return _response(await model.ainvoke([*map(_message, messages)], **arguments))
 
     @override
     def stream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.stream(_to_langchain(messages), **self._counted(arguments))
+        chunks = model.stream([*map(_message, messages)], **self._with_usage(arguments))
 
         def pieces() -> ChatResponseGen:
             whole: AIMessageChunk | None = None
@@ -131,7 +130,9 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.astream(_to_langchain(messages), **self._counted(arguments))
+        chunks = model.astream(
+            [*map(_message, messages)], **self._with_usage(arguments)
+        )
 
         async def pieces() -> ChatResponseAsyncGen:
             whole: AIMessageChunk | None = None
@@ -200,8 +201,8 @@ class LangChainLLM(FunctionCallingLLM):
         if allow_parallel_tool_calls or len(calls) < 2:
             return response
         rest = [b for b in response.message.blocks if b not in calls]
-        told = {**response.message.additional_kwargs, _CALLS: calls[:1]}
-        update = {"blocks": [*rest, calls[0]], "additional_kwargs": told}
+        with_call = {**response.message.additional_kwargs, _CALLS: calls[:1]}
+        update = {"blocks": [*rest, calls[0]], "additional_kwargs": with_call}
         message = response.message.model_copy(update=update)
         return response.model_copy(update={"message": message})
 
@@ -220,25 +221,20 @@ class LangChainLLM(FunctionCallingLLM):
         chosen = {} if choice is None else {"tool_choice": choice}
         return self.model.bind_tools(tools, **chosen), arguments
 
-    def _counted(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _with_usage(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return a streamed call's arguments; ask for the usage where nobody chose."""
         undecided = getattr(self.model, "stream_usage", ...) is None
         return {"stream_usage": True, **arguments} if undecided else arguments
 
 
-def _to_langchain(messages: Sequence[ChatMessage]) -> list[BaseMessage]:
-    """Return messages as LangChain knows them."""
-    return [_message(message) for message in messages]
-
-
 def _message(message: ChatMessage) -> BaseMessage:
-    """Return a message as LangChain knows it."""
+    """Return a message in LangChain's form."""
     content = _content(message)
     if message.role in {MessageRole.SYSTEM, MessageRole.DEVELOPER}:
         return SystemMessage(content)
     if message.role in {MessageRole.TOOL, MessageRole.FUNCTION}:
-        called = message.additional_kwargs.get("tool_call_id", "")
-        return ToolMessage(content, tool_call_id=called)
+        answered = message.additional_kwargs.get("tool_call_id", "")
+        return ToolMessage(content, tool_call_id=answered)
     if message.role in _ANSWERING:
         calls = [
             {"name": c.tool_name, "args": c.tool_kwargs, "id": c.tool_id}
@@ -270,69 +266,60 @@ def _content(message: ChatMessage) -> Any:
 
 
 def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
-    """Return a LangChain message as LlamaIndex knows it."""
-    blocks: list[Any] = [TextBlock(text=str(message.text))]
-    blocks += [
-        ToolCallBlock(
-            tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["args"]
-        )
-        for call in message.tool_calls
-    ]
-    blocks += [  # whoever reads the arguments sees that they are no JSON
+    """Return a LangChain message in LlamaIndex's form."""
+    calls = [  # arguments that are no JSON stay texts: their reader sees it
         ToolCallBlock(
             tool_call_id=call["id"],
             tool_name=call["name"] or "",
-            tool_kwargs=call["args"] or "",
+            tool_kwargs="" if call["args"] is None else call["args"],
         )
-        for call in message.invalid_tool_calls
+        for call in (*message.tool_calls, *message.invalid_tool_calls)
     ]
-    told = _told(message.usage_metadata)
-    by_kind = {"usage": {**told, **_kinds(message.usage_metadata)}} if told else {}
-    content = (message.response_metadata.get("logprobs") or {}).get("content") or []
+    counts, by_kind = _usage(message.usage_metadata)
+    tokens = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [
-        [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in content
+        [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in tokens
     ]
-    calls = {_CALLS: blocks[1:]} if blocks[1:] else {}  # core looks there
-    said = {"role": MessageRole.ASSISTANT, "blocks": blocks}
+    answer = ChatMessage(
+        role=MessageRole.ASSISTANT,
+        blocks=[TextBlock(text=str(message.text)), *calls],
+        additional_kwargs={_CALLS: calls} if calls else {},  # core looks there
+    )
     return ChatResponse(
-        message=ChatMessage(**said, additional_kwargs=calls),
+        message=answer,
         delta=delta,
-        raw={**message.response_metadata, **by_kind},
+        raw={**message.response_metadata, **({"usage": by_kind} if by_kind else {})},
         logprobs=logprobs or None,
-        additional_kwargs=told,
+        additional_kwargs=counts,
     )
 
 
-def _told(usage: UsageMetadata | None) -> dict[str, int]:
-    """Return a usage as LlamaIndex tells it; what came from a cache used nothing."""
+def _usage(usage: UsageMetadata | None) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return a usage in LlamaIndex's form, in sums and by kind; see `cost.usage_of`."""
     if usage is None:
-        return {}
+        return {}, {}
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    if from_cache(usage):
-        return dict.fromkeys(names, 0)
+    if from_cache(usage):  # what came from a cache used nothing
+        nothing = dict.fromkeys(names, 0)
+        return nothing, nothing
     if not usage["input_tokens"]:
-        return {}  # no call reads nothing: the model has not counted
-    used = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
-    return dict(zip(names, used, strict=True))
-
-
-def _kinds(usage: UsageMetadata | None) -> dict[str, Any]:
-    """Return the kinds of tokens that a usage tells apart; see `members.usage_of`."""
-    if usage is None or from_cache(usage):
-        return {}
-    asked = token_counts(usage.get("input_token_details"))
-    said = token_counts(usage.get("output_token_details"))
-    in_all, for_an_hour = cache_writes(asked)
-    return {
-        "prompt_tokens": usage["input_tokens"] - in_all,
-        "cache_creation_input_tokens": in_all,
+        return {}, {}  # no call reads nothing: the model has not counted
+    sums = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
+    counts = dict(zip(names, sums, strict=True))
+    read = token_counts(usage.get("input_token_details"))
+    written = token_counts(usage.get("output_token_details"))
+    created, for_an_hour = cache_writes(read)
+    return counts, {
+        **counts,
+        "prompt_tokens": usage["input_tokens"] - created,
+        "cache_creation_input_tokens": created,
         "cache_creation": {"ephemeral_1h_input_tokens": for_an_hour},
         "prompt_tokens_details": {
-            "cached_tokens": asked.get("cache_read"),
-            "audio_tokens": asked.get("audio"),
+            "cached_tokens": read.get("cache_read"),
+            "audio_tokens": read.get("audio"),
         },
         "completion_tokens_details": {
-            "reasoning_tokens": said.get("reasoning"),
-            "audio_tokens": said.get("audio"),
+            "reasoning_tokens": written.get("reasoning"),
+            "audio_tokens": written.get("audio"),
         },
     }

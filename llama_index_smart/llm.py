@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import pickle
 from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AbstractContextManager, aclosing
 from contextvars import copy_context
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, Self, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -15,20 +17,41 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
+    LLMMetadata,
 )
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
-from smart_engine.runtime.turns import turn
+from pydantic import ConfigDict, PrivateAttr
 from typing_extensions import override
 
-from llama_index_smart.call import Single
-from llama_index_smart.compare import selected_tools
-from llama_index_smart.events import told_of
-from llama_index_smart.request import TOOLS, Ask, conversation
-from llama_index_smart.self_agreement import SelfAgreeing
-from llama_index_smart.tasks import asking_with
+from llama_index_smart.batches import SmartBatches
+from llama_index_smart.call import LLMAsker, LLMJob, ending, piece, whole
+from llama_index_smart.compare import ResponseReading
+from llama_index_smart.cost import settings_of, worst_case
+from llama_index_smart.events import ItemEvent, item_event
+from llama_index_smart.members import (
+    LLMMember,
+    identity_of,
+    read_model,
+    shared_metadata,
+)
+from llama_index_smart.request import TOOLS, Ask
+from llama_index_smart.tasks import (
+    constant_part,
+    default_task,
+    task_of_template,
+    with_template,
+)
+from llama_index_smart.tools import conversation, selected_tools
+from smart_engine.calls import Call
+from smart_engine.equivalence import Normalized
+from smart_engine.errors import InvalidInputError
+from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.loop import turn
+from smart_engine.serving.members import find_members
 
 __all__ = ["SmartLLM"]
 
@@ -36,7 +59,7 @@ R = TypeVar("R")
 _END = object()
 
 
-class SmartLLM(SelfAgreeing):
+class SmartLLM(SmartBatches, FunctionCallingLLM):
     """An LLM that answers as its reference would, for less.
 
     Put it into `Settings.llm`, or hand it to a query engine, chat engine, extractor,
@@ -64,8 +87,8 @@ class SmartLLM(SelfAgreeing):
         confidence: Probability with which that holds.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
-        mode: `"serve"`; or `"shadow"`: every model is asked about every item, the
-            reference answers, and `report().shadows` says what streams would have
+        mode: `"serve"`; `"shadow"`: every model is asked about every item, one by one,
+            the reference answers, and `report().shadows` says what streams would have
             served and saved; `"strict"`: see `budget_usd`.
         budget_usd: The most that a batch, and a task's stream, may cost; calls in
             flight are counted with the most they can cost, so each member's answers
@@ -95,11 +118,11 @@ class SmartLLM(SelfAgreeing):
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
-            from what was sent and said, and mark what rests on that: as `estimated` in
-            each response's `additional_kwargs["smart"]` (USD), in ledger, certificates
-            and report. Otherwise such a call has failed. An answer that broke off is
-            estimated as far as it came. Hidden reasoning is in no estimate, for nobody
-            sees it: of an LLM that thinks, the real cost is higher.
+            from the texts, and mark what rests on that: as `estimated` in each
+            response's `additional_kwargs["smart"]` (USD), in ledger, certificates and
+            report. Otherwise such a call has failed. An answer that broke off is
+            estimated as far as it came. Hidden reasoning is in no estimate: of an LLM
+            that thinks, the real cost is higher.
         books: The books of another smart model, to keep them together.
 
     Raises:
@@ -126,17 +149,37 @@ class SmartLLM(SelfAgreeing):
         ```
     """
 
+    model_config = ConfigDict(extra="forbid")  # a misspelt guarantee must not pass
+
+    _members: dict[str, LLMMember] = PrivateAttr()
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Check everything before anything is spent."""
+        found = find_members(self.reference, self.candidates, self.prices, read_model)
+        self._members = {member.name: member for member in found}
+        self.prices = {**self.prices, **{each.name: each.price for each in found}}
+        self._open()
+        if self.budget_usd is not None:
+            for member in found:
+                member.output_limit(settings_of(member, {}))
+
+    @property
+    @override
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._members)
+
     # -- one item at a time ----------------------------------------------------
 
     @override
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        return self._whole(Ask.chat(messages, kwargs))
+        return self._answer(Ask.chat(messages, kwargs))
 
     @override
     async def achat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponse:
-        return await self._awhole(Ask.chat(messages, kwargs))
+        return await self._aanswer(Ask.chat(messages, kwargs))
 
     @override
     def stream_chat(
@@ -154,14 +197,14 @@ class SmartLLM(SelfAgreeing):
     def complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        return self._whole(Ask.completion(prompt, {"formatted": formatted, **kwargs}))
+        return self._answer(Ask.completion(prompt, {"formatted": formatted, **kwargs}))
 
     @override
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         ask = Ask.completion(prompt, {"formatted": formatted, **kwargs})
-        return await self._awhole(ask)
+        return await self._aanswer(ask)
 
     @override
     def stream_complete(
@@ -175,55 +218,104 @@ class SmartLLM(SelfAgreeing):
     ) -> CompletionResponseAsyncGen:
         return self._apieces(Ask.completion(prompt, {"formatted": formatted, **kwargs}))
 
-    def _whole(self, ask: Ask[R]) -> R:
-        """Answer an item."""
+    @override
+    def _answer(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
-        with told_of(self.callback_manager, ask, self.to_payload()) as event:
-            event.response = self._single(ask).whole()
+        with self._event(ask) as event:
+            run = self._item_run(ask)
+            event.response = whole(run, run.answer())
         return cast("R", event.response)
 
-    async def _awhole(self, ask: Ask[R]) -> R:
-        """Answer an item."""
-        await turn(asyncio.get_running_loop())
+    @override
+    async def _aanswer(self, ask: Ask[R]) -> R:
+        await turn()
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
-        with told_of(self.callback_manager, ask, self.to_payload()) as event:
-            event.response = await self._single(ask).awhole()
+        with self._event(ask) as event:
+            run = self._item_run(ask)
+            event.response = whole(run, await run.aanswer())
         return cast("R", event.response)
 
     def _pieces(self, ask: Ask[R]) -> Generator[R]:
         """Answer an item piece by piece."""
-        single = self._single(ask)  # now: the task is that of whoever asks
+        run = self._item_run(ask)  # now: the task is that of the template in use
 
         def pieces() -> Generator[R]:
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
-            with told_of(self.callback_manager, ask, self.to_payload()) as event:
-                for piece in single.pieces():
-                    event.response = piece
-                    yield cast("R", piece)
+            with self._event(ask) as event:
+                for response in run.stream():
+                    event.response = piece(run, response)
+                    yield cast("R", event.response)
+                event.response = ending(run)
+                yield cast("R", event.response)
 
         return pieces()
 
     def _apieces(self, ask: Ask[R]) -> AsyncGenerator[R]:
         """Answer an item piece by piece."""
-        single = self._single(ask)
+        run = self._item_run(ask)
 
         async def pieces() -> AsyncGenerator[R]:
-            await turn(asyncio.get_running_loop())
+            await turn()
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
-            with told_of(self.callback_manager, ask, self.to_payload()) as event:
-                answer = single.apieces()
-                try:
-                    async for piece in answer:
-                        event.response = piece
-                        yield cast("R", piece)
-                finally:
-                    await answer.aclose()
+            with self._event(ask) as event:
+                async with aclosing(run.astream()) as responses:
+                    async for response in responses:
+                        event.response = piece(run, response)
+                        yield cast("R", event.response)
+                event.response = ending(run)
+                yield cast("R", event.response)
 
         return pieces()
+
+    def _event(self, ask: Ask[Any]) -> AbstractContextManager[ItemEvent]:
+        return item_event(self.callback_manager, ask, self.to_payload())
+
+    def _item_run(self, ask: Ask[Any]) -> ItemRun:
+        """Return one item, ready to be answered."""
+
+        def bounded(call: Call) -> float:
+            return worst_case(self._members[call.tier], ask)
+
+        item = self._item(
+            self._reading([ask]),
+            self._task_of([ask]),
+            bounded,
+            model=ask.model,
+            identities=lambda: map(identity_of, self._members.values()),
+            prompt=partial(constant_part, ask, task_of_template()),
+        )
+        return ItemRun(item, LLMAsker(self._members, ask, self.estimate_usage))
+
+    @override
+    def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
+        task = self._task_of(asks)
+        return LLMJob(
+            task,
+            self._reading(asks),
+            self._books.batch(self._names[0], task),
+            range(len(asks)),
+            limit,
+            self.task,
+            asks=asks,
+            members=self._members,
+            estimates=self.estimate_usage,
+            callbacks=self.callback_manager,
+            payload=self.to_payload(),
+        )
+
+    def _reading(self, asks: Sequence[Ask[Any]]) -> ResponseReading:
+        """Return how answers to some items are compared."""
+        offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
+        return ResponseReading(self._rule, offered)
+
+    def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
+        """Return the task of some items, which is one."""
+        named = next((ask.task for ask in asks if ask.task is not None), None)
+        return named or self.task or task_of_template() or default_task(asks)
 
     # -- tools -----------------------------------------------------------------
 
@@ -258,38 +350,38 @@ class SmartLLM(SelfAgreeing):
 
     @override
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        with asking_with(prompt, self):
+        with with_template(prompt, self):
             return super().predict(prompt, **prompt_args)
 
     @override
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        with asking_with(prompt, self):
+        with with_template(prompt, self):
             return await super().apredict(prompt, **prompt_args)
 
     @override
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
-        with asking_with(prompt, self):
+        with with_template(prompt, self):
             return super().stream(prompt, **prompt_args)
 
     @override
     async def astream(
         self, prompt: BasePromptTemplate, **prompt_args: Any
     ) -> TokenAsyncGen:
-        with asking_with(prompt, self):
+        with with_template(prompt, self):
             return await super().astream(prompt, **prompt_args)
 
     @override
     def structured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Any:
-        with asking_with(prompt, self, output_cls):
+        with with_template(prompt, self, output_cls):
             return super().structured_predict(output_cls, prompt, *args, **prompt_args)
 
     @override
     async def astructured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Any:
-        with asking_with(prompt, self, output_cls):
+        with with_template(prompt, self, output_cls):
             return await super().astructured_predict(
                 output_cls, prompt, *args, **prompt_args
             )
@@ -299,7 +391,7 @@ class SmartLLM(SelfAgreeing):
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
     ) -> Generator[Any]:
         # The call is made when the first object is asked for, not now.
-        with asking_with(prompt, self, output_cls):
+        with with_template(prompt, self, output_cls):
             context = copy_context()
         objects = super().stream_structured_predict(
             output_cls, prompt, *args, **prompt_args
@@ -321,7 +413,7 @@ class SmartLLM(SelfAgreeing):
         async def named() -> AsyncGenerator[Any]:
             try:
                 while True:
-                    with asking_with(prompt, self, output_cls):
+                    with with_template(prompt, self, output_cls):
                         found = await anext(objects, _END)
                     if found is _END:
                         return
@@ -331,8 +423,68 @@ class SmartLLM(SelfAgreeing):
 
         return named()
 
-    def _single(self, ask: Ask[Any]) -> Single:
-        """Return one item, ready to be answered."""
-        task = self._task_of([ask])
-        item = self._item(ask, task)
-        return Single(ask, item, self._by_name, self._estimate(ask))
+    # -- what LlamaIndex asks of an LLM ----------------------------------------
+
+    @classmethod
+    @override
+    def class_name(cls) -> str:
+        return "SmartLLM"
+
+    @property
+    @override
+    def metadata(self) -> LLMMetadata:
+        return shared_metadata([*self._members.values()])
+
+    @override
+    def to_payload(self) -> dict[str, Any]:
+        return {**super().to_payload(), "members": list(self._names)}
+
+    @override
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the settings: no member, hence no secret; see `from_dict`."""
+        data = super().to_dict(**kwargs)
+        return {**data, "members": list(self._names), "equivalence": self._rule.name}
+
+    @classmethod
+    @override
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Return a smart LLM of these settings.
+
+        Args:
+            data: What `to_dict` returned.
+            **kwargs: `reference` and `candidates`, which are not among the settings, as
+                they hold secrets; and `equivalence`, if it was not `Normalized()`.
+
+        Raises:
+            InvalidInputError: If one of them is missing.
+        """
+        data = dict(data)
+        members, rule = data.pop("members", None), data.pop("equivalence", None)
+        for name in ("reference", "candidates"):
+            if name not in kwargs:
+                hint = f"a stored SmartLLM holds no models; give them again ({members})"
+                raise InvalidInputError(
+                    name, None, f"{hint}: from_dict(data, {name}=…)"
+                )
+        if rule != Normalized().name and "equivalence" not in kwargs:
+            hint = "it is not stored; give it again: from_dict(data, equivalence=…)"
+            raise InvalidInputError("equivalence", rule, hint)
+        return super().from_dict(data, **kwargs)
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled; nothing may be left out without a word."""
+        for name in ("reference", "candidates", "equivalence"):
+            try:
+                pickle.dumps(getattr(self, name))
+            except Exception as error:
+                hint = f"it cannot be pickled ({error}), and without it nothing holds"
+                raise InvalidInputError(
+                    name, type(getattr(self, name)), hint
+                ) from error
+        return super().__getstate__()
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return a copy with the same members, which hold connections, and books."""
+        return self.model_copy(update={"prices": dict(self.prices)})

@@ -13,7 +13,6 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
-    MessageRole,
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
@@ -21,7 +20,7 @@ from llama_index.core.tools import BaseTool
 from llama_index_smart.members import LLMMember, Response
 from smart_engine.errors import SmartError
 
-__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError", "conversation"]
+__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
 
 R = TypeVar("R")
 
@@ -64,15 +63,15 @@ class Ask(Generic[R]):
         messages: Sequence[ChatMessage], kwargs: dict[str, Any]
     ) -> Ask[ChatResponse]:
         """Return what a chat verb was called with."""
-        rest, told = _told(kwargs)
-        tools = rest.pop(TOOLS, None)
-        return Ask(messages=list(messages), tools=tools, arguments=rest, **told)
+        arguments, own = _split(kwargs)
+        tools = arguments.pop(TOOLS, None)
+        return Ask(messages=list(messages), tools=tools, arguments=arguments, **own)
 
     @staticmethod
     def completion(prompt: str, kwargs: dict[str, Any]) -> Ask[CompletionResponse]:
         """Return what a completion verb was called with."""
-        rest, told = _told(kwargs)
-        return Ask(prompt=prompt, arguments=rest, **told)
+        arguments, own = _split(kwargs)
+        return Ask(prompt=prompt, arguments=arguments, **own)
 
     @property
     def tool_names(self) -> frozenset[str]:
@@ -80,10 +79,16 @@ class Ask(Generic[R]):
         return frozenset(tool.metadata.get_name() for tool in self.tools or ())
 
     @property
-    def told_tools(self) -> list[dict[str, Any]]:
-        """The tools that may be called, as OpenAI is told them."""
-        told = {"skip_length_check": True}  # which some providers do not limit
-        return [tool.metadata.to_openai_tool(**told) for tool in self.tools or ()]
+    def tool_specs(self) -> list[dict[str, Any]]:
+        """The tools that may be called, in OpenAI's form."""
+        unlimited = {"skip_length_check": True}  # some providers have no limit
+        return [tool.metadata.to_openai_tool(**unlimited) for tool in self.tools or ()]
+
+    @property
+    def content(self) -> str:
+        """A text that tells what is asked from anything else."""
+        messages = [message.model_dump() for message in self.messages or ()]
+        return repr((messages, self.prompt, self.tool_specs, self.arguments))
 
     def of(self, member: LLMMember) -> Response:
         """Return a member's whole answer."""
@@ -100,12 +105,12 @@ class Ask(Generic[R]):
     def stream_of(self, member: LLMMember) -> Any:
         """Return a member's answer as it comes: each piece holds all so far."""
         call, given, arguments = self._put_to(member, "stream_")
-        return call(*given, **_counted(member, arguments))
+        return call(*given, **_with_usage(member, arguments))
 
     async def astream_of(self, member: LLMMember) -> Any:
         """Return a member's answer as it comes: each piece holds all so far."""
         call, given, arguments = self._put_to(member, "astream_")
-        return await call(*given, **_counted(member, arguments))
+        return await call(*given, **_with_usage(member, arguments))
 
     def _put_to(
         self, member: LLMMember, form: str
@@ -124,25 +129,14 @@ class Ask(Generic[R]):
         return getattr(model, f"{form}chat_with_tools"), (self.tools,), arguments
 
 
-def conversation(
-    history: Sequence[ChatMessage] | None, message: str | ChatMessage | None
-) -> list[ChatMessage]:
-    """Return the messages of a chat with tools: what was said, and what is said now."""
-    messages = list(history or [])
-    if isinstance(message, str):
-        message = ChatMessage(role=MessageRole.USER, content=message)
-    if message is not None:
-        messages.append(message)
-    return messages
-
-
-def _told(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments for members, and those for us."""
-    rest = dict(kwargs)
-    return rest, {"task": rest.pop(TASK, None), "model": rest.pop(MODEL, None)}
+    arguments = dict(kwargs)
+    own = {"task": arguments.pop(TASK, None), "model": arguments.pop(MODEL, None)}
+    return arguments, own
 
 
-def _counted(member: LLMMember, arguments: dict[str, Any]) -> dict[str, Any]:
+def _with_usage(member: LLMMember, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a streamed call; ask for the usage where nobody chose."""
     by_openai = any(
         base.__module__.startswith("llama_index.llms.openai.")

@@ -1,4 +1,4 @@
-"""Which task an item belongs to: each prompt template is learnt about on its own."""
+"""Which task an item belongs to: each prompt template is a task of its own."""
 
 from __future__ import annotations
 
@@ -18,66 +18,65 @@ from llama_index.core.prompts.utils import get_template_vars
 
 from llama_index_smart.request import Ask
 
-__all__ = ["asking_with", "fingerprint", "lasting", "task_of_prompt"]
+__all__ = ["constant_part", "default_task", "task_of_template", "with_template"]
 
-_PROMPT: ContextVar[str | None] = ContextVar("smart_task_of_prompt", default=None)
+_TASK: ContextVar[str | None] = ContextVar("smart_task_of_template", default=None)
 
 
-def task_of_prompt() -> str | None:
-    """Return the task of the template that is being asked with, if any is."""
-    return _PROMPT.get()
+def task_of_template() -> str | None:
+    """Return the task of the template that is in use, if any is."""
+    return _TASK.get()
 
 
 @contextmanager
-def asking_with(
-    prompt: BasePromptTemplate, llm: Any, wanted: type[Any] | None = None
+def with_template(
+    prompt: BasePromptTemplate, llm: Any, output_cls: type[Any] | None = None
 ) -> Iterator[None]:
-    """Name the task after a template while it is being asked with.
+    """Name the task after a template while that is in use.
 
     Args:
         prompt: The template.
         llm: The LLM that it is formatted for.
-        wanted: The class of the objects that are asked for, if any are: a structured
-            LLM puts every question into a template that says nothing of its own.
+        output_cls: The class of the objects that are asked for, if any are: a
+            structured LLM puts every question into a template without words of its own.
     """
-    kind = getattr(prompt.metadata.get("prompt_type", "custom"), "value", None)
-    kind = kind or prompt.metadata.get("prompt_type", "custom")
-    told = _lasting(prompt, llm)
-    if wanted is not None:
-        told = f"{wanted.__name__} {told}"
-    token = _PROMPT.set(f"{kind}:{_short(told)}")
+    kind = prompt.metadata.get("prompt_type", "custom")
+    text = _constant_text(prompt, llm)
+    if output_cls is not None:
+        text = f"{output_cls.__name__} {text}"
+    token = _TASK.set(f"{getattr(kind, 'value', None) or kind}:{_short(text)}")
     try:
         yield
     finally:
-        _PROMPT.reset(token)
+        _TASK.reset(token)
 
 
-def fingerprint(asks: Iterable[Ask[Any]]) -> str:
-    """Return a name for what is asked of some items, where nobody gave one.
+def default_task(asks: Iterable[Ask[Any]]) -> str:
+    """Return a name for the task of some items, where nobody gave one.
 
     It stands for the system messages and for the names of the tools.
     """
-    told: set[str] = set()
+    parts: set[str] = set()
     for ask in asks:
-        told |= {f"system {said}" for said in _systems(ask)}
-        told |= {f"tool {tool.metadata.name}" for tool in ask.tools or ()}
-    return f"task-{_short(repr(sorted(told)))}"
+        parts |= {f"system {content}" for content in _systems(ask)}
+        parts |= {f"tool {tool.metadata.name}" for tool in ask.tools or ()}
+    return f"task-{_short(repr(sorted(parts)))}"
 
 
-def lasting(ask: Ask[Any], template: str | None) -> str:
-    """Return a text that tells what is asked beside the item itself.
+def constant_part(ask: Ask[Any], template: str | None) -> str:
+    """Return what is asked beside the item itself, as a text.
 
     Args:
         ask: What is asked.
-        template: Task of the template that it is asked with, if any is: what fills its
-            gaps is the item's, also where it is said in the system's name.
+        template: Task of the template in use, if any is: what fills its gaps belongs to
+            the item, also in system messages.
     """
     tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
     return repr((template or _systems(ask), tools))
 
 
 def _systems(ask: Ask[Any]) -> list[Any]:
-    """Return what the system's messages say."""
+    """Return the contents of the system messages."""
     return [
         message.content
         for message in ask.messages or ()
@@ -85,11 +84,11 @@ def _systems(ask: Ask[Any]) -> list[Any]:
     ]
 
 
-def _lasting(prompt: BasePromptTemplate, llm: Any) -> str:
-    """Return what a template says every time.
+def _constant_text(prompt: BasePromptTemplate, llm: Any) -> str:
+    """Return the part of a template that is the same every time.
 
-    Chat engines put the conversation so far into a template of its own for each turn:
-    of a chat, only the system's messages and those with a gap to fill stand for it.
+    Chat engines put the conversation so far into a new template for each turn: of a
+    chat, only system messages and those with a gap to fill stand for it.
     """
     if isinstance(prompt, SelectorPromptTemplate):
         prompt = prompt.select(llm)
@@ -106,5 +105,4 @@ def _lasting(prompt: BasePromptTemplate, llm: Any) -> str:
 
 
 def _short(text: str) -> str:
-    """Return a short hash."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -38,13 +38,11 @@ from llama_index.llms.openai_like import OpenAILike
 from loopback import Broken, Fault, Odd, Server, serve
 
 from langchain_smart import ChatJudge, Price, SmartChatModel
-from langchain_smart import bounds as lc_bounds
-from langchain_smart import estimates as lc_estimates
+from langchain_smart.chat import cost as lc_cost
 from langchain_smart.chat.request import Request
 from langchain_smart.chat.tools import Tools
 from llama_index_smart import SmartLLM
-from llama_index_smart import bounds as li_bounds
-from llama_index_smart import estimates as li_estimates
+from llama_index_smart import cost as li_cost
 from llama_index_smart.request import Ask
 from smart_engine.errors import BudgetExceededError
 from smart_engine.money.pricing import Usage
@@ -325,9 +323,9 @@ def test_langchain_estimates_no_more_than_a_budget_sets_aside(text):
     for messages in sent:
         for tools in (None, Tools([], {}), Tools(TOOLS, {})):
             request = Request({}, tools)
-            most = lc_bounds.most(member, messages, request)
+            most = lc_cost.worst_case(member, messages, request)
             for answer in said:
-                usage = lc_estimates.estimated(messages, request, member, answer)
+                usage = lc_cost.estimated(messages, request, member, answer)
                 assert usage.problem is None
                 assert usage.output_tokens <= 7
                 assert price.cost(usage) <= most
@@ -352,9 +350,9 @@ def test_llama_index_estimates_no_more_than_a_budget_sets_aside(text):
         ChatResponse(message=ChatMessage(blocks=[ThinkingBlock(content=text)])),
     ]
     for each in asks:
-        most = li_bounds.most(member, each)
+        most = li_cost.worst_case(member, each)
         for answer in said:
-            usage = li_estimates.estimated(each, member, answer)
+            usage = li_cost.estimated(each, member, answer)
             assert usage.problem is None
             assert usage.output_tokens <= 7
             assert price.cost(usage) <= most
@@ -363,21 +361,21 @@ def test_llama_index_estimates_no_more_than_a_budget_sets_aside(text):
 def test_without_a_limit_all_that_was_said_counts():
     member: Any = Member("m", Model(None), Price(1, 1))
     asked_for, said = [HumanMessage("Go on.")], AIMessage("na " * 400)
-    usage = lc_estimates.estimated(asked_for, Request({}), member, said)
+    usage = lc_cost.estimated(asked_for, Request({}), member, said)
     assert 290 < usage.output_tokens < 310
     limited = Request({"max_tokens": 9})
-    usage = lc_estimates.estimated(asked_for, limited, member, said)
+    usage = lc_cost.estimated(asked_for, limited, member, said)
     assert usage.output_tokens == 9
     response = CompletionResponse(text="na " * 400)
-    assert li_estimates.estimated(Ask(prompt="Go on."), member, response) == Usage(
+    assert li_cost.estimated(Ask(prompt="Go on."), member, response) == Usage(
         3, 401, estimated=True
     )
 
 
 def test_what_is_sent_beside_messages_counts_too():
     """Also as callbacks of a chain are told it: prompts, and lists of tools."""
-    alone = lc_estimates.counted(["one", "two"], None, None)
-    beside = lc_estimates.counted(["one", "two", TOOLS[:2]], None, None)
+    alone = lc_cost.counted(["one", "two"], None, None)
+    beside = lc_cost.counted(["one", "two", TOOLS[:2]], None, None)
     assert 0 < alone.input_tokens < beside.input_tokens - 40
     assert alone.output_tokens == 0
     tool = FunctionTool.from_defaults(lambda x: x, "f", description="what it is for")
@@ -385,7 +383,7 @@ def test_what_is_sent_beside_messages_counts_too():
     said = CompletionResponse(text="")
     message = ChatMessage(blocks=[TextBlock(text="see"), DocumentBlock(data=b"x")])
     read = [
-        li_estimates.estimated(each, member, said).input_tokens
+        li_cost.estimated(each, member, said).input_tokens
         for each in (
             Ask(messages=[ChatMessage("see")]),
             Ask(messages=[ChatMessage("see")], tools=[tool]),
@@ -440,7 +438,7 @@ def test_no_wire_is_opened_to_count(monkeypatch, tmp_path):
     member: Any = Member("m", MockLLM(), Price(1, 1))
     try:
         said = CompletionResponse(text="Yes, it is.")
-        assert li_estimates.estimated(Ask(prompt="Is it?"), member, said) == Usage(
+        assert li_cost.estimated(Ask(prompt="Is it?"), member, said) == Usage(
             3, 5, estimated=True
         )
     finally:

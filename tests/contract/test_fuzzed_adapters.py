@@ -14,7 +14,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse
 
 from langchain_smart.chains.store import ChainAnswers
 from langchain_smart.chat.compare import read_answer, write_answer
-from llama_index_smart.stored import read_response, write_response
+from llama_index_smart.compare import read_response, write_response
 from smart_engine import Call, Outcome, Usage
 from smart_engine.cli.job import read_price
 from smart_engine.cli.tables import read_table

@@ -16,8 +16,8 @@ from llama_index.core.base.llms.types import (
 )
 
 from llama_index_smart.call import marked
-from llama_index_smart.members import usage_of
-from llama_index_smart.stored import read_response, write_response
+from llama_index_smart.compare import read_response, write_response
+from llama_index_smart.cost import usage_of
 
 USED = {"prompt_tokens": 5, "completion_tokens": 2}
 LOG = {"token": "yes", "logprob": -0.1234567890123456, "bytes": [1]}

@@ -13,6 +13,7 @@ from llama_index.llms.openai_like import OpenAILike
 from loopback import serve
 
 from llama_index_smart import Price, SmartLLM
+from llama_index_smart.members import identity_of
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SUMMARY = PromptTemplate("Sum up: {text}")
@@ -99,7 +100,7 @@ def test_every_setting_that_may_change_an_answer_tells_models_apart(what):
         given = {"model": "o4-mini", "api_key": "none", **settings}
         members = {"reference": kind(model="gpt-4o", api_key="none")}
         smart = SmartLLM(candidates=[kind(**given)], prices=LISTED, **members)
-        return dict(smart._models_told())["o4-mini"]
+        return identity_of(smart._members["o4-mini"])
 
     assert (told() == told(**changed)) is same
     assert told() == told()

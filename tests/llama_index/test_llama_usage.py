@@ -11,7 +11,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
 )
 
-from llama_index_smart.members import usage_of
+from llama_index_smart.cost import usage_of
 from smart_engine.money.pricing import Usage
 
 COUNTED = {"prompt_tokens": 90, "completion_tokens": 5, "total_tokens": 95}

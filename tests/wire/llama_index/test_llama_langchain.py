@@ -22,8 +22,8 @@ from loopback import Calls, Verdict, serve
 
 from langchain_smart import SmartChatModel
 from llama_index_smart import LangChainLLM, Price, SmartLLM
-from llama_index_smart.compare import tool_calls
-from llama_index_smart.members import outcome, usage_of
+from llama_index_smart.cost import outcome, usage_of
+from llama_index_smart.tools import tool_calls
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
@@ -143,7 +143,7 @@ def test_logprobs_are_confidence():
             candidates=[chain(server, "small")],
             prices=PRICES,
         )
-        member = smart._members[0]
+        member = smart._members["big"]
         brought = outcome(member, member.model.chat(user("it")))
         assert brought.confidence == pytest.approx(0.8187, abs=1e-3)
 

@@ -130,8 +130,48 @@ def test_a_shadow_hands_out_the_references_answers():
         assert server.requests["small"] == 20
         (shadow,) = smart.report().shadows
         assert shadow.answered == 20
-        with pytest.raises(InvalidInputError, match="mode"):
-            smart.complete_batch(["mail 1"])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_shadow_answers_a_batch_item_by_item(is_async):
+    def script(model, text, attempt):
+        return Fault("broken", 400) if text == "mail 7" else model
+
+    with serve(script) as server:
+        smart = smart_at(server, mode="shadow", task="mail")
+        batch = smart.acomplete_batch if is_async else smart.complete_batch
+        told = batch(ITEMS[:20], return_exceptions=True, max_concurrency=4)
+        results = await told if is_async else told
+        assert isinstance(results.pop(7), Exception)
+        assert {answer.text for answer in results} == {"big"}
+        marks = [answer.additional_kwargs["smart"] for answer in results]
+        assert {mark["role"] for mark in marks} == {"shadow"}
+        assert server.requests == {"big": 20, "small": 20}
+        (shadow,) = smart.report().shadows
+        assert (shadow.task, shadow.answered) == ("mail", 19)
+        assert not smart.report().certificates
+        assert_ledger_is_the_bill(smart, server)
+        with pytest.raises(Exception, match="broken") as caught:
+            smart.complete_batch(ITEMS[:20])
+        assert len(caught.value.smart_results) == 20
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_named_member_answers_a_batch_item_by_item(is_async):
+    with serve(lambda model, text, attempt: f"{model} to {text}") as server:
+        smart = smart_at(server)
+        items = [user(item) for item in ITEMS[:20]]
+        batch = smart.achat_batch if is_async else smart.chat_batch
+        told = batch(items, smart_model="small", smart_task="mail")
+        answers = await told if is_async else told
+        texts = [answer.message.content for answer in answers]
+        assert texts == [f"small to {item}" for item in ITEMS[:20]]
+        marks = [answer.additional_kwargs["smart"] for answer in answers]
+        assert {(mark["role"], mark["task"]) for mark in marks} == {("named", "mail")}
+        assert server.requests == {"small": 20}
+        assert_ledger_is_the_bill(smart, server)
+        with pytest.raises(InvalidInputError, match="name one of the members"):
+            smart.chat_batch(items, smart_model="huge")
 
 
 def test_a_named_member_answers():
@@ -178,12 +218,12 @@ async def test_an_async_stream_that_is_broken_off_closes_its_item():
 
 
 def test_logprobs_are_confidence():
-    from llama_index_smart.members import outcome
+    from llama_index_smart.cost import outcome
 
     with serve(lambda *_: Verdict("ham", (-0.1, -0.3))) as server:
         sure = plain(server, logprobs=True, top_logprobs=1)
         smart = smart_at(server, candidates=[plain(server, "small")], reference=sure)
-        member = smart._members[0]
+        member = smart._members["big"]
         brought = outcome(member, member.model.chat(user("mail 1")))
         assert brought.confidence == pytest.approx(0.8187, abs=1e-3)
 

@@ -1,0 +1,66 @@
+"""A drive that an interrupt ends: every call made is booked, and no other is made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextvars import copy_context
+
+import pytest
+
+from smart_engine import BatchSession, Guarantee
+from smart_engine.calls import Failure, Outcome
+from smart_engine.runtime.drive import drive
+from smart_engine.tiers import Tier
+
+AT_ONCE = 4
+
+
+class Interrupting:
+    """Makes calls, and sends an interrupt while it makes a certain one."""
+
+    retries = 0
+    context = staticmethod(copy_context)
+
+    def __init__(self, at):
+        self.at, self.made, self.late = at, [], []
+        self.ended = threading.Event()
+        self.sent = threading.Event()
+
+    def start(self, item):
+        pass
+
+    def asker(self, item):
+        return self
+
+    def call(self, model, *, shown=False):
+        (self.late if self.ended.is_set() else self.made).append(model)
+        if len(self.made) == self.at and not self.sent.is_set():
+            self.sent.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.0005)
+        return Outcome("yes", cost=1.0)
+
+    def failed(self, model, pieces, error):
+        return Failure(error)
+
+
+def test_no_outcome_is_lost_whenever_the_interrupt_comes():
+    for rounds in range(40):
+        session = BatchSession(
+            5000,
+            [Tier("big", role="reference"), Tier("small")],
+            Guarantee(0.05, 0.95),
+            strategy="reference",
+        )
+        caller = Interrupting(at=20 + rounds)
+        with pytest.raises(KeyboardInterrupt):
+            drive(session, caller, AT_ONCE)
+        caller.ended.set()
+        spend = session.spend["big"]
+        assert (spend.calls, spend.failures) == (len(caller.made), 0)
+        time.sleep(0.002)
+        assert not caller.late
+        assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
