@@ -178,8 +178,8 @@ class SmartBatches(Settings):
     def _measurement(
         self, items: Sequence[Any], n: int, limit: int | None, kwargs: dict[str, Any]
     ) -> Measurement:
-        drawn = drawn_twice("items", _listed(items), n, self.seed)
-        job = self._job(_asks(drawn, _either, kwargs), self._limit(limit))
+        drawn = drawn_twice("items", _asks(items, _either, kwargs), n, self.seed)
+        job = self._job(drawn, self._limit(limit))
         return Measurement(job, self._names[0], self.confidence, self._books)
 
     def _limit(self, limit: int | None) -> int:
@@ -196,14 +196,10 @@ def _asks(
     kwargs: dict[str, Any],
 ) -> list[Ask[R]]:
     """Return what is asked about each item."""
-    return [ask(item, kwargs) for item in _listed(items)]
-
-
-def _listed(items: Sequence[Any]) -> Sequence[Any]:
     if isinstance(items, str | bytes):
         hint = "a batch is a list of items: put a single one in brackets"
         raise InvalidInputError("items", items, hint)
-    return items
+    return [ask(item, kwargs) for item in items]
 
 
 def _chat(item: Any, kwargs: dict[str, Any]) -> Ask[ChatResponse]:

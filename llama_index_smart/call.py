@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
+    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -64,17 +65,17 @@ class LLMAsker:
 
     def call(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
         """Return a model's whole answer."""
-        return self._result(model, self.ask.of(self._start(model)))
+        return self._result(model, self._start(model, "")())
 
     async def acall(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
         """Return a model's whole answer."""
-        return self._result(model, await self.ask.aof(self._start(model)))
+        return self._result(model, await self._start(model, "a")())
 
     def stream(self, model: str) -> Iterator[Response]:
         """Yield a model's answer piece by piece: each holds all so far."""
         response = None
         try:
-            for response in self.ask.stream_of(self._start(model)):
+            for response in self._start(model, "stream_")():
                 yield response
         except ValidationError:
             if response is not None:
@@ -86,7 +87,7 @@ class LLMAsker:
         """Yield a model's answer piece by piece: each holds all so far."""
         response = None
         try:
-            pieces = await self.ask.astream_of(self._start(model))
+            pieces = await self._start(model, "astream_")()
             try:
                 async for response in pieces:
                     yield response
@@ -124,9 +125,10 @@ class LLMAsker:
     def retried(self, model: str, failure: Failure) -> None:
         """Never called: LLMs have retries of their own."""
 
-    def _start(self, model: str) -> LLMMember:
+    def _start(self, model: str, form: str) -> Callable[[], Any]:
+        """Return a model's call, which is made now; see `Ask.put_to`."""
         self._clocks[model] = Clock()
-        return self.members[model]
+        return self.ask.put_to(self.members[model], form)
 
     def _result(self, model: str, response: Response) -> Result:
         member = self.members[model]

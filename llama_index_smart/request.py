@@ -1,12 +1,10 @@
-"""What is asked, in no member's own form: messages or a prompt, tools, arguments.
-
-Every call of a member is made here, whichever verb it serves.
-"""
+"""What is asked, in no member's own form: messages or a prompt, tools, arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from llama_index.core.base.llms.types import (
@@ -17,7 +15,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
 
-from llama_index_smart.members import LLMMember, Response
+from llama_index_smart.members import LLMMember
 from smart_engine.errors import SmartError
 
 __all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
@@ -90,43 +88,33 @@ class Ask(Generic[R]):
         messages = [message.model_dump() for message in self.messages or ()]
         return repr((messages, self.prompt, self.tool_specs, self.arguments))
 
-    def of(self, member: LLMMember) -> Response:
-        """Return a member's whole answer."""
-        call, given, arguments = self._put_to(member, "")
-        response: Response = call(*given, **arguments)
-        return response
+    def put_to(self, member: LLMMember, form: str) -> Callable[[], Any]:
+        """Return the call of a member, ready to be made.
 
-    async def aof(self, member: LLMMember) -> Response:
-        """Return a member's whole answer."""
-        call, given, arguments = self._put_to(member, "a")
-        response: Response = await call(*given, **arguments)
-        return response
+        Args:
+            member: Who is asked.
+            form: What its verb's name begins with: `""`, `"a"`, `"stream_"` or
+                `"astream_"`.
 
-    def stream_of(self, member: LLMMember) -> Any:
-        """Return a member's answer as it comes: each piece holds all so far."""
-        call, given, arguments = self._put_to(member, "stream_")
-        return call(*given, **_with_usage(member, arguments))
-
-    async def astream_of(self, member: LLMMember) -> Any:
-        """Return a member's answer as it comes: each piece holds all so far."""
-        call, given, arguments = self._put_to(member, "astream_")
-        return await call(*given, **_with_usage(member, arguments))
-
-    def _put_to(
-        self, member: LLMMember, form: str
-    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """Return a member's method and what it is called with."""
-        model = member.model
+        Raises:
+            ToolsUnsupportedError: If there are tools and it cannot call any.
+        """
+        model, arguments = member.model, self.arguments
+        if "stream" in form:
+            arguments = _with_usage(member, arguments)
         if self.prompt is not None:
-            return getattr(model, f"{form}complete"), (self.prompt,), self.arguments
+            return partial(getattr(model, f"{form}complete"), self.prompt, **arguments)
         messages = list(self.messages or ())
         if self.tools is None:
-            return getattr(model, f"{form}chat"), (messages,), self.arguments
+            return partial(getattr(model, f"{form}chat"), messages, **arguments)
         if not isinstance(model, FunctionCallingLLM):
             hint = "leave it out of the candidates where tools are used"
             raise ToolsUnsupportedError(f"{member.name} cannot call tools: {hint}")
-        arguments = {**self.arguments, "chat_history": messages}
-        return getattr(model, f"{form}chat_with_tools"), (self.tools,), arguments
+        verb, arguments = (
+            f"{form}chat_with_tools",
+            {**arguments, "chat_history": messages},
+        )
+        return partial(getattr(model, verb), self.tools, **arguments)
 
 
 def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
