@@ -12,10 +12,10 @@ from llama_index.core.base.llms.types import (
 )
 
 from llama_index_smart.request import Ask
-from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.batch import Batch, Job, aeach, deliver, each
-from smart_engine.runtime.self_agreement import Measurement, drawn_twice
+from smart_engine.runtime.self_agreement import Measurement
 from smart_engine.runtime.settings import Settings
 from smart_engine.store.store import Store
 

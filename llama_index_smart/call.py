@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -33,8 +34,8 @@ from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.pricing import Usage
+from smart_engine.runtime.asker import Clock
 from smart_engine.runtime.batch import Job
-from smart_engine.runtime.clock import Clock
 from smart_engine.runtime.item import ItemRun
 
 __all__ = ["LLMAsker", "LLMJob", "ending", "marked", "piece", "whole"]
@@ -71,7 +72,7 @@ class LLMAsker:
         """Return a model's whole answer."""
         return self._result(model, await self._start(model, "a")())
 
-    def stream(self, model: str) -> Iterator[Response]:
+    def stream(self, model: str) -> Generator[Response]:
         """Yield a model's answer piece by piece: each holds all so far."""
         response = None
         try:

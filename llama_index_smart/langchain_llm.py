@@ -46,7 +46,8 @@ from typing_extensions import override
 
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.usage import cache_writes, from_cache, token_counts
+from smart_engine.money.pricing import Usage
+from smart_engine.money.usage import from_cache, reported_usage
 
 __all__ = ["LangChainLLM"]
 
@@ -306,20 +307,19 @@ def _usage(usage: UsageMetadata | None) -> tuple[dict[str, int], dict[str, Any]]
         return {}, {}  # no call reads nothing: the model has not counted
     sums = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
     counts = dict(zip(names, sums, strict=True))
-    read = token_counts(usage.get("input_token_details"))
-    written = token_counts(usage.get("output_token_details"))
-    created, for_an_hour = cache_writes(read)
+    kinds = reported_usage(usage) or Usage()
+    created = kinds.cache_write + kinds.cache_write_1h
     return counts, {
         **counts,
         "prompt_tokens": usage["input_tokens"] - created,
         "cache_creation_input_tokens": created,
-        "cache_creation": {"ephemeral_1h_input_tokens": for_an_hour},
+        "cache_creation": {"ephemeral_1h_input_tokens": kinds.cache_write_1h},
         "prompt_tokens_details": {
-            "cached_tokens": read.get("cache_read"),
-            "audio_tokens": read.get("audio"),
+            "cached_tokens": kinds.cache_read,
+            "audio_tokens": kinds.input_audio,
         },
         "completion_tokens_details": {
-            "reasoning_tokens": written.get("reasoning"),
-            "audio_tokens": written.get("audio"),
+            "reasoning_tokens": kinds.reasoning,
+            "audio_tokens": kinds.output_audio,
         },
     }
