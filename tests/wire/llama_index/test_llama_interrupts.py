@@ -53,7 +53,7 @@ def test_a_real_interrupt_ends_a_batch():
             smart.complete_batch(ITEMS)
         ended = asked(server)
         watcher.join()
-        time.sleep(0.1)
+        assert not [t for t in threading.enumerate() if t.name.startswith("smart")]
         assert asked(server) == ended < len(ITEMS)
         report = smart.report()
         assert not report.certificates
