@@ -106,8 +106,7 @@ class Books:
         """Enter a call, and warn once of each model whose usage is estimated."""
         with self._lock:
             self._journal.enter(key, batch, item, error, brought)
-            estimated = brought.usage is not None and brought.usage.estimated
-            news = estimated and key.model not in self._estimated
+            news = bool(brought.estimated) and key.model not in self._estimated
             if news:
                 self._estimated.add(key.model)
         if news:
