@@ -24,8 +24,7 @@ from smart_engine.errors import StoreError
 from smart_engine.row import StreamRow
 from smart_engine.serving.router import Settled
 from smart_engine.stream.session import StreamSession
-from smart_engine.stream.shared import SharedPart
-from smart_engine.stream.state import StreamState
+from smart_engine.stream.state import SharedPart, StreamState
 
 __all__ = ["SharedStream", "StoredRouter"]
 

@@ -1,6 +1,6 @@
-"""What a stream is made of: the bound on misses, the audit rate, the choice of policy.
+"""Streams: items one by one, under a promise that holds after every answer.
 
-`bound` alone carries the promise, with the session that keeps to it; all else decides
+`guard` alone carries the promise, with the mathematics of `bound`; all else decides
 what is cheap, never what is true.
 """
 

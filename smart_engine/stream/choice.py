@@ -1,9 +1,9 @@
 """Which policy serves a stream: the one that is cheapest with the audits it demands.
 
 A policy that errs more needs more audits; one that asks several candidates costs more
-itself, and passes more items to the reference, but errs less. What is known of each is
-learned from the items on which the reference and the policy's candidates answered, and
-is forgotten little by little, for models change. Any choice keeps the promise.
+itself, and escalates more items, but errs less. What is known of each comes from the
+items on which both the reference and the policy's candidates answered; older items
+count less, for models change. Any choice keeps the promise.
 """
 
 from __future__ import annotations
@@ -13,60 +13,39 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from smart_engine.evidence.policies import Policy, family
-from smart_engine.stream.shared import Learned, Seen
+from smart_engine.evidence.record import REFERENCE
+from smart_engine.stream.state import ChoiceState, PolicyCounts, SharedPart
 
-__all__ = ["NOBODY", "Choice", "Step", "advance"]
+__all__ = ["REFERENCE_ONLY", "Choice", "Step", "advance"]
 
-NOBODY = Policy(())
+REFERENCE_ONLY = Policy(())
 """The policy that asks no candidate: every item escalates to the reference."""
 
-_MEMORY = 400
-"""Items after which older ones count half."""
-
-_COSTS = 200
-"""Calls over which costs are averaged."""
-
-_DOUBT = 0.5
-"""Errors a new policy is taken to have made already, …"""
-
-_OUTLOOK = 0.25
-"""… which is what one expects of it at this share of what is tolerated."""
-
-_WEALTH = 6.0
-"""ln(1/α) and what the mixture and past finds cost, as a rule."""
-
-_PARTLY = 0.7
-"""A policy that errs more than is tolerated can serve about this share of tolerated to
-actual errors of the items; as measured, the rest goes to the reference."""
-
-_HORIZON = 3500
-"""Fewest answers to plan for: with few, a costly start never seems worth it."""
-
-_GAIN = 0.95
-"""A policy must cost less than this share of the present one's to replace it."""
-
-_WORTHWHILE = 0.9
-"""A policy must cost less than this share of the reference to be used at all."""
+_MEMORY = 400  # items after which older ones count half
+_COSTS = 200  # calls over which costs are averaged
+_DOUBT = 0.5  # errors that a new policy is assumed to have made already, …
+_PRIOR = 0.25  # … as if it erred at this share of what is tolerated
+_WEALTH = 6.0  # ln(1/α) and what the mixture and past charges cost, as a rule
+_PARTLY = 0.7  # see `_expected`
+_HORIZON = 3500  # fewest answers to plan for: a costly start must seem worth it
+_GAIN = 0.95  # a policy must cost less than this share of the present one's cost
+_WORTHWHILE = 0.9  # … and of the reference's, to be used at all
+_ENOUGH = 128  # comparisons after which a candidate is compared less often: …
+_SELDOM = 16  # … on one in so many items that the reference answers anyway
 
 
 class Step(NamedTuple):
-    """What a policy does next with an item. Nothing at all: it escalates.
+    """What a policy does next with an item; neither server nor `ask`: it escalates."""
 
-    Attributes:
-        server: Tier whose answer it takes, or None.
-        ask: Tiers whose answers it needs first.
-        consulted: How many of its tiers have been asked for it so far.
-    """
-
-    server: int | None
-    ask: tuple[int, ...]
-    consulted: int
+    server: int | None  # tier whose answer it takes
+    ask: tuple[int, ...]  # tiers whose answers it needs first
+    consulted: int  # how many of its tiers have been asked so far
 
 
 def advance(
     policy: Policy, usable: Mapping[int, bool], same: Callable[[int, int], bool]
 ) -> Step:
-    """Say what a policy does next, given the answers that are in.
+    """Return what a policy does next, given the answers that are in.
 
     Args:
         policy: The policy: all of its candidates must agree, or two of a cascade.
@@ -102,59 +81,18 @@ def advance(
     return Step(groups[0][0] if agreed else None, (), len(tiers))
 
 
-class _Standing:
-    """What was seen of one policy, older items counting less."""
-
-    __slots__ = ("asked", "escalated", "policy", "seen", "wrong")
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.seen = self.wrong = self.escalated = 0.0
-        self.asked = [0.0] * len(policy.tiers)
-
-    def error(self, tolerated: float) -> float:
-        """Expected share of items it answers wrongly."""
-        return (self.wrong + _DOUBT) / (self.seen + _DOUBT / (_OUTLOOK * tolerated))
-
-    def learn(self, step: Step, wrong: bool) -> None:
-        """Count one item."""
-        if self.seen >= _MEMORY:
-            self.seen, self.wrong = self.seen / 2, self.wrong / 2
-            self.escalated /= 2
-            self.asked = [count / 2 for count in self.asked]
-        self.seen += 1
-        self.wrong += wrong
-        self.escalated += step.server is None
-        for place in range(step.consulted):
-            self.asked[place] += 1
-
-    def said(self) -> Seen:
-        """Return what was seen, to be shared."""
-        return Seen(
-            seen=self.seen,
-            wrong=self.wrong,
-            escalated=self.escalated,
-            asked=tuple(self.asked),
-        )
-
-    def take_up(self, seen: Seen) -> None:
-        """Go on from what was seen elsewhere."""
-        if len(seen.asked) != len(self.asked):
-            raise ValueError("a policy of other models")
-        self.seen, self.wrong, self.escalated = seen.seen, seen.wrong, seen.escalated
-        self.asked = list(seen.asked)
-
-
 class Choice:
-    """Chooses the policy that serves.
+    """Chooses the policy that serves, and the candidates to compare.
 
     Args:
         candidates: Indices of the candidates, cheapest first.
         tolerated: Share of wrong answers tolerated, δ.
 
     Attributes:
-        policy: The policy to serve with.
+        policies: All policies that may serve.
+        policy: The policy to serve with, the first candidate alone to begin with.
         error: Share of items it is expected to answer wrongly.
+        compared: Per tier, how often it was compared with the reference.
 
     Example:
         ```python
@@ -162,23 +100,26 @@ class Choice:
         for _ in range(100):  # the reference costs 1, the candidate 0.01 and is right
             choice.paid(0, 1.0)
             choice.paid(1, 0.01)
-            choice.learn({1: True}, lambda a, b: True, lambda tier: False)
+            choice.learn({1: True}, lambda a, b: True)
         choice.choose(answered=1000)
         assert choice.policy == Policy((1,))
         ```
     """
 
     def __init__(self, candidates: Sequence[int], tolerated: float) -> None:
-        """Start with the first candidate alone."""
+        tiers = len(candidates) + 1
         self._tolerated = tolerated
-        self._standings = [_Standing(policy) for policy in family(candidates)]
-        self._cost = [0.0] * (len(candidates) + 1)
-        self._calls = [0] * (len(candidates) + 1)
-        self.policy = self._standings[0].policy
-        self.error = self._standings[0].error(tolerated)
+        self.policies = family(candidates)
+        self._counts = [
+            PolicyCounts(asked=(0.0,) * len(policy.tiers)) for policy in self.policies
+        ]
+        self._cost, self._calls = [0.0] * tiers, [0] * tiers
+        self.compared = [0] * tiers
+        self.policy = self.policies[0]
+        self.error = self._error(self._counts[0])
 
     def paid(self, tier: int, cost: float) -> None:
-        """Take note of what a call of a tier costs."""
+        """Update the mean cost of a tier's calls."""
         self._calls[tier] += 1
         self._cost[tier] += (cost - self._cost[tier]) / min(self._calls[tier], _COSTS)
 
@@ -186,56 +127,63 @@ class Choice:
         """Recent mean cost of a call of a tier, in USD; None before any."""
         return self._cost[tier] if self._calls[tier] else None
 
+    def to_compare(self, turn: int) -> tuple[int, ...]:
+        """Candidates to compare with the reference on an item that it answers.
+
+        Args:
+            turn: Number of such items before, of which one in `_SELDOM` asks all.
+        """
+        candidates = range(1, len(self.compared))
+        if turn % _SELDOM == 0:
+            return tuple(candidates)
+        return tuple(tier for tier in candidates if self.compared[tier] < _ENOUGH)
+
     def learn(
-        self,
-        usable: Mapping[int, bool],
-        same: Callable[[int, int], bool],
-        wrong: Callable[[int], bool],
+        self, usable: Mapping[int, bool], same: Callable[[int, int], bool]
     ) -> None:
-        """Take note of an item on which the reference answered.
+        """Count an item on which the reference answered.
 
         Args:
             usable: Candidate → whether its answer can be used, of those asked.
-            same: Whether two candidates' answers mean the same.
-            wrong: Whether a candidate's answer differs from the reference's.
+            same: Whether two tiers' answers mean the same.
         """
-        for standing in self._standings:
-            step = advance(standing.policy, usable, same)
+        for tier in usable:
+            self.compared[tier] += 1
+        for place, policy in enumerate(self.policies):
+            step = advance(policy, usable, same)
             if not step.ask:
-                standing.learn(step, step.server is not None and wrong(step.server))
+                wrong = step.server is not None and not same(step.server, REFERENCE)
+                self._counts[place] = _count(self._counts[place], step, wrong)
 
-    @property
-    def policies(self) -> list[Policy]:
-        """All policies that may serve."""
-        return [standing.policy for standing in self._standings]
-
-    def learned(self) -> Learned:
-        """Return what was learned, to be shared."""
-        chosen = -1 if self.policy == NOBODY else self.policies.index(self.policy)
-        return Learned(
-            policies=tuple(standing.said() for standing in self._standings),
-            chosen=chosen,
+    def shared(self) -> ChoiceState:
+        """Return what the choice rests on, to be shared."""
+        only = self.policy == REFERENCE_ONLY
+        return ChoiceState(
+            policies=tuple(self._counts),
+            chosen=-1 if only else self.policies.index(self.policy),
             error=self.error,
             cost=tuple(self._cost),
             calls=tuple(self._calls),
         )
 
-    def take_up(self, learned: Learned) -> None:
-        """Go on from what was learned elsewhere.
+    def take_up(self, part: SharedPart) -> None:
+        """Go on from where other processes have come.
 
         Raises:
-            ValueError: If it was learned of other policies.
+            ValueError: If it rests on other models or policies.
         """
-        for standing, seen in zip(self._standings, learned.policies, strict=True):
-            standing.take_up(seen)
-        policies = self.policies
-        if not -1 <= learned.chosen < len(policies):
-            raise ValueError("no such policy")
-        self.policy = NOBODY if learned.chosen < 0 else policies[learned.chosen]
-        self.error = learned.error
-        if not len(learned.cost) == len(learned.calls) == len(self._cost):
-            raise ValueError("costs of other models")
-        self._cost, self._calls = list(learned.cost), list(learned.calls)
+        state, tiers = part.learned, len(self.compared)
+        sizes = [len(policy.tiers) for policy in self.policies]
+        if not (
+            [len(counts.asked) for counts in state.policies] == sizes
+            and -1 <= state.chosen < len(sizes)
+            and len(state.cost) == len(state.calls) == len(part.compared) == tiers
+        ):
+            raise ValueError("a choice among other models")
+        self._counts, self.error = list(state.policies), state.error
+        self.policy = (*self.policies, REFERENCE_ONLY)[state.chosen]
+        self._cost, self._calls = list(state.cost), list(state.calls)
+        self.compared = list(part.compared)
 
     def choose(self, answered: int) -> None:
         """Choose again.
@@ -243,36 +191,56 @@ class Choice:
         Args:
             answered: Number of answers handed out so far.
         """
-        best, least = NOBODY, math.inf
-        for standing in self._standings:
-            if not standing.seen:
+        best, least = REFERENCE_ONLY, math.inf
+        for policy, counts in zip(self.policies, self._counts, strict=True):
+            if not counts.seen:
                 continue
-            expected = self._expected(standing, answered)
-            if expected >= _WORTHWHILE * self._cost[0]:
+            expected = self._expected(policy, counts, answered)
+            if expected >= _WORTHWHILE * self._cost[REFERENCE]:
                 continue
-            if standing.policy == self.policy:
+            if policy == self.policy:
                 expected *= _GAIN
             if expected < least:
-                best, least = standing.policy, expected
-                self.error = standing.error(self._tolerated)
+                best, least, self.error = policy, expected, self._error(counts)
         self.policy = best
 
-    def _expected(self, standing: _Standing, answered: int) -> float:
+    def _error(self, counts: PolicyCounts) -> float:
+        """Expected share of items that a policy answers wrongly."""
+        prior = _DOUBT / (_PRIOR * self._tolerated)
+        return (counts.wrong + _DOUBT) / (counts.seen + prior)
+
+    def _expected(self, policy: Policy, counts: PolicyCounts, answered: int) -> float:
         """Expected cost of an item over the next stretch, in USD."""
-        seen = standing.seen
-        errs = standing.error(self._tolerated) / self._tolerated
+        errs = self._error(counts) / self._tolerated
         share = min(errs, 1.0)
         # Audit rate after t answers: ln(1/α) / (r·t·(δ − e·g(r))) with r = 1 − e/δ.
         room = 1 - share + (share * math.log(share) if share else 0.0)
         rate = _mean_rate(_WEALTH / max(self._tolerated * room, 1e-12), answered)
         if errs > _PARTLY:
+            # A policy that errs more than is tolerated can serve about this share of
+            # tolerated to actual errors; as measured, the rest goes to the reference.
             rate = min(rate, 1 - _PARTLY / errs)
         asked = sum(
             count * self._cost[tier]
-            for count, tier in zip(standing.asked, standing.policy.tiers, strict=True)
+            for count, tier in zip(counts.asked, policy.tiers, strict=True)
         )
-        escalated = standing.escalated / seen
-        return asked / seen + (escalated + (1 - escalated) * rate) * self._cost[0]
+        escalated = counts.escalated / counts.seen
+        by_reference = escalated + (1 - escalated) * rate
+        return asked / counts.seen + by_reference * self._cost[REFERENCE]
+
+
+def _count(counts: PolicyCounts, step: Step, wrong: bool) -> PolicyCounts:
+    """Add an item to what is known of a policy."""
+    fade = 0.5 if counts.seen >= _MEMORY else 1.0
+    return PolicyCounts(
+        seen=fade * counts.seen + 1,
+        wrong=fade * counts.wrong + wrong,
+        escalated=fade * counts.escalated + (step.server is None),
+        asked=tuple(
+            fade * count + (place < step.consulted)
+            for place, count in enumerate(counts.asked)
+        ),
+    )
 
 
 def _mean_rate(audits: float, answered: int) -> float:

@@ -1,7 +1,7 @@
-"""The coins of a stream: that of an item follows from the seed and its number alone.
+"""The audit draws of a stream: an item's follows from the seed and its number alone.
 
-So processes that share a stream share its coins without passing on a generator's state,
-and no coin is tossed for two items.
+So processes that share a stream share its draws without passing on a generator's state,
+and no draw serves two items.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import numpy as np
 
 __all__ = ["AuditDraws"]
 
-_BLOCK = 1024
-"""Coins tossed at once, for speed."""
+_BLOCK = 1024  # draws made at once, for speed
 
 
 class AuditDraws:
@@ -22,24 +21,20 @@ class AuditDraws:
 
     Example:
         ```python
-        coins = AuditDraws(seed=7)
-        assert coins[5000] == AuditDraws(seed=7)[5000] != coins[5001]
+        draws = AuditDraws(seed=7)
+        assert draws[5000] == AuditDraws(seed=7)[5000] != draws[5001]
         ```
     """
 
     def __init__(self, seed: int) -> None:
-        """Toss none yet."""
         self._seed = seed
-        self._block = -1
-        self._tossed: list[float] = []
+        self._block, self._draws = -1, [0.0]
 
     def __getitem__(self, number: int) -> float:
-        """Return the coin of an item."""
+        """Return the draw of an item."""
         block, place = divmod(number, _BLOCK)
         if block != self._block:
             # The block comes first: seeds of any size give streams of their own.
-            self._tossed = (
-                np.random.default_rng([block, self._seed]).random(_BLOCK).tolist()
-            )
-            self._block = block
-        return self._tossed[place]
+            rng = np.random.default_rng([block, self._seed])
+            self._block, self._draws = block, rng.random(_BLOCK).tolist()
+        return self._draws[place]

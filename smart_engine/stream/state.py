@@ -1,29 +1,41 @@
-"""The record of a stream so far: what is promised, what was seen, what was spent."""
+"""The records of a stream: its public state, and what its processes share in a store.
+
+The shared part holds all that decisions rest on, and not what a process alone knows:
+the items it let in and their answers. A killed process leaves its audits unresolved,
+which the bound takes at their worst for ever, and its served items counted as possible
+undetected errors. Fields are named as in stored rows and public JSON.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.calls import Role
 from smart_engine.money.spending import Spend
 
-__all__ = ["StreamPoint", "StreamState"]
+__all__ = [
+    "ChoiceState",
+    "PolicyCounts",
+    "SharedPart",
+    "StreamPoint",
+    "StreamState",
+    "Totals",
+    "UnresolvedAudits",
+]
+
+Count = Annotated[int, Ge(0)]
+Amount = Annotated[float, Ge(0)]
 
 
-class StreamPoint(BaseModel):
-    """Where a stream stood after some answer, for a plot of the bound over time.
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    Attributes:
-        answered: Answers handed out by then.
-        allowed: Differing answers allowed among them.
-        possible_misses: The bound at that moment; see `StreamState`.
-        audits: Items that a coin had sent to the reference.
-        cost: USD spent by all models.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class StreamPoint(_Record):
+    """Where a stream stood after some answer, for a plot; as in `StreamState`."""
 
     answered: int
     allowed: int
@@ -32,13 +44,13 @@ class StreamPoint(BaseModel):
     cost: float
 
 
-class StreamState(BaseModel):
-    """What a stream promises, has shown and has spent so far.
+class StreamState(_Record):
+    """What a stream promises, what its audits showed, and what it spent so far.
 
     Attributes:
         format: Version of this record.
         task: Name of the task, or None.
-        seed: Seed of all coins.
+        seed: Seed of all audit draws.
         max_disagreement: Largest tolerated share of differing answers, δ.
         confidence: Probability with which that holds, after every answer, γ.
         equivalence: When two answers count as the same.
@@ -47,28 +59,26 @@ class StreamState(BaseModel):
         in_flight: Items not closed, those included whose audit is not finished.
         answered: Answers handed out, t.
         allowed: Differing answers allowed among them, ⌊δ·t⌋.
-        possible_misses: With the stated confidence, at most so many of the items that
-            have arrived were or will be answered by a differing answer. It may exceed
+        possible_misses: Bound on undetected errors: with the stated confidence, at most
+            so many of the items that have arrived get a differing answer. It may exceed
             `allowed` for a while: then the reference answers everything.
-        audits: Items that a coin sent to the reference.
+        audits: Items drawn for an audit.
         unresolved: Audits whose outcome is not known yet.
-        found: Audits that showed an error, or whose outcome was lost.
+        found: Detected errors: audits that showed one, or whose outcome was lost.
         audit_rate: Probability with which the next item goes to the reference.
-        policy: What serves items: a candidate, `a = b` (where both agree), `a → b → c`
-            (asked in turn until two agree), or the reference alone.
+        policy: Policy that serves items: a candidate, `a = b` (where both agree),
+            `a → b → c` (asked in turn until two agree), or the reference alone.
         served: Model → answers handed out.
         roles: Role → answers handed out.
         unanswered: Items for which the reference itself failed.
-        abandoned: Items that nobody waited for.
-        spend: Model → what it was asked and what it cost; judges as `judge: …`.
+        abandoned: Items closed before their answer was handed out.
+        spend: Model → its calls and costs; judges as `judge: …`.
         reference_cost: Recent mean cost of a call of the reference, in USD; None if it
             was never asked.
-        history: Where it stood before, a point whenever the answers had grown by 5 %
-            since the last one: about 50 for every tenfold.
-        valid: Whether the stated confidence is kept at the worst case: always.
+        history: Earlier states, one whenever the answers had grown by 5 % since the
+            last: about 50 for every tenfold.
+        valid: Whether the stated confidence holds in the worst case: always.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     task: str | None
@@ -121,9 +131,69 @@ class StreamState(BaseModel):
 
     @property
     def claim(self) -> str:
-        """What follows, in one sentence."""
+        """The promise, in one sentence."""
         return (
             f"With probability at least {self.confidence:.4g}, after every answer, at "
             f"most {self.max_disagreement:.4g} of the answers so far differ from "
             f"{self.reference}'s by the rule '{self.equivalence}'."
         )
+
+
+class PolicyCounts(_Record):
+    """Items compared with the reference under one policy, older ones counting less."""
+
+    seen: Amount = 0.0  # items
+    wrong: Amount = 0.0  # those that it answered wrongly
+    escalated: Amount = 0.0  # those that it escalated
+    asked: tuple[Amount, ...]  # per tier of it, items for which it asks that tier
+
+
+class ChoiceState(_Record):
+    """What the choice of a policy rests on."""
+
+    policies: tuple[PolicyCounts, ...]  # in the order of `family`
+    chosen: Annotated[int, Ge(-1)]  # place of the policy, −1 for the reference alone
+    error: Amount  # share of items it is expected to answer wrongly
+    cost: tuple[Amount, ...]  # per tier, recent mean cost of a call in USD
+    calls: tuple[Count, ...]  # per tier
+
+
+class Totals(_Record):
+    """Totals since the stream began; see `StreamState` for what they mean."""
+
+    answered: Count
+    unanswered: Count
+    abandoned: Count
+    audits: Count
+    found: Count
+    served: dict[str, Count]
+    roles: dict[Role, Count]
+    spend: dict[str, Spend]
+    judging: dict[str, Spend]
+
+
+class UnresolvedAudits(_Record):
+    """Unresolved audits that were drawn with the same charges."""
+
+    charges: tuple[float, ...]  # of a detected error, per slope
+    audits: tuple[tuple[Count, Count], ...]  # number, and unaudited items before it
+
+
+class SharedPart(_Record):
+    """The shared part of a stream."""
+
+    format: Literal[1] = 1
+    arrived: Count
+    unaudited: Count  # items served without an audit
+    slopes: tuple[Annotated[float, Gt(0)], ...]  # of the bound
+    log_wealth: tuple[Annotated[float, Le(0)], ...]  # of the bound
+    # audit rate and steepest slope; None while the reference answers everything
+    plan: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0)]] | None
+    due: Count  # number of answers at which to plan again
+    crowd: float  # recent maximum of what items in flight add to the bound
+    unresolved: tuple[UnresolvedAudits, ...]
+    learned: ChoiceState
+    compared: tuple[Count, ...]  # per tier, comparisons with the reference
+    by_reference: Count  # items that the reference answers without a draw
+    sums: Totals
+    history: tuple[StreamPoint, ...]

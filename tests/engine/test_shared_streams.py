@@ -27,7 +27,7 @@ from smart_engine import (
 )
 from smart_engine.equivalence.identity import identity
 from smart_engine.stream.draws import AuditDraws
-from smart_engine.stream.shared import SharedPart
+from smart_engine.stream.state import SharedPart
 
 BROKEN = RuntimeError("no answer")
 
@@ -39,7 +39,7 @@ def session(candidates: int = 2, delta: float = 0.2) -> StreamSession:
 
 
 def outcome(call: Call) -> Outcome | Failure:
-    """What a call brings depends on the call alone."""
+    """The result of a call depends on the call alone."""
     dice = random.Random(f"{call.item} {call.tier}")
     cost = dice.random() * (1 if call.tier == "big" else 0.01)
     if dice.random() < 0.05:
@@ -73,13 +73,13 @@ class Team:
 
 
 def work(team: Team, dice: random.Random, items: int, window: int) -> list:
-    """Let items in and drive them to their ends in a random order; tell all of it."""
-    told, flying, opened = [], [], set()
+    """Let items in and drive them to their ends in a random order; return all of it."""
+    seen, flying, opened = [], [], set()
 
     def ask(item: int) -> None:
         calls = team.on(item, "next_calls", item)
         flying.extend(calls)
-        told.append(calls)
+        seen.append(calls)
 
     for _ in range(items):
         item = team.arrive(dice.randrange(6))
@@ -93,12 +93,12 @@ def work(team: Team, dice: random.Random, items: int, window: int) -> list:
             ask(call.item)
             if team.on(call.item, "ready", call.item):
                 opened.remove(call.item)
-                told.append(team.on(call.item, "answer", call.item))
+                seen.append(team.on(call.item, "answer", call.item))
             elif dice.random() < 0.02:
                 opened.remove(call.item)
                 flying[:] = [one for one in flying if one.item != call.item]
                 team.on(call.item, "abandon", call.item)
-    return told
+    return seen
 
 
 @FEWER
@@ -169,8 +169,8 @@ def test_who_is_killed_leaves_its_audits_at_their_worst_and_its_sums() -> None:
                 team.on(item, "record", call, Outcome("y", 0.01))
         team.on(item, "answer", item)
     after = left.state()
-    assert audited in left._unresolved
-    assert after.unresolved == len(left._unresolved) >= 1
+    assert audited in left._guard.unresolved
+    assert after.unresolved == len(left._guard.unresolved) >= 1
     assert after.possible_misses <= after.allowed
     assert after.served["c1"] > before.served["c1"]  # the stream goes on all the same
     assert after.cost >= before.cost > 0.125
@@ -217,13 +217,13 @@ def test_the_shared_part_survives_being_written(seed, items) -> None:
 
 
 def test_a_record_of_an_older_version_is_taken_up() -> None:
-    told = json.loads(record())
-    spends = [*told["sums"]["spend"].values(), *told["sums"]["judging"].values()]
+    seen = json.loads(record())
+    spends = [*seen["sums"]["spend"].values(), *seen["sums"]["judging"].values()]
     assert spends
     for spend in spends:
         del spend["estimated"]  # which that version did not know
     here = session(1)
-    here.take_up(SharedPart.model_validate_json(json.dumps(told)))
+    here.take_up(SharedPart.model_validate_json(json.dumps(seen)))
     assert here.state().cost > 0
     assert here.state().estimated == 0
 
@@ -252,25 +252,25 @@ SPOILT = {
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_record_that_is_spoilt_is_refused(how) -> None:
-    told = json.loads(record())
+    seen = json.loads(record())
     field, value = SPOILT[how]
-    told[field] = {**told[field], **value} if isinstance(value, dict) else value
+    seen[field] = {**seen[field], **value} if isinstance(value, dict) else value
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's, or ours
-        session(1).take_up(SharedPart.model_validate_json(json.dumps(told)))
+        session(1).take_up(SharedPart.model_validate_json(json.dumps(seen)))
 
 
-# -- coins -------------------------------------------------------------------------
+# -- draws -------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(0, 10**7), max_size=30), st.integers(0, 2**70))
-def test_a_coin_follows_from_seed_and_number_alone(numbers, seed) -> None:
-    coins = AuditDraws(seed)
-    tossed = [coins[number] for number in numbers]
-    assert tossed == [AuditDraws(seed)[number] for number in numbers]
-    assert all(0 <= coin < 1 for coin in tossed)
+def test_a_draw_follows_from_seed_and_number_alone(numbers, seed) -> None:
+    draws = AuditDraws(seed)
+    drawn = [draws[number] for number in numbers]
+    assert drawn == [AuditDraws(seed)[number] for number in numbers]
+    assert all(0 <= draw < 1 for draw in drawn)
 
 
-def test_coins_are_uniform_and_seeds_have_coins_of_their_own() -> None:
+def test_draws_are_uniform_and_seeds_have_draws_of_their_own() -> None:
     some = np.array(
         [[AuditDraws(seed)[n] for n in range(0, 9000, 7)] for seed in range(9)]
     )

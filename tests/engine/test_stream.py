@@ -72,7 +72,7 @@ def reference_share(rates: float, at: list[int], delta: float = 0.05) -> np.ndar
         answers = Outcome("y", 1.0), Outcome("y", 0.01), Outcome("n", 0.01)
         asked = []
         for end in at:
-            while stream._next < end:
+            while stream._guard.arrived < end:
                 item = stream.arrive()
                 while calls := stream.next_calls(item):
                     for call in calls:
@@ -112,7 +112,7 @@ def test_share_of_reference_calls_of_long_streams() -> None:
     assert share[3] <= 0.022
 
 
-def test_a_model_that_turns_bad_is_found_out() -> None:
+def test_a_model_that_turns_bad_is_detected() -> None:
     stream = StreamSession(TIERS, Guarantee(0.05, 0.95))
     run(stream, agreeing, 4000)
     assert stream.state().audit_rate < 0.05
@@ -159,7 +159,7 @@ def test_every_call_is_counted_and_every_item_answered(candidates, window) -> No
     dice = random.Random(candidates * 100 + window)
     tiers = [TIERS[0], *(Tier(f"c{k}") for k in range(1, candidates + 1))]
     stream = StreamSession(tiers, Guarantee(0.2, 0.9), seed=3)
-    issued, brought, served, flying, open_items = [], {}, [], [], set()
+    issued, results, served, flying, open_items = [], {}, [], [], set()
 
     def outcome(call: Call) -> Outcome | Failure:
         cost, usage = dice.random(), Usage(dice.randrange(99), 1)
@@ -170,8 +170,8 @@ def test_every_call_is_counted_and_every_item_answered(candidates, window) -> No
 
     def step() -> None:
         call = flying.pop(dice.randrange(len(flying)))
-        brought[call] = outcome(call)
-        stream.record(call, brought[call])
+        results[call] = outcome(call)
+        stream.record(call, results[call])
         if call.item not in open_items:
             return
         fresh = stream.next_calls(call.item)
@@ -194,13 +194,13 @@ def test_every_call_is_counted_and_every_item_answered(candidates, window) -> No
 
     state = stream.state()
     assert sorted(one.item for one in served) == list(range(1200))
-    assert len(issued) == len(set(issued)) == len(brought)
-    assert state.cost == pytest.approx(sum(one.paid for one in brought.values()))
+    assert len(issued) == len(set(issued)) == len(results)
+    assert state.cost == pytest.approx(sum(one.paid for one in results.values()))
     calls = Counter(call.tier for call in issued)
     assert {name: spend.calls for name, spend in state.spend.items()} == calls
-    failed = [call for call, one in brought.items() if isinstance(one, Failure)]
+    failed = [call for call, one in results.items() if isinstance(one, Failure)]
     assert sum(spend.failures for spend in state.spend.values()) == len(failed)
-    tokens = sum(one.usage.input_tokens for one in brought.values())
+    tokens = sum(one.usage.input_tokens for one in results.values())
     assert sum(s.input_tokens for s in state.spend.values()) == pytest.approx(tokens)
     right = [one for one in served if one.error is None]
     assert state.served == {t.name: sum(o.tier == t.name for o in right) for t in tiers}
@@ -210,19 +210,19 @@ def test_every_call_is_counted_and_every_item_answered(candidates, window) -> No
     assert state.unanswered == len(served) - len(right) > 0
     assert (state.answered, state.in_flight, state.unresolved) == (len(right), 0, 0)
     for one in served:
-        recorded = brought[Call(one.item, one.tier)]
+        recorded = results[Call(one.item, one.tier)]
         assert (one.tier == "big") == (one.role != "applied")
         if isinstance(recorded, Failure):
             assert (one.answer, one.error) == (None, BROKEN)
         else:
             assert (one.answer, one.error) == (recorded.answer, None)
     assert not stream._items
-    assert not stream._unresolved
+    assert not stream._guard.unresolved
 
 
 def test_what_is_said_to_serve_does_serve() -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9), seed=1)
-    told = Counter()
+    seen = Counter()
     for _ in range(1000):
         item = stream.arrive()
         name = stream.serving(item)
@@ -233,19 +233,19 @@ def test_what_is_said_to_serve_does_serve() -> None:
         assert stream.next_calls(item) == []
         one = stream.answer(item)
         assert one.tier == name
-        told[name, one.role] += 1
-    assert min(told["big", "profiled"], told["c1", "applied"]) > 50
+        seen[name, one.role] += 1
+    assert min(seen["big", "profiled"], seen["c1", "applied"]) > 50
 
 
 def test_policies_of_several_candidates_promise_no_server() -> None:
     stream = StreamSession([*TIERS, Tier("c2")], Guarantee(0.05, 0.95))
     run(stream, erring(0.07, 0.07), 3000)
-    told = set()
+    seen = set()
     for _ in range(60):
         item = stream.arrive()
-        told.add(stream.serving(item))
+        seen.add(stream.serving(item))
         stream.abandon(item)
-    assert told == {None, "big"}
+    assert seen == {None, "big"}
 
 
 def test_the_same_seed_and_outcomes_give_the_same_stream() -> None:
@@ -293,7 +293,7 @@ def test_failures_and_unreadable_answers_escalate() -> None:
     assert {round(one.cost, 3) for one in escalated} == {1.005, 1.01}
 
 
-def test_a_failed_reference_counts_as_a_find_and_is_told() -> None:
+def test_a_failed_reference_counts_as_an_error_and_is_reported() -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
     run(stream, agreeing, 1000)
     audits = 0
@@ -335,7 +335,7 @@ def until_audited(stream: StreamSession) -> int:
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_an_abandoned_audit_counts_as_a_find(asked) -> None:
+def test_an_abandoned_audit_counts_as_an_error(asked) -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
     run(stream, agreeing, 1000)
     item = until_audited(stream)
@@ -368,7 +368,7 @@ def test_an_abandoned_audit_whose_answer_was_taken_is_no_abandoned_item() -> Non
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_candidate_that_fails_when_the_answer_is_out_counts_as_a_find(late) -> None:
+def test_a_candidate_that_fails_when_the_answer_is_out_counts_as_an_error(late) -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
     run(stream, agreeing, 1000)
     item = until_audited(stream)
@@ -400,33 +400,36 @@ def test_abandoning_served_items_shows_nothing_and_allows_nothing() -> None:
 def test_late_audits_are_bounded_by_the_best_of_many_cuts() -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9), seed=2)
     run(stream, agreeing, 400)
-    while len(stream._unresolved) < 5:
+    while len(stream._guard.unresolved) < 5:
         item = stream.arrive()
-        if item not in stream._unresolved:
+        if item not in stream._guard.unresolved:
             for call in stream.next_calls(item):
                 stream.record(call, agreeing(call))
             stream.answer(item)
-    late = list(stream._unresolved.values())
+    late = list(stream._guard.unresolved.values())
     naive, charged = [], np.zeros_like(late[0][0])
     for charge, before in late:
-        clean = stream._bound.bounds(charged[None])[0]
-        naive.append(clean + stream._unaudited - before)
+        clean = stream._guard.bound.bounds(charged[None])[0]
+        naive.append(clean + stream._guard.unaudited - before)
         charged = charged + charge
-    naive.append(stream._bound.bounds(charged[None])[0])
-    assert stream._misses() == min(naive) < max(naive)
-    assert stream._misses() > stream._bound.misses
+    naive.append(stream._guard.bound.bounds(charged[None])[0])
+    assert stream._guard._undetected() == min(naive) < max(naive)
+    assert stream._guard._undetected() > stream._guard.bound.undetected
 
 
 def test_memory_does_not_grow_with_the_stream() -> None:
     stream = StreamSession(TIERS, Guarantee(0.1, 0.9))
 
     def sizes() -> int:
-        held = [vars(stream), vars(stream._choice), vars(stream._ledger)]
+        held = [
+            vars(stream),
+            *map(vars, (stream._guard, stream._choice, stream._record)),
+        ]
         return sum(
             len(value)
             for table in held
             for name, value in table.items()
-            if hasattr(value, "__len__") and name != "_history"
+            if hasattr(value, "__len__") and name != "history"
         )
 
     run(stream, agreeing, 500)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from smart_engine.stream.guard import StreamGuard
 from verdicts import refuted, surely_above
 
 from smart_engine import Exact, Guarantee, Outcome, StreamSession, Tier
 from smart_engine.stream.bound import ErrorBound
 from smart_engine.stream.choice import Choice
+from smart_engine.stream.guard import StreamGuard
 
 RIGHT, WRONG, REFERENCE = Outcome("y", 0.01), Outcome("n", 0.01), Outcome("y", 1.0)
 
