@@ -12,7 +12,7 @@ from smart_engine.batch.self_agreement import (
     NoisyReferenceError,
     SelfAgreement,
     SelfAgreementSession,
-    sample,
+    drawn_twice,
 )
 from smart_engine.equivalence import Exact
 from smart_engine.errors import ProtocolError
@@ -165,10 +165,17 @@ def test_forcing_it_does_not_make_another_job_of_a_batch():
     assert terms.job(Exact(), "t", ["x"]) == forced.job(Exact(), "t", ["x"])
 
 
+def drawn_once(items, seed):
+    drawn = drawn_twice("items", items, 50, seed)
+    half = len(drawn) // 2
+    assert drawn[:half] == drawn[half:]
+    return drawn[:half]
+
+
 def test_items_are_drawn_at_random_and_by_the_seed():
     items = list(range(1000))
-    drawn = sample(items, 50, seed=3)
+    drawn = drawn_once(items, 3)
     assert len(set(drawn)) == 50
-    assert drawn == sample(items, 50, seed=3) != sample(items, 50, seed=4)
+    assert drawn == drawn_once(items, 3) != drawn_once(items, 4)
     assert min(drawn) < 200 < 800 < max(drawn)
-    assert sample(items[:9], 50, seed=3) == items[:9]
+    assert drawn_once(items[:9], 3) == items[:9]
