@@ -30,7 +30,7 @@ from smart_engine.errors import BudgetExceededError, InvalidInputError, StoreErr
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 LONG = ChatPromptTemplate.from_template("With advice: {t}")
 SHORT = ChatPromptTemplate.from_template("{t}")
-ITEMS = [{"t": f"item {number}"} for number in range(120)]
+ITEMS = [{"t": f"item {number}"} for number in range(60)]
 
 
 class Found(BaseModel):
