@@ -3,7 +3,8 @@
 The life of an item is written once, as a flow: which calls start, which of them is the
 live one, when the answer is handed out. One runner makes the calls with threads, one
 with tasks. The user sees one answer: pieces are shown only of the answer that is handed
-out, and one that depends on several candidates is shown whole.
+out, and one that depends on several candidates is shown whole. A caller that leaves
+cannot void an audit: the calls that decide it are made to their end in the background.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
-from contextvars import Context
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Thread
+from time import monotonic
 from typing import Any, NamedTuple
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.asker import Asker, acall, astream, call, stream
 from smart_engine.runtime.drive import Flow
-from smart_engine.runtime.loop import take
+from smart_engine.runtime.loop import Pump, take
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
 
 __all__ = ["ItemRun"]
 
+_GRACE = 120.0
+"""Seconds for which an audit goes on without its caller; then it counts as an error."""
+
 _END = object()
+_finishing: set[asyncio.Task[None]] = set()
 
 
 class _Step(NamedTuple):
@@ -61,6 +67,7 @@ class ItemRun:
     _pieces: list[Any] = field(init=False, default_factory=list)
     _answer: Any = field(init=False, default=None)
     _fatal: BaseException | None = field(init=False, default=None)
+    _left: bool = field(init=False, default=False)
 
     # -- what happens, in which order --------------------------------------------
 
@@ -126,6 +133,11 @@ class ItemRun:
             self.shown_model = self.item.mark["model"]
             yield answer
 
+    def _abandon(self, error: BaseException) -> None:
+        """Close the item; a caller that leaves has used what it was shown."""
+        left = not isinstance(error, Exception)
+        self.item.abandon(shown=left and self.shown_model is not None)
+
     # -- with threads ------------------------------------------------------------
 
     def answer(self) -> Any:
@@ -156,45 +168,71 @@ class ItemRun:
                     result = effect.take()
                 else:
                     yield from self._make(effect, streams=streams)
-        except BaseException:
-            self.item.abandon()
+        except BaseException as error:
+            if not self._left:
+                self._abandon(error)
             raise
 
     def _make(self, effect: _Calls, *, streams: bool) -> Iterator[Any]:
         """Make calls: the first one here, unless it is streamed, others in threads."""
         calls, live = effect
         first = live or (None if streams else calls[0])
-        with self._beside([made for made in calls if made != first]):
+        others = [made for made in calls if made != first]
+        pool = ThreadPoolExecutor(len(others), "smart") if others else None
+        try:
+            for made in others:
+                pool.submit(self.asker.context().run, self._call, made)  # type: ignore[union-attr]
             if first is not None and streams:
-                yield from self._stream(first)
+                yield from self._stream(first, pool)
             elif first is not None:
                 self.asker.context().run(self._call, first, shown=first == live)
-
-    @contextmanager
-    def _beside(self, calls: Sequence[Call]) -> Iterator[None]:
-        if not calls:
-            yield
-            return
-        with ThreadPoolExecutor(len(calls), "smart") as pool:
-            for made in calls:
-                pool.submit(self.asker.context().run, self._call, made)
-            yield
+        finally:
+            if pool is not None:
+                pool.shutdown(wait=not self._left)
 
     def _call(self, made: Call, *, shown: bool = False) -> None:
         self._record(made, call(self.asker, made.tier, shown=shown), shown=shown)
 
-    def _stream(self, made: Call) -> Iterator[Any]:
-        """Make one call and yield its pieces."""
-        context, error = self.asker.context(), None
-        pieces = stream(self.asker, made.tier)
+    def _stream(self, made: Call, beside: ThreadPoolExecutor | None) -> Iterator[Any]:
+        """Make one call and yield its pieces, beside the calls of a pool."""
+        context, pieces = self.asker.context(), stream(self.asker, made.tier)
+        error: BaseException | None = None
         try:
             while (piece := context.run(next, pieces, _END)) is not _END:
                 yield self._show(made, piece)
+        except GeneratorExit as left:
+            if self.item.must_finish():
+                self._left = True
+                finish = partial(context.run, self._finish, made, pieces, beside)
+                Thread(target=finish, name="smart", daemon=True).start()
+                return
+            error = left
         except BaseException as ended:  # noqa: BLE001 - recorded, then raised
             error = ended
         finally:
-            context.run(pieces.close)
+            if not self._left:
+                context.run(pieces.close)
         self._record_stream(made, error)
+
+    def _finish(
+        self, made: Call, pieces: Iterator[Any], beside: ThreadPoolExecutor | None
+    ) -> None:
+        """Make the calls of an audit to their end, without the caller."""
+        shown, until = self.shown_model is not None, monotonic() + _GRACE
+        error: BaseException | None = None
+        try:
+            for piece in pieces:
+                self._pieces.append(piece)
+                if monotonic() > until:
+                    error = GeneratorExit("an audit took too long without its caller")
+                    break
+        except BaseException as ended:  # noqa: BLE001 - recorded
+            error = ended
+        with suppress(BaseException):
+            self._record_stream(made, error)
+        if beside is not None:
+            beside.shutdown(wait=True)
+        self.item.abandon(shown=shown)
 
     # -- with tasks --------------------------------------------------------------
 
@@ -229,8 +267,9 @@ class ItemRun:
                     async with aclosing(self._amake(effect, streams=streams)) as pieces:
                         async for piece in pieces:
                             yield piece
-        except BaseException:
-            await take(self.item, self.item.abandon)
+        except BaseException as error:
+            if not self._left:
+                await take(self.item, partial(self._abandon, error))
             raise
 
     async def _amake(self, effect: _Calls, *, streams: bool) -> AsyncGenerator[Any]:
@@ -243,62 +282,84 @@ class ItemRun:
             for made in calls
             if not (streams and made == live)
         ]
+        pump = None
+        if live is not None and streams:
+            pump = Pump(astream(self.asker, live.tier), self.asker.context())
         try:
-            if live is not None and streams:
-                async with aclosing(self._astream(live)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-            await asyncio.gather(*tasks)
-        except Exception:
-            await asyncio.gather(*tasks, return_exceptions=True)  # they are paid for
-            raise
-        finally:
+            if live is not None and pump is not None:
+                async for piece in self._astream(live, pump):
+                    yield piece
+            if tasks:
+                await asyncio.wait(tasks)
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                task.result()
+        except Exception:
+            if tasks:
+                await asyncio.wait(tasks)  # they are paid for
+            raise
+        except BaseException as left:
+            await self._leave(live, pump, tasks, left)
+            raise
+
+    async def _leave(
+        self,
+        live: Call | None,
+        pump: Pump | None,
+        tasks: list[asyncio.Task[None]],
+        left: BaseException,
+    ) -> None:
+        """End the calls of an item without a caller, unless they decide an audit."""
+        if self.item.must_finish():
+            self._left = True
+            finishing = asyncio.create_task(self._afinish(live, pump, tasks))
+            _finishing.add(finishing)
+            finishing.add_done_callback(_finishing.discard)
+            return
+        await _cancel(tasks)
+        if live is not None and pump is not None and not pump.ended:
+            await pump.close()
+            failure = self.asker.failed(live.tier, self._pieces, left)
+            await take(self.item, partial(self.item.record, live, failure))
 
     async def _acall(self, made: Call, *, shown: bool) -> None:
         result = await acall(self.asker, made.tier, shown=shown)
         await take(self.item, partial(self._record, made, result, shown=shown))
 
-    async def _astream(self, made: Call) -> AsyncGenerator[Any]:
-        """Make one call and yield its pieces."""
+    async def _astream(self, made: Call, pump: Pump) -> AsyncGenerator[Any]:
+        """Yield the pieces of one call."""
         error: BaseException | None = None
-        pieces = _in_one_task(self.asker.context(), astream(self.asker, made.tier))
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    yield self._show(made, piece)
-        except BaseException as ended:  # noqa: BLE001 - recorded, then raised
-            error = ended
+        while True:
+            try:
+                piece = await pump.next()
+            except Exception as ended:  # noqa: BLE001 - recorded, then raised
+                error = ended
+                break
+            if piece is pump.END:
+                break
+            yield self._show(made, piece)
         await take(self.item, partial(self._record_stream, made, error))
 
+    async def _afinish(
+        self, live: Call | None, pump: Pump | None, tasks: list[asyncio.Task[None]]
+    ) -> None:
+        """Make the calls of an audit to their end, without the caller."""
+        shown = self.shown_model is not None
+        try:
+            async with asyncio.timeout(_GRACE):
+                if live is not None and pump is not None and not pump.ended:
+                    with suppress(Exception):
+                        async for piece in self._astream(live, pump):
+                            del piece
+                if tasks:
+                    await asyncio.wait(tasks)
+        finally:
+            await _cancel(tasks)
+            if pump is not None:
+                await pump.close()
+            await take(self.item, partial(self.item.abandon, shown=shown))
 
-async def _in_one_task(
-    context: Context, pieces: AsyncGenerator[Any]
-) -> AsyncGenerator[Any]:
-    """Yield pieces from a generator that runs in one task, so that its scopes hold.
 
-    It advances only when the next piece is asked for.
-    """
-    wanted, found = asyncio.Semaphore(0), asyncio.Queue[Any]()
-
-    async def pump() -> None:
-        async with aclosing(pieces):
-            piece = None
-            while piece is not _END:
-                await wanted.acquire()
-                piece = await anext(pieces, _END)
-                found.put_nowait(piece)
-
-    task = asyncio.create_task(pump(), context=context)
-    task.add_done_callback(lambda _: found.put_nowait(_END))
-    try:
-        wanted.release()
-        while (piece := await found.get()) is not _END:
-            yield piece
-            wanted.release()
-        await task
-    finally:
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["Waits", "take", "turn"]
+__all__ = ["Pump", "Waits", "take", "turn"]
 
 T = TypeVar("T")
 
@@ -54,6 +55,52 @@ async def take(owner: Waits, step: Callable[[], T]) -> T:
         taken.exception()  # retrieved: nobody is left to handle it
         raise cancelled
     return taken.result()
+
+
+class Pump:
+    """Runs a generator in one task, so that its scopes hold, a piece at a time.
+
+    It advances only when the next piece is asked for.
+
+    Args:
+        pieces: The generator.
+        context: The context to run it in.
+    """
+
+    END = object()
+
+    def __init__(self, pieces: AsyncGenerator[Any], context: Context) -> None:
+        self._wanted, self._found = asyncio.Semaphore(0), asyncio.Queue[Any]()
+        self._task = asyncio.create_task(self._run(pieces), context=context)
+        self._task.add_done_callback(lambda _: self._found.put_nowait(self.END))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, by itself, by an error or by `close`."""
+        return self._task.done()
+
+    async def next(self) -> Any:
+        """Return the next piece, `END` after the last one; raise what it raises."""
+        self._wanted.release()
+        piece = await self._found.get()
+        if piece is self.END:
+            await asyncio.wait([self._task])
+            self._task.result()
+        return piece
+
+    async def close(self) -> None:
+        """End the generator where it is."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, pieces: AsyncGenerator[Any]) -> None:
+        async with aclosing(pieces):
+            while True:
+                await self._wanted.acquire()
+                piece = await anext(pieces, self.END)
+                if piece is self.END:
+                    return
+                self._found.put_nowait(piece)
 
 
 async def turn() -> None:

@@ -118,7 +118,7 @@ class BudgetedRouter:
         if not calls and (reference is None or refusal(reference) is None):
             return []  # candidates could not finish: it can be settled without them
         error = self._refused or self.reservations.budget.exceeded()
-        self._inner.abandon(item)
+        self._inner.abandon(item, shown=False)
         self._ended = True
         if isinstance(reference, Outcome):
             self._fallback = self._reference
@@ -150,8 +150,12 @@ class BudgetedRouter:
         role = "reference" if right else "uncertified"
         return Settled(self._fallback, role, error, None)
 
-    def abandon(self, item: int) -> None:
-        """Close an item whose answer is no longer wanted."""
+    def must_finish(self, item: int) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        return not self._ended and self._inner.must_finish(item)
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Close an item whose answer is no longer wanted, or was shown in part."""
         self.reservations.end_all()
         if not self._ended:
-            self._inner.abandon(item)
+            self._inner.abandon(item, shown=shown)

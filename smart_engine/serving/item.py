@@ -84,11 +84,19 @@ class SingleItem:
         """
         self._number = self._router.arrive(shown=shown)
 
-    def abandon(self) -> None:
-        """Close the item, unless it did not arrive, or is closed already."""
+    def must_finish(self) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        return self._number is not None and self._router.must_finish(self._number)
+
+    def abandon(self, *, shown: bool = False) -> None:
+        """Close the item, unless it did not arrive, or is closed already.
+
+        Args:
+            shown: Whether a piece of its answer was shown.
+        """
         if self._number is not None:
             with suppress(ProtocolError):
-                self._router.abandon(self._number)
+                self._router.abandon(self._number, shown=shown)
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now; none: the answer can be handed out."""

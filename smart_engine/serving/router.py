@@ -64,8 +64,12 @@ class Router(Protocol):
         """Hand out the answer."""
         ...
 
-    def abandon(self, item: int) -> None:
-        """Close an item that nobody waits for any longer."""
+    def must_finish(self, item: int) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        ...
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Close an item whose answer is no longer wanted, or was shown in part."""
         ...
 
 
@@ -134,9 +138,14 @@ class ShadowRouter:
         error = said.error if isinstance(said, Failure) else None
         return Settled(self._models[0], "shadow", error, tried.reference_cost)
 
-    def abandon(self, item: int) -> None:
+    def must_finish(self, item: int) -> bool:
+        """Nothing is promised of a stream that is only tried."""
+        del item
+        return False
+
+    def abandon(self, item: int, *, shown: bool) -> None:
         """Close the item in the stream."""
-        self._stream.abandon(item)
+        self._stream.abandon(item, shown=shown)
 
 
 class FixedRouter:
@@ -181,6 +190,10 @@ class FixedRouter:
         del item
         return Settled(self._name, self._role, self._error, None)
 
-    def abandon(self, item: int) -> None:
-        """Nothing has to be settled."""
+    def must_finish(self, item: int) -> bool:
+        """Nothing is audited."""
         del item
+        return False
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Nothing has to be settled."""

@@ -92,10 +92,15 @@ class SharedStream:
             cost = session.reference_cost
         return Settled(served.tier, served.role, served.error, cost)
 
-    def abandon(self, item: int) -> None:
-        """Close an item whose answer is no longer wanted."""
+    def must_finish(self, item: int) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        with self._lock:
+            return self._session.must_finish(item)
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Close an item whose answer is no longer wanted, or was shown in part."""
         with self._step() as session:
-            session.abandon(item)
+            session.abandon(item, shown=shown)
 
     def peek(self, item: int) -> Served | None:
         """Return the answer to an item if it can be handed out."""
@@ -216,12 +221,16 @@ class StoredRouter:
         error = outcome.error if isinstance(outcome, Failure) else None
         return Settled(self._reference, "reference", error, None)
 
-    def abandon(self, item: int) -> None:
-        """Close an item whose answer is no longer wanted."""
+    def must_finish(self, item: int) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        return not self._alone and self._stream.must_finish(item)
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Close an item whose answer is no longer wanted, or was shown in part."""
         if self._alone:
             return
         try:
-            self._stream.abandon(item)
+            self._stream.abandon(item, shown=shown)
         except StoreError as error:
             self._go_alone(item, error)
 

@@ -105,9 +105,11 @@ class Item:
         server = self._step().server
         if server is not None:
             return not self.same(server, REFERENCE)
-        # A call that failed after the answer was handed out may have been cancelled:
-        # that shows nothing, so it counts as an error.
-        return self.handed_out and not all(self.usable[t] for t in self.policy.tiers)
+        # A call that was cancelled, as any that failed after the answer was handed out
+        # may have been, shows nothing, so it counts as an error.
+        failed = [self.errors[t] for t in self.policy.tiers if not self.usable[t]]
+        cancelled = any(not isinstance(error, Exception) for error in failed)
+        return bool(failed) and (cancelled or self.handed_out)
 
     def served(self, number: int, names: Sequence[str]) -> Served | None:
         """Return the answer to hand out, None before there is one."""

@@ -233,7 +233,15 @@ class StreamSession:
         self._record.mark(self._guard)
         return served
 
-    def abandon(self, item: int) -> None:
+    def must_finish(self, item: int) -> bool:
+        """Whether the calls of an item decide an audit that is not resolved yet.
+
+        Make them to their end, whatever the caller does: else the audit counts as a
+        detected error.
+        """
+        return item in self._items and item in self._guard.unresolved
+
+    def abandon(self, item: int, *, shown: bool = False) -> None:
         """Close an item whose answer, or whose audit, is not waited for any longer.
 
         The promise holds all the same: an unfinished audit counts as a detected error,
@@ -242,6 +250,11 @@ class StreamSession:
 
         An item whose answer was handed out may be abandoned while candidates still
         answer.
+
+        Args:
+            item: Its number.
+            shown: Whether a piece of its answer was shown: then the answer counts as
+                handed out.
         """
         entry = self._items.pop(item, None)
         if entry is None:
@@ -251,7 +264,12 @@ class StreamSession:
         self._book_judges(entry)
         if item in self._guard.unresolved:
             self._settle(item, detected=True)
-        if not entry.handed_out:
+        server = entry.expected_server
+        if shown and not entry.handed_out and server is not None:
+            part = Served(item, self._names[server], entry.role, None, entry.cost)
+            self._record.hand_out(part)
+            self._guard.hand_out()
+        elif not entry.handed_out:
             self._record.abandoned += 1
 
     # -- several processes -------------------------------------------------------
