@@ -34,7 +34,11 @@ VALUES = st.sampled_from(ODD) | st.text(max_size=6) | st.integers() | st.floats(
 
 MANY = pytest.mark.parametrize(
     "inputs",
-    [pytest.param(60, id="some"), pytest.param(8_000, marks=pytest.mark.slow)],
+    [
+        pytest.param(60, id="some"),
+        pytest.param(500, id="more", marks=pytest.mark.slow),
+        pytest.param(8_000, id="many", marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
 )
 """How many inputs are read."""
 

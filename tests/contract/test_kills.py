@@ -171,6 +171,7 @@ def test_killed_jobs_buy_nothing_twice(kind, runs, killer, stores, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_a_thousand_killed_jobs_buy_nothing_twice(killer, stores, tmp_path):
     counts = kill_and_resume(killer, partial(stores, "sqlite"), tmp_path, 1000)

@@ -112,6 +112,7 @@ def grid(n_items: int, allowed: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0)
 def test_violation_rates_at_the_worst_case(quick) -> None:
     head = (

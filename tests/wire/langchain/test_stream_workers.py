@@ -119,6 +119,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_recorded(place, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 def test_eight_processes_and_twenty_thousand_calls(place, tmp_path):
