@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from smart_engine.evidence.acceptance import SequentialTest
+from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
+from smart_engine.guarantee import Guarantee
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import Verdict
 
@@ -43,23 +44,42 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
             until two agree). On the whole batch it serves where all that were asked
             agree, or two of a cascade; on fewer items, those that a plan picked.
         items: Number of items it could serve, M.
-        max_errors: Number of wrong answers that may stay hidden, B.
+        max_errors: Number of wrong answers that may stay hidden, B, if the reference
+            fails on none of its draws.
+        answers: Items that could still get an answer when it was designed, so that
+            B = ⌊δ·answers⌋; all items by default.
         level: Probability with which it may accept wrongly; those of all tests of a
             certificate sum to at most 1 − confidence.
         expected_errors: Shape of its acceptance numbers.
         draws: Items drawn uniformly and compared with the reference.
         errors: Numbers of the draws, from 1, that showed an error.
+        failures: Those of them on which the reference failed; each takes an answer
+            from those that B is a share of.
         accepted: Number of draws after which it accepted, None if it did not.
     """
 
     policy: str
     items: int
     max_errors: int = _MAX_ERRORS
+    answers: int | None = None
     level: float
     expected_errors: float
     draws: int
     errors: tuple[int, ...]
+    failures: tuple[int, ...] = ()
     accepted: int | None
+
+    def replay(self, guarantee: Guarantee) -> SequentialTest:
+        """Run the test again, on the draws that are recorded."""
+        design = Acceptance(
+            self.items, self.max_errors, self.level, self.expected_errors
+        )
+        allowance = None
+        if self.answers is not None:
+            allowance = Allowance(guarantee, self.answers)
+        test = SequentialTest(self.policy, design, allowance)
+        test.extend(self.draws, self.errors, set(self.failures))
+        return test
 
     @classmethod
     def of(cls, test: SequentialTest) -> AuditTest:
@@ -69,10 +89,12 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
             policy=test.policy,
             items=design.items,
             max_errors=design.max_errors,
+            answers=test.allowance.answers if test.allowance else None,
             level=design.level,
             expected_errors=design.expected_errors,
             draws=test.draws,
             errors=tuple(test.errors),
+            failures=tuple(test.failures),
             accepted=test.accepted,
         )
 
@@ -91,7 +113,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         items: Number of items, N.
         max_disagreement: Largest tolerated share of differing answers, δ.
         confidence: Probability with which that holds, γ.
-        max_errors: Number of differing answers allowed, B = ⌊δN⌋.
+        max_errors: Number of differing answers allowed, B: the share δ of the answers
+            handed out, rounded down.
         equivalence: When two answers count as the same.
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
@@ -110,7 +133,9 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             items that have an answer, estimated by its mean cost on those it was paid
             for; None if it was never paid.
         valid: Whether the stated confidence is kept at the worst case. It is not
-            with the paper's repeated looks, nor where the budget ended first.
+            with the paper's repeated looks, nor where the budget ended first, nor
+            without any answer, nor where the reference failed so often that a strategy
+            of the paper allowed more than the share δ of what was answered.
     """
 
     format: Literal[2] = 2
@@ -143,6 +168,11 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
+    def answered(self) -> int:
+        """Number of items that have an answer."""
+        return self.items - self.unanswered
+
+    @property
     def cost(self) -> float:
         """USD spent on the batch by all models."""
         return sum(spend.cost for spend in self.spend.values())
@@ -163,13 +193,13 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         """USD saved (estimated) by an item that cost so much, None if unknown."""
         if self.reference_only_cost is None:
             return None
-        return self.reference_only_cost / (self.items - self.unanswered) - cost
+        return self.reference_only_cost / self.answered - cost
 
     @property
     def claim(self) -> str:
         """What follows, in one sentence."""
         promise = (
-            f"at most {self.max_errors} of {self.items} answers "
+            f"at most {self.max_errors} of {self.answered} answers "
             f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "
             f"by the rule '{self.equivalence}'"
         )
@@ -180,7 +210,14 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
                 f"Nothing is claimed: the budget ended before {self.uncertified} of "
                 f"{self.items} items could be certified."
             )
+        if not self.answered:
+            return f"Nothing is claimed: none of {self.items} items has an answer."
+        if self.looks == "paper":
+            return (
+                f"Aimed at {self.confidence:.4g} but not kept at the worst case "
+                f"(looks='{self.looks}'): {promise}."
+            )
         return (
-            f"Aimed at {self.confidence:.4g} but not kept at the worst case "
-            f"(looks='{self.looks}'): {promise}."
+            f"Nothing is claimed: {self.unanswered} of {self.items} items have no "
+            "answer, and the errors allowed are too many for the others."
         )

@@ -34,7 +34,8 @@ class Progress(NamedTuple):
             for this one look; None before any comparison. Where it is decided: what
             the guarantee allows, or 0 if the reference alone answers. None where a
             budget in USD ended first.
-        allowed: Differing answers that the guarantee allows, B.
+        allowed: Differing answers that the guarantee allows, B, if the items that have
+            no answer so far get one, those excepted whose reference failed.
         estimated: USD of what was spent that rest on an estimated usage.
     """
 
@@ -74,7 +75,8 @@ def measure(
     spend = sum(batch.spend.values(), Spend())
     paid = np.flatnonzero(by_reference)
     mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
-    allowed = batch.guarantee.max_errors(batch.n_items)
+    failed = by_reference & (batch.status[REFERENCE] != ANSWERED)
+    allowed = batch.guarantee.max_errors(batch.n_items - int(failed.sum()))
     compared = drawn[by_reference[drawn]]
     may_differ = None
     if decision is None:

@@ -182,7 +182,7 @@ class BatchSession:
         if error is not None and tier == REFERENCE:
             self._reference_errors[item] = error
         if batch.status[REFERENCE, item] >= ANSWERED:
-            if self._decision is None:  # later it shows nothing, and may cost money
+            if self._profiled[item]:  # others show nothing, and may cost money
                 self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
         elif error is not None and self._decision is not None:
             self._escalations.append(item)
@@ -300,7 +300,7 @@ class BatchSession:
             self._ask(tier, wave.items[status[tier, wave.items] == UNASKED])
             for tier in wave.tiers
         ]
-        if REFERENCE in wave.tiers:
+        if REFERENCE in wave.tiers and wave.learning:
             self._profiled[wave.items] = True
         # Item by item, so that an item's calls run side by side.
         rows = itertools.zip_longest(*calls)
@@ -394,14 +394,20 @@ class BatchSession:
         batch, names = self._batch, self._names
         guarantee, asked = batch.guarantee, batch.status[REFERENCE]
         by_reference = (asked != UNASKED) & ~self._uncovered
+        failed = by_reference & (asked == FAILED)
         tiers = np.where(by_reference, REFERENCE, decision.route)
-        counts = np.bincount(tiers[tiers >= 0], minlength=len(names)).tolist()
+        answering = tiers[(tiers >= 0) & ~failed]
+        counts = np.bincount(answering, minlength=len(names)).tolist()
         paid = np.flatnonzero(by_reference)
         mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         tried = (batch.status[1:] != UNASKED).any(axis=0)
-        failed = by_reference & (asked == FAILED)
-        unanswered = int(failed.sum() + (tiers < 0).sum())
-        answered = batch.n_items - unanswered
+        answered = len(answering)
+        allowed = guarantee.max_errors(answered)
+        kept = self._stopped is None and (answered or not batch.n_items)
+        if decision.level is not None:  # looks leave no room for missing answers
+            whole = allowed == guarantee.max_errors(batch.n_items)
+            kept = kept and LOOKS[self._looks].keeps_level
+            kept = kept and (whole or not (answering != REFERENCE).any())
         accepted = [test for test in decision.tests if test.accepted is not None]
         return Certificate(
             task=self._task,
@@ -412,7 +418,7 @@ class BatchSession:
             items=batch.n_items,
             max_disagreement=guarantee.max_disagreement,
             confidence=guarantee.confidence,
-            max_errors=guarantee.max_errors(batch.n_items),
+            max_errors=allowed,
             equivalence=self._equivalence.name,
             reference=names[REFERENCE],
             evidence=tuple(
@@ -430,10 +436,9 @@ class BatchSession:
             profiled=int(self._profiled.sum()),
             served=dict(zip(names, counts, strict=True)),
             escalated=int((by_reference & ~self._profiled & tried).sum()),
-            unanswered=unanswered,
+            unanswered=batch.n_items - answered,
             uncertified=int(self._uncovered.sum()),
             spend=self.spend,
             reference_only_cost=None if mean is None else mean * answered,
-            valid=self._stopped is None
-            and (decision.level is None or LOOKS[self._looks].keeps_level),
+            valid=bool(kept),
         )

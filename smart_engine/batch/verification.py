@@ -6,10 +6,17 @@ from typing import NamedTuple
 
 from smart_engine.batch.certificate import AuditTest, Certificate
 from smart_engine.errors import InvalidInputError
-from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.guarantee import Guarantee
 
-__all__ = ["Check", "verify"]
+__all__ = ["UNSEEN", "Check", "verify"]
+
+UNSEEN = (
+    "that the draws were random, and no other run was thrown away",
+    "that answers were compared by the rule that is named",
+    "that the models are what they are called",
+    "that each model answered as it would have at any other time",
+)
+"""What the promise rests on besides, and no record can show."""
 
 _MOST = 10**9
 """Items beyond which no audit is recomputed."""
@@ -57,14 +64,20 @@ def verify(certificate: Certificate) -> list[Check]:
         hint = "only certificates of strategy 'audit' record every draw"
         raise InvalidInputError("certificate", certificate.strategy, hint)
     guarantee = Guarantee(certificate.max_disagreement, certificate.confidence)
-    allowed = guarantee.max_errors(certificate.items)
-    levels = sum(test.level for test in certificate.tests)
-    served = sum(certificate.served.values())
-    by_candidates = served - certificate.served.get(certificate.reference, 0)
+    possible = _possible_counts(certificate)
     checks = [
+        Check(certificate.valid, "it claims that the guarantee holds"),
+        Check(possible, "no count is below zero, or above what it is a part of"),
+    ]
+    if not possible:
+        return checks
+    answered, served = certificate.answered, sum(certificate.served.values())
+    allowed = guarantee.max_errors(answered)
+    levels = sum(test.level for test in certificate.tests)
+    checks += [
         Check(
             certificate.max_errors == allowed,
-            f"B = {allowed}: that is how many of N = {certificate.items} may differ",
+            f"B = {allowed}: that is how many of {answered} answers may differ",
         ),
         Check(
             levels <= guarantee.alpha * (1 + 1e-9),
@@ -72,57 +85,124 @@ def verify(certificate: Certificate) -> list[Check]:
             f"at most α = {guarantee.alpha:.6g}",
         ),
         Check(
-            served == certificate.items,
-            f"{served} of {certificate.items} items have an answer",
+            served == answered,
+            f"{served} items have an answer and {certificate.unanswered} have none: "
+            f"all N = {certificate.items}",
         ),
+        Check(
+            certificate.uncertified == 0,
+            f"{certificate.uncertified} items are left out by the guarantee",
+        ),
+        _check_draws(certificate),
     ]
-    accepted = [test for test in certificate.tests if test.accepted is not None]
-    for test in accepted:
-        checks.extend(_check(test, certificate.items, allowed))
-    most = max((test.items - test.draws for test in accepted), default=0)
-    statement = (
-        f"{by_candidates} answers were not compared with {certificate.reference}"
+    for test in certificate.tests:
+        checks += _check(test, certificate, guarantee)
+    return [*checks, _check_served(certificate)]
+
+
+def _possible_counts(certificate: Certificate) -> bool:
+    """Whether all counts can be those of a batch."""
+    parts = (
+        *(certificate.unanswered, certificate.uncertified, certificate.escalated),
+        *(certificate.profiled, certificate.wasted, *certificate.served.values()),
+        *(each.draws for each in certificate.evidence),
     )
-    if accepted:
-        statement += f", at most the {most} that the audit left undrawn"
-    checks.append(Check(by_candidates <= most, statement))
-    return checks
+    return (
+        0 <= certificate.items <= _MOST
+        and all(0 <= part <= certificate.items for part in parts)
+        and all(0 <= each.errors <= each.draws for each in certificate.evidence)
+        and all(0 <= each.failures <= each.calls for each in certificate.spend.values())
+    )
 
 
-def _check(test: AuditTest, items: int, allowed: int) -> list[Check]:
-    """Check one test that accepted."""
-    if not _possible(test):
-        return [Check(False, f"'{test.policy}': its figures are possible for an audit")]
-    accepted = test.accepted or 0
-    errors = sum(number <= accepted for number in test.errors)
-    design = Acceptance(test.items, test.max_errors, test.level, test.expected_errors)
-    enough = design.draws(errors)
-    rising = list(test.errors) == sorted(set(test.errors))
+def _check_draws(certificate: Certificate) -> Check:
+    """Check that there are as many drawn items as the tests have used."""
+    whole, parts = [0], [0]
+    for test in certificate.tests:
+        (whole if test.items == certificate.items else parts).append(test.draws)
+    used = max(whole) + sum(parts)  # all items are drawn in one order, parts afresh
+    return Check(
+        used <= certificate.profiled,
+        f"{certificate.profiled} items were drawn; the tests rest on {used}",
+    )
+
+
+def _check(
+    test: AuditTest, certificate: Certificate, guarantee: Guarantee
+) -> list[Check]:
+    """Check one test, whether it accepted or not."""
+    name, items = f"'{test.policy}'", certificate.items
+    if not _possible(test, items):
+        return [Check(False, f"{name}: its figures are possible for an audit")]
+    answers = items if test.answers is None else test.answers
+    lost, failures = answers - certificate.answered, len(test.failures)
+    # On all items, those that will fail later count as errors not yet found. On fewer,
+    # the reference was asked about all others before, and what failed there is known.
+    counted = answers == items if test.items == items else lost <= failures
+    replayed = test.replay(guarantee)
+    end = test.draws if test.accepted is None else test.accepted
+    errors = sum(number <= end for number in test.errors)
+    enough = replayed.acceptance.draws(errors)
+    outcome = "it did not accept"
+    if test.accepted is not None:
+        outcome = f"it accepted after {test.accepted}"
     return [
         Check(
-            test.max_errors <= allowed and test.items <= items,
-            f"'{test.policy}': M = {test.items} items, at most {test.max_errors} may "
-            "stay wrong unseen",
+            test.max_errors == guarantee.max_errors(answers)
+            and (counted or test.accepted is None),
+            f"{name}: M = {test.items} items, at most {test.max_errors} of {answers} "
+            f"answers may stay wrong unseen, less {guarantee.max_disagreement:.4g} for "
+            f"each of {failures} failed draws",
         ),
         Check(
-            rising and accepted <= test.draws <= test.items,
-            f"'{test.policy}': {test.draws} draws showed {len(test.errors)} errors",
-        ),
-        Check(
-            enough <= accepted,
-            f"'{test.policy}': with {errors} errors found {enough} draws suffice at "
-            f"level {test.level:.6g}; it accepted after {accepted}",
+            replayed.accepted == test.accepted,
+            f"{name}: with {errors} errors found {enough} draws suffice at "
+            f"level {test.level:.6g}; {outcome} (of {test.draws} draws)",
         ),
     ]
 
 
-def _possible(test: AuditTest) -> bool:
+def _possible(test: AuditTest, items: int) -> bool:
     """Whether an audit can have such figures, so that something can be computed."""
+    numbers, answers = (
+        list(test.errors),
+        items if test.answers is None else test.answers,
+    )
     return (
-        0 <= test.items <= _MOST
-        and 0 <= test.max_errors <= _MOST
+        0 <= test.draws <= test.items <= items
+        and 0 <= test.max_errors <= answers <= items
         and 0 < test.level < 1
         and 0 <= test.expected_errors <= _MOST
-        and 0 <= (test.accepted or 0) <= test.draws <= test.items
-        and len(test.errors) <= test.draws
+        and 0 <= (test.accepted or 0) <= test.draws
+        and numbers == sorted(set(numbers))
+        and all(1 <= number <= test.draws for number in numbers)
+        and list(test.failures) == [n for n in numbers if n in set(test.failures)]
     )
+
+
+def _check_served(certificate: Certificate) -> Check:
+    """Check that one accepted test covers all answers that were not compared."""
+    by = {
+        name: count
+        for name, count in certificate.served.items()
+        if name != certificate.reference and count
+    }
+    unseen = sum(by.values())
+    covering = [
+        test
+        for test in certificate.tests
+        if test.accepted is not None and all(_asks(test.policy, name) for name in by)
+    ]
+    most = max((test.items - test.draws for test in covering), default=0)
+    statement = f"{unseen} answers were not compared with {certificate.reference}"
+    if by:
+        statement += f", at most the {most} that an accepted audit of "
+        statement += f"{', '.join(by)} left undrawn"
+    left = certificate.items - certificate.profiled
+    return Check(unseen <= min(most, left), statement)
+
+
+def _asks(policy: str, model: str) -> bool:
+    """Whether a policy, by its name, asks that model."""
+    marked = policy.replace(" → ", " = ")
+    return f" = {model.replace(' → ', ' = ')} = " in f" = {marked} = "

@@ -11,9 +11,9 @@ from rich.console import Console
 from typer import Argument, Exit, Option
 
 from smart_engine.batch.certificate import Certificate
-from smart_engine.batch.verification import verify
+from smart_engine.batch.verification import UNSEEN, verify
 from smart_engine.cli import options
-from smart_engine.cli.terminal import Code, dollars, write
+from smart_engine.cli.terminal import Code, dollars, escaped, write
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
@@ -33,11 +33,16 @@ def verify_command(
     holds = all(check.holds for check in checks)
     if as_json:
         listed = [check._asdict() for check in checks]
-        print(json.dumps({"holds": holds, "claim": record.claim, "checks": listed}))
+        result = {"holds": holds, "claim": record.claim, "checks": listed}
+        print(json.dumps(result | {"unseen": UNSEEN}))
     else:
         for check in checks:
-            print("holds" if check.holds else "FAILS", "-", check.statement)
-        print(record.claim if holds else "The claim does not follow from the record.")
+            word = "holds" if check.holds else "FAILS"
+            print(word, "-", escaped(check.statement))
+        for assumption in UNSEEN:
+            print("no record can show -", assumption)
+        broken = "The claim does not follow from the record."
+        print(escaped(record.claim) if holds or not record.valid else broken)
     if not holds:
         raise Exit(Code.UNPROVEN)
 
@@ -76,7 +81,7 @@ def report_command(
     elif certificates:
         Console().print(report)
         for path, record in zip(paths, certificates, strict=True):
-            print(f"\n{path}: {record.claim}")
+            print(f"\n{path}: {escaped(record.claim)}")
     for name, jobs in bought.items():
         _print_store(name.removeprefix("sqlite:///"), jobs, as_json)
 
@@ -111,4 +116,4 @@ def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) ->
     print(f"\n{name}: answers of {len(jobs)} jobs")
     for job, models in jobs.items():
         parts = (f"{name} {s.calls:,} ({dollars(s)})" for name, s in models.items())
-        print(f"  {job[:12]}  {', '.join(parts)}")
+        print(escaped(f"  {job[:12]}  {', '.join(parts)}"))

@@ -15,7 +15,15 @@ from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.spending import Spend
 from smart_engine.report.report import Report
 
-__all__ = ["Code", "check_writable", "dollars", "plain_errors", "say", "write"]
+__all__ = [
+    "Code",
+    "check_writable",
+    "dollars",
+    "escaped",
+    "plain_errors",
+    "say",
+    "write",
+]
 
 
 class Code(IntEnum):
@@ -47,7 +55,21 @@ def plain_errors() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Write one line to stderr; stdout is for results."""
-    typer.echo(" ".join(text.split()), err=True)
+    typer.echo(escaped(" ".join(text.split())), err=True)
+
+
+def escaped(text: str) -> str:
+    r"""Return a text with characters that control a terminal shown as escapes.
+
+    Example:
+        ```python
+        assert escaped("a\x1b[31m") == "a\\x1b[31m"
+        ```
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def dollars(spent: Spend | Report) -> str:

@@ -17,6 +17,10 @@ has stopped. Looks stop at the first c with exactly c errors in n_c draws, so
     A_c = P(c in n_(c−1) draws) − Σ_(i<c−1) Q_i · P(c − i in draws n_i … n_(c−1)),
     Q_c = A_c · P(none in draws n_(c−1) … n_c).
 
+The allowance B may fall as errors are found, by a rule fixed in advance: n_c is then
+computed for B_c, its value once c errors are found. As long as it falls by at most one
+from one error to the next, B_c + 1 + c never falls, and the proof above stays as it is.
+
 Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
 and share a part of α that is reserved for them, by the union bound.
 
@@ -25,6 +29,9 @@ for the finite population of a risk-limiting audit (Stark 2008).
 """
 
 from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +42,9 @@ from smart_engine.evidence.tails import (
     hypergeometric_log_pmf,
     largest,
 )
+from smart_engine.guarantee import Guarantee
 
-__all__ = ["Acceptance", "SequentialTest"]
+__all__ = ["Acceptance", "Allowance", "SequentialTest"]
 
 _EXACT = 128
 """Errors up to which every look is exact."""
@@ -53,7 +61,7 @@ class Acceptance:
 
     Args:
         items: Number of items audited, M ≥ 0.
-        max_errors: Number of errors that may stay hidden, B ≥ 0.
+        max_errors: Number of errors that may stay hidden, B ≥ 0; see `lower`.
         level: Probability with which the promise may fail, 0 < α < 1.
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
@@ -82,7 +90,7 @@ class Acceptance:
             if not fits:
                 raise InvalidInputError(field, value, "is out of range")
         self.items = items
-        self.max_errors = max_errors
+        self.max_errors = self._allowed = max_errors
         self.level = level
         self.expected_errors = expected_errors
         self._ratio = expected_errors / (1 + expected_errors)
@@ -90,6 +98,7 @@ class Acceptance:
         self._spaced_share = max(_SPACED_SHARE, beyond)
         self._exact_level = level * (1 - self._spaced_share) / (1 - beyond)
         self._sizes: list[int] = []
+        self._spaced_look, self._spaced_looks = (0, 0), 0
 
     def draws(self, errors: int) -> int:
         """Return the number of draws that suffices with that many errors found.
@@ -100,12 +109,21 @@ class Acceptance:
             self._sizes.append(self._next())
         return self._sizes[errors]
 
+    def lower(self, errors: int, max_errors: int) -> None:
+        """Let only so many errors stay hidden once that many are found.
+
+        Sizes for fewer errors found stay as they are.
+        """
+        if max_errors < self._allowed:
+            del self._sizes[errors:]
+            self._allowed = max_errors
+
     def _next(self) -> int:
         """Compute the size for one more error."""
         errors = len(self._sizes)
-        marked = self.max_errors + 1 + errors
+        marked = self._allowed + 1 + errors
         before = self._sizes[-1] if self._sizes else 0
-        last = self.items - self.max_errors
+        last = self.items - self._allowed
         if before >= last or marked > self.items:
             return max(before, last)
         if errors < _EXACT:
@@ -122,7 +140,7 @@ class Acceptance:
             # than where nothing is to be proven.
             return last
         target = np.log(room - stopped) - log_arrival
-        left, hidden = self.items - before, self.max_errors + 1
+        left, hidden = self.items - before, self._allowed + 1
 
         def falls_short(size: int) -> bool:
             none = hypergeometric_log_pmf(0, left, hidden, size - before)
@@ -159,20 +177,40 @@ class Acceptance:
 
     def _spaced(self, errors: int, before: int, last: int) -> int:
         """Size of the next spaced look at or above `errors`, by the union bound."""
-        look, at = 0, _EXACT
+        at = _EXACT
         while at < errors:
             at += int(at**0.5)
-            look += 1
-        share = 1.0 / ((look + 1) * (look + 2))  # sums to 1 over all looks
+        if self._spaced_look == (at, self._allowed):
+            return before
+        self._spaced_look = at, self._allowed
+        self._spaced_looks += 1
+        look = self._spaced_looks
+        share = 1.0 / (look * (look + 1))  # sums to 1 over all looks
         level = self.level * self._spaced_share * share * (1 - _ROUNDING)
 
         def falls_short(size: int) -> bool:
-            hidden = self.max_errors + 1 + at
+            hidden = self._allowed + 1 + at
             return hypergeometric_cdf(at, self.items, hidden, size) > level
 
         if max(before, at) >= last:
             return last
         return largest(max(before, at), last - 1, falls_short) + 1
+
+
+class Allowance(NamedTuple):
+    """Wrong answers that may be handed out unseen: a share of those handed out.
+
+    Attributes:
+        guarantee: What is promised.
+        answers: Items that may still get an answer when an audit is designed.
+    """
+
+    guarantee: Guarantee
+    answers: int
+
+    def after(self, failures: int) -> int:
+        """Return the allowance once the reference has failed on that many draws."""
+        return self.guarantee.max_errors(max(0, self.answers - failures))
 
 
 class SequentialTest:
@@ -181,10 +219,13 @@ class SequentialTest:
     Args:
         policy: Name of the policy that is audited.
         acceptance: Its design.
+        allowance: How many errors may stay hidden after failures of the reference; by
+            default as many as before.
 
     Attributes:
         draws: Draws made.
         errors: Numbers of the draws, from 1, that showed an error.
+        failures: Those of them on which the reference failed.
         accepted: Number of draws after which the audit accepted; None so far. Later
             draws were in flight already: they repair, but prove nothing more.
 
@@ -196,11 +237,15 @@ class SequentialTest:
         ```
     """
 
-    def __init__(self, policy: str, acceptance: Acceptance) -> None:
+    def __init__(
+        self, policy: str, acceptance: Acceptance, allowance: Allowance | None = None
+    ) -> None:
         self.policy = policy
         self.acceptance = acceptance
+        self.allowance = allowance
         self.draws = 0
         self.errors: list[int] = []
+        self.failures: list[int] = []
         self.accepted: int | None = None
 
     @property
@@ -208,13 +253,34 @@ class SequentialTest:
         """Number of draws that suffices if no further error is found."""
         return self.acceptance.draws(len(self.errors))
 
-    def observe(self, wrong: BoolArray) -> None:
-        """Take in further draws, in the order in which they were drawn."""
-        for number in (np.flatnonzero(wrong) + 1 + self.draws).tolist():
+    def observe(self, wrong: BoolArray, failed: BoolArray | None = None) -> None:
+        """Take in further draws, in the order in which they were drawn.
+
+        Args:
+            wrong: Per draw, whether it showed an error.
+            failed: Per draw, whether the reference failed: an error, too.
+        """
+        before, lost = self.draws + 1, np.zeros(len(wrong), bool)
+        lost = lost if failed is None else failed
+        errors = (np.flatnonzero(wrong | lost) + before).tolist()
+        self.extend(
+            self.draws + len(wrong), errors, (np.flatnonzero(lost) + before).tolist()
+        )
+
+    def extend(
+        self, draws: int, errors: Iterable[int], failures: Container[int]
+    ) -> None:
+        """Take in the draws up to that number; errors and failures by their numbers."""
+        for number in errors:
             self._look(number - 1)
             self.errors.append(number)
-        self.draws += len(wrong)
-        self._look(self.draws)
+            if number in failures:
+                self.failures.append(number)
+                if self.allowance is not None:
+                    allowed = self.allowance.after(len(self.failures))
+                    self.acceptance.lower(len(self.errors), allowed)
+        self.draws = draws
+        self._look(draws)
 
     def _look(self, draws: int) -> None:
         """Accept if that many draws suffice, and none before did."""

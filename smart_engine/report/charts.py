@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.errors import InvalidInputError
-from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.evidence.tails import clopper_pearson_lower
+from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import ReplayResult
 from smart_engine.report import svg
 from smart_engine.report.content import exact_percent, money, name_of, percent, plain
@@ -373,7 +373,8 @@ def _draw_bars(
 @rc_context(_STYLE)
 def _draw_audit(certificate: Certificate, test: AuditTest) -> Picture:
     """Draw an audit's detected errors, and the line at which the draws suffice."""
-    design = Acceptance(test.items, test.max_errors, test.level, test.expected_errors)
+    guarantee = Guarantee(certificate.max_disagreement, certificate.confidence)
+    design = test.replay(guarantee).acceptance
     end = test.draws if test.accepted is None else test.accepted
     detected = [number for number in test.errors if number <= end]
     count = len(detected)

@@ -31,10 +31,12 @@ class Wave(NamedTuple):
     Attributes:
         items: Indices of the items, in the order in which to ask.
         tiers: Indices of the tiers to ask about each of them.
+        learning: Whether the reference's answers are compared with the candidates'.
     """
 
     items: IntArray
     tiers: Sequence[int]
+    learning: bool = True
 
 
 class Tally(NamedTuple):

@@ -8,9 +8,11 @@
    item, is evidence for every registered policy, and teaches the risk model. After each
    wave, go where the expected cost is least: apply a policy that was accepted, draw on,
    or stop and follow a plan.
-4. Plan: ask one policy's candidates on part of the items, take the riskiest answers to
-   the reference outright, and audit the others on fresh draws, at the level left; if
-   that turns out dear, cut again.
+   What a policy would serve is asked before the last draws that prove it right, so that
+   a candidate that turned bad in between shows it.
+4. Plan: ask one policy's candidates on part of the items, take all others and the
+   riskiest answers to the reference outright, and audit the rest on fresh draws, at the
+   level left; if that turns out dear, cut again.
 
 Why the promise holds: every test has a design fixed before its first draw, on draws
 that are uniform given all that fixed it; each lets more than B wrong answers pass
@@ -47,6 +49,9 @@ _FIRST = 16
 
 _GROWTH = 0.5
 """A further wave adds at most this share of the draws made so far."""
+
+_LAST = 0.3
+"""Least share of the draws that is made after all that will be served was asked."""
 
 _SCOUT_ITEMS, _SCOUT_COST = 100, 3.0
 """Most items to scout, and most reference calls that may be spent on it."""
@@ -136,7 +141,10 @@ def _register(state: AuditState) -> None:
 
 def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
     """Draw until going elsewhere is cheapest; return where, None: the reference."""
-    want, most = _FIRST, state.batch.n_items
+    soonest = min((t.target for t in state.registered.values()), default=_FIRST)
+    want = min(_FIRST, max(1, int((1 - _LAST) * soonest)))
+    most = state.batch.n_items
+    asked: dict[Policy, int] = {}  # draws made when all that it would serve was asked
     while True:
         calls = 1 + len(state.active)
         yield from _draw_until(state, state.wave_end(state.draws, want, most, calls))
@@ -147,12 +155,23 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
         useful = useful_candidates(state, options)
         grown = int(state.draws * (1 + _GROWTH))
         if best.test is not None:
-            if best.test.accepted is not None:
-                return best
+            left = max(0, best.test.target - best.test.draws)
+            late = state.draws - asked.get(best.policy, state.draws)
+            if not left:
+                left = int(np.ceil(_LAST * best.test.target)) - late
+                if left <= 0:
+                    return best
+                grown = most
             if set(best.policy.tiers) <= set(useful):
                 state.active = useful
-            most = best.test.target
+            missing = set(best.policy.tiers) - set(state.active)
+            state.active += sorted(missing)
+            most = min(state.draws + left, state.batch.n_items)
             want = min(most, grown + 8)
+            if best.policy not in asked and want > (1 - _LAST) * most:
+                asked[best.policy] = state.draws
+                # In an order that says nothing of the order of draws.
+                yield from _ask(state.batch, best.policy, np.sort(state.undrawn))
         else:
             least = np.array([option.cost for option in options]).min(axis=0)
             regret = float((best.cost - least).mean())
@@ -169,11 +188,11 @@ def _draw_until(state: AuditState, until: int) -> Generator[Wave, None, None]:
     fresh = state.order[state.draws : until]
     yield Wave(fresh, (REFERENCE, *state.active))
     state.draws = until
-    answers = Answers.read(batch, fresh, state.active)
+    answers, failed = Answers.read(batch, fresh, state.active), state.failed(fresh)
     for policy, test in list(state.registered.items()):
         if set(policy.tiers) <= set(state.active):
             result = policy.apply(answers)
-            test.observe(result.wrong(batch.wrong[:, fresh]) & result.agreed)
+            test.observe(result.wrong(batch.wrong[:, fresh]) & result.agreed, failed)
         elif test.accepted is None:
             del state.registered[policy]  # its candidates are asked no more
 
@@ -218,6 +237,10 @@ def _follow(
         state.level_left -= level
         places = np.flatnonzero(free)
         served = rng.permutation(places[cut.served(leaf[places], rng)])
+        others = np.setdiff1d(state.undrawn, items[served])
+        yield Wave(others, (REFERENCE,), learning=False)
+        free[:] = False
+        free[served] = True
         test = state.open_test(policy, len(served), level, max(0.25, cut.errors))
         test.observe(np.zeros(0, bool))
         while test.accepted is None:
@@ -229,7 +252,7 @@ def _follow(
             wrong = batch.wrong[server[drawn], items[drawn]]
             free[drawn] = False
             risk.learn(leaf[drawn], wrong)
-            test.observe(wrong)
+            test.observe(wrong, state.failed(items[drawn]))
             if test.accepted is None and _recut_pays(
                 state, risk, leaf, free, served, test
             ):

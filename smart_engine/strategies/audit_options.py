@@ -14,7 +14,7 @@ from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import best_cuts, draws_needed
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
-from smart_engine.evidence.record import REFERENCE
+from smart_engine.evidence.record import REFERENCE, UNASKED
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.strategies.audit_state import AuditState
@@ -46,6 +46,7 @@ class Option(NamedTuple):
 def list_options(state: AuditState) -> list[Option]:
     """Return every way to go on: the reference alone, plans, and registered tests."""
     batch, drawn, rest = state.batch, state.drawn, len(state.undrawn)
+    unasked = (batch.status[:, state.undrawn] == UNASKED).mean(axis=1)
     reference = batch.cost(REFERENCE, drawn) / state.draws
     candidates = sum(batch.cost(tier, drawn) for tier in state.active) / state.draws
     answers, wrong = Answers.read(batch, drawn, state.active), batch.wrong[:, drawn]
@@ -55,7 +56,8 @@ def list_options(state: AuditState) -> list[Option]:
     for policy in (*family(state.active), *pairs(state.active)):
         risk = RiskModel(policy, answers, wrong, posterior, classes=batch.keyed)
         asked = zip(policy.tiers, risk.result.asked, strict=True)
-        calls = sum(batch.cost(tier, drawn[here]) for tier, here in asked) / len(drawn)
+        bought = (unasked[tier] * batch.cost(tier, drawn[here]) for tier, here in asked)
+        calls = sum(bought) / len(drawn)
         rates = risk.rates(batch.rng, risk.patterns)
         for share in _SHARES if len(risk.tally) else ():
             sizes = share * rest * risk.shares
@@ -66,7 +68,8 @@ def list_options(state: AuditState) -> list[Option]:
                 options.append(Option(policy, None, cost, share, risk))
         if test := state.registered.get(policy):
             rate = posterior.error_rate(policy.apply(posterior.answers))
-            draws = _draws_left(state, test, rate)
+            lost = state.failed(drawn) & ~policy.apply(answers).agreed
+            draws = _draws_left(state, test, np.minimum(rate + lost.mean(), 1.0))
             serving = calls + (1 - policy.apply(answers).agreed.mean()) * reference
             cost = draws * (reference + candidates) + (rest - draws) * serving
             waiting.append(Option(policy, test, cost))
@@ -74,8 +77,7 @@ def list_options(state: AuditState) -> list[Option]:
     fallback = np.min([option.cost for option in options], axis=0)
     for option in waiting:
         cost, test = option.cost, option.test
-        if test is not None and test.accepted is None:
-            until = max(test.target - state.draws, 0)
+        if test is not None and (until := test.target - test.draws) > 0:
             cost = np.minimum(cost, fallback + until * (reference + candidates))
         options.append(option._replace(cost=cost))
     return options
@@ -85,7 +87,7 @@ def _draws_left(
     state: AuditState, test: SequentialTest, rate: FloatArray
 ) -> FloatArray:
     """Per draw from the posterior, draws until a registered test may accept."""
-    if test.accepted is not None:
+    if test.target <= test.draws:
         return np.zeros(DRAWS)
     design, errors = test.acceptance, len(test.errors)
     until = draws_needed(

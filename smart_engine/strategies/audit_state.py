@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.policies import Policy
-from smart_engine.evidence.record import REFERENCE, UNASKED, BatchRecord
-from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.record import FAILED, REFERENCE, UNASKED, BatchRecord
+from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict
 
 __all__ = ["AuditState"]
@@ -23,7 +23,6 @@ class AuditState:
         batch: The batch; at first, everything goes to the reference.
 
     Attributes:
-        max_errors: Wrong answers that may stay hidden, B.
         order: The items in the order in which they are drawn.
         draws: How many of them were drawn.
         active: Candidates still asked on drawn items.
@@ -37,7 +36,6 @@ class AuditState:
     def __init__(self, batch: BatchRecord) -> None:
         n_items = batch.n_items
         self.batch = batch
-        self.max_errors = batch.guarantee.max_errors(n_items)
         self.order = batch.rng.permutation(n_items)
         self.draws = 0
         self.active = list(batch.candidates)
@@ -57,6 +55,18 @@ class AuditState:
         """The items not drawn so far, in the order of drawing."""
         return self.order[self.draws :]
 
+    def failed(self, items: IntArray) -> BoolArray:
+        """Per item, whether the reference failed."""
+        return np.asarray(self.batch.status[REFERENCE, items] == FAILED)
+
+    @property
+    def max_errors(self) -> int:
+        """Wrong answers that may stay hidden, B, if the reference fails as it did."""
+        answers = self.batch.n_items
+        if self.draws:
+            answers -= round(answers * float(self.failed(self.drawn).mean()))
+        return self.batch.guarantee.max_errors(answers)
+
     @property
     def plan_level(self) -> float:
         """Level at which the next plan is audited."""
@@ -65,9 +75,17 @@ class AuditState:
     def open_test(
         self, policy: Policy, items: int, level: float, expected_errors: float
     ) -> SequentialTest:
-        """Fix the design of a test; its level is spent from here on."""
-        acceptance = Acceptance(items, self.max_errors, level, expected_errors)
-        test = SequentialTest(policy.name(self.batch.names), acceptance)
+        """Fix the design of a test; its level is spent from here on.
+
+        On fewer items than all, everything else was asked of the reference before: what
+        remains unanswered there is known, and makes the allowance smaller.
+        """
+        batch, lost = self.batch, 0
+        if items < batch.n_items:
+            lost = int((batch.status[REFERENCE] == FAILED).sum())
+        allowance = Allowance(batch.guarantee, batch.n_items - lost)
+        acceptance = Acceptance(items, allowance.after(0), level, expected_errors)
+        test = SequentialTest(policy.name(batch.names), acceptance, allowance)
         self.tests.append(test)
         return test
 

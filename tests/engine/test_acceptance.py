@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from functools import cache
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smart_engine import InvalidInputError
-from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine import Guarantee, InvalidInputError
+from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.tails import hypergeometric_cdf
 
 ALPHA = 0.05
@@ -102,6 +103,91 @@ def test_larger_populations_keep_the_level_and_use_it(items: int, allowed: int) 
     ]
     assert max(rates) <= ALPHA
     assert max(rates) > 0.9 * ALPHA
+
+
+# -- items that get no answer ------------------------------------------------------
+
+
+def broken(
+    items: int, wrong: int, failing: int, guarantee: Guarantee, *, fixed: bool
+) -> float:
+    """Probability, over all orders, that more answers differ than the share δ of all.
+
+    Errors come in any order of kinds: wrong answers, and items that the reference will
+    fail on. A failing item that stays undrawn is handed out wrong, or stays unanswered,
+    whichever is worse. `fixed`: the allowance stays what it was at the start.
+    """
+    marked = wrong + failing
+
+    def breaks(found: int, failed: int) -> bool:
+        hidden, unasked = marked - found, failing - failed
+        return any(
+            hidden - lost > guarantee.max_errors(items - failed - lost)
+            for lost in range(unasked + 1)
+        )
+
+    @cache
+    def size(kinds: tuple[bool, ...]) -> int:
+        """Draws that suffice after errors of these kinds; True is a failure."""
+        allowance = None if fixed else Allowance(guarantee, items)
+        design = Acceptance(items, guarantee.max_errors(items), guarantee.alpha, 0.5)
+        test = SequentialTest("one", design, allowance)
+        for number, kind in enumerate(kinds, 1):
+            design.draws(number - 1)
+            test.extend(number, [number], {number} if kind else ())
+        return test.target
+
+    total, orders = 0.0, list(combinations(range(marked), failing))
+    for failures in orders:
+        kinds = tuple(place in failures for place in range(marked))
+        at = {0: 1.0}
+        for draws in range(items + 1):
+            going_on: dict[int, float] = {}
+            for found, chance in at.items():
+                if draws >= size(kinds[:found]):
+                    total += chance * breaks(found, sum(kinds[:found]))
+                    continue
+                hit = (marked - found) / (items - draws) if draws < items else 0.0
+                for more, share in ((1, hit), (0, 1 - hit)):
+                    before = going_on.get(found + more, 0.0)
+                    going_on[found + more] = before + chance * share
+            at = {found: chance for found, chance in going_on.items() if chance}
+    return total / len(orders)
+
+
+@pytest.mark.parametrize(
+    ("items", "share"),
+    [(7, 0.3), (8, 0.45), pytest.param(10, 0.6, marks=pytest.mark.guarantee)],
+)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_errors_stay_a_share_of_the_answers_where_the_reference_fails(
+    items: int, share: float, fixed: bool
+) -> None:
+    guarantee = Guarantee(share, 0.7)
+    worst = max(
+        broken(items, wrong, failing, guarantee, fixed=fixed)
+        for wrong in range(items + 1)
+        for failing in range(items + 1 - wrong)
+    )
+    # An allowance of a share of all items, answered or not, is exceeded too often.
+    assert (worst <= guarantee.alpha) != fixed
+    if not fixed:
+        assert worst > 0.4 * guarantee.alpha
+
+
+@given(st.data(), st.integers(100, 3000), st.sampled_from([0.05, 0.3]))
+def test_sizes_rise_while_the_allowance_falls(data, items, share) -> None:
+    guarantee = Guarantee(share, 0.95)
+    allowance = Allowance(guarantee, items)
+    design = Acceptance(items, allowance.after(0), 0.05, 40.0)
+    test = SequentialTest("one", design, allowance)
+    targets = [test.target]
+    kinds = data.draw(st.lists(st.booleans(), max_size=200))
+    for number, failed in enumerate(kinds[: items - 1], 1):
+        test.extend(number, [number], {number} if failed else ())
+        targets.append(test.target)
+    assert targets == sorted(targets)
+    assert targets[-1] <= items - allowance.after(len(test.failures))
 
 
 # -- traps: each has a wrong version that breaks the level ------------------------

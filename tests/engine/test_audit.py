@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import product
 from statistics import mean
 
 import numpy as np
 import pytest
+from verdicts import refuted
 
 from smart_engine import (
     BatchSession,
@@ -173,6 +175,82 @@ def test_what_was_tampered_with_does_not_verify(drive, tiers, models) -> None:
     assert not all(check.holds for check in verify(larger))
 
 
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ({"valid": False}, "claims"),
+        ({"uncertified": 900}, "left out"),
+        ({"unanswered": 900}, "may differ"),
+        ({"unanswered": 3000}, "no count"),
+        ({"unanswered": -1}, "no count"),
+        ({"escalated": -1}, "no count"),
+        ({"profiled": 2001}, "no count"),
+        ({"profiled": 5}, "items were drawn"),
+        ({"served": {"big": 2100, "c1": -100}}, "no count"),
+        ({"served": {"big": 200, "c1": 1700}}, "have an answer"),
+        ({"served": {"big": 200, "c9": 1800}}, "audit of c9 left undrawn"),
+        ({"served": {"big": 0, "c1": 2000}}, "not compared"),
+        ({"items": 10**12}, "no count"),
+        ({"max_errors": 150}, "may differ"),
+    ],
+)
+def test_a_certificate_that_was_changed_does_not_verify(
+    drive, tiers, models, forged, told
+) -> None:
+    certificate = certify(drive, tiers, models, 0.03)
+    checks = verify(certificate.model_copy(update=forged))
+    assert any(told in check.statement for check in checks if not check.holds), checks
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("level", -0.01),
+        ("level", float("nan")),
+        ("errors", (1, 1)),
+        ("errors", (2, 1)),
+        ("errors", (0,)),
+        ("errors", (5000,)),
+        ("failures", (1,)),
+        ("draws", -1),
+        ("items", -5),
+        ("answers", 1900),
+        ("answers", 2100),
+        ("max_errors", -1),
+        ("expected_errors", -1.0),
+        ("policy", "c11 = c2"),
+    ],
+)
+def test_a_test_that_was_changed_does_not_verify(
+    drive, tiers, models, field, value
+) -> None:
+    certificate = certify(drive, tiers, models, 0.03)
+    tests = [
+        test.model_copy(update={} if test.accepted is None else {field: value})
+        for test in certificate.tests
+    ]
+    copy = certificate.model_copy(update={"tests": tuple(tests)})
+    assert not all(check.holds for check in verify(copy))
+    # A negative level of another test pays for none of this one's.
+    (test,) = [test for test in certificate.tests if test.accepted is not None]
+    debt = test.model_copy(update={"level": -0.05, "accepted": None})
+    copy = certificate.model_copy(update={"tests": (*certificate.tests, debt)})
+    assert not all(check.holds for check in verify(copy))
+
+
+def test_a_batch_that_its_budget_ended_claims_nothing(tiers, models) -> None:
+    table = models(2000, 0.03)
+    session = BatchSession(2000, tiers(1), Guarantee(0.1, 0.95))
+    for _ in range(3):
+        calls = session.next_calls()
+        for call in calls:
+            session.record(call, table[call.tier][call.item])
+    session.stop([], RuntimeError("the budget"))
+    checks = verify(session.certificate)
+    assert not checks[0].holds
+    assert session.certificate.claim.startswith("Nothing is claimed")
+
+
 def test_only_audits_can_be_verified(drive, tiers, models) -> None:
     certificate = certify(drive, tiers, models, 0.0, strategy="mix")
     with pytest.raises(InvalidInputError, match="audit"):
@@ -275,6 +353,62 @@ def test_a_failing_reference_counts_as_an_error_of_everyone(drive, tiers) -> Non
     certificate = session.certificate
     assert certificate.unanswered + certificate.served["c1"] == n_items
     assert certificate.served["c1"] <= certificate.max_errors
+    assert (certificate.served["big"], certificate.valid) == (0, False)
+    assert "none of 600 items has an answer" in certificate.claim
+
+
+@pytest.mark.parametrize(("refused", "bad"), [(0.8, 0.15), (0.8, 0.49), (0.1, 0.052)])
+def test_items_without_an_answer_leave_less_room_for_errors(
+    drive, tiers, refused, bad
+) -> None:
+    # Reference and candidate refuse the same items, so that these escalate for nothing.
+    n_items, served = 1000, 0
+
+    def violated(seed: int) -> bool:
+        nonlocal served
+        rng = np.random.default_rng(seed)
+        refusing = rng.permutation(n_items) < refused * n_items
+        wrong = ~refusing & (rng.random(n_items) < bad)
+        failure = Failure(BROKEN, 0.01)
+        table = {
+            "big": [failure if no else Outcome("yes", 1.0) for no in refusing],
+            "c1": [
+                failure if no else Outcome("no" if different else "yes", 0.01)
+                for no, different in zip(refusing, wrong, strict=True)
+            ],
+        }
+        session = BatchSession(n_items, tiers(1), Guarantee(0.05, 0.95), seed=seed)
+        certificate = drive(session, table).certificate
+        assert certificate.answered == n_items - refusing.sum()
+        assert certificate.max_errors == certificate.answered // 20
+        assert all(check.holds for check in verify(certificate))
+        served += certificate.served["c1"]
+        differing = sum(one.answer == "no" for one in session.answers)
+        return differing > certificate.max_errors
+
+    assert not refuted(0.05, 40, map(violated, range(40)))
+    assert served
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_a_candidate_that_turns_bad_after_the_draws_is_found_out(
+    tiers, share, candidates
+) -> None:
+    for seed in range(4):
+        session = BatchSession(
+            1000, tiers(candidates), Guarantee(share, 0.95), seed=seed
+        )
+        asked = Counter()
+        while calls := session.next_calls():
+            for call in calls:
+                asked[call.tier] += 1
+                bad = call.tier != "big" and asked[call.tier] > 300
+                price = 1.0 if call.tier == "big" else 0.01
+                session.record(call, Outcome("no" if bad else "yes", price))
+        differing = sum(one.answer == "no" for one in session.answers)
+        assert differing <= session.certificate.max_errors
+        assert all(check.holds for check in verify(session.certificate))
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 2, 17, 41])
