@@ -204,7 +204,14 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             f"by the rule '{self.equivalence}'"
         )
         if self.valid:
-            return f"With probability at least {self.confidence:.4g}, {promise}."
+            alone = self.served.get(self.reference) == self.answered
+            assumption = (
+                "" if alone else " Models are taken to answer alike throughout."
+            )
+            return (
+                f"With probability at least {self.confidence:.4g}, {promise}."
+                f"{assumption}"
+            )
         if self.uncertified:
             return (
                 f"Nothing is claimed: the budget ended before {self.uncertified} of "

@@ -1,12 +1,14 @@
 """How often the reference agrees with itself, measured by asking it twice.
 
-No candidate can be expected to agree with the reference more often than the reference
-does. Where it demonstrably differs from itself on more items than a guarantee allows, a
-candidate would be admitted by chance only, and trying any would be money wasted.
+Where it differs from itself on a share s of the items, every candidate differs from it
+on at least s/2 (proof: `docs/mathematics.md`, section 5). Where a guarantee allows
+demonstrably less, a candidate would be admitted by chance only, and trying any would be
+money wasted.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +36,7 @@ __all__ = [
 
 
 class NoisyReferenceError(InvalidInputError):
-    """The reference differs from itself on more items than the guarantee allows."""
+    """Every candidate must differ from the reference more often than is allowed."""
 
 
 class SelfAgreement(BaseModel):
@@ -90,30 +92,43 @@ class SelfAgreement(BaseModel):
         return float(lower), float(upper)
 
     def refuse(self, max_disagreement: float) -> None:
-        """Raise if a guarantee allows less than the reference's own noise.
+        """Raise if no candidate can reach a guarantee; warn if hardly any can.
 
-        The lower end of the interval decides. By the measured share itself, half of all
-        guarantees that allow exactly the noise would be refused by chance; by the lower
-        end, only those that the measurement rules out.
+        A candidate that always gives the reference's most frequent answer differs from
+        it on half of the reference's own noise at least, and on all of it at most; one
+        that answers as the reference does, on all of it. So half of the interval's
+        lower end refuses, and the lower end itself warns. By the measured share itself,
+        half of all guarantees at the edge would be refused by chance.
 
         Args:
             max_disagreement: δ of the guarantee.
 
         Raises:
-            NoisyReferenceError: It names δ, the figure and the way out.
+            NoisyReferenceError: It names δ, the figures and the way out.
+
+        Warns:
+            UserWarning: If δ lies between both.
         """
         lower, upper = self.interval
-        if max_disagreement < lower:
-            hint = (
-                f"{self.reference} differs from itself on {self.disagreements} of "
-                f"{self.items} items ({lower:.3g} to {upper:.3g} of all, confidence "
-                f"{self.confidence:.4g}) by the rule '{self.equivalence}', task "
-                f"{self.task!r}: no candidate can be expected to do better. Allow at "
-                f"least {self.rate:.3g}, compare by a rule that passes over what does "
-                "not matter, set its temperature to 0, or force it by "
-                "accept_noise=True"
-            )
+        if max_disagreement >= lower:
+            return
+        found = (
+            f"{self.reference} differs from itself on {self.disagreements} of "
+            f"{self.items} items ({lower:.3g} to {upper:.3g} of all, confidence "
+            f"{self.confidence:.4g}) by the rule '{self.equivalence}', task "
+            f"{self.task!r}: no candidate can differ on less than half of that, "
+            f"{lower / 2:.3g}, and one that answers as {self.reference} does differs "
+            f"on all of it, {lower:.3g} or more. Allow at least {self.rate:.3g}, "
+            "compare by a rule that passes over what does not matter, or set its "
+            "temperature to 0"
+        )
+        if max_disagreement < lower / 2:
+            hint = f"{found}; or force it by accept_noise=True"
             raise NoisyReferenceError("max_disagreement", max_disagreement, hint)
+        warnings.warn(
+            f"max_disagreement={max_disagreement} may be out of reach: {found}",
+            stacklevel=2,
+        )
 
     def __str__(self) -> str:
         """The measurement in one line."""

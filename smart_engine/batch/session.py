@@ -409,6 +409,7 @@ class BatchSession:
             kept = kept and LOOKS[self._looks].keeps_level
             kept = kept and (whole or not (answering != REFERENCE).any())
         accepted = [test for test in decision.tests if test.accepted is not None]
+        kept = kept and all(test.covers(answered) for test in accepted)
         return Certificate(
             task=self._task,
             strategy=self._strategy,

@@ -282,6 +282,17 @@ class SequentialTest:
         self.draws = draws
         self._look(draws)
 
+    def covers(self, answered: int) -> bool:
+        """Whether no more answers are missing in the end than it has allowed for.
+
+        More of them say that the reference failed oftener after the draws than before.
+        """
+        if self.allowance is None:
+            return True
+        failures = len(self.failures)
+        later = self.allowance.answers - failures - answered
+        return later <= self.allowance.after(failures)
+
     def _look(self, draws: int) -> None:
         """Accept if that many draws suffice, and none before did."""
         if self.accepted is None and self.target <= draws:

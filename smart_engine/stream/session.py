@@ -364,6 +364,8 @@ class StreamSession:
             spend=record.models | record.judges,
             reference_cost=self.reference_cost,
             history=tuple(record.history),
+            valid=not record.roles["uncertified"]
+            and (guard.answered > 0 or not record.unanswered),
         )
 
     # -- steps that several of these take --------------------------------------

@@ -77,7 +77,10 @@ class StreamState(_Record):
             was never asked.
         history: Earlier states, one whenever the answers had grown by 5 % since the
             last: about 50 for every tenfold.
-        valid: Whether the stated confidence holds in the worst case: always.
+        valid: Whether the promise can be claimed. It cannot where nothing but failures
+            was handed out, nor where the budget let answers pass as `uncertified`.
+            Abandoned items and killed processes do not touch it: the bound takes them
+            at their worst.
     """
 
     format: Literal[1] = 1
@@ -104,7 +107,7 @@ class StreamState(_Record):
     spend: dict[str, Spend]
     reference_cost: float | None
     history: tuple[StreamPoint, ...] = ()
-    valid: Literal[True] = True
+    valid: bool = True
 
     @property
     def cost(self) -> float:
@@ -132,6 +135,12 @@ class StreamState(_Record):
     @property
     def claim(self) -> str:
         """The promise, in one sentence."""
+        if not self.valid:
+            count = self.roles.get("uncertified", 0)
+            return (
+                f"Nothing is claimed: {count} answers were handed out uncertified, and "
+                f"{self.unanswered} items have no answer."
+            )
         return (
             f"With probability at least {self.confidence:.4g}, after every answer, at "
             f"most {self.max_disagreement:.4g} of the answers so far differ from "

@@ -390,6 +390,25 @@ def test_items_without_an_answer_leave_less_room_for_errors(
     assert served
 
 
+def test_a_reference_that_fails_after_the_draws_leaves_nothing_to_claim(tiers) -> None:
+    session = BatchSession(1000, tiers(1), Guarantee(0.1, 0.95))
+    asked = 0
+    while calls := session.next_calls():
+        for call in calls:
+            outcome = Outcome("yes", 1.0 if call.tier == "big" else 0.01)
+            asked += call.tier == "big"
+            down = call.tier == "big" and asked > 100
+            refused = call.tier != "big" and call.item % 3 == 0
+            session.record(call, Failure(BROKEN) if down or refused else outcome)
+    certificate = session.certificate
+    assert certificate.served["c1"] > 500
+    assert certificate.unanswered > 200
+    assert not certificate.valid
+    assert "have no answer" in certificate.claim
+    forged = certificate.model_copy(update={"valid": True})
+    assert not all(check.holds for check in verify(forged))
+
+
 @pytest.mark.parametrize("share", [0.05, 0.2])
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_a_candidate_that_turns_bad_after_the_draws_is_found_out(

@@ -290,6 +290,32 @@ def test_verify_finds_out_a_forged_record(certificate, tmp_path) -> None:
     assert "does not follow" in result.stdout
 
 
+def test_verify_lets_no_file_control_the_terminal(certificate, tmp_path) -> None:
+    record = json.loads(certificate.read_text())
+    record["equivalence"] = record["task"] = "\x1b[2J\x1b]0;owned\x07\u202e"
+    record["tests"][0]["policy"] = "\x1b[31msmall"
+    path = tmp_path / "forged.json"
+    for strategy in ("audit", "\x1b[31m"):
+        path.write_text(json.dumps(record | {"strategy": strategy}))
+        result = smart("verify", path)
+        assert result.exit_code != 0
+        assert set(result.output) & set("\x1b\x07\u202e") == set()
+        assert "\\x1b[31m" in result.output
+
+
+def test_verify_says_that_nothing_is_claimed_and_what_it_cannot_see(
+    certificate, tmp_path
+) -> None:
+    seen = smart("verify", certificate).stdout
+    assert "no record can show - that the draws were random" in seen
+    record = json.loads(certificate.read_text())
+    path = tmp_path / "ended.json"
+    path.write_text(json.dumps(record | {"valid": False, "uncertified": 300}))
+    result = smart("verify", path)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1].startswith("Nothing is claimed: the budget")
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"format": 1}'])
 def test_verify_refuses_what_is_no_certificate(tmp_path, content) -> None:
     path = tmp_path / "x.json"

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from smart_engine import BatchSession, Certificate, Failure, Outcome
+from smart_engine.report.content import headlines
 from smart_engine.serving.books import Books
 
 
@@ -61,3 +62,14 @@ def test_a_batch_that_has_begun_is_in_the_report_already(tiers) -> None:
     session.record(call, Outcome("yes", cost=0.5))
     report = books.report()
     assert (report.cost, report.certificates) == (0.5, ())
+
+
+def test_a_batch_of_failures_counts_no_answer_and_no_guarantee(drive, tiers) -> None:
+    books = Books(nullcontext, ["big", "c1"])
+    failure = Failure(ValueError("no"), 0.1)
+    batch(books, drive, tiers, {"big": [failure] * 50, "c1": [failure] * 50}, 0)
+    report = books.report()
+    assert sum(report.served.values()) == 0
+    *_, answers, guarantee = headlines(report)
+    assert (answers.value, guarantee.value) == ("0", "0 of 1 valid")
+    assert "none of 50 items has an answer" in report.to_markdown()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from smart_engine import Failure, Guarantee, Judge, Number, Outcome, SmartError
@@ -113,17 +115,44 @@ def test_the_interval_is_clopper_and_pearsons(differ, confidence):
     assert noise.interval == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
 def test_only_what_the_measurement_rules_out_is_refused():
     noise = measured(100, 20)
     lower, _ = noise.interval
     for fine in (0.2, 0.19, lower):
         noise.refuse(fine)
     with pytest.raises(NoisyReferenceError) as error:
-        noise.refuse(lower - 1e-9)
+        noise.refuse(lower / 2 - 1e-9)
     assert error.value.field == "max_disagreement"
-    for told in ("20 of 100 items", "at least 0.2", "accept_noise=True", "0.127"):
+    for told in ("20 of 100", "at least 0.2", "accept_noise=True", "0.127", "0.0633"):
         assert told in str(error.value)
     measured(100, 0).refuse(0.0001)
+
+
+@pytest.mark.parametrize("allowed", [0.5, 0.75, 0.999])
+def test_between_half_of_the_noise_and_all_of_it_there_is_a_warning(allowed):
+    noise = measured(100, 20)
+    lower, _ = noise.interval
+    with pytest.warns(UserWarning, match=r"may be out of reach.* 0.0633, .*0.127 or"):
+        noise.refuse(allowed * lower + 1e-9)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=6))
+def test_the_most_frequent_answer_differs_on_half_of_the_noise_or_more(weights):
+    # The reference differs from itself on 18 %, the constant candidate on 10 %.
+    assert 1 - 0.9 >= (1 - 0.9**2 - 0.1**2) / 2 - 1e-12
+    shares = [weight / sum(weights) for weight in weights]
+    noise = 1 - sum(share**2 for share in shares)
+    assert noise / 2 - 1e-12 <= 1 - max(shares) <= noise + 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:max_disagreement")
+def test_what_a_constant_candidate_reaches_is_not_refused():
+    noise = measured(1000, 180)
+    noise.refuse(0.13)
+    with pytest.raises(NoisyReferenceError):
+        noise.refuse(0.07)
 
 
 def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():

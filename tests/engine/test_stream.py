@@ -474,6 +474,22 @@ def test_the_state_says_what_is_promised() -> None:
     assert "0.1 of the answers so far differ from big's" in state.claim
 
 
+def test_a_stream_of_failures_claims_nothing() -> None:
+    stream = StreamSession(TIERS, Guarantee(0.1, 0.9))
+    assert stream.state().valid  # nothing was handed out, so nothing differs
+    item = stream.arrive()
+    while calls := stream.next_calls(item):
+        for call in calls:
+            stream.record(call, Failure(RuntimeError("no answer")))
+    assert stream.answer(item).error is not None
+    state = stream.state()
+    assert not state.valid
+    assert "1 items have no answer" in state.claim
+    assert StreamState.model_validate_json(state.model_dump_json()) == state
+    uncertified = state.model_copy(update={"roles": {"uncertified": 3}})
+    assert "3 answers were handed out uncertified" in uncertified.claim
+
+
 @pytest.mark.parametrize("candidates", [1, 2, 3, 4])
 def test_advance_does_what_the_policies_of_the_audit_do(candidates) -> None:
     rng = np.random.default_rng(candidates)
