@@ -8,6 +8,7 @@ import pickle
 from contextlib import nullcontext
 
 import pytest
+from items import admitted
 
 from smart_engine import (
     BatchSession,
@@ -186,13 +187,13 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
         rule = Judge(owl, "owl")
         router = ShadowRouter(stream, ["big", "small"], rule) if shadow else stream
         item = SingleItem(router, books, "big", "task")
-        with item.admitted(shown=False):
+        with admitted(item):
             while calls := item.next_calls():
                 for call in calls:
                     cost = 1.0 if call.tier == "big" else 0.01
                     item.record(call, Outcome(answer(call.tier, turn), cost))
             item.settle()
-        told += item.told["cost"]
+        told += item.mark["cost"]
     report = books.report()
     (state,) = report.shadows if shadow else report.streams
     for spend in (report.spend[NAME], state.spend[NAME]):

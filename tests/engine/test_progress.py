@@ -16,8 +16,8 @@ from smart_engine.batch.progress import Progress, _most_hidden
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, MissingExtraError
-from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
 
@@ -102,7 +102,8 @@ def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     names = ("big", "c1", "c2")
     terms = ServingConfig(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
     worst_case = lambda call: 2 * COSTS[call.tier]  # noqa: E731
-    reservations = Reservations(terms.budget(None), worst_case, nullcontext())
+    books = Books(nullcontext, names)
+    reservations = terms.reservations(terms.budget(books), worst_case, books)
     session = terms.session(600, Exact(), None, reservations=reservations)
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
@@ -135,14 +136,15 @@ def test_a_resumed_batch_begins_where_the_first_ended(tiers):
 # -- the bar -------------------------------------------------------------------
 
 
-def drive_shown(session, *, shown=True, task=None, until=None) -> None:
+def drive_shown(session, *, task=None, until=None) -> None:
     made = 0
-    with progress_bar(session, task, shown=shown) as driven:
-        while calls := driven.next_calls():
+    with progress_bar(session, task) as recorded:
+        while calls := session.next_calls():
             for call in calls:
                 if made == until:
                     raise KeyboardInterrupt
-                driven.record(call, outcome(call))
+                session.record(call, outcome(call))
+                recorded()
                 made += 1
 
 
@@ -169,11 +171,12 @@ def test_the_bar_ends_with_what_the_certificate_says(tiers, capsys):
 
 def test_the_bar_says_what_is_estimated(tiers, capsys):
     session = begun(tiers, "reference")
-    with progress_bar(session, None, shown=True) as driven:
-        while calls := driven.next_calls():
+    with progress_bar(session, None) as recorded:
+        while calls := session.next_calls():
             for call in calls:
                 usage = Usage(9, 1, estimated=call.item < 150)
-                driven.record(call, Outcome("yes", 0.01, usage))
+                session.record(call, Outcome("yes", 0.01, usage))
+                recorded()
     assert "spent $6.0000 ($1.5000 estimated), saved $0.0000" in last_shown(capsys)
 
 
@@ -207,11 +210,6 @@ def test_a_terminal_that_goes_away_ends_no_batch(tiers, monkeypatch):
     assert session.done
     with ThreadPoolExecutor(1) as pool:  # and no lock is left behind
         pool.submit(drive_shown, begun(tiers)).result(60)
-
-
-def test_nothing_is_shown_unasked(tiers, capsys):
-    drive_shown(begun(tiers), shown=False)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_without_tqdm_it_says_what_to_install(tiers, monkeypatch):

@@ -13,6 +13,7 @@ import sqlalchemy
 from fuzzing import FEWER
 from hypothesis import given
 from hypothesis import strategies as st
+from items import admitted
 
 from smart_engine import (
     BudgetExceededError,
@@ -38,6 +39,11 @@ COSTS = {"big": 1.0, "small": 0.01}
 HIDDEN = "the very secret prompt"
 
 
+def worst(call):
+    """Return what a call costs at most."""
+    return 2 * COSTS[call.tier]
+
+
 class Worker:
     """A process, as far as the engine knows: terms, books, and a store it opened."""
 
@@ -57,19 +63,17 @@ class Worker:
             lambda: [(name, self.settings["models"]) for name in MODELS],
             lambda: self.settings["prompt"],
         )
-        most = lambda call: 2 * COSTS[call.tier]  # noqa: E731
-        router = self.terms.router(
-            self.books, self.terms.rule, self.task, None, most, keeping
+        return self.terms.item(
+            self.books, self.terms.rule, self.task, worst, persistence=keeping
         )
-        return SingleItem(router, self.books, "big", self.task)
 
     def answer(self, says=lambda call: "yes"):
         item = self.item()
-        with item.admitted(shown=False):
+        with admitted(item):
             while calls := item.next_calls():
                 for call in calls:
                     item.record(call, bring(call, says(call)))
-            return item.settle(), item.told
+            return item.settle(), item.mark
 
     def state(self):
         report = self.books.report()
@@ -118,11 +122,8 @@ def test_with_and_without_a_store_the_same_is_decided(file) -> None:
 
     stored = run(Store(file))
     worker = Worker(None)
-    worker.item = lambda: SingleItem(  # type: ignore[method-assign]
-        worker.terms.router(worker.books, worker.terms.rule, "mail"),
-        worker.books,
-        "big",
-        "mail",
+    worker.item = lambda: worker.terms.item(  # type: ignore[method-assign]
+        worker.books, worker.terms.rule, "mail", worst
     )
     plain = [worker.answer()[1] for _ in range(80)]
     assert stored == [*plain, worker.state()]
@@ -333,7 +334,7 @@ def test_a_served_answer_that_could_not_be_written_still_counts_as_a_miss() -> N
     with pytest.warns(UserWarning, match="goes on without its stream"):
         item.record(calls[0], bring(calls[0], "yes"))
     assert item.next_calls() == []
-    assert (item.settle(), item.told["role"]) == ("yes", "applied")
+    assert (item.settle(), item.mark["role"]) == ("yes", "applied")
     assert json.loads(shaky.kept["state"]) == before
 
 
@@ -435,5 +436,4 @@ def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
     assert Worker(Store(file), budget_usd=9.0).item().waits
     books = Books(nullcontext, MODELS)
     terms = ServingConfig(MODELS, Guarantee(), Label(["a", "b"]))
-    router = terms.router(books, terms.rule, "mail")
-    assert not SingleItem(router, books, "big", "mail").waits
+    assert not terms.item(books, terms.rule, "mail", worst).waits
