@@ -48,7 +48,7 @@ class ChatJudge(Judge):
 
         model = FakeListChatModel(name="judge", responses=["different"])
         rule = ChatJudge(model, price=Price.free())
-        assert rule.name == "ChatJudge('judge', instructions #a898981e)"
+        assert rule.name == "ChatJudge('judge', instructions #5413ed85)"
         assert not rule.same("It is 5.", "It is 6.")
         ```
     """

@@ -8,42 +8,40 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+from smart_engine.equivalence.answer_part import answer_part, text_of
 from smart_engine.equivalence.rule import KeyedRule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Date"]
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+_WEEKDAYS = "mon tue wed thu fri sat sun"
 _MONTH = (
     r"(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|"
     r"aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
+_WEEKDAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
 _YEAR = r"(?P<year>\d{4})"
 _CLOCK = (
-    r"[t ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
-    r"(?: ?(?:z|utc|gmt)\b| ?[+-]\d{2}:?\d{2})?"
+    r"(?:(?P<gap>t|,? (?:at )?)(?P<time>\d\d:\d\d(?P<seconds>:\d\d(?:[.,]\d{1,6})?)?)"
+    r" ?(?P<zone>z|utc|gmt|[+-]\d\d:?\d\d)?)?"
 )
-_ISO = re.compile(
-    rf"(?<!\d)\d{{4}}-\d{{2}}-\d{{2}}(?:{_CLOCK})?(?![\w:])", re.IGNORECASE
-)
-_OTHER_FORMATS = [
-    re.compile(rf"(?<![\w.]){form}(?!\w)", re.IGNORECASE)
+_FORMS = [
+    re.compile(
+        rf"(?:(?P<before>{_WEEKDAY})\.?,? )?{form}"
+        rf"(?:,? \(?(?P<after>{_WEEKDAY})\)?)?{_CLOCK}"
+    )
     for form in (
-        rf"{_DAY} (?:of )?{_MONTH},? {_YEAR}",
-        rf"{_MONTH} {_DAY},? {_YEAR}",
-        rf"{_YEAR}/(?P<month>\d{{1,2}})/(?P<day>\d{{1,2}})",
-        rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.{_YEAR}",
+        rf"{_YEAR}(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}})",
+        rf"{_YEAR}(?P<month>\d\d)(?P<day>\d\d)",
+        rf"{_YEAR}年(?P<month>\d{{1,2}})月(?P<day>\d{{1,2}})日",
+        rf"(?P<day>\d{{1,2}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark){_YEAR}",
+        rf"(?:the )?{_DAY}[ /-]?(?:of )?{_MONTH},?[ /-]{_YEAR}",
+        rf"{_MONTH}[ /-]{_DAY},?[ /-]{_YEAR}",
     )
 ]
-_FOUND_DAY, _FOUND_MOMENT = "\0", "\1"
-"""What a date that was found is replaced by: without a time, and with one."""
-
-_OTHER_TIME = re.compile(
-    rf"\d:\d\d|\d ?(?i:[ap]\.?m)\b"
-    rf"|{_FOUND_MOMENT}(?: ?\(?(?:(?i:[ap]\.?m)|[A-Z]{{2,5}})\b| ?[+-]\d)"
-)
-"""A time, or a part of one, beside what was found."""
+_DAY_OR_MONTH_FIRST = _FORMS[3]
 
 _ANY_DAY = datetime(2001, 11, 23, tzinfo=UTC)
 """A day on which formats are tried."""
@@ -51,13 +49,14 @@ _ANY_DAY = datetime(2001, 11, 23, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Date(KeyedRule):
-    """Answers are the same when they name the same day, or the same moment.
+    """Answers are the same when they are the same day, or the same moment.
 
-    Read are ISO 8601, `31 January 2024`, `Jan 31st, 2024`, `2024/01/31` and
-    `31.01.2024`, also within a sentence that names one date only. `01/02/2024` is
-    January to some and February to others: it is read only by a format of yours.
-    A time with an offset is taken to UTC; midnight without one is the day. Times are
-    read in ISO form only: "31 January 2024, 5 pm" cannot be read.
+    Read are ISO 8601, `20240131`, `31 January 2024`, `Wed, Jan 31st, 2024`,
+    `2024/01/31`, `31.01.2024` and `2024年1月31日`, alone or in an explicit form such as
+    "Date: …"; not a date within prose, a range, or one with the wrong weekday. In
+    `04/05/2024` and `04.05.2024` the day comes first to some and the month to others:
+    they are read only by a format of yours. A time, `10:00` or `10:00:30.5`, may
+    follow; with an offset it is taken to UTC; midnight without one is the day.
 
     Args:
         formats: Further formats of whole answers, as `strptime` writes them, tried
@@ -69,7 +68,7 @@ class Date(KeyedRule):
     Example:
         ```python
         rule = Date(formats=["%m/%d/%Y"])
-        assert rule.same(rule.parse("due Jan 31st, 2024."), rule.parse("1/31/2024"))
+        assert rule.same(rule.parse("Date: Jan 31st, 2024"), rule.parse("1/31/2024"))
         assert rule.parse("2024-01-31T01:00+02:00") == "2024-01-30T23:00:00+00:00"
         ```
     """
@@ -91,24 +90,24 @@ class Date(KeyedRule):
 
     def parse(self, answer: Any) -> str:
         """Return the day or the moment in ISO form."""
-        text = " ".join(str(answer).split())
-        is_date = isinstance(answer, date)
-        for pattern in () if is_date else self.formats:
-            for stamp in (text, text.strip(".,;!?\"'`*()[] ")):
-                try:
-                    return _iso(datetime.strptime(stamp, pattern))  # noqa: DTZ007 - as it is written
-                except (ValueError, OverflowError):
-                    continue
         try:
-            dates, rest = ([answer], "") if is_date else _find_dates(text)
-            found = sorted({_iso(moment) for moment in dates})
+            if isinstance(answer, date):
+                return _iso(answer)
+            part = " ".join(answer_part(text_of(answer)).split())
+            for pattern in self.formats:
+                for stamp in (str(answer).strip(), part):
+                    try:
+                        return _iso(datetime.strptime(stamp, pattern))  # noqa: DTZ007 - as it is written
+                    except (ValueError, OverflowError):
+                        continue
+            found = {_iso(moment) for moment in _readings(part.lower())}
+        except UnparseableAnswerError:
+            raise
         except (ValueError, OverflowError) as error:
             raise UnparseableAnswerError(f"no such date: {excerpt(answer)}") from error
-        problem = "several dates" if found else "no date that can be read"
-        if found and _OTHER_TIME.search(rest):
-            problem = "a time that cannot be read"
-        elif len(found) == 1:
-            return found[0]
+        if len(found) == 1:
+            return found.pop()
+        problem = "day or month first" if found else "no date that can be read"
         raise UnparseableAnswerError(f"{problem} in {excerpt(answer)}")
 
 
@@ -118,30 +117,39 @@ def _gives_a_day(pattern: object) -> bool:
         again = datetime.strptime(_ANY_DAY.strftime(pattern), pattern)  # type: ignore[arg-type]  # noqa: DTZ007
     except (TypeError, ValueError, re.error):
         return False
-    return again.date() == _ANY_DAY.date()
+    names_zone = "%Z" in str(pattern)  # strptime reads the name and drops it
+    return again.date() == _ANY_DAY.date() and not names_zone
 
 
-def _find_dates(text: str) -> tuple[list[date], str]:
-    """Return every date in a text, and the text with the dates replaced."""
-    found: list[date] = []
+def _readings(text: str) -> list[date]:
+    """Return the date that a text is: none, or two where day or month may be first.
 
-    def moment(match: re.Match[str]) -> str:
-        stamp = re.sub(r" ?(?:UTC|GMT)$", "Z", match[0].upper())
-        stamp = re.sub(r"(?<=\d) (?=[Z+-])", "", stamp)
-        found.append(datetime.fromisoformat(stamp))
-        return _FOUND_MOMENT if ":" in stamp else _FOUND_DAY
-
-    def day(match: re.Match[str]) -> str:
-        parts = match.groupdict()
-        name = parts.get("name")
-        month = _MONTHS.index(name[:3].lower()) // 4 + 1 if name else parts["month"]
-        found.append(date(int(parts["year"]), int(month), int(parts["day"])))
-        return _FOUND_DAY
-
-    rest = _ISO.sub(moment, text)
-    for pattern in _OTHER_FORMATS:
-        rest = pattern.sub(day, rest)
-    return found, rest
+    Raises:
+        ValueError: If there is no such day or time.
+    """
+    for form in _FORMS:
+        if match := form.fullmatch(text):
+            break
+    else:
+        return []
+    parts = match.groupdict()
+    year, name, day = int(parts["year"]), parts.get("name"), int(parts["day"])
+    month = _MONTHS.index(name[:3]) // 4 + 1 if name else int(parts["month"])
+    if form is _DAY_OR_MONTH_FIRST and day <= 12 and month <= 12:
+        days = [date(year, month, day), date(year, day, month)]
+    elif form is _DAY_OR_MONTH_FIRST and month > 12:
+        days = [date(year, day, month)]
+    else:
+        days = [date(year, month, day)]
+    for weekday in filter(None, (parts["before"], parts["after"])):
+        days = [d for d in days if _WEEKDAYS.index(weekday[:3]) // 4 == d.weekday()]
+    if not parts["time"]:
+        return days
+    zone = re.sub("utc|gmt|z", "Z", parts["zone"] or "")
+    if zone.startswith("-") and parts["gap"] != "t" and not parts["seconds"]:
+        return []  # 10:00-11:00 may be a range
+    clock = time.fromisoformat(parts["time"].replace(",", ".") + zone)
+    return [datetime.combine(d, clock) for d in days]
 
 
 def _iso(moment: date) -> str:

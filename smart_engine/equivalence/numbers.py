@@ -1,59 +1,91 @@
-"""The rule for numbers: the same within a tolerance."""
+"""The rule for numbers: the same within a tolerance, in the same unit."""
 
 from __future__ import annotations
 
 import math
+import numbers
 import re
-from collections.abc import Collection
-from contextlib import suppress
+import unicodedata
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, ClassVar, NamedTuple
 
+from smart_engine.equivalence.answer_part import answer_part, equation_result, text_of
 from smart_engine.equivalence.rule import Rule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-__all__ = ["Number"]
+__all__ = ["Number", "Quantity"]
 
-_MINUS_SIGNS = str.maketrans("\u2212\u2013\ufe63\uff0d", "----")
+_LONGEST = 400
+"""Digits beyond this make no finite number, or none that needs them."""
 
-_GROUPED = re.compile(
-    r"(?<![\d.,])\d{1,3}([,'’_ \u00a0\u2009\u202f])\d{3}(?:\1\d{3})*(?!\d)"
+_SIGNS = str.maketrans("\u2212\u2013\ufe63\u00d7\u00b7", "---**")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_LATEX = (
+    (r"\{,\}", ","),
+    (r"\\[,!;: ]", " "),
+    (r"\\([%$])", r"\1"),
+    (r"\\(?:times|cdot)\b", "*"),
+    (r"\^\{([^{}]*)\}", r"^\1"),
+    (r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", lambda match: f"^{match[1].translate(_SUPERSCRIPTS)}"),
+    (r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2"),
 )
-"""One number whose digits are set apart in groups of three, as in 1,234,567."""
+"""Forms of the same notation: LaTeX and Unicode → plain text."""
 
+
+def _whole(gap: str) -> str:
+    return (
+        rf"(?:[1-9]\d{{0,2}}(?P<{gap}>[,'’_ \u00a0\u2009\u202f])\d{{3}}"
+        rf"(?:(?P={gap})\d{{3}})*|[1-9]\d?(?:,\d\d)+,\d{{3}}|0|[1-9]\d*)"
+    )
+
+
+_CURRENCY = "[$€£¥₹]"
 _NUMBER = re.compile(
-    r"""
-    (?P<sign> (?<![\w.]) [-+] )?  [$€£¥₹]?
-    (?P<digits> (?: \d+ \.? \d* | \.\d+ ) (?: [eE] [-+]? \d+ )? )
+    rf"""
+    (?P<sign> [-+] | (?i: minus | negative ) [ ] )?
+    (?: (?P<currency> {_CURRENCY} ) [ ]? )? (?P<inner_sign> - )?
+    (?: (?P<over> 0 | [1-9]\d* ) [ ]? [/\u2044] [ ]? (?P<under> [1-9]\d* )
+      | 10 \^ (?P<power> -? \d{{1,3}} )
+      | (?P<whole> {_whole("gap")} )? (?P<vulgar> [¼-¾⅐-⅞] )
+      | (?P<decimal> {_whole("space")} (?: \. \d+ )? | \. \d+ )
+        (?: [eE] (?P<e> [-+]? \d{{1,3}} )
+          | [ ]? [*x] [ ]? 10 \^ (?P<ten> -? \d{{1,3}} ) )?
+    )
     (?: [ ]? (?P<word> (?i: thousand | million | billion | trillion ) ) s? \b
-      | (?P<letter> [kKMB] | bn ) \b )?
+      | (?P<letter> k | bn ) \b
+      | (?(currency) [ ]? (?P<amount> [kKmMbB] | bn ) \b | (?!) ) )?
+    (?: [ ]? (?P<unit> [%‰] | {_CURRENCY} | ° [CF]? | [^\W\d_]+ (?: / [^\W\d_]+ )? ) )?
     """,
     re.VERBOSE,
 )
-_EXPONENTS = {"k": 3, "thousand": 3, "m": 6, "million": 6, "b": 9, "bn": 9}
-_EXPONENTS |= {"billion": 9, "trillion": 12}
+_EXPONENTS = {"": 0, "k": 3, "th": 3, "m": 6, "mi": 6, "b": 9, "bi": 9, "bn": 9}
+_EXPONENTS |= {"tr": 12}
+"""First letters of thousand, million, billion, trillion → zeros."""
 
-_PART_BEFORE = re.compile(
-    r"""
-    (?: [\d)}\]] (?: [ .,:'’_] | \s* (?: [*×·÷/\u2044^] | \*\* ) \s* ) [({]? [-+]?
-      | \d | \^ [({]? [-+]? | √ | \\sqrt\{ | \}\{ ) $
-    """,
-    re.VERBOSE,
-)
-"""What precedes a number that is part of a longer one: 3,14, 1/2, 2 × 10^3."""
 
-_PART_AFTER = re.compile(r"[²³¹\u2070-\u207f¼-¾⅐-⅞^π]|\*\*\d|\\pi\b")
-"""What follows one: 10⁶, 5½, 2π."""
+class Quantity(NamedTuple):
+    """What an answer to "how much?" says.
+
+    Attributes:
+        number: The exact number.
+        unit: As it is written, `"kg"` or `"$"`; empty if there is none.
+    """
+
+    number: Fraction
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Number(Rule):
-    """Answers are the same when their numbers lie within a tolerance.
+    r"""Answers are the same when they are the same number, within a tolerance.
 
-    The last number in the text counts, as in "… so the answer is 42". Groups of three
-    digits, as in 1,234,567, and words such as million are understood. A number that is
-    part of a longer one, as in 3,14, 1/2, 10:30 or 10^6, cannot be read. Units are not
-    looked at: `5%` is `5`.
+    The answer is the number, or says in an explicit form which part is: "Answer: 42",
+    "#### 42", `\boxed{42}`, "x = 42", "3 + 4 = 7". One of several numbers, a range, a
+    bound and an approximation cannot be read. 1,234,567 and 1 234, 5 million, ½, 1/2,
+    1.5e3 and 1.5 × 10³ are read; 3,14 and 10:30 are not. Units must be the same as they
+    are written: `5%` is `5 %`, but not `5`, `$5` is not `€5`.
 
     Args:
         absolute: Largest absolute difference.
@@ -65,7 +97,8 @@ class Number(Rule):
     Example:
         ```python
         rule = Number(absolute=0.01)
-        assert rule.same(rule.parse("about 3.14"), rule.parse("pi = 3.142"))
+        assert agree(rule, "The answer is 3.14.", "x = 3.142")
+        assert not agree(rule, "3.14 m", "3.14 km")
         ```
     """
 
@@ -91,38 +124,63 @@ class Number(Rule):
         """Whether only equal numbers are the same."""
         return not (self.absolute or self.relative)
 
-    def parse(self, answer: Any) -> float:
-        """Return the last number in the answer; whole ones are exact."""
-        number = _last_number(answer)
-        with suppress(OverflowError):  # an integer beyond all floats
-            if math.isfinite(number):
-                return number
+    def parse(self, answer: Any) -> Quantity:
+        """Return the number and its unit."""
+        real = isinstance(answer, numbers.Real | Decimal)
+        is_number = real and not isinstance(answer, bool)
+        if not is_number and not isinstance(answer, str):
+            raise UnparseableAnswerError(f"no number in {excerpt(answer)}")
+        try:
+            text = text_of(answer)
+            if not is_number:
+                text = equation_result(answer_part(text))
+            read = _quantity(text)
+            if math.isfinite(float(read.number)):
+                return read
+        except UnparseableAnswerError:
+            raise
+        except (ValueError, OverflowError):  # of thousands of digits
+            pass
         raise UnparseableAnswerError(f"no finite number in {excerpt(answer)}")
 
     def same(self, left: Any, right: Any) -> bool:
-        """Whether the numbers lie within the larger of both tolerances."""
-        if self.keyed:
+        """Whether the units are equal and the numbers within the larger tolerance."""
+        (one, unit), (other, other_unit) = left, right
+        if self.keyed or unit != other_unit:
             return bool(left == right)
-        allowed = max(self.absolute, self.relative * max(abs(left), abs(right)))
-        return bool(abs(left - right) <= allowed)
+        share = _exact(self.relative) * max(abs(one), abs(other))
+        return bool(abs(one - other) <= max(_exact(self.absolute), share))
 
 
-def _last_number(answer: Any) -> float:
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        return answer
-    single = isinstance(answer, str) or not isinstance(answer, bool | Collection)
-    text = str(answer).translate(_MINUS_SIGNS) if single else ""
-    text = _GROUPED.sub(lambda match: match[0].replace(match[1], ""), text)
-    found = list(_NUMBER.finditer(text))
-    if not found:
-        raise UnparseableAnswerError(f"no number in {excerpt(answer)}")
-    last = found[-1]
-    before, after = text[max(0, last.start() - 9) : last.start()], text[last.end() :]
-    if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
-        raise UnparseableAnswerError(f"no plain number at the end of {excerpt(answer)}")
-    digits = last["digits"]
-    exact = digits.isdecimal() and len(digits) < 400
-    number = int(digits) if exact else float(digits)
-    unit = (last["word"] or last["letter"] or "").lower()
-    scale: int = 10 ** _EXPONENTS.get(unit, 0)
-    return number * (-scale if last["sign"] == "-" else scale)
+def _exact(tolerance: float) -> Any:
+    """Return a tolerance as it is written: 0.3, not the float below it."""
+    return Fraction(str(tolerance)) if math.isfinite(tolerance) else tolerance
+
+
+def _quantity(text: str) -> Quantity:
+    text = " ".join(text.translate(_SIGNS).split())
+    for form, plain in _LATEX:
+        text = re.sub(form, plain, text)
+    match = _NUMBER.fullmatch(text)
+    if match is None or len(text) > _LONGEST:
+        raise UnparseableAnswerError(f"no number that can be read in {excerpt(text)}")
+    if match["over"]:
+        number = Fraction(int(match["over"]), int(match["under"]))
+    elif match["vulgar"]:
+        part = Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(10)
+        number = _plain(match["whole"] or "0") + part
+    else:
+        power = int(match["power"] or match["e"] or match["ten"] or 0)
+        number = _plain(match["decimal"] or "1") * Fraction(10) ** power
+    scale = match["word"] or match["letter"] or match["amount"] or ""
+    number *= 10 ** _EXPONENTS[scale.lower()[:2]]
+    signs = (match["sign"] or "+").strip() != "+", match["inner_sign"] is not None
+    if all(signs) or (match["currency"] and match["unit"]):
+        raise UnparseableAnswerError(f"no number that can be read in {excerpt(text)}")
+    unit = match["currency"] or match["unit"] or ""
+    unit = "%" if unit.lower() in {"percent", "pct"} else unit
+    return Quantity(-number if any(signs) else number, unit)
+
+
+def _plain(digits: str) -> Fraction:
+    return Fraction(re.sub(r"[^\d.]", "", digits))

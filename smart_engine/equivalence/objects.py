@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, is_dataclass
+from dataclasses import fields as fields_of
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Self
 
+import numpy as np
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
+from smart_engine.equivalence.answer_part import located
 from smart_engine.equivalence.rule import EquivalenceLike, Rule, as_equivalence, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-__all__ = ["Json", "read_json"]
+__all__ = ["Json", "calls_in_any_order", "read_json"]
 
-_CODE_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n|\n\s*```\s*\Z")
+_LARGEST_EXPONENT = 308
 
 Parsed = str | tuple[str, tuple[tuple[Any, ...], ...]]
 """Canonical JSON; or that of the fields without a rule, and what each rule reads."""
@@ -24,11 +30,14 @@ Parsed = str | tuple[str, tuple[tuple[Any, ...], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Json(Rule):
-    """Answers are the same when they are the same JSON.
+    """Answers are the same when they are the same JSON, or the same value.
 
     Order does not matter within an object, and does within a list; `1` is `1.0`, but
-    not `true` and not `"1"`. The answer may be JSON text, in a code fence or not, or a
-    value: what JSON knows, a pydantic model, a dataclass, a date.
+    not `true` and not `"1"`; a number is compared digit by digit. The answer may be
+    JSON text, in a code fence or not, or a value: what JSON knows, a pydantic model or
+    a dataclass, a `Decimal`, a date, bytes, a set, a numpy array. Objects are compared
+    by what their fields hold, never by how they are written out: secrets and excluded
+    fields count, and names are those of the fields, not of aliases.
 
     Args:
         fields: Field → rule for its value, for answers that are objects; a nested
@@ -118,21 +127,66 @@ def _parse_field(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]
     return (None, None) if value[name] is None else (rule.parse(value[name]),)
 
 
+def calls_in_any_order(calls: Iterable[Any]) -> str:
+    """Return parallel tool calls in one fixed form, in which their order is no matter.
+
+    Args:
+        calls: The calls, such as `{"name": "search", "args": {"q": "x"}}`.
+
+    Raises:
+        UnparseableAnswerError: If a call cannot be compared.
+
+    Example:
+        ```python
+        first, second = {"name": "a", "args": {}}, {"name": "b", "args": {"n": 1}}
+        either = calls_in_any_order([first, second])
+        assert either == calls_in_any_order([second, first])
+        assert either != calls_in_any_order([first, second, second])
+        ```
+    """
+    return ",".join(sorted(_canonical(read_json(call)) for call in calls))
+
+
 def read_json(answer: Any) -> Any:
-    """Return the JSON value of an answer.
+    """Return the value of an answer: what JSON knows, `Decimal`, bytes and sets.
 
     Raises:
         UnparseableAnswerError: If it has none.
     """
     try:
-        if isinstance(answer, str):
-            text = _CODE_FENCE.sub("", answer)
-            value = json.loads(text, object_pairs_hook=_object, parse_float=_finite)
-        else:
-            value = to_jsonable_python(answer)
-        return _whole_as_int(value)
+        if not isinstance(answer, str):
+            return _plain(answer)
+        try:
+            return _load(answer)
+        except ValueError:
+            return _load(located(answer))
     except (ValueError, RecursionError) as error:
         raise UnparseableAnswerError(f"no JSON in {excerpt(answer)}") from error
+
+
+def _load(text: str) -> Any:
+    return json.loads(
+        text,
+        object_pairs_hook=_object,
+        parse_float=_WrittenFloat,
+        parse_constant=_finite,
+    )
+
+
+class _WrittenFloat(float):
+    """A float that remembers its digits: 9007199254740993.0 is not …992.0."""
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, _finite(text))
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+    __slots__ = ("text",)
+    __str__ = __repr__
+    text: str
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,25 +198,78 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
+    if not math.isfinite(number := float(text)):
         raise ValueError("a number too large to compare")
     return number
 
 
-def _whole_as_int(value: Any) -> Any:
-    """Return a JSON value in which whole numbers are integers."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_whole_as_int(part) for part in value]
-    if isinstance(value, dict):
-        return {key: _whole_as_int(part) for key, part in value.items()}
-    return value
+def _plain(value: Any) -> Any:
+    """Return a value with models, dataclasses and the like as what they hold.
+
+    What a model hides, rounds or renames when it is written out is read as it is.
+    """
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if value is None or isinstance(value, str | int | float | Decimal | bytes):
+        return value
+    for kind, inner in _INNER_BY_TYPE:
+        if isinstance(value, kind):
+            return inner(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields_of(value)}
+    if hasattr(value, "get_secret_value"):
+        return _plain(value.get_secret_value())
+    text = to_jsonable_python(value)
+    if not isinstance(text, str):
+        raise ValueError(f"a {type(value).__name__} cannot be compared")  # noqa: TRY004
+    return text
+
+
+def _fields_of_model(model: BaseModel) -> dict[str, Any]:
+    names = [*type(model).model_fields, *(model.model_extra or {})]
+    return {name: _plain(getattr(model, name)) for name in names}
+
+
+_INNER_BY_TYPE: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (np.ndarray | np.generic, lambda array: _plain(array.tolist())),
+    (Mapping, lambda table: {key: _plain(part) for key, part in table.items()}),
+    (RootModel, lambda model: _plain(model.root)),
+    (BaseModel, _fields_of_model),
+    (list | tuple, lambda values: [_plain(part) for part in values]),
+    (AbstractSet, frozenset),
+    (bytearray, bytes),
+)
+"""What an object holds, by its type; a set's parts are read when it is compared."""
 
 
 def _canonical(value: Any) -> str:
-    """Return a JSON value as text in one fixed form."""
+    """Return a value as text in one fixed form, JSON where JSON has one."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return _text(value)
     except (ValueError, RecursionError) as error:  # an integer of many digits, depth
-        raise UnparseableAnswerError("JSON too large to compare") from error
+        raise UnparseableAnswerError("no JSON that can be compared") from error
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool | str):
+        return json.dumps(value)
+    if isinstance(value, int | float | Decimal):
+        return _number_text(value)
+    if isinstance(value, bytes):
+        return f"bytes {value.hex()}"
+    if isinstance(value, dict):
+        fields = sorted((_text(_plain(key)), _text(p)) for key, p in value.items())
+        return f"{{{','.join(f'{key}:{part}' for key, part in fields)}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    return f"set [{','.join(sorted(_text(_plain(part)) for part in value))}]"
+
+
+def _number_text(number: Any) -> str:
+    """Return a number's digits: the same text for the same value."""
+    exact = Decimal(str(number))
+    if not exact.is_finite() or abs(exact.adjusted()) > _LARGEST_EXPONENT:
+        raise ValueError("a number too large to compare")
+    text = format(exact, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text if exact else "0"

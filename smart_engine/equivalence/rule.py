@@ -83,7 +83,8 @@ class Rule(ABC):
 
         rule = FirstWord() | Number(absolute=0.01)
         assert rule.name == "FirstWord() | Number(absolute=0.01)"
-        assert agree(rule, "yes, 3.14", "no, 3.141")
+        assert agree(rule, "yes, 3.14", "yes, 3.15")
+        assert agree(rule, "3.14", "3.141")
         ```
     """
 
@@ -238,7 +239,7 @@ class Either(_Pair):
     Example:
         ```python
         rule = Label(["none", "unclear"]) | Number(absolute=0.01)
-        assert agree(rule, "about 3.14", "3.141")
+        assert agree(rule, "3.14", "3.141")
         assert agree(rule, "None.", "none")
         assert not agree(rule, "none", "0")
         ```
@@ -280,9 +281,9 @@ class Both(_Pair):
 
     Example:
         ```python
-        rule = Number() & (lambda left, right: ("%" in left) == ("%" in right))
-        assert agree(rule, "5 %", "5.0 %")
-        assert not agree(rule, "5 %", "5")
+        rule = Number(absolute=0.1) & (lambda left, right: left[0] == right[0])
+        assert agree(rule, "5.01", "5.0")
+        assert not agree(rule, "5.01", "4.99")
         ```
     """
 

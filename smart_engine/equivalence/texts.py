@@ -1,30 +1,24 @@
-"""Rules for texts: equal, equal but for form, or naming the same label."""
+"""Rules for texts: equal, equal but for form, or the same label."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from smart_engine.equivalence.answer_part import answer_part, text_of, unwrap
 from smart_engine.equivalence.rule import KeyedRule, excerpt
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
 __all__ = ["Exact", "Label", "Normalized"]
 
-_MARKS = " .,;:!?\"'`*_()[]{}…«»“”‘’"
-"""What may stand around an answer without changing it; so may a pair of `<` and `>`."""
+_SPACES = re.compile(r"(?<=\S)[ \u00a0\u2000-\u200a\u202f\u205f\u3000]+")
+"""What one space is the same as, but for indentation."""
 
-_SUPERSCRIPTS = re.compile("[²³¹\u2070-\u207f]+")
-"""NFKC would put them on the line: 10⁶ is not 106."""
-
-_FOUND = "\0"
-"""What a label that was found is replaced by."""
-
-_CLAUSE = re.compile(r"[.,;:!?—–]")
-_NEGATION = re.compile(r"(?<!\w)(?:not?|never|neither|nor|without|cannot|\w+n['’]t)\b")
-"""What turns a label that follows in the same clause into its opposite."""
+_BRACKETS = re.compile(r"\[\[(.+)\]\]|\[(.+)\]|\((.+)\)|(\w)\)")
+_RATING = re.compile(r"(\d+) ?(?:/|out of) ?(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +38,33 @@ class Exact(KeyedRule):
 
 @dataclass(frozen=True, slots=True)
 class Normalized(KeyedRule):
-    """Texts are the same but for case, Unicode form, white space and outer marks.
+    r"""Texts are the same but for case, spaces, Unicode composition and wrappers.
 
-    Sentence marks, quotes and brackets at both ends go, all else stays: `"Yes."` is
-    `"yes"`, but `"-5"` and `".5"` are not `"5"`, `"<5"` is not `">5"`, and `"C++"` is
-    not `"C"`. What is nothing but marks stays as it is.
+    A whole answer's paired quotes, bold, code fence, `\boxed{}` and last full stop go;
+    all else stays, lines and indentation too: `"**Yes**."` is `"yes"`, but `5!` is not
+    `5`, `x²` is not `x2`, `f()` is not `f`, and `./data` is not `/data`.
 
     Example:
         ```python
         rule = Normalized()
-        assert rule.same(rule.parse("  Spam!"), rule.parse("spam"))
+        assert rule.same(rule.parse("  Spam."), rule.parse("“spam”"))
         ```
     """
 
     def parse(self, answer: Any) -> str:
         """Return the normalized text."""
-        marked = _SUPERSCRIPTS.sub(r"^\g<0>", str(answer))
-        text = " ".join(unicodedata.normalize("NFKC", marked).casefold().split())
-        bare = _strip_marks(text)
-        while bare.startswith("<") and bare.endswith(">") and _strip_marks(bare[1:-1]):
-            bare = _strip_marks(bare[1:-1])
-        return bare or text
-
-
-def _strip_marks(text: str) -> str:
-    """Return a text without outer marks; a point before a digit is none."""
-    bare = text.lstrip(_MARKS)
-    if bare[:1].isdigit() and text.removesuffix(bare).endswith("."):
-        bare = f".{bare}"
-    return bare.rstrip(_MARKS)
+        text = unicodedata.normalize("NFC", unwrap(text_of(answer)))
+        return _SPACES.sub(" ", unicodedata.normalize("NFC", text.lower()))
 
 
 @dataclass(frozen=True, slots=True)
 class Label(KeyedRule):
-    """Answers are the same when they name the same one of a few labels.
+    """Answers are the same when they are the same one of a few labels.
 
-    The answer may be the label itself or a sentence in which exactly one of the
-    labels appears as a word, and is not negated in English: "not spam" is no "spam".
-    Anything else cannot be read: a candidate's item then escalates to the reference.
+    The answer is the label, in any case, or says in an explicit form which part is:
+    "Answer: B", `{"label": "spam"}`, "(B)", "4/5" where labels go up to 5. A label
+    within prose cannot be read, for what is said about it cannot: a candidate's item
+    then escalates to the reference.
 
     Args:
         labels: The labels, in any case, each once.
@@ -92,7 +75,7 @@ class Label(KeyedRule):
     Example:
         ```python
         rule = Label(["spam", "ham"])
-        assert rule.parse("This is **Spam**.") == "spam"
+        assert rule.parse("Classification: **Spam**") == "spam"
         ```
     """
 
@@ -115,33 +98,26 @@ class Label(KeyedRule):
         return repr(list(self.labels))
 
     def parse(self, answer: Any) -> str:
-        """Return the one label the answer names."""
-        text = Normalized().parse(answer)
-        if text in self.labels:
-            return text
-        # Longest first, each match removed: "not spam" must not also count as "spam".
-        found = []
-        for label in sorted(self.labels, key=len, reverse=True):
-            text, matches = re.subn(_whole_word(label), _FOUND, text)
-            if matches:
-                found.append(label)
-        problem = f"several labels ({', '.join(found)})" if found else "no label"
-        if len(found) == 1:
-            if not _negated(text):
-                return found[0]
-            problem = "a negated label"
-        raise UnparseableAnswerError(f"{problem} in {excerpt(answer)}")
+        """Return the label that the answer is."""
+        text = text_of(answer)
+        normalize = Normalized().parse
+        if (whole := normalize(text)) in self.labels:
+            return whole
+        for form in self._forms(normalize(answer_part(text))):
+            if form in self.labels:
+                return form
+        raise UnparseableAnswerError(f"no label in {excerpt(answer)}")
 
-
-def _whole_word(label: str) -> str:
-    """Return a pattern for a label as a word: not within a compound or a number."""
-    before, after = r"(?<![\w-])(?<!\w\+)(?<!\d[.,/:])", r"(?![\w+-])(?![.,/:]\d)"
-    return before + re.escape(label) + after
-
-
-def _negated(text: str) -> bool:
-    """Whether a label that was found follows a negation in the same clause."""
-    return any(
-        (negation := _NEGATION.search(clause)) and _FOUND in clause[negation.end() :]
-        for clause in _CLAUSE.split(text)
-    )
+    def _forms(self, part: str) -> Iterator[str]:
+        """Yield a part of an answer as labels may be written."""
+        yield part
+        yield part.removeprefix("option ").removeprefix("choice ")
+        if part[-2:-1].isalpha():
+            yield part.removesuffix("!")
+        if brackets := _BRACKETS.fullmatch(part):
+            yield brackets[brackets.lastindex or 0]
+        rating = _RATING.fullmatch(part)
+        scale = [int(label) for label in self.labels if label.isdecimal()]
+        is_scale = 2 < len(scale) == len(self.labels)
+        if rating and is_scale and int(rating[2]) == max(scale):
+            yield rating[1]

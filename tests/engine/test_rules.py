@@ -97,7 +97,7 @@ VALUES = TEXTS | st.none() | st.booleans() | st.integers() | st.floats() | st.da
         "JAN. 31 2024",
         "2024/1/31",
         "31.01.2024",
-        "The invoice is due on **2024-01-31** (January 31, 2024).",
+        "Reasoning: see the invoice.\nDate: 2024-01-31 (Wednesday)",
         date(2024, 1, 31),
         datetime(2024, 1, 31),  # noqa: DTZ001 - a day
     ],
@@ -117,7 +117,8 @@ def test_a_day_is_read_however_it_is_written(answer) -> None:
         ("2024-01-31T10:30:00.250", "2024-01-31T10:30:00.250000"),
         ("2024-01-31T10:30:00,25", "2024-01-31T10:30:00.250000"),
         ("2024-01-31 10:30 UTC", "2024-01-31T10:30:00+00:00"),
-        ("2024-01-31 10:30 on a Wednesday", "2024-01-31T10:30:00"),
+        ("Wednesday, 2024-01-31 10:30", "2024-01-31T10:30:00"),
+        ("31 January 2024, 15:00", "2024-01-31T15:00:00"),
         (datetime(2024, 1, 31, 1, tzinfo=UTC), "2024-01-31T01:00:00+00:00"),
     ],
 )
@@ -130,22 +131,27 @@ def test_a_moment_is_taken_to_utc(answer, moment) -> None:
     [
         ("", "no date"),
         ("soon", "no date"),
-        ("01/02/2024", "no date"),
+        ("01/02/2024", "day or month first"),
+        ("01.02.2024", "day or month first"),
         ("2024-1", "no date"),
         ("2024-01-31T10", "no date"),
         ("12024-01-31", "no date"),
         ("2024-02-30", "no such date"),
         ("30 February 2024", "no such date"),
         ("0001-01-01T00:00+05:00", "no such date"),
-        ("from 2024-01-31 to 2024-02-01", "several dates"),
-        ("2024-01-31 9:30", "time that cannot be read"),
-        ("2024-01-31 10:30 PM", "time that cannot be read"),
-        ("2024-01-31 10:30 EST", "time that cannot be read"),
-        ("2024-01-31T10:30+2:00", "time that cannot be read"),
-        ("31 January 2024, 15:00", "time that cannot be read"),
-        ("January 31, 2024 at 5 p.m.", "time that cannot be read"),
+        ("The invoice is due on 2024-01-31.", "no date"),
+        ("2024-01-31 (January 31, 2024)", "no date"),
+        ("2024-01-31 10:30 on a Wednesday", "no date"),
+        ("Thursday, 2024-01-31", "no date"),
+        ("from 2024-01-31 to 2024-02-01", "no date"),
+        ("2024-01-31 9:30", "no date"),
+        ("2024-01-31 25:30", "no such date"),
+        ("2024-01-31 10:30 PM", "no date"),
+        ("2024-01-31 10:30 EST", "no date"),
+        ("2024-01-31T10:30+2:00", "no date"),
+        ("January 31, 2024 at 5 p.m.", "no date"),
         (datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), "no such date"),
-        (None, "no date"),
+        (None, "no text"),
     ],
 )
 def test_what_is_no_one_date_cannot_be_read(answer, problem) -> None:
@@ -168,7 +174,8 @@ def test_every_date_is_read_back(moment, hours) -> None:
     there = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
     assert rule.parse(there.isoformat()) == there.astimezone(UTC).isoformat()
     day = moment.date()
-    for form in ("%d %B %Y", "%b %d, %Y", "%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d"):
+    forms = ["%d %B %Y", "%b %d, %Y", "%Y/%m/%d", "%a %d.%m.%Y", "%Y-%m-%d", "%Y%m%d"]
+    for form in forms if day.day > 12 or day.day == day.month else forms[:3]:
         assert rule.parse(f"It is {day.strftime(form)}.") == day.isoformat()
 
 
@@ -210,11 +217,18 @@ def test_order_separator_and_the_rule_of_items_can_be_set() -> None:
         numbers.parse("1, many")
     with pytest.raises(UnparseableAnswerError, match="no items"):
         Items().parse(" , ")
+    for split in ("a, , b", "1,000", "a, b and c", '"a, b"', "- a\n  - b", "a; b | c"):
+        with pytest.raises(UnparseableAnswerError, match="no items"):
+            Items().parse(split)
+    for typed in ([None, "a"], [True, "a"], [{"a": 1}], [["a"]], "[true]"):
+        with pytest.raises(UnparseableAnswerError):
+            Items().parse(typed)
     with pytest.raises(UnparseableAnswerError, match="tell apart"):
         Items(Exact()).parse('[{"a": 1}]')
     assert agree(Items(Json()), '[{"a": 1}, 2]', '[2.0, {"a": 1}]')
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.randoms())
 def test_any_order_is_the_same_list(numbers, rng) -> None:
     shuffled = rng.sample(numbers, len(numbers))
@@ -240,7 +254,8 @@ BOOKED = {
     [
         ({}, True),
         ({"id": 2}, True),
-        ({"amount": "$9.995"}, True),
+        ({"amount": "9.995"}, True),
+        ({"amount": "$9.99"}, False),
         ({"amount": 10.5}, False),
         ({"amount": None}, False),
         ({"amount": "a lot"}, False),
@@ -476,6 +491,7 @@ def test_rules_can_be_copied_and_pickled(rule) -> None:
     [
         (lambda: Date(formats="%d/%m/%Y"), "Date.formats", "list formats"),
         (lambda: Date(formats=["%d/%m"]), "Date.formats", "day, month and year"),
+        (lambda: Date(formats=["%d/%m/%Y %Z"]), "Date.formats", "day, month and year"),
         (lambda: Date(formats=["%Q"]), "Date.formats", "day, month and year"),
         (lambda: Date(formats=[7]), "Date.formats", "day, month and year"),
         (lambda: Items("a"), "Items.inner", "Normalized()"),

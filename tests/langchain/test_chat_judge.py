@@ -16,7 +16,7 @@ from smart_engine import InvalidInputError
 
 def says(text: str, _: object) -> str:
     """Judge by the last word."""
-    answers = json.loads(text.rpartition("\n\n")[2])
+    answers = json.loads(text.split("\n")[-4])
     left, right = (answer.split()[-1] for answer in answers.values())
     return "Same." if left == right else "Different."
 
@@ -60,7 +60,7 @@ async def test_a_chat_model_judges_batches_and_is_billed():
         costs = [a.response_metadata["smart"]["cost"] for a in answers]
         check_books(smart, judge, costs)
         (certificate,) = smart.report().certificates
-        assert certificate.equivalence == "ChatJudge('judge', instructions #a898981e)"
+        assert certificate.equivalence == "ChatJudge('judge', instructions #5413ed85)"
         assert certificate.spend["judge: judge"].calls == len(judge.calls)
 
 
