@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from datetime import date
 from numbers import Number
 from typing import Any
 
@@ -81,8 +80,11 @@ _LEAD = (
 )
 _VERB = r"(?:[*_]*\s?[:\uff1a](?:[*_]+(?=\s))?|\s+is\b:?)"
 _START = (
-    r"(?:\A|(?<=[.!?])\s{1,9}|\n\s{0,9}\n|\n(?=[\W_]{0,9}[^\Wa-z\d_]|#))[\s#*_]{0,9}"
+    r"(?:\A|\n\s{0,9}\n|(?:(?<=[.!?])\s{1,9}|\n)(?=[\W_]{0,9}[^\Wa-z\d_]|#|\\boxed))"
+    r"[\s#*_]{0,9}"
 )
+"""A new text, paragraph, or sentence or line that starts with a capital."""
+
 _FORM = re.compile(
     rf"{_START}(?i:(?P<strong>####|(?=\$*\\boxed)|{_LEAD}(?:{_STRONG}){_VERB})"
     rf"|{_LEAD}{_WORD}{_VERB}|there is no doubt:|(?:it is|it['’]s|this is)\s)\s*"
@@ -102,8 +104,10 @@ def text_of(answer: Any) -> str:
     """
     if isinstance(answer, bool):
         return str(answer).lower()
-    if isinstance(answer, str | Number | date):
+    if isinstance(answer, str | Number):
         return str(answer)
+    if hasattr(answer, "isoformat"):
+        return str(answer.isoformat())
     raise UnparseableAnswerError(f"no text but a {type(answer).__name__}")
 
 
@@ -154,18 +158,21 @@ def located(text: str, *, value: bool = False) -> str:
 
     Args:
         text: The whole answer.
-        value: See `unwrap`.
+        value: See `unwrap`; comments and weaker forms such as "Label: …" are read for
+            values only.
 
     Raises:
         UnparseableAnswerError: If several parts could be.
     """
     text = _after_thoughts(text)
-    body, comments = _without_comments(unwrap(text, value=value))
+    body, comments = unwrap(text, value=value), ""
+    if value:
+        body, comments = _without_comments(body)
     if _RETRACTS.search(comments):
         raise UnparseableAnswerError(f"a comment that bears on {excerpt(text)}")
     forms = list(_FORM.finditer(body))
     strong = [form for form in forms if form["strong"] is not None]
-    if not strong:
+    if value and not strong:
         before = body[: forms[0].start()] if len(forms) == 1 else "prose"
         strong = [] if _without_comments(f"\n{before}")[0].strip() else forms
     if not strong:

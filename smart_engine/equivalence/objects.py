@@ -51,7 +51,7 @@ class Json(Rule):
     Example:
         ```python
         rule = Json(fields={"amount": Number(absolute=0.01)}, ignore=["id"])
-        assert agree(rule, '{"amount": "$9.99", "id": 7}', {"amount": 9.99})
+        assert agree(rule, '{"amount": "9.991", "id": 7}', {"amount": 9.99})
         assert Json().parse('{"b": 2, "a": 1.0}') == Json().parse({"a": 1, "b": 2})
         ```
     """

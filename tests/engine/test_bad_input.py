@@ -233,7 +233,7 @@ def test_signs_are_part_of_an_answer() -> None:
     assert not rule.same(rule.parse("-5"), rule.parse("5"))
     assert Label(["-1", "0", "1"]).parse("-1.") == "-1"
     assert Label(["C", "C++"]).parse("**C++**") == "c++"
-    assert Number().parse("the answer is \u22125") == -5
+    assert Number().parse("the answer is \u22125") == (-5, "")
 
 
 @pytest.mark.parametrize("make", [lambda: Number(absolute="x"), lambda: Label(None)])
