@@ -156,7 +156,7 @@ def embed(text: str) -> list[float]:
 
 def judge(text: str) -> Outcome:
     """Compare the figures in two answers, as a judging model would."""
-    pair = json.loads(text.rpartition("\n\n")[2])
+    pair = json.loads(text.split("\n")[-4])  # the line that is quoted
     first, second = (re.findall(r"\d+", pair[name]) for name in ("A", "B"))
     usage = Usage(len(text) / 4, 1)
     verdict = "same" if first == second else "different"
