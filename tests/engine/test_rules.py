@@ -228,7 +228,6 @@ def test_order_separator_and_the_rule_of_items_can_be_set() -> None:
     assert agree(Items(Json()), '[{"a": 1}, 2]', '[2.0, {"a": 1}]')
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.randoms())
 def test_any_order_is_the_same_list(numbers, rng) -> None:
     shuffled = rng.sample(numbers, len(numbers))
