@@ -24,6 +24,7 @@ from smart_engine import (
     Report,
     Similar,
 )
+from smart_engine.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
@@ -70,13 +71,10 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"langchain_smart.{_HOME[name]}"), name)
     except ModuleNotFoundError as error:
-        from smart_engine.errors import MissingExtraError
-
         missing = (error.name or "").split(".")[0]
         if missing not in _EXTRAS:
             raise
-        needed_for = f"langchain_smart.{name}"
-        raise MissingExtraError(_EXTRAS[missing], needed_for) from error
+        raise MissingExtraError(_EXTRAS[missing], f"langchain_smart.{name}") from error
 
 
 def __dir__() -> list[str]:

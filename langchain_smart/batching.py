@@ -1,4 +1,4 @@
-"""The verbs that take many items at once: one session a task, whatever verb leads here.
+"""The verbs that take many items at once: one session a task, one run an item.
 
 They work behind a prompt, before a parser, and through `.bind()`, `.with_config()`,
 `.with_retry()`, `.with_fallbacks()` and `.configurable_fields()`.
@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import get_config_list, merge_configs
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import AnyConfigurableField, Input, Output
+from pydantic import PrivateAttr
 from typing_extensions import override
 
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
@@ -25,7 +27,7 @@ from smart_engine.runtime.self_agreement import Measurement
 from smart_engine.runtime.settings import Settings
 from smart_engine.store.store import Store
 
-__all__ = ["TASK", "Share", "SmartBatching", "named_task"]
+__all__ = ["TASK", "RunnableJob", "SmartBatching", "named_task"]
 
 TASK = "smart_task"
 """Argument, or key in a config, that names the task."""
@@ -34,37 +36,62 @@ Configs = RunnableConfig | list[RunnableConfig] | None
 
 
 def named_task(kwargs: Mapping[str, Any], config: RunnableConfig | None) -> str | None:
-    """Return the task that a call names, None if it names none.
-
-    Args:
-        kwargs: The call's arguments, where `bind(smart_task=…)` arrives.
-        config: Its config: `configurable` comes before `metadata`.
-    """
+    """Return the task that a call names, by argument or by config, if it names one."""
     config = config or {}
     places = (kwargs, config.get("configurable") or {}, config.get("metadata") or {})
     found = [place[TASK] for place in places if place.get(TASK) is not None]
     return str(found[0]) if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One task's share of a batch.
+@dataclass(kw_only=True)
+class RunnableJob(Job):
+    """The items of one task in a batch, each of which is a run.
 
     Attributes:
-        task: Name of the task, if one was given.
-        places: Per item, its place in the whole batch.
         inputs: Per item, its input as models take it.
-        configs: Per item, the config it came with.
-        one_config: Whether all items came with the same config.
-        limit: Most calls in flight at once.
+        configs: Per item, its config.
+        one_config: Whether all items have the same config.
+        identities: Per model, its name and a text that identifies it.
     """
 
-    task: str | None
-    places: Sequence[int]
     inputs: Sequence[Any]
     configs: Sequence[RunnableConfig]
     one_config: bool
-    limit: int
+    identities: Sequence[tuple[str, str]]
+
+    def __post_init__(self) -> None:
+        self._runs: list[Any] = [None] * len(self.places)
+        self._manager: Any = None
+
+    @override
+    def start(self, item: int) -> None:
+        if self._runs[item] is None:
+            self._runs[item] = _only(self._begin(item, CallbackManager))
+
+    @override
+    async def astart(self, item: int) -> None:
+        if self._runs[item] is None:
+            self._runs[item] = _only(await self._begin(item, AsyncCallbackManager))
+
+    def _begin(self, item: int, kind: type[Any]) -> Any:
+        """Begin an item's run with a callback manager of that kind."""
+        config = self.configs[item]
+        if self._manager is None or not self.one_config:
+            self._manager = self._configure(kind, config)
+        return self._begin_run(self._manager, item, config)
+
+    @abstractmethod
+    def _configure(self, kind: type[Any], config: RunnableConfig) -> Any:
+        """Return a callback manager for the runs of a config."""
+
+    @abstractmethod
+    def _begin_run(self, manager: Any, item: int, config: RunnableConfig) -> Any:
+        """Begin an item's run."""
+
+
+def _only(run: Any) -> Any:
+    """Return a run; runs of chat models begin in lists."""
+    return run[0] if isinstance(run, list) else run
 
 
 class SmartBatching(
@@ -81,25 +108,25 @@ class SmartBatching(
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Output]:
-        """Answer a batch in one session; see the class for what is promised.
+        """Answer a batch in one session; see the class for its guarantee.
 
-        Items that name different tasks are answered in one session a task. In shadow,
-        or where a model is named, items are answered one by one.
+        Items that name different tasks are answered in one session a task. In shadow
+        mode, or where a model is named, items are answered one by one.
 
         Args:
             inputs: The items.
             config: One config for all, or one per item; `max_concurrency` is honoured.
             return_exceptions: Return an item's exception in its place instead of
                 raising the first one after all items are done.
-            **kwargs: Handed to every model, such as `stop`.
+            **kwargs: Passed to every model, such as `stop`.
         """
         if self._one_by_one(kwargs):
-            configs = get_config_list(config, len(inputs)) if inputs else []
-
-            def answer(item: int) -> Output:
-                return self.invoke(inputs[item], configs[item], **kwargs)
-
-            results = each(answer, len(inputs), self._limit(configs))
+            configs, limit = self._configs(inputs, config)
+            results = each(
+                lambda item: self.invoke(inputs[item], configs[item], **kwargs),
+                len(inputs),
+                limit,
+            )
             return deliver(results, return_exceptions=return_exceptions)
         batch = self._batch(inputs, config, kwargs, return_exceptions=return_exceptions)
         return batch.run(return_exceptions=return_exceptions)
@@ -115,12 +142,12 @@ class SmartBatching(
     ) -> list[Output]:
         """Answer a batch in one session, as `batch` does."""
         if self._one_by_one(kwargs):
-            configs = get_config_list(config, len(inputs)) if inputs else []
-
-            async def answer(item: int) -> Output:
-                return await self.ainvoke(inputs[item], configs[item], **kwargs)
-
-            results = await aeach(answer, len(inputs), self._limit(configs))
+            configs, limit = self._configs(inputs, config)
+            results = await aeach(
+                lambda item: self.ainvoke(inputs[item], configs[item], **kwargs),
+                len(inputs),
+                limit,
+            )
             return deliver(results, return_exceptions=return_exceptions)
         batch = self._batch(inputs, config, kwargs, return_exceptions=return_exceptions)
         return await batch.arun(return_exceptions=return_exceptions)
@@ -162,15 +189,14 @@ class SmartBatching(
 
         From then on a `max_disagreement` that is demonstrably below the reference's own
         disagreement with itself is refused for this task, here and in all copies,
-        unless `accept_noise=True`. What it costs is in `report()`, and in no batch's or
-        stream's `budget_usd`. Replies from a cache are no second answers: their items
-        are left out, and counted.
+        unless `accept_noise=True`. What it costs is in `report()`, but counts against
+        no `budget_usd`. Items with a reply from a cache are left out, and counted.
 
         Args:
             inputs: Items of one task, such as those of a batch.
             config: The config to ask with; it may name the task.
             n: Most items to ask about, drawn at random.
-            **kwargs: Handed to the reference with every call.
+            **kwargs: Passed to the reference with every call.
 
         Raises:
             InvalidInputError: If there is no item.
@@ -199,13 +225,31 @@ class SmartBatching(
 
     # -- jobs ------------------------------------------------------------------
 
+    _members: dict[str, Any] = PrivateAttr()
+
+    @property
+    @override
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._members)
+
+    @property
+    @abstractmethod
+    def _identities(self) -> list[tuple[str, str]]:
+        """Per member, its name and a text that identifies it with its settings."""
+
     @abstractmethod
     def _read(self, given: Any) -> Any:
         """Return an input as models take it; what it raises is the item's error."""
 
     @abstractmethod
-    def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], Job]:
-        """Return what makes a share a job, for one call's arguments."""
+    def _job_maker(
+        self, kwargs: dict[str, Any]
+    ) -> tuple[Callable[..., Job], Callable[[Sequence[Any]], str]]:
+        """Return what makes a job, and what names the task of inputs without a name.
+
+        Args:
+            kwargs: The arguments of the batch.
+        """
 
     def _one_by_one(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether no session decides who answers."""
@@ -219,9 +263,9 @@ class SmartBatching(
         *,
         return_exceptions: bool,
     ) -> Batch:
-        """Return a batch: a job a task over the inputs that can be read."""
-        configs = get_config_list(config, len(inputs)) if inputs else []
-        limit = self._limit(configs)
+        """Return a batch with one job a task, over the inputs that can be read."""
+        one_config = not isinstance(config, Sequence)
+        configs, limit = self._configs(inputs, config)
         read: dict[int, Any] = {}
         results: list[Any] = [None] * len(inputs)
         for place, given in enumerate(inputs):
@@ -234,21 +278,22 @@ class SmartBatching(
         by_task: dict[str | None, list[int]] = defaultdict(list)
         for place in read:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
-        one_config = not isinstance(config, Sequence)
-        make = self._job_maker(kwargs)
-        jobs = [
-            make(
-                Share(
-                    task,
-                    places,
-                    [read[place] for place in places],
-                    [configs[place] for place in places],
-                    one_config,
-                    limit,
-                )
+        new_job, name_of = self._job_maker(kwargs)
+        jobs = []
+        for label, places in by_task.items():
+            items = [read[place] for place in places]
+            task = label or name_of(items)
+            job = new_job(
+                task=task,
+                scope=self._books.batch(self._names[0], task),
+                places=places,
+                limit=limit,
+                label=label,
+                inputs=items,
+                configs=[configs[place] for place in places],
+                one_config=one_config,
             )
-            for task, places in by_task.items()
-        ]
+            jobs.append(job)
         store = self.store if isinstance(self.store, Store) else None
         return Batch(self._serving, self._books, store, jobs, results, self.progress)
 
@@ -263,62 +308,58 @@ class SmartBatching(
         (job,) = self._batch(drawn, config, kwargs, return_exceptions=False).jobs
         return Measurement(job, self._names[0], self.confidence, self._books)
 
-    def _limit(self, configs: Sequence[RunnableConfig]) -> int:
-        """Return how many calls may be in flight."""
-        limits = [config.get("max_concurrency") for config in configs]
-        for limit in limits:
-            if limit is not None:
-                check_whole("max_concurrency", limit, 1)
-        return next((limit for limit in limits if limit), None) or self.max_concurrency
+    def _configs(
+        self, inputs: Sequence[Any], config: Configs
+    ) -> tuple[list[RunnableConfig], int]:
+        """Return each input's config, and the most calls in flight at once."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        limits = [its_config.get("max_concurrency") for its_config in configs]
+        set_limits = [limit for limit in limits if limit is not None]
+        for limit in set_limits:
+            check_whole("max_concurrency", limit, 1)
+        return configs, next(iter(set_limits), self.max_concurrency)
 
 
 class _ConfiguredFields(RunnableConfigurableFields):  # type: ignore[type-arg]
-    """Answers a configured batch in one call per choice of settings.
-
-    LangChain's own configurable Runnables answer it item by item.
-    """
+    """Answers a batch in one call per choice of settings, not item by item."""
 
     @override
     def batch(
         self, inputs: list[Any], config: Configs = None, **kwargs: Any
     ) -> list[Any]:
-        results: list[Any] = [None] * len(inputs)
-        for places, model, configs in self._groups(len(inputs), config):
-            chosen = [inputs[place] for place in places]
+        results: dict[int, Any] = {}
+        for places, model, chosen, configs in self._groups(inputs, config):
             outputs = model.batch(chosen, configs, **kwargs)
-            for place, output in zip(places, outputs, strict=True):
-                results[place] = output
-        return results
+            results.update(zip(places, outputs, strict=True))
+        return [results[place] for place in range(len(inputs))]
 
     @override
     async def abatch(
         self, inputs: list[Any], config: Configs = None, **kwargs: Any
     ) -> list[Any]:
-        results: list[Any] = [None] * len(inputs)
-        for places, model, configs in self._groups(len(inputs), config):
-            chosen = [inputs[place] for place in places]
+        results: dict[int, Any] = {}
+        for places, model, chosen, configs in self._groups(inputs, config):
             outputs = await model.abatch(chosen, configs, **kwargs)
-            for place, output in zip(places, outputs, strict=True):
-                results[place] = output
-        return results
+            results.update(zip(places, outputs, strict=True))
+        return [results[place] for place in range(len(inputs))]
 
     def _groups(
-        self, items: int, config: Configs
-    ) -> Iterator[tuple[list[int], Runnable[Any, Any], list[RunnableConfig]]]:
-        """Yield per choice of settings the items, the model and their configs."""
+        self, inputs: list[Any], config: Configs
+    ) -> Iterator[tuple[list[int], Runnable[Any, Any], list[Any], Configs]]:
+        """Yield per choice of settings its places, model, inputs and configs."""
         ids = {field.id for field in self.fields.values()}
-        configs = get_config_list(config, items) if items else []
+        configs = get_config_list(config, len(inputs)) if inputs else []
         merged = [merge_configs(self.config, its_config) for its_config in configs]
         choices: list[tuple[dict[str, Any], list[int]]] = []
         for place, its_config in enumerate(merged):
             given = its_config.get("configurable") or {}
             chosen = {name: value for name, value in given.items() if name in ids}
-            for settings, places in choices:
-                if settings == chosen:
-                    places.append(place)
-                    break
-            else:
+            same = (places for settings, places in choices if settings == chosen)
+            if (places := next(same, None)) is None:
                 choices.append((chosen, [place]))
+            else:
+                places.append(place)
         for _, places in choices:
-            model, _ = self.prepare(merged[places[0]])
-            yield places, model, [merged[place] for place in places]
+            its_configs = [merged[place] for place in places]
+            model, _ = self.prepare(its_configs[0])
+            yield places, model, [inputs[place] for place in places], its_configs

@@ -1,26 +1,21 @@
 """Callbacks: what the handlers of a run see of the models and chains below it.
 
-Of chat models: a member's run is shown to tracers only, as a child of the item's run.
-Other handlers see the item once, so token counters count once and streams show one
-answer. Of chains: tracers and plain handlers see every model's run, as in any chain, so
-what a token counter counts is what was spent; handlers that show answers while they are
-made see inside a chain only if its answer is handed out.
+Chat models: only tracers see a member's run, as a child of the item's run. Other
+handlers see the item once, so token counters count once and streams show one answer.
+Chains: tracers and plain handlers see every model's run, as in any chain, so a token
+counter counts what was spent; handlers that show answers while they are written see
+inside a chain only if its answer is handed out.
 """
 
 from __future__ import annotations
 
-from collections.abc import (
-    Iterable,
-)
+from collections.abc import Iterable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     BaseCallbackHandler,
-    BaseCallbackManager,
     CallbackManager,
     CallbackManagerForLLMRun,
 )
@@ -32,7 +27,6 @@ from typing_extensions import override
 __all__ = [
     "RUN",
     "Run",
-    "StartedRun",
     "chain_config",
     "is_watched",
     "member_config",
@@ -41,34 +35,17 @@ __all__ = [
 ]
 
 RUN = "smart_run"
-"""Argument that carries a `StartedRun` to the call: core passes streams no manager."""
+"""Argument that carries an item's run to the call: core passes none to streams."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartedRun:
-    """A run that core will begin, with what its members' runs inherit.
-
-    Attributes:
-        run_id: Its id.
-        inheritable_handlers: Who watches.
-        inheritable_tags: Tags of the caller.
-        inheritable_metadata: Metadata of the caller.
-    """
-
-    run_id: UUID
-    inheritable_handlers: list[BaseCallbackHandler]
-    inheritable_tags: list[str]
-    inheritable_metadata: dict[str, Any]
-
-
-Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | StartedRun
+Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 """One item's run."""
 
 
 def started(config: RunnableConfig) -> tuple[RunnableConfig, dict[str, Any]]:
-    """Return a config with a run's id, and the argument that tells the call of it.
+    """Return a config with a run's id, and the argument that passes that to the call.
 
-    Nothing is added where no tracer watches.
+    Without a tracer nothing is added.
     """
     callbacks = config.get("callbacks") or []
     tags, metadata = config.get("tags") or [], config.get("metadata") or {}
@@ -79,7 +56,13 @@ def started(config: RunnableConfig) -> tuple[RunnableConfig, dict[str, Any]]:
     if not _tracers(callbacks):
         return config, {}
     run_id = config.get("run_id") or uuid7()
-    run = StartedRun(run_id, callbacks, tags, metadata)
+    run = CallbackManagerForLLMRun(
+        run_id=run_id,
+        handlers=callbacks,
+        inheritable_handlers=callbacks,
+        inheritable_tags=tags,
+        inheritable_metadata=metadata,
+    )
     return {**config, "run_id": run_id}, {RUN: run}
 
 
@@ -101,7 +84,7 @@ def member_config(run: Run | None) -> RunnableConfig:
 
 
 def _tracers(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-    """Return the tracers that keep runs; some only show tokens, as users see them."""
+    """Return the tracers that record runs: some only show tokens to users."""
     return [
         handler
         for handler in handlers
@@ -116,35 +99,25 @@ def quiet_context() -> Context:
     LangChain adds such handlers (`get_usage_metadata_callback`, for one) to every run
     started in their scope; the item's own run has them already.
     """
-    context = copy_context()
-    context.run(silence_ambient_handlers)
-    return context
-
-
-def silence_ambient_handlers() -> None:
-    """Switch ambient handlers off in the current context."""
-    for variable in _ambient_handlers():
-        variable.set(None)
-
-
-def _ambient_handlers() -> Iterable[Any]:
-    """Yield the context variables that LangChain adds handlers from."""
     from langchain_core.tracers import context
 
+    copy = copy_context()
     # Not a public name: without it a token counter would only count twice.
     for variable, *_ in getattr(context, "_configure_hooks", ()):
-        yield variable
+        copy.run(variable.set, None)
+    return copy
 
 
 # -- chains ---------------------------------------------------------------------------
 
 _PIECES = ("on_llm_new_token", "on_stream_event")
-"""Events that tell pieces of an answer."""
+"""Events with pieces of an answer."""
 
 
 def is_watched(config: RunnableConfig) -> bool:
-    """Whether somebody shows the answer while it is made, such as `astream_events`."""
-    return any(_shows(handler) for handler in _manager(config).inheritable_handlers)
+    """Whether a handler shows the answer as it is written, as `astream_events` does."""
+    manager: Any = config["callbacks"]
+    return any(_shows(handler) for handler in manager.inheritable_handlers)
 
 
 def chain_config(
@@ -155,59 +128,44 @@ def chain_config(
     Args:
         config: The config of the item, with the callbacks of its run's children.
         meter: Reads what the call costs.
-        name: What the chain's run is called.
+        name: Name of the chain's run.
         shown: Whether its answer is handed out if the call succeeds.
     """
-    manager = _manager(config).copy()
+    callbacks: Any = config["callbacks"]
+    manager = callbacks.copy()
     handlers = manager.inheritable_handlers
     if not shown:
         handlers = [_withheld(each) for each in handlers if not _shows(each)]
         manager.add_tags(["nostream"])
-    manager.set_handlers([meter, *handlers])  # of a run it refuses, nobody is told
+    manager.set_handlers([meter, *handlers])  # others see no run that it refuses
     return {**config, "callbacks": manager, "run_name": name}
 
 
-def _manager(config: RunnableConfig) -> BaseCallbackManager:
-    """Return the callback manager of a run's children."""
-    manager = config["callbacks"]
-    assert isinstance(manager, BaseCallbackManager)  # noqa: S101 - ours
-    return manager
-
-
 def _shows(handler: BaseCallbackHandler) -> bool:
-    """Whether a handler shows answers while they are made."""
+    """Whether a handler shows answers while they are written."""
     return hasattr(handler, "tap_output_iter")
 
 
 def _withheld(handler: BaseCallbackHandler) -> BaseCallbackHandler:
-    """Return a handler that is not told of pieces of an answer.
+    """Return a handler without the events that have pieces of an answer.
 
-    Tracers are: they keep what has happened.
+    Tracers have them all: they record what happened.
     """
     base, own = BaseCallbackHandler, type(handler)
-    tells = any(getattr(own, name) is not getattr(base, name) for name in _PIECES)
-    if not tells or isinstance(handler, BaseTracer | AsyncBaseTracer):
+    listens = any(getattr(own, name) is not getattr(base, name) for name in _PIECES)
+    if not listens or isinstance(handler, BaseTracer | AsyncBaseTracer):
         return handler
     return _Withheld(handler)
 
 
 class _Withheld(BaseCallbackHandler):
-    """A handler in all but the events that tell pieces of an answer.
-
-    Args:
-        inner: The handler.
-    """
+    """A handler in all but the events that have pieces of an answer."""
 
     def __init__(self, inner: BaseCallbackHandler) -> None:
-        """Stand in for it."""
         self._inner = inner
 
     @override
     def __getattribute__(self, name: str) -> Any:
         if name in _PIECES:
-            return _unheard
+            return lambda *_, **__: None
         return getattr(object.__getattribute__(self, "_inner"), name)
-
-
-def _unheard(*_: Any, **__: Any) -> None:
-    """Take an event and do nothing."""

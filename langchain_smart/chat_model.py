@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from langchain_core.callbacks import (
@@ -36,16 +37,9 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.batching import TASK, Share, SmartBatching, named_task
+from langchain_smart.batching import TASK, SmartBatching, named_task
 from langchain_smart.callbacks import RUN, Run, started
-from langchain_smart.chat.call import (
-    ChatAsker,
-    ChatJob,
-    as_chunk,
-    ending,
-    piece,
-    result,
-)
+from langchain_smart.chat.call import ChatAsker, ChatJob, ending, piece, result
 from langchain_smart.chat.cost import settings_of, worst_case
 from langchain_smart.chat.members import (
     ChatMember,
@@ -55,8 +49,7 @@ from langchain_smart.chat.members import (
 )
 from langchain_smart.chat.request import SCHEMA, Request, task_of
 from langchain_smart.chat.structured import Parsed, Schema
-from langchain_smart.chat.tools import Tools, refuse_without_tools
-from smart_engine.calls import Call
+from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.serving.members import find_members
@@ -67,14 +60,14 @@ __all__ = ["SmartChatModel"]
 class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel):
     """A chat model that answers as its reference would, for less.
 
-    `batch` and `abatch` hand the whole batch to one session: some items are answered
-    by the reference and by the candidates, to learn who agrees with whom; the rest
-    goes to the cheapest mix of models under which, with probability `confidence`, at
-    most the share `max_disagreement` of the answers differs from the reference's. This
-    works behind a prompt, before a parser, and through `.bind()`, `.with_config()`,
-    `.with_retry()` and `.with_fallbacks()`.
+    `batch` and `abatch` answer the whole batch in one session: the reference and the
+    candidates answer some items, which shows how often they agree; the rest goes to the
+    cheapest mix of models under which, with probability `confidence`, at most the share
+    `max_disagreement` of the answers differs from the reference's. This works behind a
+    prompt, before a parser, and through `.bind()`, `.with_config()`, `.with_retry()`
+    and `.with_fallbacks()`.
 
-    One item at a time (`invoke`, `stream`, and whatever calls them) belongs to its
+    One item at a time (`invoke`, `stream`, and all that calls them) belongs to its
     task's stream: with the same probability, after every answer, at most that share of
     the task's answers so far differs. `report().streams` says where each stream stands.
     With `strategy="reference"` the reference answers; `model="…"` names another member.
@@ -94,17 +87,17 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
-        looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
-        mode: `"serve"`; `"shadow"`: every model is asked about every item, the
-            reference answers, and `report().shadows` says what streams would have
+        looks: `"corrected"` keeps the guarantee; `"paper"` is the paper's way.
+        mode: `"serve"`; `"shadow"`: every model answers every item, the reference's
+            answer is returned, and `report().shadows` says what streams would have
             served and saved; `"strict"`: see `budget_usd`.
         budget_usd: The most that a batch, all its tasks together, and the stream of a
-            task may cost; calls in flight are counted with the most they can cost, so
-            answers must be limited by `max_tokens`. Where it ends, what had been bought
-            is handed out, marked `uncertified`; items without an answer, and with
+            task may cost; calls in flight count with their worst-case cost, so answers
+            must be limited by `max_tokens`. Where it ends, answers that were bought are
+            returned, marked `uncertified`; items without an answer, and with
             `mode="strict"` all items that the guarantee does not cover, raise
-            `BudgetExceededError`. What cannot be foreseen is refused here, unless it is
-            free: a judge, a picture, sound or a file in a message, a tool that the
+            `BudgetExceededError`. Costs without a bound are refused, unless they are
+            zero: a judge, a picture, audio or a file in a message, a tool that the
             provider runs.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
@@ -113,37 +106,36 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         seed: Seed of all randomness.
         max_concurrency: Most calls in flight at once, where the config sets none; the
             audit sizes its waves by it.
-        progress: Whether a bar shows where a batch stands: what is settled, spent
-            and saved, and how many answers may differ, of those allowed.
+        progress: Whether a bar shows where a batch stands: items settled, USD spent and
+            saved, and how many answers may differ, of those allowed.
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one. A batch whose items name
             different tasks is answered in one session a task.
-        temperature: Handed to every member with each call, as are the next three.
+        temperature: Passed to every member with each call, as are the next three.
         max_tokens: Most tokens of an answer.
         timeout: Seconds that a call may take.
-        stop: Where an answer is cut off.
-        max_retries: How often a member's call that failed is made again, beside the
-            member's own retries, where waiting may help.
+        stop: Texts at which an answer is cut off.
+        max_retries: How often a member's failed call is made again where waiting may
+            help, beside the member's own retries.
         streaming: Whether `invoke` streams, too.
         store: A file or a database (`Store`) in which batches and streams outlive the
-            process. The same batch, begun again after whatever ended it, buys nothing
-            twice and ends as it would have. A task's stream goes on where it was, and
-            several processes, on several machines if the database is a server, work on
-            one: its promise and its `budget_usd` are kept by all of them together. It
-            is good for the same task, models with their settings, system message,
-            tools, schema, `equivalence`, guarantee and seed; anything else begins anew,
-            with a warning that says why. A process that is killed costs the stream only
-            the room for its open items, taken at their worst. What was asked is not
-            stored, nor are the answers of a stream.
+            process. The same batch, started again, buys nothing twice and ends as it
+            would have. A task's stream goes on where it was, and several processes, on
+            several machines if the database is a server, share it with its guarantee
+            and its `budget_usd`. It serves the same task, models with their settings,
+            system message, tools, schema, `equivalence`, guarantee and seed; anything
+            else starts anew, with a warning that says why. After a process is killed
+            the stream counts its open items at their worst. Neither inputs nor the
+            answers of a stream are stored.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
-            from what was sent and said, and mark what rests on that: as `estimated` in
-            each answer's `response_metadata["smart"]` (USD), in ledger, certificates
-            and report. Otherwise such a call has failed. An answer that broke off is
-            estimated as far as it came. Hidden reasoning is in no estimate, for nobody
-            sees it: of a model that thinks, the real cost is higher.
-        books: The books of another smart model, to keep them together.
+            from the texts, and mark what rests on that: as `estimated` in each answer's
+            `response_metadata["smart"]` (USD), in ledger, certificates and report.
+            Otherwise such a call has failed. An answer that broke off is estimated as
+            far as it came. Hidden reasoning is in no estimate: a model that thinks
+            costs more.
+        books: The books of another smart model, which both then share.
 
     Raises:
         InvalidInputError: At construction, if anything cannot be used.
@@ -182,16 +174,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
 
     @override
     def model_post_init(self, context: Any, /) -> None:
-        """Check everything before anything is spent."""
         found = find_members(self.reference, self.candidates, self.prices, read_model)
         reference, *candidates = (member.model for member in found)
         self._members = {member.name: member for member in found}
-        prices = {member.name: member.price for member in found}
-        self.__dict__.update(
-            reference=reference,
-            candidates=candidates,
-            prices={**self.prices, **prices},
-        )
+        prices = self.prices | {member.name: member.price for member in found}
+        self.__dict__.update(reference=reference, candidates=candidates, prices=prices)
         self._open()
         if self.budget_usd is not None:
             for member in found:
@@ -199,17 +186,12 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
 
     @property
     @override
-    def _names(self) -> tuple[str, ...]:
-        return tuple(self._members)
-
-    @property
     def _identities(self) -> list[tuple[str, str]]:
-        """Per model, its name and a text that identifies it and its settings."""
         return [identity_of(member) for member in self._members.values()]
 
     @property
     def _defaults(self) -> dict[str, Any]:
-        """What the fields set for calls that set nothing else."""
+        """Arguments of every call that the fields set."""
         names = ("temperature", "max_tokens", "timeout", "stop", "max_retries")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value not in (None, [])}
@@ -221,50 +203,38 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        config, kwargs = _named(config, kwargs)
-        return super().invoke(input, config, stop=stop, **kwargs)
+        return super().invoke(input, **_named(config, kwargs))
 
     @override
     async def ainvoke(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
         await turn()
-        config, kwargs = _named(config, kwargs)
-        return await super().ainvoke(input, config, stop=stop, **kwargs)
+        return await super().ainvoke(input, **_named(config, kwargs))
 
     @override
     def stream(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        config, kwargs = _named(config, kwargs)
-        return super().stream(input, config, stop=stop, **kwargs)
+        return super().stream(input, **_named(config, kwargs))
 
     @override
     async def astream(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         await turn()
-        config, kwargs = _named(config, kwargs)
-        chunks = super().astream(input, config, stop=stop, **kwargs)
+        chunks = super().astream(input, **_named(config, kwargs))
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield chunk
@@ -301,7 +271,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     ) -> Iterator[ChatGenerationChunk]:
         run = self._item_run(messages, stop, run_manager, kwargs)
         for number, chunk in enumerate(run.stream()):
-            yield piece(run, as_chunk(chunk), first=number == 0)
+            yield piece(run, chunk, first=number == 0)
         yield ending(run)
 
     @override
@@ -316,7 +286,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         first = True
         async with aclosing(run.astream()) as chunks:
             async for chunk in chunks:
-                yield piece(run, as_chunk(chunk), first=first)
+                yield piece(run, chunk, first=first)
                 first = False
         yield ending(run)
 
@@ -327,13 +297,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         run: Run | None,
         kwargs: dict[str, Any],
     ) -> ItemRun:
-        """Return one item, ready to be answered."""
         run = run or kwargs.pop(RUN, None)
         request = Request.read(stop, kwargs, self._defaults)
         task = request.task or self.task or task_of([messages], request)
-
-        def bounded(call: Call) -> float:
-            return worst_case(self._members[call.tier], messages, request)
 
         def prompt() -> str:
             systems = [m.content for m in messages if isinstance(m, SystemMessage)]
@@ -342,7 +308,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         item = self._item(
             request.compared_by(self._rule),
             task,
-            bounded,
+            lambda call: worst_case(self._members[call.tier], messages, request),
             model=request.model,
             identities=lambda: self._identities,
             prompt=prompt,
@@ -362,59 +328,48 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
 
     @override
     def _read(self, given: LanguageModelInput) -> ChatPromptValue:
-        # Members take a prompt value as it is: it is converted once, not once a call.
+        # Members take a prompt value as it is: items are converted once, not per call.
         return ChatPromptValue(messages=self._convert_input(given).to_messages())
 
     @override
-    def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], ChatJob]:
+    def _job_maker(
+        self, kwargs: dict[str, Any]
+    ) -> tuple[Callable[..., ChatJob], Callable[[Sequence[Any]], str]]:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
         for member in self._members.values():
-            request.put_to(member)  # what it cannot take is an error before any call
-        rule = request.compared_by(self._rule)
-        local = {
-            "local_callbacks": self.callbacks,
-            "verbose": self.verbose,
-            "local_tags": self.tags,
-            "local_metadata": self.metadata,
-        }
-        tracing = self._tracing(request, kwargs)
-
-        def make(share: Share) -> ChatJob:
-            prompts = (prompt.messages for prompt in share.inputs)
-            task = share.task or task_of(prompts, request)
-            return ChatJob(
-                task,
-                rule,
-                self._books.batch(self._names[0], task),
-                share.places,
-                share.limit,
-                share.task,
-                share=share,
-                members=self._members,
-                request=request,
-                identities=self._identities,
-                tracing=tracing,
-                manager_settings=local,
-                estimates=self.estimate_usage,
-                rate_limiter=self.rate_limiter,
-                output_version=self.output_version,
-            )
-
-        return make
-
-    def _tracing(self, request: Request, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return what callbacks are told of every item's run."""
-        told = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
-        told["stop"] = stop = request.arguments.get("stop")
+            request.bound_to(member)  # what it cannot take is an error before any call
+        shown = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
+        shown["stop"] = stop = request.arguments.get("stop")
         options: dict[str, Any] = {"stop": stop}
         if request.schema is not None and request.schema.json_schema is not None:
-            options["ls_structured_output_format"] = request.schema.told
-        return {
-            "serialized": self._serialized,
-            "params": self._get_invocation_params(**told),
-            "metadata": self._get_ls_params_with_defaults(**told),
-            "options": options,
-        }
+            options["ls_structured_output_format"] = request.schema.shown
+
+        def task_name(prompts: Sequence[ChatPromptValue]) -> str:
+            return task_of((prompt.messages for prompt in prompts), request)
+
+        new_job = partial(
+            ChatJob,
+            rule=request.compared_by(self._rule),
+            members=self._members,
+            request=request,
+            identities=self._identities,
+            metadata={**self._get_ls_params_with_defaults(**shown)},
+            manager_settings={
+                "local_callbacks": self.callbacks,
+                "verbose": self.verbose,
+                "local_tags": self.tags,
+                "local_metadata": self.metadata,
+            },
+            run_settings={
+                "serialized": self._serialized,
+                "invocation_params": self._get_invocation_params(**shown),
+                "options": options,
+            },
+            estimates=self.estimate_usage,
+            rate_limiter=self.rate_limiter,
+            output_version=self.output_version,
+        )
+        return new_job, task_name
 
     # -- tools and structured output -------------------------------------------
 
@@ -426,24 +381,26 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         tool_choice: Any = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools to whichever member answers.
+        """Offer tools to every member.
 
-        The tools are kept as given; each member binds them in its own form when it is
-        first asked, so that members may come from different providers.
+        Each member binds the tools in its own form when it is first called, so that
+        members may come from different providers.
 
         Args:
             tools: Tools in any form that the members know.
             tool_choice: Which tool must be called, as the members know it.
-            **kwargs: Handed to each member's `bind_tools`.
+            **kwargs: Passed to each member's `bind_tools`.
 
         Raises:
             ToolsUnsupportedError: If a member cannot call tools; it is named.
         """
-        refuse_without_tools(self._members.values())
+        for member in self._members.values():
+            if type(member.model).bind_tools is BaseChatModel.bind_tools:
+                raise ToolsUnsupportedError(member.name)
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        hoisted = ("ls_structured_output_format", "model", TASK)
-        own = {name: kwargs.pop(name) for name in hoisted if name in kwargs}
+        names = kwargs.keys() & {"ls_structured_output_format", "model", TASK}
+        own = {name: kwargs.pop(name) for name in names}
         return self.bind(tools=Tools(tools, kwargs), **own)
 
     @override
@@ -456,32 +413,31 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Return objects of a schema, whichever member answers.
+        """Return objects of a schema; they are compared as objects.
 
-        Answers are compared by their objects. The whole batch stays in one session,
-        also with `include_raw`.
+        A batch stays in one session, also with `include_raw`.
 
         Args:
             schema: The schema, in any form that the members know.
-            method: How every member is asked for it; each member's own way if not
-                given.
+            method: How members are asked for it; by default each in its own way.
             include_raw: Return a dict with the message (`raw`), the object (`parsed`)
                 and the `parsing_error`, instead of raising it.
             strict: Whether the schema is enforced, where the members know that.
-            **kwargs: Handed to each member's `with_structured_output`.
+            **kwargs: Passed to each member's `with_structured_output`.
 
         Raises:
             StructuredOutputError: If a member cannot do that; it is named.
-            ToolsUnsupportedError: If a member would need tools for it and has none.
+            ToolsUnsupportedError: If a member needs tools for that and cannot call any.
         """
         chosen = {"method": method, "strict": strict}
         chosen = {name: value for name, value in chosen.items() if value is not None}
         form = Schema(schema, {**chosen, **kwargs})
         for member in self._members.values():
             form.bound_to(member)
-        told = {"ls_structured_output_format": {"kwargs": chosen, "schema": schema}}
-        bound = self.bind(**{SCHEMA: form}, **(told if schema is not None else {}))
-        return bound | Parsed(form, include_raw=include_raw)
+        own: dict[str, Any] = {SCHEMA: form}
+        if schema is not None:
+            own["ls_structured_output_format"] = {"kwargs": chosen, "schema": schema}
+        return self.bind(**own) | Parsed(form, include_raw=include_raw)
 
     # -- what LangChain asks of a chat model -----------------------------------
 
@@ -518,12 +474,12 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         if isinstance(tools, Tools):
             params.update({**tools.options, "tools": list(tools)})
         if schema is not None:
-            params["response_format"] = schema.told
+            params["response_format"] = schema.shown
         return params
 
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        kwargs.pop(RUN, None)  # whoever watches, the answer is the same
+        kwargs.pop(RUN, None)  # the answer does not depend on tracers
         return super()._get_llm_string(stop=stop, **kwargs)
 
     @override
@@ -533,12 +489,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         generations = super()._convert_cached_generations(cache_val)
         for generation in generations:
             message = generation.message
-            told = message.response_metadata.get("smart")
-            if told is not None:  # what is in the cache was paid for before
-                smart = {k: v for k, v in told.items() if k != "estimated"}
-                smart["cost"] = 0.0
-                metadata = {**message.response_metadata, "smart": smart}
-                update = {"response_metadata": metadata}
+            metadata = message.response_metadata
+            if metadata.get("smart") is not None:  # it was paid for before
+                smart = {**metadata["smart"], "cost": 0.0}
+                smart.pop("estimated", None)
+                update = {"response_metadata": {**metadata, "smart": smart}}
                 generation.message = message.model_copy(update=update)
         return generations
 
@@ -557,13 +512,13 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
 
     @override
     def get_token_ids(self, text: str) -> list[int]:
-        return self._members[self._names[0]].model.get_token_ids(text)
+        return self._reference.get_token_ids(text)
 
     @override
     def get_num_tokens(self, text: str) -> int:
         """Count tokens as the reference does, or roughly where that fails offline."""
         try:
-            return self._members[self._names[0]].model.get_num_tokens(text)
+            return self._reference.get_num_tokens(text)
         except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
             return math.ceil(len(text) / 4)
 
@@ -572,17 +527,19 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Count tokens as the reference does, or roughly where that fails offline."""
-        model = self._members[self._names[0]].model
         try:
-            return model.get_num_tokens_from_messages(messages, tools)
+            return self._reference.get_num_tokens_from_messages(messages, tools)
         except Exception:  # noqa: BLE001 - such as a tokenizer that cannot be fetched
             return count_tokens_approximately(messages)
 
+    @property
+    def _reference(self) -> BaseChatModel:
+        return self._members[self._names[0]].model
 
-def _named(
-    config: RunnableConfig | None, kwargs: dict[str, Any]
-) -> tuple[RunnableConfig, dict[str, Any]]:
-    """Return config and arguments of a call that name its run and its task."""
+
+def _named(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, its config too, with its run and its task."""
     config, run = started(ensure_config(config))
     task = named_task(kwargs, config)
-    return config, {**kwargs, **run, **({} if task is None else {TASK: task})}
+    named = {} if task is None else {TASK: task}
+    return {**kwargs, **run, **named, "config": config}

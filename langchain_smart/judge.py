@@ -1,4 +1,4 @@
-"""Any chat model as judge of whether two answers mean the same."""
+"""Chat models as judges of whether two answers mean the same."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ __all__ = ["ChatJudge"]
 class ChatJudge(Judge):
     """Answers are the same when a chat model says so twice, once in each order.
 
-    See `Judge`. It is asked while answers are compared, one comparison at a time, and
-    off the event loop. With one candidate only items that the reference answered are
-    judged; several are compared with each other, too.
+    See `Judge`. It is called while answers are compared, one comparison at a time, and
+    off the event loop. With one candidate it judges only items that the reference
+    answered; several candidates are compared with each other, too.
 
     Args:
         model: A chat model, or a string such as `"openai:gpt-5-mini"`.
         price: What it charges; looked up if left out, as for members.
-        instructions: Stand before the answers; they must ask for one word, `same` or
-            `different`.
+        instructions: See `Judge`.
         estimate_usage: See `SmartChatModel`.
 
     Raises:
@@ -77,15 +76,14 @@ class ChatJudge(Judge):
 
 @dataclass(frozen=True)
 class _ChatAsk:
-    """Asks a chat model without the caller's callbacks."""
+    """Calls a chat model without the caller's callbacks."""
 
     member: ChatMember
     estimate_usage: bool
 
     def __call__(self, text: str) -> Outcome | Failure:
         """Return the text of the model's answer."""
-        clock = Clock()
-        sent = [HumanMessage(text)]
+        clock, sent = Clock(), [HumanMessage(text)]
         invoke = self.member.model.invoke
         message = quiet_context().run(invoke, sent, member_config(None))
         estimate = partial(estimated, sent, Request({}), self.member, message)

@@ -25,10 +25,9 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
     """Answers an agent's model calls as its own model would, for less.
 
     Each call of the agent's model goes through a `SmartChatModel` over that model and
-    the candidates. All else of the request stays as it is: tools, their choice, the
-    response format, the system prompt, settings. All calls share one set of books, and
-    the calls of one task, such as those with one system prompt and the same tools, are
-    one stream. Where another middleware chooses the model, put this one after it.
+    the candidates; the rest of the request stays as it is. All calls share one ledger,
+    and the calls of one task, such as those with one system prompt and the same tools,
+    are one stream. Where another middleware chooses the model, put this one after it.
 
     Args:
         candidates: Cheaper models that may stand in for the agent's own.
@@ -63,7 +62,6 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         reference: BaseChatModel | str | None = None,
         **settings: Any,
     ) -> None:
-        """Check everything that can be checked before the agent runs."""
         super().__init__()
         rule = as_equivalence(settings.get("equivalence", Normalized()))
         given = {**settings, "candidates": candidates, "equivalence": rule}

@@ -1,4 +1,4 @@
-"""`RecordedChatModel`: answers from a trace, for dry runs and tests of chains."""
+"""`RecordedChatModel`: answers from a trace, for replays and tests of chains."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict, Field
 from typing_extensions import override
@@ -30,14 +31,14 @@ __all__ = ["RecordedChatModel"]
 class RecordedChatModel(PlainErrors, BaseChatModel):
     """A chat model that answers as one model of a trace did.
 
-    An item is recognised by its recorded input: either the last message is that text,
-    or it contains it, as behind a prompt; the longest recorded input wins. Where no
-    input was recorded, the item's id takes its place. Items that share an input share
-    the first one's answers. Token usage is the recorded one.
+    An item is recognised by its recorded input: the last message is that text, or
+    contains it, as behind a prompt; the longest recorded input wins. Where no input was
+    recorded, the item's id takes its place. Items with the same input have the first
+    one's answers. Token usage is the recorded one.
 
     Args:
         trace: The recorded answers; see `Trace.read`.
-        model: The model of the trace that this one plays.
+        model: The model of the trace that this one replays.
         latency: Seconds that each answer takes.
 
     Raises:
@@ -77,7 +78,6 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
 
     @override
     def model_post_init(self, context: Any, /) -> None:
-        """Check the model's name."""
         if not isinstance(self.trace, Trace):
             hint = "give a Trace, such as Trace.read('items.jsonl.gz')"
             raise InvalidInputError("trace", type(self.trace).__name__, hint)
@@ -85,9 +85,8 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
             hint = "the trace has no answers of this model"
             raise InvalidInputError("model", self.model, hint)
         if self.model not in self.trace.prices:
-            hint = (
-                f"the trace has no price for it; priced: {', '.join(self.trace.prices)}"
-            )
+            priced = ", ".join(self.trace.prices)
+            hint = f"the trace has no price for it; priced: {priced}"
             raise InvalidInputError("model", self.model, hint)
 
     @override
@@ -124,14 +123,12 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
         if isinstance(outcome, Failure):
             raise outcome.error
         usage = outcome.usage or Usage()
-        tokens = (round(usage.input_tokens), round(usage.output_tokens))
+        read, written = round(usage.input_tokens), round(usage.output_tokens)
         message = AIMessage(
             content=str(outcome.answer),
-            usage_metadata={
-                "input_tokens": tokens[0],
-                "output_tokens": tokens[1],
-                "total_tokens": sum(tokens),
-            },
+            usage_metadata=UsageMetadata(
+                input_tokens=read, output_tokens=written, total_tokens=read + written
+            ),
             response_metadata={
                 "model_name": self.model,
                 "item_id": self.trace.rows[item].item_id,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, cast
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    CallbackManagerForChainRun,
-)
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
@@ -18,12 +16,11 @@ from langchain_core.runnables.utils import (
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.batching import TASK, Share, SmartBatching, named_task
+from langchain_smart.batching import TASK, SmartBatching, named_task
 from langchain_smart.chains.call import ChainAsker, ChainJob
 from langchain_smart.chains.compare import compared_outputs
 from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember, find_chains
-from smart_engine.calls import Call
 from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
@@ -36,37 +33,36 @@ Chain = Runnable[Any, Any] | Callable[[Any], Any]
 class SmartRunnable(SmartBatching[Any, Any]):
     """A chain that answers as its reference chain would, for less.
 
-    What `SmartChatModel` is for models, this is for whole chains, its tiers: a long
-    prompt and a short one, retrieval with and without reranking, an agent and a single
-    call. Batches and streams, `strategy`, `mode` and all other settings mean the same.
-    Answers are handed out as the tier gave them; `report()` says who answered how
-    often, by tier, and under `inside` what each model was asked and what it cost.
+    What `SmartChatModel` is for models, this is for whole chains: a long prompt and a
+    short one, retrieval with and without reranking, an agent and a single call. Batches
+    and streams work the same. Answers are returned as the chain gave them; `report()`
+    says which chain answered how often and, under `inside`, what each model was asked
+    and what it cost.
 
-    A call of a tier costs what every model called inside it really used, by
-    `prices[model name]`; cached replies cost nothing, and what was used before a
-    failure is booked. What costs money beside models, such as a reranker, is told by
-    `prices[tier name] = Price.per_call(usd)`; embeddings, which report no usage, as
-    well. A tier that calls no model needs `Price.free()` or a price per call. Models
-    that can be found in a chain at construction are looked up, as by `SmartChatModel`,
-    if you give no price. A model without a price is an error: at construction, or when
-    it is first called by a function that makes it for itself.
+    A call of a chain costs what every model called inside it used, by
+    `prices[model name]`; replies from a cache cost nothing, and what was used before a
+    failure is paid for. What else costs money, such as a reranker, or embeddings, which
+    report no usage, is `prices[chain name] = Price.per_call(usd)`. A chain that calls
+    no model needs `Price.free()` or a price per call. Models that can be found in a
+    chain at construction are looked up, as by `SmartChatModel`, if you give no price. A
+    model without a price is an error: at construction, or when it is first called by a
+    function that makes it.
 
     Texts are compared by the equivalence, messages by their tool calls or else by their
-    texts, everything else as JSON; a function of your own gets the answers as they are.
+    texts, everything else as JSON; a function of your own gets the answers unchanged.
 
-    Tiers run below this run. Tracers and callback handlers see every model's run, as in
-    any chain, so what a token counter counts is what was really spent. `stream`,
-    `astream_events` and LangGraph show only the answer that is handed out, piece by
-    piece where the tier streams: of tiers that are asked only in order to compare they
-    see nothing, and handlers are not told their tokens.
+    Chains run below this run. Tracers and callback handlers see every model's run, as
+    in any chain, so a token counter counts what was spent. `stream`, `astream_events`
+    and LangGraph show only the answer that is handed out, piece by piece where the
+    chain streams; chains that are called only in order to compare are not shown.
 
-    Within a `budget_usd`, each model's run sets aside the most it can cost before it
-    begins, and each call of a tier its price per call; where that does not fit, the
+    Within a `budget_usd`, each model's run reserves its worst-case cost before it
+    begins, and each call of a chain its price per call; where that does not fit, the
     call ends there, and with it the batch, as for `SmartChatModel`. So every model in a
-    tier needs `max_tokens`. The first calls of a tier in a batch are made one by one:
+    chain needs `max_tokens`. The first calls of a chain in a batch are made one by one:
     they show what it needs.
 
-    Several tiers may run on one item: they should have no effect but their answer.
+    Several chains may run on one item: their answer should be their only effect.
 
     Args:
         reference: The chain whose answers define "right": a Runnable or a function. Its
@@ -74,33 +70,20 @@ class SmartRunnable(SmartBatching[Any, Any]):
             `{"long prompt": chain}`.
         candidates: Cheaper chains that may stand in for it: a list, or a dict with a
             name for each.
-        max_disagreement: Tolerated share of differing answers.
-        confidence: Probability with which that holds.
-        strategy: As for `SmartChatModel`.
-        looks: As for `SmartChatModel`.
-        mode: `"serve"` or `"shadow"`, as for `SmartChatModel`.
-        equivalence: When two answers mean the same.
-        prices: Model name → `Price` in USD per million tokens; tier name → price per
+        prices: Model name → `Price` in USD per million tokens; chain name → price per
             call.
-        seed: Seed of all randomness.
-        max_concurrency: Most calls of tiers in flight at once.
-        progress: Whether a bar shows where a batch stands: what is settled, spent
-            and saved, and how many answers may differ, of those allowed.
-        task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
-            config (`configurable` or `metadata`) gives one; this object's name if
-            nobody does.
-        accept_noise: As for `SmartChatModel`.
-        estimate_usage: As for `SmartChatModel`; by tier, what a call cost is marked as
-            a whole if any model in it reported no usage.
+        task: As for `SmartChatModel`; this object's name if none is given.
         budget_usd: The most that a batch, and a task's stream, may cost; see above.
+        estimate_usage: As for `SmartChatModel`; a chain's call is marked as a whole if
+            any model in it reported no usage.
         store: As for `SmartChatModel`. Inputs must be plain data, messages or pydantic
-            objects. Answers are kept if they would come back the same: texts, plain
+            objects. Answers are stored if they can be read back unchanged: texts, plain
             data, messages, documents, and objects of the reference's `OutputType`;
             others are bought again, as a warning says.
         version: Name of the chains as they are, needed where there is a `store`: it
-            cannot see prompts, tools, retrievers or code. Name them anew whenever one
+            cannot see prompts, tools, retrievers or code. Change the name whenever one
             of these changes; models and their settings are seen.
-        books: The books of another smart object, to keep them together.
+        **settings: All other settings are those of `SmartChatModel`.
 
     Raises:
         InvalidInputError: At construction, if anything cannot be used.
@@ -135,32 +118,25 @@ class SmartRunnable(SmartBatching[Any, Any]):
 
     version: str | None = None
 
-    _chains: dict[str, ChainMember] = PrivateAttr()
+    _members: dict[str, ChainMember] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
-        """Check everything before anything is spent."""
         if self.store is not None and self.version is None:
             hint = (
-                "a store must tell these chains from others: name them, as in "
-                "version='1', and name them anew whenever a prompt, a tool, a "
+                "a store cannot see whether these chains have changed: name them, as "
+                "in version='1', and change the name whenever a prompt, a tool, a "
                 "retriever or code of theirs changes"
             )
             raise InvalidInputError("version", None, hint)
-        found = find_chains(
+        self._members = find_chains(
             self.reference,
             self.candidates,
             self.prices,
             capped=self.budget_usd is not None,
             estimate=self.estimate_usage,
         )
-        self._chains = {chain.name: chain for chain in found}
         self._open()
-
-    @property
-    @override
-    def _names(self) -> tuple[str, ...]:
-        return tuple(self._chains)
 
     # -- one item at a time ----------------------------------------------------
 
@@ -168,10 +144,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     def invoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        def answer(
-            given: Any, run_manager: CallbackManagerForChainRun, config: RunnableConfig
-        ) -> Any:
-            del run_manager  # the config knows it
+        def answer(given: Any, config: Any) -> Any:
             return self._item_run(given, config, kwargs).answer()
 
         return self._call_with_config(answer, input, config)
@@ -180,12 +153,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
-        async def answer(
-            given: Any,
-            run_manager: AsyncCallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> Any:
-            del run_manager  # the config knows it
+        async def answer(given: Any, config: Any) -> Any:
             return await self._item_run(given, config, kwargs).aanswer()
 
         await turn()
@@ -195,13 +163,8 @@ class SmartRunnable(SmartBatching[Any, Any]):
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
-        def pieces(
-            inputs: Iterator[Any],
-            run_manager: CallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> Iterator[Any]:
-            del run_manager  # the config knows it
-            yield from self._item_run(next(inputs), config, kwargs).stream()
+        def pieces(_: Iterator[Any], config: Any) -> Iterator[Any]:
+            return self._item_run(input, config, kwargs).stream()
 
         yield from self._transform_stream_with_config(iter([input]), pieces, config)
 
@@ -212,16 +175,8 @@ class SmartRunnable(SmartBatching[Any, Any]):
         async def once() -> AsyncIterator[Any]:
             yield input
 
-        async def pieces(
-            inputs: AsyncIterator[Any],
-            run_manager: AsyncCallbackManagerForChainRun,
-            config: RunnableConfig,
-        ) -> AsyncIterator[Any]:
-            del run_manager  # the config knows it
-            run = self._item_run(await anext(inputs), config, kwargs)
-            async with aclosing(run.astream()) as answer:
-                async for piece in answer:
-                    yield piece
+        def pieces(_: AsyncIterator[Any], config: Any) -> AsyncIterator[Any]:
+            return self._item_run(input, config, kwargs).astream()
 
         await turn()
         stream = self._atransform_stream_with_config(once(), pieces, config)
@@ -232,24 +187,17 @@ class SmartRunnable(SmartBatching[Any, Any]):
     def _item_run(
         self, given: Any, config: RunnableConfig, kwargs: dict[str, Any]
     ) -> ItemRun:
-        """Return one item, ready to be answered."""
         arguments = _arguments(kwargs)
         item = self._item(
             compared_outputs(self._rule),
             named_task(kwargs, config) or self.task or self.get_name(),
-            _unknown,
+            lambda call: None,  # noqa: ARG005 - what it will call shows as it runs
             model=None,
             identities=lambda: self._identities,
             prompt=lambda: identity_of(arguments),
         )
-        asker = ChainAsker(
-            self._chains,
-            item.record_inner_call,
-            given,
-            config,
-            arguments,
-            item.allowance,
-        )
+        booked, allowance = item.record_inner_call, item.allowance
+        asker = ChainAsker(self._members, booked, given, config, arguments, allowance)
         return ItemRun(item, asker)
 
     # -- many items at once ------------------------------------------------------
@@ -259,38 +207,29 @@ class SmartRunnable(SmartBatching[Any, Any]):
         return given
 
     @override
-    def _job_maker(self, kwargs: dict[str, Any]) -> Callable[[Share], ChainJob]:
-        rule = compared_outputs(self._rule)
-        answers = ChainAnswers(self.OutputType)
-
-        def make(share: Share) -> ChainJob:
-            task = share.task or self.get_name()
-            return ChainJob(
-                task,
-                rule,
-                self._books.batch(self._names[0], task),
-                share.places,
-                share.limit,
-                share.task,
-                share=share,
-                chains=self._chains,
-                name=self.get_name(),
-                arguments=_arguments(kwargs),
-                identities=self._identities,
-                answers=answers,
-            )
-
-        return make
+    def _job_maker(
+        self, kwargs: dict[str, Any]
+    ) -> tuple[Callable[..., ChainJob], Callable[[Sequence[Any]], str]]:
+        new_job = partial(
+            ChainJob,
+            rule=compared_outputs(self._rule),
+            chains=self._members,
+            name=self.get_name(),
+            arguments=_arguments(kwargs),
+            identities=self._identities,
+            answers=ChainAnswers(self.OutputType),
+        )
+        return new_job, lambda inputs: self.get_name()  # noqa: ARG005
 
     @property
+    @override
     def _identities(self) -> list[tuple[str, str]]:
-        """Per chain, its name and a text that identifies it."""
-        chains = self._chains.values()
+        chains = self._members.values()
         return [(each.name, repr((self.version, each.models))) for each in chains]
 
     @property
     def _reference(self) -> Runnable[Any, Any]:
-        return self._chains[self._names[0]].chain
+        return self._members[self._names[0]].chain
 
     # -- what it takes and gives: as the reference does --------------------------
 
@@ -306,30 +245,21 @@ class SmartRunnable(SmartBatching[Any, Any]):
 
     @override
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        schema = self._reference.get_input_schema(config)
-        return cast("type[BaseModel]", schema)
+        return cast("type[BaseModel]", self._reference.get_input_schema(config))
 
     @override
     def get_output_schema(
         self, config: RunnableConfig | None = None
     ) -> type[BaseModel]:
-        schema = self._reference.get_output_schema(config)
-        return cast("type[BaseModel]", schema)
+        return cast("type[BaseModel]", self._reference.get_output_schema(config))
 
     @property
     @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        specs = [
-            spec for each in self._chains.values() for spec in each.chain.config_specs
-        ]
-        return get_unique_config_specs(specs)
-
-
-def _unknown(call: Call) -> None:
-    """Tell the most a call of a chain can cost: nobody knows before it has ended."""
-    del call
+        specs = (each.chain.config_specs for each in self._members.values())
+        return get_unique_config_specs(itertools.chain.from_iterable(specs))
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tiers are called with: everything but the task's name."""
+    """Return what chains are called with: everything but the task's name."""
     return {name: value for name, value in kwargs.items() if name != TASK}

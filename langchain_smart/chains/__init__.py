@@ -1,3 +1,3 @@
-"""Chains behind `SmartRunnable`: how each is asked, and what it costs."""
+"""Chains behind `SmartRunnable`: how each is called, and what it costs."""
 
 __all__ = ()

@@ -1,4 +1,4 @@
-"""How an equivalence reads what a chain puts out: a text, a message or an object."""
+"""How outputs of chains are compared: as texts, messages or objects."""
 
 from __future__ import annotations
 
@@ -16,28 +16,21 @@ __all__ = ["OutputReading", "compared_outputs"]
 
 
 def compared_outputs(rule: Equivalence) -> Equivalence:
-    """Return how outputs are compared; a rule of the user's own gets them as they are.
-
-    Args:
-        rule: The user's equivalence.
-    """
+    """Return how outputs are compared; a user's own rule gets them unchanged."""
     readable = isinstance(rule, Json) or getattr(rule, "reads_text", False)
     return OutputReading(rule) if readable else rule
 
 
 @dataclass(frozen=True, slots=True)
-class OutputReading:
-    """Applies an equivalence of texts to whatever comes out of a chain.
+class OutputReading(MessageReading):
+    """Applies an equivalence of texts to any output of a chain.
 
-    Texts are compared by the rule; messages by their tool calls, or else their texts;
-    everything else as JSON, in which a message counts by what it says and calls, for
-    its id and its usage tell nothing.
+    Texts are compared by the equivalence; messages as in `MessageReading`; everything
+    else as JSON, in which a message counts by its text and its tool calls only.
 
     Args:
         inner: The user's equivalence.
     """
-
-    inner: Equivalence
 
     @property
     def name(self) -> str:
@@ -45,20 +38,10 @@ class OutputReading:
         own = self.inner.name
         return own if isinstance(self.inner, Json) else f"{own}; objects as JSON"
 
-    @property
-    def keyed(self) -> bool:
-        """Whether equal readings mean equal answers."""
-        return bool(getattr(self.inner, "keyed", False))
-
-    @property
-    def waits(self) -> bool:
-        """Whether comparing may wait for an answer from elsewhere."""
-        return bool(getattr(self.inner, "waits", False))
-
     def parse(self, answer: Any) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
         if isinstance(answer, AIMessage):
-            return MessageReading(self.inner).parse(answer)
+            return MessageReading.parse(self, answer)
         if isinstance(answer, BaseMessage):
             return "text", self.inner.parse(str(answer.text))
         if isinstance(answer, str):
@@ -69,17 +52,13 @@ class OutputReading:
             return "text", self.inner.parse(answer)
         return "object", Json().parse(_without_ids(answer))
 
-    def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
-        """Whether both are of one kind and mean the same."""
-        return MessageReading(self.inner).same(left, right)
-
 
 def _without_ids(value: Any) -> Any:
-    """Return a value whose messages are only what they say and call."""
+    """Return a value whose messages are reduced to their texts and tool calls."""
     if isinstance(value, BaseMessage):
         calls = getattr(value, "tool_calls", [])
-        told = [{"name": call["name"], "args": call["args"]} for call in calls]
-        return {"type": value.type, "text": str(value.text), "tool_calls": told}
+        made = [{"name": call["name"], "args": call["args"]} for call in calls]
+        return {"type": value.type, "text": str(value.text), "tool_calls": made}
     if isinstance(value, Mapping):
         return {key: _without_ids(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Chains in a store: how an item is told from others, how an answer becomes text.
+"""Chains in a store: how items are identified, and how answers become text.
 
-What cannot be written so that it comes back the same is not kept at all.
+An answer is stored only if it can be read back unchanged.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _MADE = (
     messages.ToolMessage,
     Document,
 )
-"""All that reading a store may make, beside plain data and objects of one class."""
+"""All classes that reading a store may instantiate, beside one of the user's."""
 
 
 def identity_of(item: Any) -> str:
-    """Return a text that tells an item from others, the same in every process.
+    """Return a text that identifies an item, the same in every process.
 
-    Messages count by what they say and call, not by their ids.
+    Messages count by their texts and tool calls, not by their ids.
 
     Raises:
-        InvalidInputError: If it holds something of which that cannot be told.
+        InvalidInputError: If it holds something that has no such text.
 
     Example:
         ```python
@@ -58,26 +58,24 @@ def identity_of(item: Any) -> str:
         return json.dumps(plain, sort_keys=True)
     except (PydanticSerializationError, TypeError, ValueError) as error:
         hint = (
-            f"cannot be told from other items ({error}), so nothing bought for it "
-            "could be found again: give texts, numbers, lists, dicts, messages or "
-            "pydantic objects, or leave store out"
+            f"it cannot be identified ({error}), so nothing bought for it could be "
+            "found again: give texts, numbers, lists, dicts, messages or pydantic "
+            "objects, or leave store out"
         )
         raise InvalidInputError("inputs", type(item).__name__, hint) from error
 
 
 def _plain(value: Any) -> Any:
-    """Return a value whose messages tell what they say, and whose sets have an order.
+    """Return a value without ids of messages, with an order of sets, and with tags.
 
-    A tag tells apart what JSON would write alike.
+    Tags distinguish what JSON would write alike.
     """
     if isinstance(value, BaseMessage):
         return ["message", _plain(as_sent(value))]
     if isinstance(value, Mapping):
         pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
-        return [
-            "mapping",
-            sorted(pairs, key=lambda pair: json.dumps(pair, default=repr)),
-        ]
+        pairs.sort(key=lambda pair: json.dumps(pair, default=repr))
+        return ["mapping", pairs]
     if isinstance(value, list | tuple):
         return ["list", [_plain(part) for part in value]]
     if isinstance(value, AbstractSet):
@@ -90,11 +88,11 @@ def _plain(value: Any) -> Any:
 class ChainAnswers:
     """Writes and reads the answers of one kind of chain.
 
-    Plain data, messages and documents, in lists and dicts, come back as they were, as
-    do objects of the class that the reference says it puts out.
+    Plain data, messages and documents, in lists and dicts, are read back unchanged, as
+    are objects of the class that the reference returns.
 
     Args:
-        made: What the reference puts out: its `OutputType`.
+        output_type: The reference's `OutputType`.
 
     Example:
         ```python
@@ -105,26 +103,27 @@ class ChainAnswers:
         ```
     """
 
-    def __init__(self, made: Any) -> None:
-        """Nothing is written yet."""
-        whole = isinstance(made, type) and issubclass(made, BaseModel)
-        self._made: type[BaseModel] | None = made if whole else None
+    def __init__(self, output_type: Any) -> None:
+        self._class: type[BaseModel] | None = None
+        if isinstance(output_type, type) and issubclass(output_type, BaseModel):
+            self._class = output_type
 
     def write(self, answer: Any) -> str:
         """Return an answer as text.
 
         Raises:
-            StoreError: If it would not come back the same.
+            StoreError: If it would not be read back unchanged.
         """
         try:
-            text = self._written(answer)
+            if self._class is not None and type(answer) is self._class:
+                text: str = answer.model_dump_json()
+            else:
+                text = _GENERAL + dumps(answer)
             if self.read(text) == answer:
                 return text
-            problem = "it would not come back the same"
+            problem = "it would not be read back unchanged"
         except Exception as error:  # noqa: BLE001 - classes of users raise anything
-            problem = (
-                str(error).splitlines()[0][:200] if str(error) else "no reason told"
-            )
+            problem = (str(error).splitlines() or ["no reason given"])[0][:200]
         hint = (
             "let chains put out texts, plain data, messages, documents or what their "
             "OutputType says"
@@ -134,15 +133,10 @@ class ChainAnswers:
 
     def read(self, text: str) -> Any:
         """Return the answer in such a text."""
-        if self._made is not None and not text.startswith(_GENERAL):
-            return self._made.model_validate_json(text)
+        if self._class is not None and not text.startswith(_GENERAL):
+            return self._class.model_validate_json(text)
         return loads(text.removeprefix(_GENERAL), allowed_objects=_MADE)
-
-    def _written(self, answer: Any) -> str:
-        if self._made is not None and type(answer) is self._made:
-            return answer.model_dump_json()
-        return _GENERAL + dumps(answer)
 
 
 _GENERAL = "answer:"
-"""How the text of whatever is no object of the class begins."""
+"""How the text of an answer begins that is no object of the class."""

@@ -1,9 +1,9 @@
-"""Chains as tiers: what they are called, and which models they are made of."""
+"""The chains behind a smart chain: their names, their models and what these charge."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +13,16 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
-from langchain_smart.chains.meter import Bill, Meter, price_of
 from langchain_smart.chat.bound_model import unwrapped
-from langchain_smart.chat.cost import limit_of, settings_of
+from langchain_smart.chat.cost import settings_of
 from langchain_smart.chat.members import read_model
-from smart_engine.calls import Result
 from smart_engine.errors import InvalidInputError
+from smart_engine.money.limits import max_output_tokens
 from smart_engine.money.pricing import Price
-from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.settings import Settings
-from smart_engine.serving.members import (
-    Member,
-    UnpricedError,
-    addresses,
-    find_member,
-)
+from smart_engine.serving.members import Member, UnpricedError, addresses, find_member
 
-__all__ = ["ChainMember", "find_chains"]
+__all__ = ["ChainMember", "find_chains", "price_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +33,9 @@ class ChainMember:
         name: Its name in reports and certificates.
         chain: The chain itself.
         prices: Model name → price.
-        fee: USD that a call costs beside its models; None if nobody said so.
-        models: Texts that tell the models found in it, and their settings.
-        limits: Model name → most tokens of an answer, of those found in it that have a
-            limit.
+        fee: USD that a call costs beside its models; None if that is unknown.
+        models: Texts that identify the models found in it, with their settings.
+        limits: Model name → most tokens of an answer, where there is a limit.
         estimate: Whether usage that no model reports is estimated.
     """
 
@@ -55,42 +47,6 @@ class ChainMember:
     limits: Mapping[str, int]
     estimate: bool
 
-    def meter(self, allowance: Allowance | None) -> Meter:
-        """Return what reads the cost of a call that is about to be made.
-
-        Args:
-            allowance: What the call may spend, if there is a budget.
-
-        Raises:
-            BudgetExceededError: If what it costs beside its models does not fit.
-        """
-        if allowance is not None and self.fee:
-            refused = allowance.begin(self.fee)
-            if refused is not None:
-                raise refused
-        how = {"estimate": self.estimate}
-        return Meter(self.prices, self.fee or 0.0, self.limits, allowance, **how)
-
-    def bill(self, meter: Meter, inside: Callable[[str, Result], None]) -> Bill:
-        """Return what a call cost.
-
-        Args:
-            meter: Has read what its models reported.
-            inside: Told of each of them, and what it brought.
-        """
-        bill = meter.bill()
-        for name, brought in bill.calls:
-            inside(name, brought)
-        seen = bill.calls or self.models or bill.error
-        if not seen and self.fee is None:
-            hint = (
-                "no model was seen in this call, so its cost is unknown: add prices="
-                f"{{{self.name!r}: Price.free()}} if it costs nothing, or "
-                "Price.per_call(usd)"
-            )
-            return bill._replace(error=UnpricedError(self.name, hint))
-        return bill
-
 
 def find_chains(
     reference: Any,
@@ -99,42 +55,41 @@ def find_chains(
     *,
     capped: bool,
     estimate: bool,
-) -> tuple[ChainMember, ...]:
-    """Return the tiers, reference first.
+) -> dict[str, ChainMember]:
+    """Return the chains by name, reference first.
 
     Args:
         reference: A chain, or its name and itself, as in `{"long prompt": chain}`.
         candidates: A list of chains, or a dict with a name for each.
-        prices: Model name → price; tier name → price per call.
-        capped: Whether there is a budget.
+        prices: Model name → price; chain name → price per call.
+        capped: Whether there is a budget, so that the cost of calls must have a bound.
         estimate: Whether usage that no model reports is estimated.
 
     Raises:
         InvalidInputError: If there is no candidate, something is no chain, two have
-            the same name, or a budget could not be kept.
+            the same name, or a cost has no bound.
         UnpricedError: If a model was found that has no price.
     """
+    listed: Sequence[Any] = ()
     if isinstance(candidates, Mapping):
         listed = [{name: chain} for name, chain in candidates.items()]
     elif isinstance(candidates, Sequence) and not isinstance(candidates, str):
-        listed = list(candidates)
-    else:
-        listed = []
+        listed = candidates
     if not listed:
         hint = "give at least one cheaper chain: a list, or a dict with names"
         raise InvalidInputError("candidates", type(candidates).__name__, hint)
-    tiers: list[ChainMember] = []
+    found: dict[str, ChainMember] = {}
     for place, given in enumerate([reference, *listed]):
         field = "candidates" if place else "reference"
         name, chain = _named(field, given)
-        if any(name == tier.name for tier in tiers):
+        if name in found:
             hint = (
                 "two chains have this name: name them apart, as in candidates="
                 '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
             )
             raise InvalidInputError(field, name, hint)
-        tiers.append(_tier(name, chain, prices, capped=capped, estimate=estimate))
-    return tuple(tiers)
+        found[name] = _member(name, chain, prices, capped=capped, estimate=estimate)
+    return found
 
 
 def _named(field: str, given: Any) -> tuple[str, Runnable[Any, Any]]:
@@ -158,7 +113,7 @@ def _name_of(chain: Runnable[Any, Any]) -> str:
     return chain.get_name()
 
 
-def _tier(
+def _member(
     name: str,
     chain: Runnable[Any, Any],
     prices: Mapping[str, Price],
@@ -166,18 +121,19 @@ def _tier(
     capped: bool,
     estimate: bool,
 ) -> ChainMember:
-    """Return a tier whose models all have a price."""
-    found = list(_models(chain, set()))
+    """Return a chain whose models all have a price."""
+    identities: list[str] = []
     own_names: set[str] = set()
     listed: dict[str, Price] = {}
     limits: dict[str, int] = {}
-    for model, arguments in found:
+    for model, arguments in _models(chain, set()):
         if capped and isinstance(model, Settings):
             hint = (
-                "a smart model within a chain spends by its own terms: give it a "
+                "a smart model within a chain has its own settings: give it a "
                 "budget_usd of its own, and this one none"
             )
             raise InvalidInputError("budget_usd", model.get_name(), hint)
+        identities.append(_identity(model, arguments))
         names = _names(model, arguments)
         own_names.update(names)
         wanted, price = price_of(names, prices)
@@ -188,10 +144,10 @@ def _tier(
             listed[wanted] = price = find_member(named, prices).price
         if price is not None:
             member = Member(wanted, model, price)
+            settings = settings_of(member, arguments)
             if capped:
-                member.output_limit(settings_of(member, arguments))
-            limit = limit_of(member, arguments)
-            if limit is not None:
+                member.output_limit(settings)
+            if (limit := max_output_tokens(settings)) is not None:
                 limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)
     if fee is not None and (fee.input or fee.output):
@@ -201,15 +157,27 @@ def _tier(
         )
         raise InvalidInputError("prices", name, hint)
     call = None if fee is None else fee.call
-    told = tuple(_told(model, arguments) for model, arguments in found)
-    prices = {**listed, **prices}
-    return ChainMember(name, chain, prices, call, told, limits, estimate)
+    known = {**listed, **prices}
+    return ChainMember(name, chain, known, call, tuple(identities), limits, estimate)
 
 
-def _told(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:
-    """Return a text that tells a model from others, and what is bound to it."""
+def _identity(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:
+    """Return a text that identifies a model and what is bound to it."""
     bound = json.dumps(arguments, sort_keys=True, default=lambda it: type(it).__name__)
     return repr((model._identifying_params, addresses(model), bound))  # noqa: SLF001
+
+
+def price_of(
+    names: Sequence[str], prices: Mapping[str, Price]
+) -> tuple[str, Price | None]:
+    """Return the name under which a model has a price, and that price.
+
+    Where there is none, the name is the one to give it a price by.
+    """
+    for name in names:
+        if name in prices:
+            return name, prices[name]
+    return (*names, "a model without a name")[1 if len(names) > 1 else 0], None
 
 
 def _names(
@@ -239,10 +207,9 @@ def _models(
     inner, arguments = unwrapped(part)
     if isinstance(inner, BaseLanguageModel):
         yield inner, arguments
-        return
-    if isinstance(part, RunnableBinding):
+    elif isinstance(part, RunnableBinding):
         yield from _models(part.bound, seen)
-        return
-    yield from _models(list(vars(part).values()), seen)
-    with suppress(Exception):  # a function whose source cannot be read
-        yield from _models(getattr(part, "deps", ()), seen)
+    else:
+        yield from _models(list(vars(part).values()), seen)
+        with suppress(Exception):  # a function whose source cannot be read
+            yield from _models(getattr(part, "deps", ()), seen)

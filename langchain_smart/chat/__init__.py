@@ -1,3 +1,3 @@
-"""Chat models behind `SmartChatModel`: how each is asked, and what it costs."""
+"""Chat models behind `SmartChatModel`: how each is called, and what it costs."""
 
 __all__ = ()

@@ -1,4 +1,4 @@
-"""A chat model with all that a request passes to it, in the model's own form."""
+"""A chat model and everything it is called with, in the model's own form."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class BoundModel:
     parser: Runnable[Any, Any] | None = None
 
     def called_with(self, arguments: dict[str, Any]) -> BoundModel:
-        """Return it with further arguments, which take precedence."""
+        """Return the same with further arguments, which take precedence."""
         return replace(self, arguments={**self.arguments, **arguments})
 
     @property
     def streaming_arguments(self) -> dict[str, Any]:
-        """Arguments of a streamed call: usage is asked for unless somebody chose."""
+        """Arguments of a streamed call: it reports usage unless that was chosen."""
         undecided = getattr(self.model, "stream_usage", ...) is None
         return {"stream_usage": True, **self.arguments} if undecided else self.arguments
 
 
 def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return what is bound, and all arguments that are bound to it."""
+    """Return what bindings are around, and all arguments that they bind to it."""
     arguments: dict[str, Any] = {}
     while isinstance(runnable, RunnableBinding):
         arguments = {**runnable.kwargs, **arguments}

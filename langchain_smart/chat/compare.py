@@ -1,4 +1,4 @@
-"""How a message is read: what it says, does, or was asked to fill in."""
+"""How messages are compared: by their text, their tool calls or their object."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ __all__ = ["MessageReading", "read_answer", "write_answer"]
 class MessageReading:
     """Applies an equivalence to messages.
 
-    Where a message calls tools, its calls are compared, by name and arguments. Where
-    an object was asked for, the object is: as JSON if your rule reads texts only, by
-    your rule otherwise. All other messages are compared by their texts.
+    Tool calls are compared by name and arguments. An object that was asked for is
+    compared as JSON if the equivalence reads texts only, by the equivalence otherwise.
+    All other messages are compared by their texts.
 
-    What was refused, is empty, calls what nobody offered, or does not fit the schema
-    cannot be read: a candidate's item then escalates to the reference.
+    A refusal, an empty message, a call of a tool that was not offered and an object
+    that does not fit the schema cannot be read: a candidate's item then escalates to
+    the reference.
 
     Args:
         inner: The user's equivalence.
@@ -41,12 +42,11 @@ class MessageReading:
     @property
     def name(self) -> str:
         """Name of what is compared."""
-        rule = self._of_objects if self.schema is not None else self.inner
         if self.schema is not None:
-            return f"{rule.name} of {self.schema.name or 'the object'}"
+            return f"{self._of_objects.name} of {self.schema.name or 'the object'}"
         if self.tools is not None:
-            return f"same tool calls as JSON, else {rule.name}"
-        return rule.name
+            return f"same tool calls as JSON, else {self.inner.name}"
+        return self.inner.name
 
     @property
     def keyed(self) -> bool:
@@ -73,7 +73,7 @@ class MessageReading:
         calls = [{"name": c["name"], "args": c["args"]} for c in answer.tool_calls]
         for called in (call["name"] for call in answer.tool_calls):
             if not self._offered(called):
-                raise UnparseableAnswerError(f"nobody offered a tool {called!r}")
+                raise UnparseableAnswerError(f"the tool {called!r} was not offered")
         if calls and self.schema is not None and calls[0]["name"] == self.schema.name:
             value = self.schema.read(calls[0]["args"])
             return "object", self._of_objects.parse(value)
@@ -87,7 +87,7 @@ class MessageReading:
         return "text", self.inner.parse(text)
 
     def _offered(self, name: str) -> bool:
-        """Whether a tool may be called; a member may have some of its own."""
+        """Whether a tool may be called; without any, members may have their own."""
         if self.schema is not None and self.schema.name is not None:
             return name == self.schema.name
         return self.tools is None or self.tools.offer(name)
@@ -106,7 +106,7 @@ class MessageReading:
 def write_answer(answer: AIMessage) -> str:
     """Return a message as text, for a store."""
     message = message_chunk_to_message(answer)
-    # Objects that hang on it are made again from what is kept: by alias, if they can.
+    # Objects within it are read back by alias, where they have any.
     form: dict[str, Any] = {"serialize_as_any": True, "by_alias": True}
     return as_text(message.model_dump(**form, round_trip=True, warnings=False))
 

@@ -1,8 +1,8 @@
-"""What a chat model's call costs: as reported, at most, and as estimated.
+"""What a chat model's call costs: as reported, in the worst case, and as estimated.
 
 Estimates follow LangChain's own rule of thumb, offline: some four characters a token, a
-fixed number for a picture. Hidden reasoning is in no text, and so in no estimate. No
-estimate exceeds what a budget reserves for the call.
+fixed number for a picture. They leave out hidden reasoning, which no text shows, and do
+not exceed what a budget reserves for the call.
 """
 
 from __future__ import annotations
@@ -30,57 +30,39 @@ __all__ = [
     "confidence_of",
     "counted",
     "estimated",
-    "limit_of",
-    "limit_of_run",
     "outcome",
-    "sent_by_run",
     "settings_of",
     "usage_in",
     "worst_case",
     "worst_case_of_run",
 ]
 
-_BESIDE = ("tools", "functions", "response_format", "tool_choice", "extra_body")
-"""What is sent beside messages, as providers call it."""
-
 # -- as reported -----------------------------------------------------------------------
 
 
 def outcome(
-    member: ChatMember, message: AIMessage, estimate: Callable[[], Usage] | None = None
+    member: Member[Any], message: AIMessage, estimate: Callable[[], Usage] | None = None
 ) -> Result:
-    """Return the result of a call, priced by the usage that its message reports.
+    """Return the result of a call, priced by its message's usage or by an estimate.
 
-    A usage that cannot be true is taken out of the message.
-
-    Args:
-        member: Whose message it is.
-        message: The message.
-        estimate: Returns what the call may have used, if estimates are allowed.
+    A usage that cannot be true is removed from the message.
     """
     reported = message.usage_metadata
     usage = None if reported is None else reported_usage(reported)
     if usage is not None and usage.problem is not None:
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
-    return member.outcome(
-        message,
-        usage,
-        confidence_of(message),
-        cached=from_cache(reported),
-        estimate=estimate,
-    )
+    sure, cached = confidence_of(message), from_cache(reported)
+    return member.outcome(message, usage, sure, cached=cached, estimate=estimate)
 
 
 def usage_in(error: BaseException) -> Usage | None:
-    """Return the usage of a reply that its model's class refused.
+    """Return the usage of a reply that OpenAI's classes attach to an error.
 
-    An object cut off by its limit of tokens, or by a filter, is billed all the same:
-    OpenAI's classes attach the reply to the error.
+    An object that was cut off by its limit of tokens, or by a filter, is billed.
     """
-    reply = getattr(error, "response", None)
     try:
-        usage = reply.json()["usage"]  # type: ignore[union-attr]
+        usage = error.response.json()["usage"]  # type: ignore[attr-defined]
         read = usage.get("prompt_tokens_details") or {}
         written = usage.get("completion_tokens_details") or {}
         return Usage(
@@ -98,9 +80,9 @@ def usage_in(error: BaseException) -> Usage | None:
 
 def answer_in(error: BaseException) -> AIMessage | None:
     """Return such a reply as a message, for an estimate of its usage."""
-    reply = getattr(error, "response", None)
     try:
-        return AIMessage(str(reply.json()["choices"][0]["message"]))  # type: ignore[union-attr]
+        reply = error.response.json()  # type: ignore[attr-defined]
+        return AIMessage(str(reply["choices"][0]["message"]))
     except (AttributeError, LookupError, TypeError, ValueError):
         return None
 
@@ -123,7 +105,7 @@ def confidence_of(message: AIMessage) -> float | None:
         return None  # none asked for, or not in OpenAI's form
 
 
-# -- at most ---------------------------------------------------------------------------
+# -- in the worst case -----------------------------------------------------------------
 
 
 def worst_case(
@@ -135,7 +117,7 @@ def worst_case(
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
     settings = settings_of(member, request.arguments)
-    return member.worst_case(_content(messages, request), settings)
+    return member.worst_case(_content([*messages, *request.beside]), settings)
 
 
 def check_bounded(
@@ -152,63 +134,31 @@ def check_bounded(
     for member in priced:
         member.output_limit(settings_of(member, request.arguments))
     for messages in prompts if priced else ():
-        _content(messages, request).refuse_unbounded()
+        _content([*messages, *request.beside]).refuse_unbounded()
 
 
 def worst_case_of_run(
-    name: str, price: Price, sent: Sequence[Any], limit: int | None
+    name: str, price: Price | None, sent: Sequence[Any], limit: int | None
 ) -> float:
     """Return the most a model's run within a chain can cost, in USD.
 
-    Args:
-        name: What the model is called.
-        price: What the model charges.
-        sent: Messages or prompts, and what is sent with them; see `sent_by_run`.
-        limit: Most tokens of its answer; see `limit_of_run`.
-
     Raises:
-        UnpricedError: If nothing limits that, or more than text is sent.
+        UnpricedError: If its price is unknown, nothing limits the answer, or more than
+            text is sent.
     """
-    if price.by_token and limit is None:
-        raise UnpricedError(name, unlimited(name))
-    messages = [part for part in sent if isinstance(part, BaseMessage)]
-    tools = [tool for part in sent if isinstance(part, list) for tool in part]
-    beside = any(not isinstance(part, str | BaseMessage) for part in sent)
-    content = Content([*_texts(sent)], [*_kinds(messages)], _tool_types(tools), beside)
+    if price is None or (price.by_token and limit is None):
+        raise UnpricedError(name, "" if price is None else unlimited(name))
+    settings = [{"max_tokens": limit}]
     try:
-        return Member(name, None, price).worst_case(content, [{"max_tokens": limit}])
+        return Member(name, None, price).worst_case(_content(sent), settings)
     except InvalidInputError as error:
         raise UnpricedError(name, str(error)) from error
-
-
-def sent_by_run(params: Mapping[str, Any]) -> list[Any]:
-    """Return what is sent with the messages of a run, such as tools.
-
-    Args:
-        params: The parameters of the run, as callbacks receive them.
-    """
-    return [params[name] for name in _BESIDE if params.get(name)]
-
-
-def limit_of_run(params: Mapping[str, Any], otherwise: int | None) -> int | None:
-    """Return the most tokens of an answer in a run, if there is a limit.
-
-    Args:
-        params: The parameters of the run, as callbacks receive them.
-        otherwise: Most tokens of an answer where they set no limit.
-    """
-    return max_output_tokens([params, {"max_tokens": otherwise}])
-
-
-def limit_of(member: Member[Any], arguments: Mapping[str, Any]) -> int | None:
-    """Return the most tokens of an answer in a call, if there is a limit."""
-    return max_output_tokens(settings_of(member, arguments))
 
 
 def settings_of(
     member: Member[Any], arguments: Mapping[str, Any]
 ) -> list[Mapping[str, Any]]:
-    """Return where settings of a call stand, those that take precedence first."""
+    """Return the settings of a call by their source, the one that wins first."""
     model = member.model
     own = {name: getattr(model, name, None) for name in SETTINGS}
     known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
@@ -220,14 +170,20 @@ def settings_of(
     ]
 
 
-def _content(messages: Sequence[BaseMessage], request: Request) -> Content:
-    texts = _texts([*messages, *request.beside])
-    tools = _tool_types(request.tools or ())
-    return Content([*texts], [*_kinds(messages)], tools, bool(request.beside))
+def _content(sent: Sequence[Any]) -> Content:
+    """Return what messages or prompts, with lists of tools and a schema, amount to."""
+    kinds: list[str] = []
+    tools: list[str] = []
+    for part in sent:
+        if isinstance(part, BaseMessage):
+            kinds += [*_kinds(part.content), *part.additional_kwargs.keys() & {"audio"}]
+        elif isinstance(part, list):
+            tools += _tool_types(part)
+    beside = any(not isinstance(part, str | BaseMessage) for part in sent)
+    return Content([*_texts(sent)], kinds, tools, beside)
 
 
 def _texts(parts: Iterable[Any]) -> Iterator[str]:
-    """Yield messages, and what is sent with them, as texts."""
     for part in parts:
         if isinstance(part, BaseMessage):
             calls = getattr(part, "tool_calls", ""), part.additional_kwargs
@@ -242,28 +198,20 @@ def _texts(parts: Iterable[Any]) -> Iterator[str]:
             yield str(part)
 
 
-def _tool_types(tools: Iterable[Any]) -> list[str]:
-    """Return the types of tools, or what stands in their place."""
-    types = []
+def _tool_types(tools: Iterable[Any]) -> Iterator[str]:
+    """Yield the types of tools, or what stands in their place."""
     for tool in tools:
         if isinstance(tool, dict):
             named = "function" if "name" in tool else next(iter(tool), "")
-            types.append(str(tool.get("type", named)))
-    return types
+            yield str(tool.get("type", named))
 
 
-def _kinds(messages: Iterable[BaseMessage]) -> Iterator[str]:
-    """Yield what the parts of messages are called, nested ones included."""
-    for message in messages:
-        yield from _kinds_in(message.content)
-        yield from message.additional_kwargs.keys() & {"audio"}
-
-
-def _kinds_in(content: Any) -> Iterator[str]:
+def _kinds(content: Any) -> Iterator[str]:
+    """Yield the types of the parts of a message's content, nested ones included."""
     for block in content if isinstance(content, list) else ():
         if isinstance(block, dict):
             yield str(block.get("type") or list(block))
-            yield from _kinds_in(block.get("content"))
+            yield from _kinds(block.get("content"))
 
 
 # -- as estimated ----------------------------------------------------------------------
@@ -275,15 +223,8 @@ def estimated(
     member: ChatMember,
     answer: AIMessage | None,
 ) -> Usage:
-    """Return what a member's call may have used.
-
-    Args:
-        messages: What was sent.
-        request: What was asked beside them.
-        member: Who was asked.
-        answer: The answer, as far as it came.
-    """
-    limit = limit_of(member, request.arguments)
+    """Return what a member's call may have used; its answer may have broken off."""
+    limit = max_output_tokens(settings_of(member, request.arguments))
     return counted([*messages, *request.beside], answer, limit)
 
 
@@ -310,18 +251,11 @@ def counted(sent: Sequence[Any], answer: AIMessage | None, limit: int | None) ->
     others = [part for part in sent if not isinstance(part, BaseMessage)]
     # Providers put tools and schemas into the system prompt, as text.
     beside = [SystemMessage(text) for text in _texts(others)]
-    read = count_tokens_approximately([*messages, *beside])
-    written = _written(answer)
-    return Usage(
-        read, written if limit is None else min(written, limit), estimated=True
-    )
-
-
-def _written(answer: AIMessage | None) -> int:
-    """Return the tokens of an answer, with broken tool calls and a refusal."""
-    if answer is None:
-        return 0
-    texts = [call["args"] or "" for call in answer.invalid_tool_calls]
-    texts.append(answer.additional_kwargs.get("refusal") or "")
-    messages = [answer, *(AIMessage(text) for text in texts if text)]
-    return count_tokens_approximately(messages, extra_tokens_per_message=0)
+    read, written = count_tokens_approximately([*messages, *beside]), 0
+    if answer is not None:
+        texts = [call["args"] or "" for call in answer.invalid_tool_calls]
+        texts.append(answer.additional_kwargs.get("refusal") or "")
+        parts = [answer, *(AIMessage(text) for text in texts if text)]
+        written = count_tokens_approximately(parts, extra_tokens_per_message=0)
+    written = written if limit is None else min(written, limit)
+    return Usage(read, written, estimated=True)

@@ -1,4 +1,4 @@
-"""The chat models behind a smart model: how they are given, and told apart."""
+"""The chat models behind a smart model: how they are given, and identified."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ ChatMember = Member[BaseChatModel]
 
 
 def identity_of(member: ChatMember) -> tuple[str, str]:
-    """Return a member's name, and a text that tells its model and settings apart."""
+    """Return a member's name, and a text that identifies its model and settings."""
     model = member.model
     return member.name, repr((model._identifying_params, addresses(model)))  # noqa: SLF001
 
 
 def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
-    """Return what all members can do, None where that is unknown of one of them."""
-    profiles = [member.model.profile for member in members]
+    """Return what all members can do; None if that is unknown for one of them."""
+    profiles: list[Any] = [member.model.profile for member in members]
     if any(profile is None for profile in profiles):
         return None
-    tables: list[dict[str, Any]] = [dict(profile or {}) for profile in profiles]
-    shared = {}
-    for key, value in tables[0].items():
-        values = [table.get(key) for table in tables]
+    shared: dict[str, Any] = {}
+    for key, value in profiles[0].items():
+        values = [profile.get(key) for profile in profiles]
         if isinstance(value, bool):
             shared[key] = all(values)
         elif isinstance(value, int) and all(isinstance(v, int) for v in values):
-            shared[key] = min(v for v in values if v is not None)
+            shared[key] = min(values)
         elif all(other == value for other in values):
             shared[key] = value
     return cast("ModelProfile", shared)

@@ -26,13 +26,11 @@ __all__ = ["SCHEMA", "Request", "as_sent", "task_of"]
 SCHEMA = "smart_schema"
 """Argument that carries a `Schema` from `with_structured_output` to the call."""
 
-_UNSENT = {"id", "response_metadata", "usage_metadata", "artifact"}
-"""What a message holds beside what a model is told."""
-
 
 def as_sent(message: BaseMessage) -> dict[str, Any]:
-    """Return what a model is told of a message, which tells it from others."""
-    return message.model_dump(exclude=_UNSENT)
+    """Return the fields of a message that a model reads."""
+    unsent = {"id", "response_metadata", "usage_metadata", "artifact"}
+    return message.model_dump(exclude=unsent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,10 @@ class Request:
     """What is asked beside the messages.
 
     Attributes:
-        arguments: What every member is called with as it is.
-        tools: Tools that it may call.
+        arguments: Further arguments, the same for every member.
+        tools: Tools that a member may call.
         schema: The object that is asked for.
-        model: The member that must answer, if one was named.
+        model: The member that must answer, if the caller named one.
         task: The task's name, if one was given.
         retries: How often a member's failed call is made again.
     """
@@ -64,17 +62,17 @@ class Request:
         Args:
             stop: Where the answer is cut off.
             kwargs: What the caller, `bind`, `bind_tools` and `with_structured_output`
-                hand over.
-            defaults: What the model's own fields set; the caller takes precedence.
+                pass.
+            defaults: What the smart model's own fields set; `kwargs` take precedence.
         """
         arguments = {**defaults, **kwargs}
         retries = arguments.pop("max_retries", 0)
-        for told in ("ls_structured_output_format", RUN):
-            arguments.pop(told, None)
+        for unsent in ("ls_structured_output_format", RUN):
+            arguments.pop(unsent, None)
         tools = arguments.pop("tools", None)
         if tools is not None and not isinstance(tools, Tools):
-            chosen = {k: arguments.pop(k) for k in ("tool_choice",) if k in arguments}
-            tools = Tools(tools, chosen)
+            names = arguments.keys() & {"tool_choice"}
+            tools = Tools(tools, {name: arguments.pop(name) for name in names})
         if stop is not None:
             arguments["stop"] = stop
         return cls(
@@ -88,17 +86,16 @@ class Request:
 
     @property
     def content(self) -> str:
-        """A text that tells this request from others."""
-        settings = {name: described(value) for name, value in self.arguments.items()}
-        return repr((settings, self.tools, self.schema))
+        """A text that identifies this request."""
+        return repr((described(self.arguments), self.tools, self.schema))
 
     @property
     def beside(self) -> list[Any]:
         """What is sent beside the messages: tools, and the schema of an object."""
-        return [*(self.tools or ()), *([] if self.schema is None else [self.schema])]
+        return [part for part in (self.tools, self.schema) if part]
 
-    def put_to(self, member: ChatMember) -> BoundModel:
-        """Return the member, ready to be asked."""
+    def bound_to(self, member: ChatMember) -> BoundModel:
+        """Return the member, ready to be called."""
         if self.schema is not None:
             bound = self.schema.bound_to(member)
         elif self.tools is not None:
@@ -113,10 +110,7 @@ class Request:
 
 
 def task_of(items: Iterable[Sequence[BaseMessage]], request: Request) -> str:
-    """Return a name for the task of some items, where nobody gave one.
-
-    It stands for the system messages and for the names of tools and schema.
-    """
+    """Return a name for a task without one: it identifies system messages and tools."""
     systems = {
         str(message.content)
         for messages in items

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -36,19 +37,18 @@ class Schema:
     """The object that is asked for.
 
     Args:
-        schema: Whatever `with_structured_output` takes.
-        options: Further arguments of it; a method that is not given is the member's
-            own choice.
+        schema: Anything that `with_structured_output` takes.
+        options: Further arguments of it; each member chooses the method if none is
+            given.
     """
 
     def __init__(self, schema: Any, options: dict[str, Any]) -> None:
-        """Bind nothing yet."""
         self._schema = schema
         self._options = options
         self._bound: dict[str, tuple[object, BoundModel]] = {}
         self.name: str | None = None
         self.json_schema: dict[str, Any] | None = None
-        with suppress(Exception):  # whether it will do is for the members to say
+        with suppress(Exception):  # the members check it
             self.name = convert_to_openai_tool(schema)["function"]["name"]
             self.json_schema = convert_to_json_schema(schema)
 
@@ -61,8 +61,8 @@ class Schema:
         """Return the member as it answers with such an object.
 
         Raises:
-            StructuredOutputError: If it cannot, and why.
-            ToolsUnsupportedError: If it would need tools, and has none.
+            StructuredOutputError: If it cannot; the message says why.
+            ToolsUnsupportedError: If it would need tools and cannot call any.
         """
         model, bound = self._bound.get(member.name, (None, None))
         if bound is None or model is not member.model:
@@ -124,25 +124,20 @@ class Schema:
             UnparseableAnswerError: If there is none.
         """
         try:
-            value = parse_json_markdown(text, parser=_whole_json)
+            # A JSON text that was cut off is an error, not a part of an object.
+            value = parse_json_markdown(text, parser=partial(json.loads, strict=False))
         except Exception as error:
             raise UnparseableAnswerError(f"no JSON in {text[:80]!r}") from error
         return self.read(value)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What tracers are told of it, in the form core uses."""
+    def shown(self) -> dict[str, Any]:
+        """The schema as tracers receive it, in the form core uses."""
         return {"kwargs": self._options, "schema": self.json_schema}
 
     def __repr__(self) -> str:
-        """Show everything that tells this schema from others."""
-        shown = json.dumps(self.told, sort_keys=True, default=repr)
-        return f"Schema({shown})"
-
-
-def _whole_json(text: str) -> Any:
-    """Return what JSON says; one that was cut off says nothing."""
-    return json.loads(text, strict=False)
+        """Show everything that identifies this schema."""
+        return f"Schema({json.dumps(self.shown, sort_keys=True, default=repr)})"
 
 
 class Parsed(Runnable[AIMessage, Any]):
@@ -154,7 +149,6 @@ class Parsed(Runnable[AIMessage, Any]):
     """
 
     def __init__(self, schema: Schema, *, include_raw: bool) -> None:
-        """Keep both."""
         self._schema = schema
         self._include_raw = include_raw
 
@@ -172,8 +166,8 @@ class Parsed(Runnable[AIMessage, Any]):
         except Exception as error:
             if not self._include_raw:
                 raise
-            return {"raw": input, "parsed": None, "parsing_error": error}
-        return self._packed(input, parsed)
+            return _raw(input, error=error)
+        return _raw(input, parsed) if self._include_raw else parsed
 
     @override
     async def ainvoke(
@@ -184,8 +178,8 @@ class Parsed(Runnable[AIMessage, Any]):
         except Exception as error:
             if not self._include_raw:
                 raise
-            return {"raw": input, "parsed": None, "parsing_error": error}
-        return self._packed(input, parsed)
+            return _raw(input, error=error)
+        return _raw(input, parsed) if self._include_raw else parsed
 
     @override
     def transform(
@@ -194,17 +188,16 @@ class Parsed(Runnable[AIMessage, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Any]:
+        whole: Any = next(input)
         if not self._include_raw:
-            first = next(input)
-            chunks = itertools.chain([first], input)
-            yield from self._schema.parser(first).transform(chunks, config)
+            chunks = itertools.chain([whole], input)
+            yield from self._schema.parser(whole).transform(chunks, config)
             return
-        whole: Any = None
+        yield AddableDict(raw=whole)
         for chunk in input:
-            whole = chunk if whole is None else whole + chunk
+            whole = whole + chunk
             yield AddableDict(raw=chunk)
-        packed = self.invoke(whole, config)
-        yield AddableDict({k: v for k, v in packed.items() if k != "raw"})
+        yield _without_raw(self.invoke(whole, config))
 
     @override
     async def atransform(
@@ -213,27 +206,32 @@ class Parsed(Runnable[AIMessage, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
+        whole: Any = await anext(input)
         if not self._include_raw:
-            first = await anext(input)
-
-            async def chunks() -> AsyncIterator[AIMessage]:
-                yield first
-                async for chunk in input:
-                    yield chunk
-
-            parser = self._schema.parser(first)
-            async for part in parser.atransform(chunks(), config):
+            chunks = _chained(whole, input)
+            async for part in self._schema.parser(whole).atransform(chunks, config):
                 yield part
             return
-        whole: Any = None
+        yield AddableDict(raw=whole)
         async for chunk in input:
-            whole = chunk if whole is None else whole + chunk
+            whole = whole + chunk
             yield AddableDict(raw=chunk)
-        packed = await self.ainvoke(whole, config)
-        yield AddableDict({k: v for k, v in packed.items() if k != "raw"})
+        yield _without_raw(await self.ainvoke(whole, config))
 
-    def _packed(self, raw: AIMessage, parsed: Any) -> Any:
-        """Return what was parsed, with the message if that was asked for."""
-        if self._include_raw:
-            return {"raw": raw, "parsed": parsed, "parsing_error": None}
-        return parsed
+
+def _raw(
+    message: AIMessage, parsed: Any = None, error: Exception | None = None
+) -> dict[str, Any]:
+    return {"raw": message, "parsed": parsed, "parsing_error": error}
+
+
+def _without_raw(parsed: dict[str, Any]) -> AddableDict:
+    return AddableDict({key: value for key, value in parsed.items() if key != "raw"})
+
+
+async def _chained(
+    first: AIMessage, rest: AsyncIterator[AIMessage]
+) -> AsyncIterator[AIMessage]:
+    yield first
+    async for message in rest:
+        yield message

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.utils.function_calling import (
     convert_to_json_schema,
     convert_to_openai_tool,
@@ -15,14 +14,13 @@ from langchain_smart.chat.bound_model import BoundModel, unwrapped
 from langchain_smart.chat.members import ChatMember
 from smart_engine.errors import SmartError
 
-__all__ = ["Tools", "ToolsUnsupportedError", "described", "refuse_without_tools"]
+__all__ = ["Tools", "ToolsUnsupportedError", "described"]
 
 
 class ToolsUnsupportedError(SmartError, NotImplementedError):
     """A member cannot call tools."""
 
     def __init__(self, member: str) -> None:
-        """Name the member."""
         super().__init__(
             f"{member} cannot call tools (it has no bind_tools of its own): leave it "
             "out of the candidates where tools are used"
@@ -32,16 +30,15 @@ class ToolsUnsupportedError(SmartError, NotImplementedError):
 class Tools(list[Any]):
     """The tools of a request.
 
-    As a list it holds them in OpenAI's form: tracers, caches and LangGraph look there.
-    Members get the raw tools, and each binds them in its own way, once.
+    As a list it holds them in OpenAI's form, for tracers, caches and LangGraph. Each
+    member binds the raw tools in its own way, once.
 
     Args:
-        raw: Whatever `bind_tools` takes.
+        raw: Anything that `bind_tools` takes.
         options: Further arguments of `bind_tools`, such as `tool_choice`.
     """
 
     def __init__(self, raw: Sequence[Any], options: dict[str, Any]) -> None:
-        """Bind nothing yet."""
         super().__init__(_shown(tool) for tool in raw)
         self._raw = list(raw)
         self._options = options
@@ -67,38 +64,23 @@ class Tools(list[Any]):
         return bound
 
     def offer(self, name: str) -> bool:
-        """Whether a tool of that name may be called.
-
-        What a provider's own tools are called is for the provider to say.
-        """
+        """Whether a tool of that name may be called: any, if a provider has its own."""
         names = [tool.get("function", {}).get("name") for tool in self]
         return name in names or None in names
 
     @property
     def options(self) -> dict[str, Any]:
         """Options as they can be shown."""
-        return {name: described(value) for name, value in self._options.items()}
+        return described(self._options)
 
     def __repr__(self) -> str:
-        """Show everything that tells these tools from others."""
+        """Show everything that identifies these tools."""
         return f"Tools({super().__repr__()}, {self.options})"
 
     def __eq__(self, other: object) -> bool:
-        """Whether both show the same."""
         return isinstance(other, Tools) and repr(self) == repr(other)
 
     __hash__ = None  # as a list's
-
-
-def refuse_without_tools(members: Iterable[ChatMember]) -> None:
-    """Raise if a member cannot call tools.
-
-    Raises:
-        ToolsUnsupportedError: It names the first such member.
-    """
-    for member in members:
-        if type(member.model).bind_tools is BaseChatModel.bind_tools:
-            raise ToolsUnsupportedError(member.name)
 
 
 def _shown(tool: Any) -> Any:
@@ -109,9 +91,13 @@ def _shown(tool: Any) -> Any:
         return tool if isinstance(tool, dict) else {"type": "unknown"}
 
 
-def described(value: Any) -> Any:
-    """Return an option without objects whose text differs from run to run."""
-    try:
-        return convert_to_json_schema(value) if isinstance(value, type) else value
-    except Exception:  # noqa: BLE001 - a class that is no schema
-        return repr(value)
+def described(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options without objects whose text differs from run to run."""
+
+    def shown(value: Any) -> Any:
+        try:
+            return convert_to_json_schema(value) if isinstance(value, type) else value
+        except Exception:  # noqa: BLE001 - a class that is no schema
+            return repr(value)
+
+    return {name: shown(value) for name, value in options.items()}
