@@ -50,18 +50,15 @@ class RunnableJob(Job):
     Attributes:
         inputs: Per item, its input as models take it.
         configs: Per item, its config.
-        one_config: Whether all items have the same config.
         identities: Per model, its name and a text that identifies it.
     """
 
     inputs: Sequence[Any]
     configs: Sequence[RunnableConfig]
-    one_config: bool
     identities: Sequence[tuple[str, str]]
 
     def __post_init__(self) -> None:
         self._runs: list[Any] = [None] * len(self.places)
-        self._manager: Any = None
 
     @override
     def start(self, item: int) -> None:
@@ -73,20 +70,9 @@ class RunnableJob(Job):
         if self._runs[item] is None:
             self._runs[item] = _only(await self._begin(item, AsyncCallbackManager))
 
+    @abstractmethod
     def _begin(self, item: int, kind: type[Any]) -> Any:
         """Begin an item's run with a callback manager of that kind."""
-        config = self.configs[item]
-        if self._manager is None or not self.one_config:
-            self._manager = self._configure(kind, config)
-        return self._begin_run(self._manager, item, config)
-
-    @abstractmethod
-    def _configure(self, kind: type[Any], config: RunnableConfig) -> Any:
-        """Return a callback manager for the runs of a config."""
-
-    @abstractmethod
-    def _begin_run(self, manager: Any, item: int, config: RunnableConfig) -> Any:
-        """Begin an item's run."""
 
 
 def _only(run: Any) -> Any:
@@ -264,7 +250,6 @@ class SmartBatching(
         return_exceptions: bool,
     ) -> Batch:
         """Return a batch with one job a task, over the inputs that can be read."""
-        one_config = not isinstance(config, Sequence)
         configs, limit = self._configs(inputs, config)
         read: dict[int, Any] = {}
         results: list[Any] = [None] * len(inputs)
@@ -291,7 +276,6 @@ class SmartBatching(
                 label=label,
                 inputs=items,
                 configs=[configs[place] for place in places],
-                one_config=one_config,
             )
             jobs.append(job)
         store = self.store if isinstance(self.store, Store) else None

@@ -116,7 +116,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         timeout: Seconds that a call may take.
         stop: Texts at which an answer is cut off.
         max_retries: How often a member's failed call is made again where waiting may
-            help, beside the member's own retries.
+            help, in addition to the member's own retries.
         streaming: Whether `invoke` streams, too.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process. The same batch, started again, buys nothing twice and ends as it
@@ -299,7 +299,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     ) -> ItemRun:
         run = run or kwargs.pop(RUN, None)
         request = Request.read(stop, kwargs, self._defaults)
-        task = request.task or self.task or task_of([messages], request)
+        given = ChatPromptValue(messages=messages)
+        task = request.task or self.task or task_of([given], request)
 
         def prompt() -> str:
             systems = [m.content for m in messages if isinstance(m, SystemMessage)]
@@ -316,8 +317,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         asker = ChatAsker(
             self._members,
             request,
-            messages,
-            messages,
+            given,
             item.record_retry,
             run,
             self.estimate_usage,
@@ -343,10 +343,6 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         options: dict[str, Any] = {"stop": stop}
         if request.schema is not None and request.schema.json_schema is not None:
             options["ls_structured_output_format"] = request.schema.shown
-
-        def task_name(prompts: Sequence[ChatPromptValue]) -> str:
-            return task_of((prompt.messages for prompt in prompts), request)
-
         new_job = partial(
             ChatJob,
             rule=request.compared_by(self._rule),
@@ -369,7 +365,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             rate_limiter=self.rate_limiter,
             output_version=self.output_version,
         )
-        return new_job, task_name
+        return new_job, lambda prompts: task_of(prompts, request)
 
     # -- tools and structured output -------------------------------------------
 

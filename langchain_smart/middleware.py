@@ -77,7 +77,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         self._last: SmartChatModel | None = None
 
     def report(self) -> Report:
-        """Return what was asked, paid and saved so far."""
+        """Return calls, costs and savings so far; see `SmartChatModel.report`."""
         return self._books.report()
 
     def ledger(self) -> Ledger:
@@ -101,7 +101,6 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(model=self._over(request.model)))
 
     def _over(self, own: BaseChatModel) -> SmartChatModel:
-        """Return the smart model over the reference and the candidates."""
         reference, smart = self._reference or own, self._last
         if smart is None or smart.reference is not reference:
             smart = SmartChatModel(**{**self._settings, "reference": reference})

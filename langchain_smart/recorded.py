@@ -66,7 +66,7 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
         """Return a model per name, the reference first, all of one trace.
 
         Args:
-            path: The items; the models file lies beside it.
+            path: The items; the models file is in the same directory.
             models: Names; the reference and candidates of the file if not given.
             latency: Seconds that each answer takes.
         """
@@ -114,7 +114,6 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
         return self._recorded(messages)
 
     def _recorded(self, messages: list[BaseMessage]) -> ChatResult:
-        """Return the recorded answer to the last message."""
         text = str(messages[-1].text)
         item = self.trace.find(text)
         if item is None:

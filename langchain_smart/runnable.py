@@ -34,10 +34,9 @@ class SmartRunnable(SmartBatching[Any, Any]):
     """A chain that answers as its reference chain would, for less.
 
     What `SmartChatModel` is for models, this is for whole chains: a long prompt and a
-    short one, retrieval with and without reranking, an agent and a single call. Batches
-    and streams work the same. Answers are returned as the chain gave them; `report()`
-    says which chain answered how often and, under `inside`, what each model was asked
-    and what it cost.
+    short one, retrieval with and without reranking, an agent and a single call. Answers
+    are returned unchanged; `report()` says how often each chain answered and, under
+    `inside`, how often each model was called and what it cost.
 
     A call of a chain costs what every model called inside it used, by
     `prices[model name]`; replies from a cache cost nothing, and what was used before a
@@ -133,7 +132,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             self.reference,
             self.candidates,
             self.prices,
-            capped=self.budget_usd is not None,
+            budgeted=self.budget_usd is not None,
             estimate=self.estimate_usage,
         )
         self._open()

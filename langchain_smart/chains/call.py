@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from langchain_core.callbacks import CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
@@ -146,9 +146,8 @@ class ChainJob(RunnableJob):
     """The items of one task in a batch of chains.
 
     Attributes:
-        chains: The chains by name.
-        name: What an item's run is called where its config has no name for it.
-        arguments: Further arguments of every chain.
+        chains, arguments: See `ChainAsker`.
+        name: Name of an item's run where its config gives none.
         answers: Writes and reads answers, for a store.
     """
 
@@ -158,16 +157,17 @@ class ChainJob(RunnableJob):
     answers: ChainAnswers
 
     @override
-    def _configure(self, kind: type[Any], config: RunnableConfig) -> Any:
-        if kind is CallbackManager:
-            return get_callback_manager_for_config(config)
-        return get_async_callback_manager_for_config(config)
-
-    @override
-    def _begin_run(self, manager: Any, item: int, config: RunnableConfig) -> Any:
-        name = config.get("run_name") or self.name
-        run_id = config.get("run_id")
-        return manager.on_chain_start(None, self.inputs[item], run_id, name=name)
+    def _begin(self, item: int, kind: type[Any]) -> Any:
+        config = self.configs[item]
+        configure: Callable[[RunnableConfig], Any] = get_callback_manager_for_config
+        if kind is AsyncCallbackManager:
+            configure = get_async_callback_manager_for_config
+        return configure(config).on_chain_start(
+            None,
+            self.inputs[item],
+            name=config.get("run_name") or self.name,
+            run_id=config.get("run_id"),
+        )
 
     @override
     def finish(self, item: int, output: Any) -> Any:

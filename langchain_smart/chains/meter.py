@@ -38,9 +38,9 @@ from smart_engine.serving.members import Member, UnpricedError
 __all__ = ["Meter"]
 
 _ROOT_CAUSES = (UnpricedError, BudgetExceededError)
-"""Errors that explain a failed call better than what its chain raises."""
+"""Errors that explain a failed call better than those of its chain."""
 
-_BESIDE = ("tools", "functions", "response_format", "tool_choice", "extra_body")
+_EXTRAS = ("tools", "functions", "response_format", "tool_choice", "extra_body")
 """Parameters of a run that are sent with its messages, as providers call them."""
 
 
@@ -146,7 +146,7 @@ class Meter(BaseCallbackHandler):
         found = ((serialized or {}).get("name"), official)
         names = tuple(str(name) for name in found if name)
         params = details.get("invocation_params") or {}
-        sent = [*sent, *(params[name] for name in _BESIDE if params.get(name))]
+        sent = [*sent, *(params[name] for name in _EXTRAS if params.get(name))]
         limits = (self._chain.limits.get(name) for name in names)
         own = {"max_tokens": next((limit for limit in limits if limit), None)}
         limit = max_output_tokens([params, own])
@@ -206,10 +206,9 @@ class Meter(BaseCallbackHandler):
     def _priced(
         self, run: _ModelRun | None, message: AIMessage | None, *, failed: bool
     ) -> tuple[str, Result]:
-        """Return a model's name and the result of its run, whatever its error.
+        """Return a model's name and the result of its run, a failure if unpriced.
 
-        The result is a failure where the cost is unknown. Smart models price their
-        answers themselves.
+        Smart models price their answers themselves.
         """
         names, estimate = () if run is None else run.names, None
         if run is not None and self._chain.estimate:
@@ -222,11 +221,11 @@ class Meter(BaseCallbackHandler):
         name, price = price_of(names, self._chain.prices)
         smart = metadata.get("smart") or {}
         if smart.get("cost") is not None:
-            cached, sure = from_cache(reported), confidence_of(reply)
+            cached, score = from_cache(reported), confidence_of(reply)
             if usage is not None:
                 estimated = bool(smart.get("estimated"))
                 usage = Usage() if cached else replace(usage, estimated=estimated)
-            return name, Outcome(None, smart["cost"], usage, sure, cached=cached)
+            return name, Outcome(None, smart["cost"], usage, score, cached=cached)
         if failed and usage is None and (message is None or estimate is None):
             return name, Outcome(None, 0.0)
         if price is None:
@@ -235,7 +234,7 @@ class Meter(BaseCallbackHandler):
 
 
 class _ModelRun(NamedTuple):
-    """A model's run that has begun.
+    """A model's run.
 
     Attributes:
         names: What the model may be called in `prices`, most specific first.

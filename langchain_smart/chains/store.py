@@ -32,7 +32,7 @@ _MADE = (
     messages.ToolMessage,
     Document,
 )
-"""All classes that reading a store may instantiate, beside one of the user's."""
+"""All classes, but one of the user's, that reading a store may instantiate."""
 
 
 def identity_of(item: Any) -> str:
@@ -58,9 +58,8 @@ def identity_of(item: Any) -> str:
         return json.dumps(plain, sort_keys=True)
     except (PydanticSerializationError, TypeError, ValueError) as error:
         hint = (
-            f"it cannot be identified ({error}), so nothing bought for it could be "
-            "found again: give texts, numbers, lists, dicts, messages or pydantic "
-            "objects, or leave store out"
+            f"a store cannot identify it ({error}): give texts, numbers, lists, dicts, "
+            "messages or pydantic objects, or leave store out"
         )
         raise InvalidInputError("inputs", type(item).__name__, hint) from error
 
@@ -93,14 +92,6 @@ class ChainAnswers:
 
     Args:
         output_type: The reference's `OutputType`.
-
-    Example:
-        ```python
-        from langchain_smart.chains.store import ChainAnswers
-
-        answers, found = ChainAnswers(str), {"found": [1, "two"]}
-        assert answers.read(answers.write(found)) == found
-        ```
     """
 
     def __init__(self, output_type: Any) -> None:
@@ -124,12 +115,9 @@ class ChainAnswers:
             problem = "it would not be read back unchanged"
         except Exception as error:  # noqa: BLE001 - classes of users raise anything
             problem = (str(error).splitlines() or ["no reason given"])[0][:200]
-        hint = (
-            "let chains put out texts, plain data, messages, documents or what their "
-            "OutputType says"
-        )
+        hint = "use texts, plain data, messages, documents or objects of OutputType"
         kind = type(answer).__name__
-        raise StoreError(f"an answer ({kind}) cannot be kept: {problem}; {hint}")
+        raise StoreError(f"an answer ({kind}) cannot be stored: {problem}; {hint}")
 
     def read(self, text: str) -> Any:
         """Return the answer in such a text."""

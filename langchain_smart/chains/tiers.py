@@ -53,7 +53,7 @@ def find_chains(
     candidates: Any,
     prices: Mapping[str, Price],
     *,
-    capped: bool,
+    budgeted: bool,
     estimate: bool,
 ) -> dict[str, ChainMember]:
     """Return the chains by name, reference first.
@@ -62,7 +62,7 @@ def find_chains(
         reference: A chain, or its name and itself, as in `{"long prompt": chain}`.
         candidates: A list of chains, or a dict with a name for each.
         prices: Model name → price; chain name → price per call.
-        capped: Whether there is a budget, so that the cost of calls must have a bound.
+        budgeted: Whether there is a budget: the cost of calls must have a bound.
         estimate: Whether usage that no model reports is estimated.
 
     Raises:
@@ -70,12 +70,10 @@ def find_chains(
             the same name, or a cost has no bound.
         UnpricedError: If a model was found that has no price.
     """
-    listed: Sequence[Any] = ()
+    listed = candidates
     if isinstance(candidates, Mapping):
         listed = [{name: chain} for name, chain in candidates.items()]
-    elif isinstance(candidates, Sequence) and not isinstance(candidates, str):
-        listed = candidates
-    if not listed:
+    if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         hint = "give at least one cheaper chain: a list, or a dict with names"
         raise InvalidInputError("candidates", type(candidates).__name__, hint)
     found: dict[str, ChainMember] = {}
@@ -88,12 +86,11 @@ def find_chains(
                 '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
             )
             raise InvalidInputError(field, name, hint)
-        found[name] = _member(name, chain, prices, capped=capped, estimate=estimate)
+        found[name] = _member(name, chain, prices, budgeted=budgeted, estimate=estimate)
     return found
 
 
 def _named(field: str, given: Any) -> tuple[str, Runnable[Any, Any]]:
-    """Return a chain and its name."""
     name, chain = None, given
     if isinstance(given, Mapping) and len(given) == 1:
         ((name, chain),) = given.items()
@@ -105,7 +102,6 @@ def _named(field: str, given: Any) -> tuple[str, Runnable[Any, Any]]:
 
 
 def _name_of(chain: Runnable[Any, Any]) -> str:
-    """Return what a chain calls itself."""
     if isinstance(chain, RunnableBindingBase):
         return str(chain.config.get("run_name") or _name_of(chain.bound))
     if isinstance(chain, BaseLanguageModel):
@@ -118,7 +114,7 @@ def _member(
     chain: Runnable[Any, Any],
     prices: Mapping[str, Price],
     *,
-    capped: bool,
+    budgeted: bool,
     estimate: bool,
 ) -> ChainMember:
     """Return a chain whose models all have a price."""
@@ -127,11 +123,8 @@ def _member(
     listed: dict[str, Price] = {}
     limits: dict[str, int] = {}
     for model, arguments in _models(chain, set()):
-        if capped and isinstance(model, Settings):
-            hint = (
-                "a smart model within a chain has its own settings: give it a "
-                "budget_usd of its own, and this one none"
-            )
+        if budgeted and isinstance(model, Settings):
+            hint = "give the smart model in this chain its own budget_usd, not this one"
             raise InvalidInputError("budget_usd", model.get_name(), hint)
         identities.append(_identity(model, arguments))
         names = _names(model, arguments)
@@ -145,7 +138,7 @@ def _member(
         if price is not None:
             member = Member(wanted, model, price)
             settings = settings_of(member, arguments)
-            if capped:
+            if budgeted:
                 member.output_limit(settings)
             if (limit := max_output_tokens(settings)) is not None:
                 limits |= {name: max(limit, limits.get(name, 0)) for name in names}
@@ -183,7 +176,7 @@ def price_of(
 def _names(
     model: BaseLanguageModel[Any], arguments: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Return what a model may be called in prices: its own name, its provider's."""
+    """Return the names that a model may have in prices: its own, its provider's."""
     official = None
     if hasattr(model, "_get_ls_params"):
         official = model._get_ls_params(**arguments).get("ls_model_name")  # noqa: SLF001 - core's own

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
 from langchain_core.outputs import (
     ChatGeneration,
@@ -24,6 +24,7 @@ from langchain_core.outputs import (
     ChatResult,
     LLMResult,
 )
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
@@ -34,7 +35,6 @@ from langchain_smart.chat.bound_model import BoundModel
 from langchain_smart.chat.compare import read_answer, write_answer
 from langchain_smart.chat.cost import (
     answer_in,
-    check_bounded,
     estimated,
     outcome,
     usage_in,
@@ -56,9 +56,8 @@ class ChatAsker:
 
     Attributes:
         members: The models by name.
-        request: What is asked beside the messages.
-        messages: What is sent.
-        given: The same, in the form that models take.
+        request: All that comes with the messages.
+        prompt: The messages.
         retried: Enters attempts that failed.
         run: The run of the item, where core passes it.
         estimates: Whether usage that a model does not report is estimated.
@@ -67,8 +66,7 @@ class ChatAsker:
 
     members: Mapping[str, ChatMember]
     request: Request
-    messages: Sequence[BaseMessage]
-    given: Any
+    prompt: ChatPromptValue
     retried: Callable[[str, Failure], None]
     run: Run | None
     estimates: bool
@@ -92,7 +90,7 @@ class ChatAsker:
         if self.rate_limiter:
             self.rate_limiter.acquire(blocking=True)
         bound, config = self._start(model)
-        message = bound.model.invoke(self.given, config, **bound.arguments)
+        message = bound.model.invoke(self.prompt, config, **bound.arguments)
         return self._result(model, message)
 
     async def acall(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
@@ -100,20 +98,20 @@ class ChatAsker:
         if self.rate_limiter:
             await self.rate_limiter.aacquire(blocking=True)
         bound, config = self._start(model)
-        message = await bound.model.ainvoke(self.given, config, **bound.arguments)
+        message = await bound.model.ainvoke(self.prompt, config, **bound.arguments)
         return self._result(model, message)
 
     def stream(self, model: str) -> Generator[AIMessageChunk]:
         """Yield a model's answer piece by piece."""
         bound, config = self._start(model)
         arguments = bound.streaming_arguments
-        yield from map(_as_chunk, bound.model.stream(self.given, config, **arguments))
+        yield from map(_as_chunk, bound.model.stream(self.prompt, config, **arguments))
 
     async def astream(self, model: str) -> AsyncGenerator[AIMessageChunk]:
         """Yield a model's answer piece by piece."""
         bound, config = self._start(model)
         arguments = bound.streaming_arguments
-        pieces = bound.model.astream(self.given, config, **arguments)
+        pieces = bound.model.astream(self.prompt, config, **arguments)
         async with aclosing(pieces):  # type: ignore[type-var]
             async for message in pieces:
                 yield _as_chunk(message)
@@ -156,7 +154,7 @@ class ChatAsker:
         if not self.estimates:
             return None
         member = self.members[model]
-        return partial(estimated, self.messages, self.request, member, answer)
+        return partial(estimated, self.prompt.messages, self.request, member, answer)
 
 
 @dataclass(kw_only=True)
@@ -164,13 +162,10 @@ class ChatJob(RunnableJob):
     """The items of one task in a batch of chats.
 
     Attributes:
-        members: The models by name.
-        request: What is asked beside the messages.
+        members, request, estimates, rate_limiter: See `ChatAsker`.
         metadata: Metadata of every item's run.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
-        estimates: Whether usage that a model does not report is estimated.
-        rate_limiter: What every call waits for, if anything.
         output_version: The form of the answers' contents.
     """
 
@@ -184,16 +179,14 @@ class ChatJob(RunnableJob):
     output_version: str | None
 
     @override
-    def _configure(self, kind: type[Any], config: RunnableConfig) -> Any:
-        return kind.configure(
+    def _begin(self, item: int, kind: type[Any]) -> Any:
+        config = self.configs[item]
+        manager = kind.configure(
             inheritable_callbacks=config.get("callbacks"),
             inheritable_tags=config.get("tags"),
             inheritable_metadata={**(config.get("metadata") or {}), **self.metadata},
             **self.manager_settings,
         )
-
-    @override
-    def _begin_run(self, manager: Any, item: int, config: RunnableConfig) -> Any:
         return manager.on_chat_model_start(
             messages=[self.inputs[item].messages],
             name=config.get("run_name"),
@@ -214,12 +207,10 @@ class ChatJob(RunnableJob):
 
     @override
     def asker(self, item: int) -> ChatAsker:
-        given = self.inputs[item]
         return ChatAsker(
             self.members,
             self.request,
-            given.messages,
-            given,
+            self.inputs[item],
             partial(self.scope.record_call, item),
             self._runs[item],
             self.estimates,
@@ -233,8 +224,9 @@ class ChatJob(RunnableJob):
 
     @override
     def check_bounded(self) -> None:
-        prompts = (given.messages for given in self.inputs)
-        check_bounded(self.members.values(), prompts, self.request)
+        for given in self.inputs:
+            for member in self.members.values():
+                worst_case(member, given.messages, self.request)
 
     @override
     def contents(self) -> Iterator[str]:

@@ -26,7 +26,6 @@ from smart_engine.serving.members import Member, UnpricedError, unlimited
 
 __all__ = [
     "answer_in",
-    "check_bounded",
     "confidence_of",
     "counted",
     "estimated",
@@ -52,8 +51,8 @@ def outcome(
     if usage is not None and usage.problem is not None:
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
-    sure, cached = confidence_of(message), from_cache(reported)
-    return member.outcome(message, usage, sure, cached=cached, estimate=estimate)
+    score, cached = confidence_of(message), from_cache(reported)
+    return member.outcome(message, usage, score, cached=cached, estimate=estimate)
 
 
 def usage_in(error: BaseException) -> Usage | None:
@@ -102,7 +101,7 @@ def confidence_of(message: AIMessage) -> float | None:
         logs = [float(token["logprob"]) for token in metadata["logprobs"]["content"]]
         return math.exp(min(0.0, sum(logs) / len(logs)))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None  # none asked for, or not in OpenAI's form
+        return None  # none requested, or not in OpenAI's form
 
 
 # -- in the worst case -----------------------------------------------------------------
@@ -117,24 +116,7 @@ def worst_case(
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
     settings = settings_of(member, request.arguments)
-    return member.worst_case(_content([*messages, *request.beside]), settings)
-
-
-def check_bounded(
-    members: Iterable[ChatMember],
-    prompts: Iterable[Sequence[BaseMessage]],
-    request: Request,
-) -> None:
-    """Raise unless the most that each call of a batch can cost is known.
-
-    Raises:
-        InvalidInputError: If nothing limits an answer, or more than text is sent.
-    """
-    priced = [member for member in members if member.price.by_token]
-    for member in priced:
-        member.output_limit(settings_of(member, request.arguments))
-    for messages in prompts if priced else ():
-        _content([*messages, *request.beside]).refuse_unbounded()
+    return member.worst_case(_content([*messages, *request.extras]), settings)
 
 
 def worst_case_of_run(
@@ -171,7 +153,7 @@ def settings_of(
 
 
 def _content(sent: Sequence[Any]) -> Content:
-    """Return what messages or prompts, with lists of tools and a schema, amount to."""
+    """Return the content of messages or prompts, lists of tools and a schema."""
     kinds: list[str] = []
     tools: list[str] = []
     for part in sent:
@@ -179,8 +161,8 @@ def _content(sent: Sequence[Any]) -> Content:
             kinds += [*_kinds(part.content), *part.additional_kwargs.keys() & {"audio"}]
         elif isinstance(part, list):
             tools += _tool_types(part)
-    beside = any(not isinstance(part, str | BaseMessage) for part in sent)
-    return Content([*_texts(sent)], kinds, tools, beside)
+    extras = any(not isinstance(part, str | BaseMessage) for part in sent)
+    return Content([*_texts(sent)], kinds, tools, extras)
 
 
 def _texts(parts: Iterable[Any]) -> Iterator[str]:
@@ -225,7 +207,7 @@ def estimated(
 ) -> Usage:
     """Return what a member's call may have used; its answer may have broken off."""
     limit = max_output_tokens(settings_of(member, request.arguments))
-    return counted([*messages, *request.beside], answer, limit)
+    return counted([*messages, *request.extras], answer, limit)
 
 
 def counted(sent: Sequence[Any], answer: AIMessage | None, limit: int | None) -> Usage:
@@ -235,23 +217,12 @@ def counted(sent: Sequence[Any], answer: AIMessage | None, limit: int | None) ->
         sent: Messages or prompts, and what was sent with them.
         answer: The answer, as far as it came.
         limit: Most tokens that it can have, if there is a limit.
-
-    Example:
-        ```python
-        from langchain_core.messages import AIMessage
-
-        from langchain_smart.chat.cost import counted
-        from smart_engine.money.pricing import Usage
-
-        usage = counted(["Is 7 a prime number?"], AIMessage("Yes, it is."), limit=None)
-        assert usage == Usage(10, 5, estimated=True)
-        ```
     """
     messages = [part for part in sent if isinstance(part, BaseMessage)]
     others = [part for part in sent if not isinstance(part, BaseMessage)]
     # Providers put tools and schemas into the system prompt, as text.
-    beside = [SystemMessage(text) for text in _texts(others)]
-    read, written = count_tokens_approximately([*messages, *beside]), 0
+    extras = [SystemMessage(text) for text in _texts(others)]
+    read, written = count_tokens_approximately([*messages, *extras]), 0
     if answer is not None:
         texts = [call["args"] or "" for call in answer.invalid_tool_calls]
         texts.append(answer.additional_kwargs.get("refusal") or "")

@@ -42,11 +42,7 @@ def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
 
 
 def read_model(field: str, given: Any) -> Named:
-    """Return the model that the user gave for a field.
-
-    Args:
-        field: Where it was given.
-        given: A chat model, or a string for `init_chat_model`.
+    """Return the model that the user gave for a field: itself, or a string.
 
     Raises:
         InvalidInputError: If it is neither, or names no known model.
@@ -72,12 +68,7 @@ def _at_list_price(model: BaseChatModel) -> bool:
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:
-    """Return the model that a string names.
-
-    Args:
-        field: Where it was given.
-        name: A string for `init_chat_model`.
-        **settings: Settings of the model.
+    """Return the model that a string for `init_chat_model` names.
 
     Raises:
         InvalidInputError: If it names no known model, or one that cannot be made.

@@ -1,16 +1,17 @@
-"""A request: what comes with the messages, in no member's own form.
+"""A request: all that comes with the messages, the same for every member.
 
-Any member can be asked the same request; how it is put to each is decided here.
+Each member gets it in its own form.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.prompt_values import ChatPromptValue
 
 from langchain_smart.batching import TASK
 from langchain_smart.callbacks import RUN
@@ -35,7 +36,7 @@ def as_sent(message: BaseMessage) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked beside the messages.
+    """All that comes with the messages.
 
     Attributes:
         arguments: Further arguments, the same for every member.
@@ -90,8 +91,8 @@ class Request:
         return repr((described(self.arguments), self.tools, self.schema))
 
     @property
-    def beside(self) -> list[Any]:
-        """What is sent beside the messages: tools, and the schema of an object."""
+    def extras(self) -> list[Any]:
+        """What is sent with the messages: tools, and the schema of an object."""
         return [part for part in (self.tools, self.schema) if part]
 
     def bound_to(self, member: ChatMember) -> BoundModel:
@@ -109,12 +110,12 @@ class Request:
         return MessageReading(rule, self.schema, self.tools)
 
 
-def task_of(items: Iterable[Sequence[BaseMessage]], request: Request) -> str:
+def task_of(prompts: Iterable[ChatPromptValue], request: Request) -> str:
     """Return a name for a task without one: it identifies system messages and tools."""
     systems = {
         str(message.content)
-        for messages in items
-        for message in messages
+        for prompt in prompts
+        for message in prompt.messages
         if isinstance(message, SystemMessage)
     }
     names = [tool.get("function", tool).get("name") for tool in request.tools or []]

@@ -1,4 +1,4 @@
-"""Structured output: one schema, asked of each member by its own method."""
+"""Structured output: one schema, which each member fills in by its own method."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Parsed", "Schema", "StructuredOutputError"]
 
 
 class StructuredOutputError(SmartError, ValueError):
-    """A member cannot be asked for this structured output."""
+    """A member cannot give this structured output."""
 
 
 class Schema:
@@ -38,8 +38,7 @@ class Schema:
 
     Args:
         schema: Anything that `with_structured_output` takes.
-        options: Further arguments of it; each member chooses the method if none is
-            given.
+        options: Further arguments of it; without a method, each member chooses one.
     """
 
     def __init__(self, schema: Any, options: dict[str, Any]) -> None:
@@ -105,13 +104,12 @@ class Schema:
         Raises:
             UnparseableAnswerError: If the schema refuses it.
         """
+        schema = self._schema if isinstance(self._schema, type) else object
         try:
-            if isinstance(self._schema, type):
-                if issubclass(self._schema, BaseModel):
-                    valid = self._schema.model_validate(value)
-                    return valid.model_dump(mode="json")
-                if issubclass(self._schema, BaseModelV1):
-                    return json.loads(self._schema.parse_obj(value).json())
+            if issubclass(schema, BaseModel):
+                return schema.model_validate(value).model_dump(mode="json")
+            if issubclass(schema, BaseModelV1):
+                return json.loads(schema.parse_obj(value).json())
         except Exception as error:
             problem = f"the schema refuses {str(value)[:80]!r}"
             raise UnparseableAnswerError(problem) from error

@@ -160,11 +160,11 @@ def test_an_object_of_the_references_class_comes_back(file):
 
 def test_what_would_not_come_back_the_same_is_handed_out_and_not_kept(file):
     ending = StrOutputParser() | RunnableLambda(lambda text: (text, text))
-    with pytest.warns(UserWarning, match=r"buy some.*\(tuple\) cannot be kept"):
+    with pytest.warns(UserWarning, match=r"buy some.*\(tuple\) cannot be stored"):
         answers = smart_of(file, None, ending).batch(ITEMS[:40])
     assert answers[1] == ("yes 1", "yes 1")
     again = smart_of(file, None, ending)
-    with pytest.warns(UserWarning, match="cannot be kept"):
+    with pytest.warns(UserWarning, match="cannot be stored"):
         again.batch(ITEMS[:40])
     assert again.report().restored == 0
 
@@ -189,7 +189,7 @@ def test_what_would_not_come_back_the_same_is_handed_out_and_not_kept(file):
 def test_answers_come_back_as_they_were_or_are_not_kept(answer, made):
     answers = ChainAnswers(made)
     if isinstance(answer, Found) and made is not Found:
-        with pytest.raises(StoreError, match="cannot be kept"):
+        with pytest.raises(StoreError, match="cannot be stored"):
             answers.write(answer)
     else:
         assert answers.read(answers.write(answer)) == answer
