@@ -37,7 +37,6 @@ __all__ = [
 RUN = "smart_run"
 """Argument that carries an item's run to the call: core passes none to streams."""
 
-
 Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 """One item's run."""
 
