@@ -124,7 +124,7 @@ def _member(
     limits: dict[str, int] = {}
     for model, arguments in _models(chain, set()):
         if budgeted and isinstance(model, Settings):
-            hint = "give the smart model in this chain its own budget_usd, not this one"
+            hint = "give the smart model in this chain a budget_usd of its own instead"
             raise InvalidInputError("budget_usd", model.get_name(), hint)
         identities.append(_identity(model, arguments))
         names = _names(model, arguments)

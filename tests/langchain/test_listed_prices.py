@@ -190,7 +190,7 @@ def test_a_model_in_a_chain_is_looked_up_too():
         reference={"long": chain(openai())},
         candidates={"short": chain(openai("x").bind(model="gpt-4o-mini"))},
     )
-    listed = [list(tier.prices) for tier in smart._chains.values()]
+    listed = [list(tier.prices) for tier in smart._members.values()]
     assert listed == [["gpt-4o-2024-08-06"], ["gpt-4o-mini"]]
     with pytest.raises(InvalidInputError, match=r"no-such-model.*no price is known"):
         SmartRunnable(reference=chain(openai()), candidates=[openai("no-such-model")])
