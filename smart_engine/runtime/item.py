@@ -68,6 +68,7 @@ class ItemRun:
     _answer: Any = field(init=False, default=None)
     _fatal: BaseException | None = field(init=False, default=None)
     _left: bool = field(init=False, default=False)
+    _live: Call | None = field(init=False, default=None)
 
     # -- what happens, in which order --------------------------------------------
 
@@ -107,6 +108,7 @@ class ItemRun:
         Raises:
             BaseException: What made the call fail, if the user has seen any of it.
         """
+        self._live = None
         if error is not None:
             failure = self.asker.failed(made.tier, self._pieces, error)
             self.item.record(made, failure)
@@ -284,6 +286,7 @@ class ItemRun:
         ]
         pump = None
         if live is not None and streams:
+            self._live = live
             pump = Pump(astream(self.asker, live.tier), self.asker.context())
         try:
             if live is not None and pump is not None:
@@ -298,28 +301,29 @@ class ItemRun:
                 await asyncio.wait(tasks)  # they are paid for
             raise
         except BaseException as left:
-            await self._leave(live, pump, tasks, left)
+            await self._leave(pump, tasks, left)
             raise
 
     async def _leave(
-        self,
-        live: Call | None,
-        pump: Pump | None,
-        tasks: list[asyncio.Task[None]],
-        left: BaseException,
+        self, pump: Pump | None, tasks: list[asyncio.Task[None]], left: BaseException
     ) -> None:
         """End the calls of an item without a caller, unless they decide an audit."""
         if self.item.must_finish():
             self._left = True
-            finishing = asyncio.create_task(self._afinish(live, pump, tasks))
+            finishing = asyncio.create_task(self._afinish(pump, tasks))
             _finishing.add(finishing)
             finishing.add_done_callback(_finishing.discard)
             return
-        await _cancel(tasks)
-        if live is not None and pump is not None and not pump.ended:
+        # Nothing is awaited before this is done: the loop itself may be ending.
+        if self._live is not None:
+            failure = self.asker.failed(self._live.tier, self._pieces, left)
+            await take(self.item, partial(self.item.record, self._live, failure))
+        if tasks:
+            await _cancel(tasks)
+        self._left = True
+        await take(self.item, partial(self._abandon, left))
+        if pump is not None:
             await pump.close()
-            failure = self.asker.failed(live.tier, self._pieces, left)
-            await take(self.item, partial(self.item.record, live, failure))
 
     async def _acall(self, made: Call, *, shown: bool) -> None:
         result = await acall(self.asker, made.tier, shown=shown)
@@ -340,15 +344,15 @@ class ItemRun:
         await take(self.item, partial(self._record_stream, made, error))
 
     async def _afinish(
-        self, live: Call | None, pump: Pump | None, tasks: list[asyncio.Task[None]]
+        self, pump: Pump | None, tasks: list[asyncio.Task[None]]
     ) -> None:
         """Make the calls of an audit to their end, without the caller."""
         shown = self.shown_model is not None
         try:
             async with asyncio.timeout(_GRACE):
-                if live is not None and pump is not None and not pump.ended:
+                if self._live is not None and pump is not None:
                     with suppress(Exception):
-                        async for piece in self._astream(live, pump):
+                        async for piece in self._astream(self._live, pump):
                             del piece
                 if tasks:
                     await asyncio.wait(tasks)

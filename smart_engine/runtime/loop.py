@@ -74,11 +74,6 @@ class Pump:
         self._task = asyncio.create_task(self._run(pieces), context=context)
         self._task.add_done_callback(lambda _: self._found.put_nowait(self.END))
 
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended, by itself, by an error or by `close`."""
-        return self._task.done()
-
     async def next(self) -> Any:
         """Return the next piece, `END` after the last one; raise what it raises."""
         self._wanted.release()
