@@ -284,7 +284,9 @@ class SelfAgreementSession:
         )
 
 
-def drawn_twice(field: str, items: Sequence[Any], n: int, seed: int) -> list[Any]:
+def drawn_twice(
+    field: str, items: Sequence[Any], n: int, seed: int | None
+) -> list[Any]:
     """Return at most n items in their order, drawn without replacement, and them again.
 
     Raises:

@@ -38,12 +38,13 @@ def estimate_job(
     """
     batch = smart._batch(inputs, None, {}, return_exceptions=False)  # noqa: SLF001
     config, (job,) = batch.config, batch.jobs
-    rng = np.random.default_rng([config.seed, len(inputs), 1])
+    stored = batch.answers(job)
+    seed = config.batch_seed(stored)
+    rng = np.random.default_rng([seed, len(inputs), 1])
     drawn = rng.permutation(len(inputs))[
         :sampled
     ].tolist()  # a larger sample extends it
     sample = SampleSession(drawn, config.models, job.scope)
-    stored = batch.answers(job)
     session = sample if stored is None else Resumed(sample, stored)
     drive(session, job, config.max_concurrency)
     results = sample.outcomes
@@ -58,5 +59,5 @@ def estimate_job(
         job.rule,
         strategy=config.strategy,
         max_in_flight=config.max_concurrency,
-        seed=config.seed,
+        seed=seed,
     )

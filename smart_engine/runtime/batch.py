@@ -157,6 +157,7 @@ class Batch:
         if budget is not None:
             job.check_bounded()
         job.reservations = self.config.reservations(budget, job.worst_case, self.books)
+        stored = self.answers(job)
         job.session = self.config.session(
             len(job.places),
             job.rule,
@@ -164,8 +165,9 @@ class Batch:
             scope=job.scope,
             books=self.books,
             reservations=job.reservations,
+            seed=self.config.batch_seed(stored),
         )
-        if (stored := self.answers(job)) is not None:
+        if stored is not None:
             job.session = ResumedSession(job.session, stored)
 
     def answers(self, job: Job) -> AnswerStore | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -31,6 +32,11 @@ from smart_engine.store.store import Store, as_store
 __all__ = ["Settings"]
 
 
+def fresh_seed() -> int:
+    """Return a seed from the operating system, which nobody can foresee."""
+    return secrets.randbits(63)
+
+
 class Settings(PlainErrors):
     """Settings, ledger and streams of a smart object.
 
@@ -56,7 +62,7 @@ class Settings(PlainErrors):
         default_factory=Normalized, exclude=True
     )
     prices: dict[str, Price] = Field(default_factory=dict)
-    seed: int = 0
+    seed: int | None = None
     max_concurrency: int = 32
     progress: bool = False
     task: str | None = None
@@ -145,6 +151,7 @@ class Settings(PlainErrors):
             mode=self.mode,
             budget_usd=self.budget_usd,
             seed=self.seed,
+            fresh_seed=fresh_seed,
             max_concurrency=self.max_concurrency,
             accept_noise=self.accept_noise,
         )

@@ -20,6 +20,7 @@ from smart_engine.row import StreamRow
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
 from smart_engine.serving.item import SingleItem
+from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.profile import Persistence, Profile, mark
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
@@ -49,7 +50,8 @@ class ServingConfig:
             `"strict"`: where the budget ends, items that the guarantee does not cover
             are errors, not answers marked `uncertified`.
         budget_usd: Most that a batch, and the stream of a task, may cost.
-        seed: Seed of all randomness.
+        seed: Seed of all draws; None: fresh ones, that nobody can foresee.
+        fresh_seed: Returns a seed that nobody can foresee.
         max_concurrency: Most calls of a batch in flight at once.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
@@ -69,7 +71,8 @@ class ServingConfig:
     looks: str = "corrected"
     mode: str = "serve"
     budget_usd: float | None = None
-    seed: int = 0
+    seed: int | None = None
+    fresh_seed: Callable[[], int] = field(default=int, repr=False, compare=False)
     max_concurrency: int = 32
     accept_noise: bool = field(default=False, repr=False)
 
@@ -106,6 +109,7 @@ class ServingConfig:
         scope: LedgerScope | None = None,
         books: Books | None = None,
         reservations: Reservations | None = None,
+        seed: int | None = None,
     ) -> AnySession:
         """Return a fresh session over that many items.
 
@@ -116,6 +120,7 @@ class ServingConfig:
             scope: Where its calls are entered, if anywhere.
             books: Where the reference's agreement with itself may have been entered.
             reservations: What its calls reserve, if there is a budget.
+            seed: Seed of its draws; see `batch_seed`.
 
         Raises:
             NoisyReferenceError: If the reference agrees too seldom with itself.
@@ -129,7 +134,7 @@ class ServingConfig:
             task=task,
             strategy=self.strategy,
             looks=self.looks,
-            seed=self.seed,
+            seed=self.batch_seed(None) if seed is None else seed,
             equivalence=rule,
             max_in_flight=self.max_concurrency,
             scope=scope,
@@ -137,6 +142,13 @@ class ServingConfig:
         if reservations is None:
             return session
         return BudgetedSession(session, reservations, strict=self.mode == "strict")
+
+    def batch_seed(self, stored: AnswerStore | None) -> int:
+        """Return the seed of a batch's draws: as given, as stored, or a fresh one."""
+        if self.seed is not None:
+            return self.seed
+        fresh = self.fresh_seed()
+        return fresh if stored is None else stored.seed(fresh)
 
     def budget(self, books: Books) -> Budget | None:
         """Return a batch's budget, None if it has none."""
@@ -226,7 +238,7 @@ class ServingConfig:
                 "prompt": mark(persistence.prompt()),
                 "equivalence": f"{rule.name} #{same.mark}",
                 "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
-                "seed": str(self.seed),
+                "seed": "random" if self.seed is None else str(self.seed),
             }
             mode = "shadow" if self.mode == "shadow" else "serve"
             return persistence.store.row(Profile(task, mode, parts), column)
@@ -255,7 +267,7 @@ class ServingConfig:
             return StreamSession(
                 self._tiers,
                 self.guarantee,
-                seed=self.seed,
+                seed=self.fresh_seed() if self.seed is None else self.seed,
                 equivalence=rule,
                 task=task,
             )

@@ -21,6 +21,14 @@ __all__ = ["AnswerStore", "Resumed", "ResumedSession"]
 class AnswerStore(Protocol):
     """The outcomes of one job, and the verdicts bought for it."""
 
+    def seed(self, fresh: int) -> int:
+        """Return the seed of the job's draws: the stored one, or this one from now on.
+
+        Raises:
+            StoreError: If it can be neither read nor written.
+        """
+        ...
+
     def load_outcomes(self) -> dict[Call, Outcome]:
         """Return the job's outcomes."""
         ...

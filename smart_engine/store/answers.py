@@ -17,7 +17,7 @@ from smart_engine.errors import StoreError, UnkeptAnswerError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import Spend
 from smart_engine.store.dialects import reason
-from smart_engine.store.schema import OUTCOMES, USAGE, VERDICTS
+from smart_engine.store.schema import JOBS, OUTCOMES, USAGE, VERDICTS
 
 __all__ = ["SqlAnswers", "bought"]
 
@@ -35,6 +35,13 @@ class SqlAnswers:
         self._engine, self._job = engine, job
         self._write, self._read = write, read
         self._lock = threading.Lock()  # else writers wait for each other by the clock
+
+    def seed(self, fresh: int) -> int:
+        """Return the seed of the job's draws."""
+        self._insert(JOBS, {"seed": str(fresh)})  # unless there is one
+        with _readable():
+            (row,) = self._rows(JOBS)
+            return int(row.seed)
 
     def load_outcomes(self) -> dict[Call, Outcome]:
         """Return the job's outcomes."""

@@ -11,12 +11,20 @@ import sqlalchemy as sql
 
 from smart_engine.money.pricing import Usage
 
-__all__ = ["OUTCOMES", "STREAMS", "USAGE", "VERDICTS", "create_tables"]
+__all__ = ["JOBS", "OUTCOMES", "STREAMS", "USAGE", "VERDICTS", "create_tables"]
 
 _FORMAT = 1
 
 USAGE = tuple(kind.name for kind in fields(Usage))
 """What is stored of a usage, each in a column of its own."""
+
+JOBS = sql.Table(
+    f"smart_jobs_{_FORMAT}",
+    sql.MetaData(),
+    sql.Column("job", sql.String(64), primary_key=True),
+    sql.Column("seed", sql.String(40), nullable=False),
+)
+"""One row per job that draws by a seed of its own."""
 
 OUTCOMES = sql.Table(
     f"smart_outcomes_{_FORMAT}",
@@ -58,7 +66,7 @@ STREAMS = sql.Table(
 
 def create_tables(engine: sql.Engine) -> None:
     """Create what is missing, tables and columns; another process may be faster."""
-    for table in (OUTCOMES, VERDICTS, STREAMS):
+    for table in (JOBS, OUTCOMES, VERDICTS, STREAMS):
         try:
             table.create(engine, checkfirst=True)
         except sql.exc.DBAPIError:

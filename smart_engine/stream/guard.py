@@ -58,7 +58,7 @@ class StreamGuard:
 
     def __init__(self, guarantee: Guarantee, seed: int) -> None:
         self._share = guarantee.share.as_integer_ratio()
-        self._draws = AuditDraws(seed)
+        self.seed, self._draws = seed, AuditDraws(seed)
         self.bound = ErrorBound(guarantee.alpha)  # all detected errors charged
         self.plan: Plan | None = None  # None: the reference answers everything
         self.arrived = 0  # items: audited, unaudited or forced
@@ -150,6 +150,8 @@ class StreamGuard:
         Raises:
             ValueError: If it is no state that a stream of this guarantee can be in.
         """
+        if part.seed is not None and part.seed != self.seed:
+            self.seed, self._draws = part.seed, AuditDraws(part.seed)
         self.bound.take_up(part.slopes, part.log_wealth)
         self.arrived, self.unaudited = part.arrived, part.unaudited
         self.forced, self.margin = part.by_reference, part.crowd

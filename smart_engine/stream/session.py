@@ -87,7 +87,7 @@ class StreamSession:
         task: str | None = None,
     ) -> None:
         check_whole("seed", seed, 0)
-        self._task, self._seed = task, seed
+        self._task = task
         self._guarantee = as_guarantee(guarantee)
         self._names = [tier.name for tier in check_tiers(tiers)]
         self._rule = as_equivalence(equivalence)
@@ -289,6 +289,7 @@ class StreamSession:
         """
         guard = self._guard
         return SharedPart(
+            seed=guard.seed,
             arrived=guard.arrived,
             unaudited=guard.unaudited,
             slopes=tuple(guard.bound.slopes.tolist()),
@@ -342,7 +343,7 @@ class StreamSession:
         guard, record, guarantee = self._guard, self._record, self._guarantee
         return StreamState(
             task=self._task,
-            seed=self._seed,
+            seed=guard.seed,
             max_disagreement=guarantee.max_disagreement,
             confidence=guarantee.confidence,
             equivalence=self._rule.name,

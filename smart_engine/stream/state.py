@@ -192,6 +192,7 @@ class SharedPart(_Record):
     """The shared part of a stream."""
 
     format: Literal[1] = 1
+    seed: Count | None = None  # of the audit draws; None in an older version's streams
     arrived: Count
     unaudited: Count  # items served without an audit
     slopes: tuple[Annotated[float, Gt(0)], ...]  # of the bound
