@@ -103,7 +103,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared as JSON, or by a function of yours.
         prices: Model name → `Price` in USD per million tokens.
-        seed: Seed of all randomness.
+        seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
+            the operating system, so that nobody can foresee what is audited; the
+            certificate tells it at the end.
         max_concurrency: Most calls in flight at once, where the config sets none; the
             audit sizes its waves by it.
         progress: Whether a bar shows where a batch stands: items settled, USD spent and

@@ -100,7 +100,9 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
         prices: Model name → `Price` in USD per million tokens.
-        seed: Seed of all randomness.
+        seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
+            the operating system, so that nobody can foresee what is audited; the
+            certificate tells it at the end.
         max_concurrency: Most calls of a batch in flight at once.
         progress: Whether a bar shows where a batch stands: what is settled, spent
             and saved, and how many answers may differ, of those allowed.

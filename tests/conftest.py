@@ -30,6 +30,13 @@ settings.load_profile("default")
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
+@pytest.fixture(autouse=True)
+def _draws_are_the_same_in_every_run(monkeypatch, request) -> None:
+    """Seeds come from the operating system, but in tests that are not about that."""
+    if "fresh_seeds" not in request.keywords:
+        monkeypatch.setattr("smart_engine.runtime.settings.fresh_seed", lambda: 0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_are_raised() -> Iterator[None]:
     """A shell starts background jobs with interrupts ignored, and this may be one."""

@@ -43,6 +43,10 @@ Share = Annotated[float, Option(help="Tolerated share of differing answers.")]
 Confidence = Annotated[float, Option(help="Probability with which that holds.")]
 Runs = Annotated[int, Option(help="Runs per strategy.")]
 Seed = Annotated[int, Option(help="Seed of all randomness.")]
+Draws = Annotated[
+    int | None,
+    Option(help="Seed of the draws; fresh ones, kept in the store, if left out."),
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
 Store = Annotated[
     str | None, Option(help="Where answers are kept; a file beside IN by default.")
@@ -148,4 +152,4 @@ class Calls:
     max_concurrency: Annotated[
         int, Option(min=1, help="Most calls in flight at once.")
     ] = 32
-    seed: Seed = 0
+    seed: Draws = None

@@ -20,8 +20,8 @@ from smart_engine.row import StreamRow
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.profile import Persistence, Profile, mark
+from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
