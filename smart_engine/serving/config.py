@@ -50,8 +50,8 @@ class ServingConfig:
             `"strict"`: where the budget ends, items that the guarantee does not cover
             are errors, not answers marked `uncertified`.
         budget_usd: Most that a batch, and the stream of a task, may cost.
-        seed: Seed of all draws; None: fresh ones, that nobody can foresee.
-        fresh_seed: Returns a seed that nobody can foresee.
+        seed: Seed of all draws; None: one of `fresh_seed` for each batch and stream.
+        fresh_seed: Returns a seed that nobody can foresee, where `seed` is None.
         max_concurrency: Most calls of a batch in flight at once.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
@@ -71,7 +71,7 @@ class ServingConfig:
     looks: str = "corrected"
     mode: str = "serve"
     budget_usd: float | None = None
-    seed: int | None = None
+    seed: int | None = 0
     fresh_seed: Callable[[], int] = field(default=int, repr=False, compare=False)
     max_concurrency: int = 32
     accept_noise: bool = field(default=False, repr=False)

@@ -204,7 +204,7 @@ def test_a_stream_that_is_broken_off_closes_its_item():
         next(pieces)
         pieces.close()
         (stream,) = smart.report().streams
-        assert (stream.in_flight, stream.abandoned) == (0, 1)
+        assert (stream.in_flight, stream.abandoned, stream.answered) == (0, 0, 1)
 
 
 async def test_an_async_stream_that_is_broken_off_closes_its_item():
@@ -214,7 +214,7 @@ async def test_an_async_stream_that_is_broken_off_closes_its_item():
         await anext(pieces)
         await pieces.aclose()
         (stream,) = smart.report().streams
-        assert (stream.in_flight, stream.abandoned) == (0, 1)
+        assert (stream.in_flight, stream.abandoned, stream.answered) == (0, 0, 1)
 
 
 def test_logprobs_are_confidence():
