@@ -38,7 +38,7 @@ def smart_with(share: int = 4, **settings) -> SmartChatModel:
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_noise_is_measured_booked_and_kept_by_copies(is_async):
-    smart = smart_with(max_disagreement=0.1, budget_usd=0.001, max_tokens=9)
+    smart = smart_with(max_disagreement=0.05, budget_usd=0.001, max_tokens=9)
     if is_async:
         noise = await smart.aself_agreement(ITEMS, n=1000)
     else:
