@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOWEST := .venv-lowest/.ready
 PYTEST := $(BIN)/python -m pytest
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 ADAPTERS := tests/langchain tests/llama_index tests/contract tests/runtime tests/wire
 
 # pytest keeps what it has compiled, or every process compiles all tests again.
@@ -21,7 +21,7 @@ $(READY): pyproject.toml requirements-dev.txt
 demo: $(READY)  ## the main job: three recorded tasks, each a batch through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(READY)  ## the default tests (two minutes), each file in one of 3 processes
+test: $(READY)  ## the default tests (two minutes), each file in one of 2 processes
 	$(PYTEST) -m "not slow and not guarantee and not bench" $(SPREAD) $(ARGS)
 
 verify-quick: $(READY)  ## the quicker half of verify (ten minutes)

@@ -79,6 +79,7 @@ def test_choosing_how_much_may_differ(run):
     assert all(float(differ) <= int(allowed) for allowed, _, differ in rows)
 
 
+@pytest.mark.slow
 def test_a_report_page(run, tmp_path):
     page, pictures = tmp_path / "report.html", tmp_path / "pictures"
     run(
@@ -115,6 +116,7 @@ def test_structured_extraction(run, items):
     assert promise(items) in shown
 
 
+@pytest.mark.slow
 def test_an_agent(run):
     shown = run("agent.py", "--items", "60")
     assert "What does the red lamp cost?\n  The red lamp costs 15 euros." in shown
@@ -122,6 +124,7 @@ def test_an_agent(run):
     assert "after every answer, at most 0.1 of the answers so far differ" in shown
 
 
+@pytest.mark.slow
 def test_a_service_in_shadow_mode(run):
     shown = run("fastapi_shadow.py", "--items", "120")
     answered, report = re.fullmatch(
@@ -139,6 +142,7 @@ def test_what_the_service_needs_is_named(ended, monkeypatch):
     assert "pip install fastapi" in ended("fastapi_shadow.py")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cut_off_and_goes_on(run, tmp_path):
     kept = ("--items", "150", "--store", str(tmp_path / "night.db"))
     shown = run("nightly_job.py", *kept, "--budget", "0.025")
@@ -179,7 +183,8 @@ def test_every_example_is_told_of():
     assert {name for name in programs if f"`{name}`" not in told} == set()
 
 
-@SIZES
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [100, 200])
 def test_a_query_engine(run, items):
     shown = run("llama_index_query_engine.py", "--items", str(items))
     question, answer = shown.splitlines()[:2]

@@ -52,7 +52,9 @@ SEEDS = pytest.mark.parametrize("seeds", [3, pytest.param(6, marks=pytest.mark.s
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.03])
-@pytest.mark.parametrize("n_items", [300, 1000, 4000])
+@pytest.mark.parametrize(
+    "n_items", [300, 1000, pytest.param(4000, marks=pytest.mark.slow)]
+)
 def test_one_good_candidate_costs_less_than_with_the_paper_s_mix(
     quick, n_items, rate
 ) -> None:

@@ -49,7 +49,7 @@ MANY = [f"item {n}" for n in range(200)]
 SIZES = pytest.mark.parametrize(
     ("items", "share"),
     [
-        pytest.param(ITEMS, 0.3, id="60"),
+        pytest.param(ITEMS[:40], 0.4, id="40"),
         pytest.param(MANY, 0.1, id="200", marks=pytest.mark.slow),
     ],
 )
@@ -170,10 +170,10 @@ async def test_what_a_tier_used_before_it_failed_is_booked(verb):
             return Fault("boom")
         return "yes"
 
-    inputs = [{"t": item} for item in ITEMS[:24]]
+    inputs = [{"t": item} for item in ITEMS[:16]]
     with serve(script) as server:
         smart = smart_at(server, max_disagreement=0.3)
-        assert await run(smart, verb, inputs) == ["yes"] * 24
+        assert await run(smart, verb, inputs) == ["yes"] * 16
         assert_ledger_is_the_bill(smart, server)
         report = smart.report()
         assert report.spend["short"].failures == report.inside["tiny"].failures > 0
@@ -700,14 +700,14 @@ async def test_agents_are_tiers(mode):
         long, short = (
             create_agent(openai(server, name), [add]) for name in ("big", "tiny")
         )
-        smart = smart_of(long, short, prices=PRICES, max_disagreement=0.2)
-        inputs = [{"messages": [("human", item)]} for item in ITEMS]
+        smart = smart_of(long, short, prices=PRICES, max_disagreement=0.3)
+        inputs = [{"messages": [("human", item)]} for item in ITEMS[:40]]
         states = await run(smart, "batch" if mode == "sync" else "abatch", inputs)
         for number, state in enumerate(states):
             assert state["messages"][-1].content == f"It is {number + 100}."
         assert_ledger_is_the_bill(smart, server)
         report = smart.report()
-        assert report.served["short"] > 30
+        assert report.served["short"] > 20
         assert report.inside["tiny"].calls == 2 * report.spend["short"].calls
         assert "inside, tiny: " in str(report)
 

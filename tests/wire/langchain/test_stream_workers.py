@@ -72,6 +72,7 @@ def check(server, folder, items):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_processes_share_a_stream_to_the_last_token(place, tmp_path):
