@@ -20,7 +20,7 @@ from llama_index.core.callbacks import CallbackManager
 from pydantic import ValidationError
 from typing_extensions import override
 
-from llama_index_smart.compare import read_response, text_of, write_response
+from llama_index_smart.compare import ending_of, read_response, text_of, write_response
 from llama_index_smart.cost import (
     check_bounded,
     estimated,
@@ -104,12 +104,17 @@ class LLMAsker:
     def joined(self, model: str, pieces: Sequence[Response]) -> Result:
         """Return the result of a call whose answer was streamed to its end.
 
-        That is the last piece, with the last usage that any piece reported.
+        That is the last piece, with the last usage and the last ending that any piece
+        reported.
         """
         last, usage = pieces[-1], _last_usage(pieces)
         if usage is not None:
             counts = {**last.additional_kwargs, **_counts(usage)}
             last = last.model_copy(update={"additional_kwargs": counts})
+        reported = [reason for piece in pieces if (reason := ending_of(piece))]
+        if reported:
+            ending = {**last.additional_kwargs, "finish_reason": reported[-1]}
+            last = last.model_copy(update={"additional_kwargs": ending})
         return self._result(model, last)
 
     def failed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,13 @@ from llama_index.core.base.llms.types import (
 from llama_index_smart.cost import usage_of
 from llama_index_smart.members import Response
 from llama_index_smart.tools import tool_calls
-from smart_engine.equivalence import Equivalence, Json
+from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.objects import calls_in_any_order
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
+from smart_engine.serving.endings import refuse_incomplete, reported_ending
 
-__all__ = ["ResponseReading", "read_response", "text_of", "write_response"]
+__all__ = ["ResponseReading", "ending_of", "read_response", "text_of", "write_response"]
 
 _STORED = {"message", "text", "additional_kwargs", "logprobs"}
 
@@ -59,13 +62,14 @@ class ResponseReading:
 
     def parse(self, answer: Response) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
+        refuse_incomplete(ending_of(answer))
         calls = tool_calls(answer) if self.tools else []
         for name in (call.tool_name for call in calls):
             if name not in self.tools:
-                raise UnparseableAnswerError(f"nobody offered a tool {name!r}")
+                raise UnparseableAnswerError(f"the tool {name!r} was not offered")
         if calls:
             values = [{"name": c.tool_name, "args": c.tool_kwargs} for c in calls]
-            return "tool calls", Json().parse(values)
+            return "tool calls", calls_in_any_order(values)
         text = text_of(answer)
         if not text.strip():
             raise UnparseableAnswerError("the response has no text")
@@ -78,6 +82,14 @@ class ResponseReading:
         if left[0] == "tool calls":
             return bool(left[1] == right[1])
         return self.inner.same(left[1], right[1])
+
+
+def ending_of(answer: Response) -> str | None:
+    """Return why an answer ended, wherever its integration reports that."""
+    raw = answer.raw
+    choices = raw.get("choices") if isinstance(raw, Mapping) else None
+    choices = choices or getattr(raw, "choices", None) or ()
+    return reported_ending(raw, answer.additional_kwargs, *list(choices)[:1])
 
 
 def text_of(response: Response) -> str:

@@ -47,7 +47,7 @@ class ChatJudge(Judge):
         from llama_index_smart.judge import ChatJudge
 
         rule = ChatJudge(MockLLM(), price=Price.free())
-        assert rule.name == "ChatJudge('MockLLM', instructions #a898981e)"
+        assert rule.name == "ChatJudge('MockLLM', instructions #5413ed85)"
         assert not rule.same("It is 5.", "It is 6.")
         ```
     """

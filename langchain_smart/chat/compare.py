@@ -11,8 +11,10 @@ from langchain_core.messages import AIMessage, message_chunk_to_message
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools
 from smart_engine.equivalence import Equivalence, Json
+from smart_engine.equivalence.objects import calls_in_any_order
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
+from smart_engine.serving.endings import refuse_incomplete, reported_ending
 
 __all__ = ["MessageReading", "read_answer", "write_answer"]
 
@@ -68,6 +70,7 @@ class MessageReading:
         """Return which kind of answer it is, and what is compared."""
         if answer.additional_kwargs.get("refusal"):
             raise UnparseableAnswerError("the model refused to answer")
+        refuse_incomplete(reported_ending(answer.response_metadata))
         if answer.invalid_tool_calls:
             raise UnparseableAnswerError("a tool call's arguments are no JSON")
         calls = [{"name": c["name"], "args": c["args"]} for c in answer.tool_calls]
@@ -78,7 +81,7 @@ class MessageReading:
             value = self.schema.read(calls[0]["args"])
             return "object", self._of_objects.parse(value)
         if calls:
-            return "tool calls", Json().parse(calls)
+            return "tool calls", calls_in_any_order(calls)
         text = str(answer.text)
         if not text.strip():
             raise UnparseableAnswerError("the message has no text")

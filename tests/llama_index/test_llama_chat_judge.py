@@ -57,7 +57,7 @@ class Scripted(CustomLLM):
 
 def says(text: str) -> str:
     """Judge by the last word."""
-    answers = json.loads(text.rpartition("\n\n")[2])
+    answers = json.loads(text.split("\n")[-4])
     left, right = (answer.split()[-1] for answer in answers.values())
     return "Same." if left == right else "Different."
 
@@ -98,7 +98,7 @@ async def test_an_llm_judges_batches_and_is_billed(is_async):
     told = batch(items)
     check_books(smart, judge, await told if is_async else told)
     (certificate,) = smart.report().certificates
-    assert certificate.equivalence == "ChatJudge('judge', instructions #a898981e)"
+    assert certificate.equivalence == "ChatJudge('judge', instructions #5413ed85)"
     assert certificate.spend["judge: judge"].calls == len(judge._asked)
 
 
