@@ -101,7 +101,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             provider runs.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
-            are compared as JSON, or by a function of yours.
+            are compared by their values, or by your `Json(fields=…)` or function.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that nobody can foresee what is audited; the

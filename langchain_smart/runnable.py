@@ -48,7 +48,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     function that makes it.
 
     Texts are compared by the equivalence, messages by their tool calls or else by their
-    texts, everything else as JSON; a function of your own gets the answers unchanged.
+    texts, objects by their values; a function of your own gets the answers unchanged.
 
     Chains run below this run. Tracers and callback handlers see every model's run, as
     in any chain, so a token counter counts what was spent. `stream`, `astream_events`

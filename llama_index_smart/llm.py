@@ -40,12 +40,13 @@ from llama_index_smart.members import (
 )
 from llama_index_smart.request import TOOLS, Ask
 from llama_index_smart.tasks import (
+    class_of_template,
     constant_part,
     default_task,
     task_of_template,
     with_template,
 )
-from llama_index_smart.tools import conversation, selected_tools
+from llama_index_smart.tools import classes_of, conversation, selected_tools
 from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
 from smart_engine.errors import InvalidInputError
@@ -75,9 +76,10 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
     (estimated) in USD, and the id of the batch's `certificate`. Its token counts are
     those of all models asked.
 
-    Answers are compared by their texts; where tools were called, by the calls. Every
-    verb takes `smart_task="…"`, which names the task, and `smart_model="…"`, which
-    names the member that must answer.
+    Answers are compared by their texts; where tools were called, by the calls; and
+    where objects of a class were asked for, by the objects. Every verb takes
+    `smart_task="…"`, which names the task, and `smart_model="…"`, which names the
+    member that must answer.
 
     Args:
         reference: The LLM whose answers define "right": LlamaIndex's, or a LangChain
@@ -98,7 +100,8 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
             `BudgetExceededError`. What cannot be foreseen is refused here, unless it is
             free: a judge, a picture, sound or a file in a message.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
-            `Label([...])`, `Number(...)`, `Json()`, or a function of two texts.
+            `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
+            are compared by their values, or by your `Json(fields=…)` or function.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that nobody can foresee what is audited; the
@@ -311,8 +314,10 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
 
     def _reading(self, asks: Sequence[Ask[Any]]) -> ResponseReading:
         """Return how answers to some items are compared."""
-        offered = frozenset[str]().union(*(ask.tool_names for ask in asks))
-        return ResponseReading(self._rule, offered)
+        tools = [tool for ask in asks for tool in ask.tools or ()]
+        offered = frozenset(tool.metadata.get_name() for tool in tools)
+        output_cls = None if tools else class_of_template()
+        return ResponseReading(self._rule, offered, classes_of(tools), output_cls)
 
     def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
         """Return the task of some items, which is one."""

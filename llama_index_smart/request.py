@@ -72,11 +72,6 @@ class Ask(Generic[R]):
         return Ask(prompt=prompt, arguments=arguments, **own)
 
     @property
-    def tool_names(self) -> frozenset[str]:
-        """Names of the tools that may be called."""
-        return frozenset(tool.metadata.get_name() for tool in self.tools or ())
-
-    @property
     def tool_specs(self) -> list[dict[str, Any]]:
         """The tools that may be called, in OpenAI's form."""
         unlimited = {"skip_length_check": True}  # some providers have no limit

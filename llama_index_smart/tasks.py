@@ -18,14 +18,28 @@ from llama_index.core.prompts.utils import get_template_vars
 
 from llama_index_smart.request import Ask
 
-__all__ = ["constant_part", "default_task", "task_of_template", "with_template"]
+__all__ = [
+    "class_of_template",
+    "constant_part",
+    "default_task",
+    "task_of_template",
+    "with_template",
+]
 
-_TASK: ContextVar[str | None] = ContextVar("smart_task_of_template", default=None)
+_IN_USE: ContextVar[tuple[str | None, type[Any] | None]] = ContextVar(
+    "smart_template_in_use", default=(None, None)
+)
+"""The task of a template, and the class of the objects that it asks for."""
 
 
 def task_of_template() -> str | None:
     """Return the task of the template that is in use, if any is."""
-    return _TASK.get()
+    return _IN_USE.get()[0]
+
+
+def class_of_template() -> type[Any] | None:
+    """Return the class of the objects that the template in use asks for, if any."""
+    return _IN_USE.get()[1]
 
 
 @contextmanager
@@ -44,11 +58,12 @@ def with_template(
     text = _constant_text(prompt, llm)
     if output_cls is not None:
         text = f"{output_cls.__name__} {text}"
-    token = _TASK.set(f"{getattr(kind, 'value', None) or kind}:{_short(text)}")
+    task = f"{getattr(kind, 'value', None) or kind}:{_short(text)}"
+    token = _IN_USE.set((task, output_cls))
     try:
         yield
     finally:
-        _TASK.reset(token)
+        _IN_USE.reset(token)
 
 
 def default_task(asks: Iterable[Ask[Any]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -15,10 +15,12 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.utils import parse_partial_json
+from llama_index.core.program.function_program import get_function_tool
+from llama_index.core.tools import BaseTool, FunctionTool
 
 from smart_engine.errors import UnparseableAnswerError
 
-__all__ = ["calls_in", "conversation", "selected_tools", "tool_calls"]
+__all__ = ["calls_in", "classes_of", "conversation", "selected_tools", "tool_calls"]
 
 
 def conversation(
@@ -51,6 +53,20 @@ def tool_calls(
         ToolSelection(tool_id=id_ or "", tool_name=name, tool_kwargs=read(name, given))
         for id_, name, given in (() if message is None else calls_in(message))
     ]
+
+
+def classes_of(tools: Iterable[BaseTool]) -> dict[str, type[Any]]:
+    """Return the classes of tools that only make objects, by the tools' names.
+
+    By such a tool LlamaIndex asks for structured output, whichever verb does.
+    """
+    return {
+        tool.metadata.get_name(): schema
+        for tool in tools
+        if (schema := tool.metadata.fn_schema) is not None
+        and isinstance(tool, FunctionTool)
+        and getattr(tool.fn, "__module__", None) == get_function_tool.__module__
+    }
 
 
 def calls_in(message: ChatMessage) -> list[tuple[str | None, str, Any]]:

@@ -26,7 +26,7 @@ class OutputReading(MessageReading):
     """Applies an equivalence of texts to any output of a chain.
 
     Texts are compared by the equivalence; messages as in `MessageReading`; everything
-    else as JSON, in which a message counts by its text and its tool calls only.
+    else by its values, in which a message counts by its text and its tool calls only.
 
     Args:
         inner: The user's equivalence.
@@ -50,7 +50,7 @@ class OutputReading(MessageReading):
             return "text", self.inner.parse(answer)
         if isinstance(self.inner, Number) and isinstance(answer, int | float):
             return "text", self.inner.parse(answer)
-        return "object", Json().parse(_without_ids(answer))
+        return "object", self._of_objects.parse(_without_ids(answer))
 
 
 def _without_ids(value: Any) -> Any:

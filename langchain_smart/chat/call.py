@@ -293,7 +293,8 @@ def _as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return a message as a piece of a stream."""
     if isinstance(message, AIMessageChunk):
         return message
-    return AIMessageChunk(**message.model_dump(exclude={"type"}))
+    fields = {name: value for name, value in message if name != "type"}
+    return AIMessageChunk(**fields)
 
 
 def _marked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from langchain_core.messages import AIMessage, message_chunk_to_message
 
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools
-from smart_engine.equivalence import Equivalence, Json
-from smart_engine.equivalence.objects import calls_in_any_order
+from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.objects import calls_in_any_order, rule_for_objects
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
 from smart_engine.serving.endings import refuse_incomplete, reported_ending
@@ -24,8 +25,8 @@ class MessageReading:
     """Applies an equivalence to messages.
 
     Tool calls are compared by name and arguments. An object that was asked for is
-    compared as JSON if the equivalence reads texts only, by the equivalence otherwise.
-    All other messages are compared by their texts.
+    compared by its values if the equivalence reads texts only, and is handed to the
+    equivalence otherwise. All other messages are compared by their texts.
 
     A refusal, an empty message, a call of a tool that was not offered and an object
     that does not fit the schema cannot be read: a candidate's item then escalates to
@@ -59,7 +60,7 @@ class MessageReading:
     @property
     def _of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return Json() if getattr(self.inner, "reads_text", False) else self.inner
+        return rule_for_objects(self.inner)
 
     @property
     def waits(self) -> bool:
@@ -111,7 +112,11 @@ def write_answer(answer: AIMessage) -> str:
     message = message_chunk_to_message(answer)
     # Objects within it are read back by alias, where they have any.
     form: dict[str, Any] = {"serialize_as_any": True, "by_alias": True}
-    return as_text(message.model_dump(**form, round_trip=True, warnings=False))
+    fields = message.model_dump(**form, round_trip=True, warnings=False)
+    if message.additional_kwargs.get("parsed") is not None:
+        with suppress(ValueError):  # as it was written: a dump of it may not tell all
+            fields["additional_kwargs"]["parsed"] = json.loads(str(message.text))
+    return as_text(fields)
 
 
 def read_answer(text: str) -> AIMessage:

@@ -99,7 +99,7 @@ class Schema:
         return bound.parser
 
     def read(self, value: Any) -> Any:
-        """Return an object as JSON knows it, with the defaults of its schema.
+        """Return an object of the schema: a model, where the schema is its class.
 
         Raises:
             UnparseableAnswerError: If the schema refuses it.
@@ -107,9 +107,9 @@ class Schema:
         schema = self._schema if isinstance(self._schema, type) else object
         try:
             if issubclass(schema, BaseModel):
-                return schema.model_validate(value).model_dump(mode="json")
+                return schema.model_validate(value)
             if issubclass(schema, BaseModelV1):
-                return json.loads(schema.parse_obj(value).json())
+                return schema.parse_obj(value)
         except Exception as error:
             problem = f"the schema refuses {str(value)[:80]!r}"
             raise UnparseableAnswerError(problem) from error

@@ -17,10 +17,16 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from smart_engine.equivalence.answer_part import located
-from smart_engine.equivalence.rule import EquivalenceLike, Rule, as_equivalence, excerpt
+from smart_engine.equivalence.rule import (
+    Equivalence,
+    EquivalenceLike,
+    Rule,
+    as_equivalence,
+    excerpt,
+)
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-__all__ = ["Json", "calls_in_any_order", "read_json"]
+__all__ = ["Json", "calls_in_any_order", "read_json", "rule_for_objects"]
 
 _LARGEST_EXPONENT = 308
 
@@ -127,6 +133,11 @@ def _parse_field(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]
     return (None, None) if value[name] is None else (rule.parse(value[name]),)
 
 
+def rule_for_objects(rule: Equivalence) -> Equivalence:
+    """Return how objects are compared: `Json()` if the rule compares texts only."""
+    return Json() if getattr(rule, "reads_text", False) else rule
+
+
 def calls_in_any_order(calls: Iterable[Any]) -> str:
     """Return parallel tool calls in one fixed form, in which their order is no matter.
 
@@ -208,8 +219,8 @@ def _plain(value: Any) -> Any:
 
     What a model hides, rounds or renames when it is written out is read as it is.
     """
-    if isinstance(value, Enum):
-        return _plain(value.value)
+    while isinstance(value, Enum):
+        value = value.value
     if value is None or isinstance(value, str | int | float | Decimal | bytes):
         return value
     for kind, inner in _INNER_BY_TYPE:
@@ -217,6 +228,8 @@ def _plain(value: Any) -> Any:
             return inner(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in fields_of(value)}
+    if hasattr(value, "__fields__"):  # a model of pydantic 1
+        return {name: _plain(part) for name, part in value}
     if hasattr(value, "get_secret_value"):
         return _plain(value.get_secret_value())
     text = to_jsonable_python(value)

@@ -195,7 +195,7 @@ def test_a_rule_of_your_own_is_given_the_objects():
 
     def same_number(left, right):
         seen.append((left, right))
-        return left["number"] == right["number"]
+        return left.number == right.number
 
     def script(model, text, attempt):
         return json.dumps({"number": int(text.split()[-1]), "place": model})
@@ -204,5 +204,5 @@ def test_a_rule_of_your_own_is_given_the_objects():
         smart = smart_at(server, equivalence=same_number)
         smart.with_structured_output(Sorted).batch(ITEMS)
     assert smart.report().served["small"] > 40
-    assert seen[0][0]["place"] in PRICES
+    assert seen[0][0].place in PRICES
     assert "same_number of Sorted" in smart.report().certificates[0].claim

@@ -1,0 +1,214 @@
+"""Objects that were asked for are compared by value and by the user's rule."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_openai import ChatOpenAI
+from llama_index.core import PromptTemplate
+from llama_index.core.llms import ChatMessage, ChatResponse
+from llama_index.core.program import FunctionCallingProgram
+from llama_index.core.selectors import PydanticSingleSelector
+from llama_index.llms.openai_like import OpenAILike
+from loopback import Calls, serve
+from pydantic import BaseModel, Field, SecretStr, field_serializer
+from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic.v1 import Field as FieldV1
+
+from langchain_smart import Json, Normalized, Number, Price, SmartChatModel
+from langchain_smart.chains.compare import compared_outputs
+from langchain_smart.chat.call import _as_chunk
+from langchain_smart.chat.compare import MessageReading, read_answer, write_answer
+from langchain_smart.chat.structured import Schema
+from llama_index_smart import SmartLLM
+from llama_index_smart.compare import ResponseReading
+from smart_engine.equivalence import agree, as_equivalence
+
+PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+ITEMS = [f"item {number}" for number in range(60)]
+
+
+class Card(BaseModel):
+    """A card, which does not show all that it holds."""
+
+    number: int
+    pin: SecretStr = SecretStr("0")
+    hidden: int = Field(0, exclude=True)
+    amount: float = Field(0.0, alias="theAmount")
+
+    @field_serializer("amount")
+    def rounded(self, amount: float) -> int:
+        return round(amount)
+
+
+class OldCard(BaseModelV1):
+    """A card of pydantic 1."""
+
+    number: int
+    hidden: int = FieldV1(0, exclude=True)
+
+
+RIGHT = {"number": 1, "pin": "1", "hidden": 1, "theAmount": 1.1}
+WRONG = [{"pin": "2"}, {"hidden": 2}, {"theAmount": 1.2}, {"number": 2}]
+
+
+def langchain_call(fields, kind=Card):
+    call = {"name": kind.__name__, "args": fields, "id": "1", "type": "tool_call"}
+    return AIMessage("", tool_calls=[call])
+
+
+def llama_index_call(fields):
+    function = {"name": "Card", "arguments": json.dumps(fields)}
+    extra = {"tool_calls": [{"id": "1", "function": function}]}
+    return ChatResponse(message=ChatMessage(role="assistant", additional_kwargs=extra))
+
+
+SCHEMA = Schema(Card, {})
+FORMS = {
+    "LangChain call": (lambda rule: MessageReading(rule, SCHEMA), langchain_call),
+    "LangChain text": (
+        lambda rule: MessageReading(rule, SCHEMA),
+        lambda fields: AIMessage(json.dumps(fields)),
+    ),
+    "chain": (compared_outputs, Card.model_validate),
+    "LlamaIndex call": (
+        lambda rule: ResponseReading(rule, frozenset({"Card"}), {"Card": Card}),
+        llama_index_call,
+    ),
+    "LlamaIndex text": (
+        lambda rule: ResponseReading(rule, output_cls=Card),
+        lambda fields: ChatResponse(message=ChatMessage(json.dumps(fields))),
+    ),
+}
+
+
+def same(form, rule, left, right):
+    reading, answer = FORMS[form]
+    return agree(reading(as_equivalence(rule)), answer(left), answer(right))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_objects_are_compared_by_value_and_by_the_rule(form):
+    for wrong in WRONG:
+        for rule in (Normalized(), Json(), lambda left, right: left == right):
+            assert same(form, rule, RIGHT, {**RIGHT})
+            assert not same(form, rule, RIGHT, {**RIGHT, **wrong})
+    near = Json(fields={"amount": Number(absolute=0.5)}, ignore=["pin"])
+    assert same(form, near, RIGHT, {**RIGHT, "pin": "2", "theAmount": 1.2})
+    assert not same(form, near, RIGHT, {**RIGHT, "hidden": 2})
+    assert not same(form, near, RIGHT, {**RIGHT, "theAmount": 2.1})
+    assert same(form, lambda left, right: left.number == right.number, RIGHT, RIGHT)
+    if form != "chain":  # which makes its objects itself
+        assert not same(form, Normalized(), {"pin": "1"}, {"pin": "1"})
+
+
+def test_objects_of_pydantic_1_are_compared_by_value():
+    reading = MessageReading(Normalized(), Schema(OldCard, {}))
+    one, two = (langchain_call({"number": 1, "hidden": n}, OldCard) for n in (1, 2))
+    assert agree(reading, one, one)
+    assert not agree(reading, one, two)
+
+
+def test_several_objects_are_compared_in_their_order():
+    reading = ResponseReading(Normalized(), frozenset({"Card"}), {"Card": Card})
+    calls = [llama_index_call({"number": n}).message for n in (1, 2)]
+    one, two = (call.additional_kwargs["tool_calls"] for call in calls)
+
+    def response(calls):
+        message = ChatMessage(additional_kwargs={"tool_calls": calls})
+        return ChatResponse(message=message)
+
+    assert agree(reading, response(one + two), response(one + two))
+    assert not agree(reading, response(one + two), response(two + one))
+    assert not agree(reading, response(one + two), response(one))
+
+
+def script(model, text, attempt):
+    tools = text.body.get("tools")
+    if not tools:
+        return json.dumps(RIGHT)
+    name = tools[0]["function"]["name"]
+    return Calls([(name, RIGHT if name == "Card" else {"index": 1, "reason": model})])
+
+
+def smart_of(adapter, server, **settings):
+    at = {"api_key": "none", "timeout": 20}
+    if adapter is SmartChatModel:
+        models = [ChatOpenAI(model=m, base_url=server.url, **at) for m in PRICES]
+    else:
+        at |= {"is_chat_model": True, "is_function_calling_model": True}
+        models = [OpenAILike(model=m, api_base=server.url, **at) for m in PRICES]
+    return adapter(
+        reference=models[0], candidates=models[1:], prices=PRICES, **settings
+    )
+
+
+async def all_of(pieces):
+    return [piece async for piece in await pieces]
+
+
+PROMPT = PromptTemplate("say {what}")
+USER = [ChatMessage("it")]
+VERBS = {
+    "structured_predict": lambda llm: llm.structured_predict(Card, PROMPT, what="it"),
+    "astructured_predict": lambda llm: asyncio.run(
+        llm.astructured_predict(Card, PROMPT, what="it")
+    ),
+    "stream_structured_predict": lambda llm: [
+        *llm.stream_structured_predict(Card, PROMPT, what="it")
+    ],
+    "astream_structured_predict": lambda llm: asyncio.run(
+        all_of(llm.astream_structured_predict(Card, PROMPT, what="it"))
+    ),
+    "chat": lambda llm: llm.as_structured_llm(Card).chat(USER),
+    "astream_chat": lambda llm: asyncio.run(
+        all_of(llm.as_structured_llm(Card).astream_chat(USER))
+    ),
+    "program": lambda llm: FunctionCallingProgram.from_defaults(
+        output_cls=Card, llm=llm, prompt_template_str="say it"
+    )(),
+    "selector": lambda llm: PydanticSingleSelector.from_defaults(llm=llm).select(
+        ["one", "two"], "which?"
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["default", "llm"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_function_gets_the_objects_in_every_verb_of_llama_index(verb, mode):
+    seen = []
+
+    def rule(left, right):
+        seen.extend((left, right))
+        return True
+
+    with serve(script) as server:
+        settings = {"equivalence": rule, "mode": "shadow"}
+        smart = smart_of(SmartLLM, server, pydantic_program_mode=mode, **settings)
+        VERBS[verb](smart)
+    if verb == "selector":
+        assert {selection.reason for selection in seen} == {"big", "small"}
+    else:
+        assert seen == [Card(**RIGHT)] * 2
+
+
+def test_wrong_objects_of_a_batch_stay_within_the_promise():
+    def hides(model, text, attempt):
+        wrong = WRONG[int(text.split()[-1]) % 3] if model == "small" else {}
+        return json.dumps({**RIGHT, **wrong})
+
+    with serve(hides) as server:
+        smart = smart_of(SmartChatModel, server, max_disagreement=0.2, seed=7)
+        cards = smart.with_structured_output(Card).batch(ITEMS)
+    assert sum(card != Card(**RIGHT) for card in cards) <= 0.2 * len(ITEMS)
+
+
+def test_an_object_in_a_message_stays_as_it_was_written():
+    card = Card(**RIGHT)
+    message = AIMessage(json.dumps(RIGHT), additional_kwargs={"parsed": card})
+    assert _as_chunk(message).additional_kwargs["parsed"] is card
+    stored = read_answer(write_answer(message))
+    assert Card(**stored.additional_kwargs["parsed"]) == card
