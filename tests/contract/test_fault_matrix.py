@@ -49,7 +49,7 @@ def test_the_promise_is_kept_after_every_answer(case):
     assert_the_promise_is_kept_after_every_answer(case)
 
 
-@each(case for case in CASES if case.mode == "sync")
+@each(case for case in CASES if case.mode == "async")
 def test_sync_and_async_decide_alike(case):
     assert_sync_and_async_decide_alike(case)
 

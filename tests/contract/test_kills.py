@@ -164,7 +164,14 @@ def kill_and_resume(
     return counts
 
 
-@pytest.mark.parametrize(("kind", "runs"), [("sqlite", 6), ("postgres", 1)])
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [
+        ("sqlite", 3),
+        pytest.param("sqlite", 24, marks=pytest.mark.slow),
+        pytest.param("postgres", 6, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_jobs_buy_nothing_twice(kind, runs, killer, stores, tmp_path):
     counts = kill_and_resume(killer, partial(stores, kind), tmp_path, runs)
     assert counts["killed"] >= runs / 2

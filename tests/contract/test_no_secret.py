@@ -152,11 +152,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("adapter", "mode", "place"),
     [
-        ("LangChain", "sync", "sqlite"),
+        pytest.param("LangChain", "sync", "sqlite", marks=pytest.mark.slow),
         ("LangChain", "async", "sqlite"),
-        ("LangChain", "sync", "postgres"),
+        pytest.param("LangChain", "sync", "postgres", marks=pytest.mark.slow),
         ("LlamaIndex", "sync", "sqlite"),
-        ("LlamaIndex", "async", "sqlite"),
+        pytest.param("LlamaIndex", "async", "sqlite", marks=pytest.mark.slow),
         ("LlamaIndex", "async", "postgres"),
     ],
     indirect=["place"],

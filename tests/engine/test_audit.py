@@ -139,7 +139,7 @@ def certify(drive, tiers, models, *rates, n_items=2000, **how) -> Certificate:
 
 
 @pytest.mark.parametrize("rates", [(0.0,), (0.04, 0.02), (0.15, 0.1, 0.08), (0.9,)])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_certificate_can_be_checked_from_its_own_record(
     drive, tiers, models, rates, seed
 ) -> None:
@@ -359,7 +359,14 @@ def test_a_failing_reference_counts_as_an_error_of_everyone(drive, tiers) -> Non
     assert "none of 600 items has an answer" in certificate.claim
 
 
-@pytest.mark.parametrize(("refused", "bad"), [(0.8, 0.15), (0.8, 0.49), (0.1, 0.052)])
+@pytest.mark.parametrize(
+    ("refused", "bad"),
+    [
+        (0.8, 0.15),
+        pytest.param(0.8, 0.49, marks=pytest.mark.slow),
+        pytest.param(0.1, 0.052, marks=pytest.mark.slow),
+    ],
+)
 def test_items_without_an_answer_leave_less_room_for_errors(
     drive, tiers, refused, bad
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_broken_audit_is_found_out(quick, monkeypatch) -> None:
     honest = audit_state.Acceptance
 
     def careless(items, allowed, level, expected):
-        return honest(items, allowed, min(0.9, 8 * level), expected)
+        return honest(items, allowed, min(0.9, 16 * level), expected)
 
     monkeypatch.setattr(audit_state, "Acceptance", careless)
     case = Case(300, 0.1, 1, "apart", 0.1)

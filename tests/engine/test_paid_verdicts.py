@@ -102,7 +102,9 @@ def spent_by(rule, pairs) -> dict[str, Spend]:
     return table
 
 
-@pytest.mark.parametrize("cut", [1, 60, 200, 10_000])
+@pytest.mark.parametrize(
+    "cut", [1, 60, *(pytest.param(n, marks=pytest.mark.slow) for n in (200, 10_000))]
+)
 @pytest.mark.parametrize("same_process", [False, True])
 def test_a_job_that_is_cut_off_buys_no_verdict_twice(tmp_path, cut, same_process):
     """And it ends with the books of one that was not."""

@@ -203,7 +203,7 @@ def trusting(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("trials", [6, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("window", [1, 25])
+@pytest.mark.parametrize("window", [pytest.param(1, marks=pytest.mark.slow), 25])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_streams_do_not_break_the_promise(name, window, trials) -> None:
     guarantee = Guarantee(0.1, 0.8)  # all of 6, or 7 of 8, would have to be broken

@@ -40,7 +40,14 @@ def violations(
 @pytest.mark.parametrize("candidates", [1, 3])
 @pytest.mark.parametrize(
     ("n_items", "share", "extra"),
-    [(100, 0.1, 8), (300, 0.2, 10), (1000, 0.05, 3), (1000, 0.1, 4), (1000, 0.2, 32)],
+    [
+        (100, 0.1, 8),
+        (300, 0.2, 10),
+        *(
+            pytest.param(1000, share, extra, marks=pytest.mark.slow)
+            for share, extra in [(0.05, 3), (0.1, 4), (0.2, 32)]
+        ),
+    ],
 )
 def test_corrected_looks_keep_the_promise(
     quick, strategy, candidates, n_items, share, extra

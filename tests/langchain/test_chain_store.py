@@ -117,22 +117,22 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_job_starts_anew(file, change):
-    smart_of(file).batch(ITEMS[:40])
+    smart_of(file).batch(ITEMS[:20])
     changed = smart_of(file, **CHANGES[change])
-    changed.batch(ITEMS[:40])
+    changed.batch(ITEMS[:20])
     assert changed.report().restored == 0
 
 
 def test_other_arguments_are_another_job(file):
-    smart_of(file).batch(ITEMS[:40])
+    smart_of(file).batch(ITEMS[:20])
     other = smart_of(file)
-    other.bind(stop=["x"]).batch(ITEMS[:40])
+    other.bind(stop=["x"]).batch(ITEMS[:20])
     assert other.report().restored == 0
 
 
 def test_messages_count_by_what_they_say_not_by_their_ids(file):
     def items(start):
-        return [[HumanMessage(f"item {n}", id=f"{start + n}")] for n in range(40)]
+        return [[HumanMessage(f"item {n}", id=f"{start + n}")] for n in range(20)]
 
     def smart(asked):
         big, small = asked
@@ -152,8 +152,8 @@ def test_an_object_of_the_references_class_comes_back(file):
 
     parser = PydanticOutputParser(pydantic_object=Found)
     first, again = models(objects), models(objects)
-    answers = smart_of(file, first, parser).batch(ITEMS[:40])
-    assert smart_of(file, again, parser).batch(ITEMS[:40]) == answers
+    answers = smart_of(file, first, parser).batch(ITEMS[:20])
+    assert smart_of(file, again, parser).batch(ITEMS[:20]) == answers
     assert calls(again) == 0
     assert isinstance(answers[0], Found)
 
@@ -161,11 +161,11 @@ def test_an_object_of_the_references_class_comes_back(file):
 def test_what_would_not_come_back_the_same_is_handed_out_and_not_kept(file):
     ending = StrOutputParser() | RunnableLambda(lambda text: (text, text))
     with pytest.warns(UserWarning, match=r"buy some.*\(tuple\) cannot be stored"):
-        answers = smart_of(file, None, ending).batch(ITEMS[:40])
+        answers = smart_of(file, None, ending).batch(ITEMS[:20])
     assert answers[1] == ("yes 1", "yes 1")
     again = smart_of(file, None, ending)
     with pytest.warns(UserWarning, match="cannot be stored"):
-        again.batch(ITEMS[:40])
+        again.batch(ITEMS[:20])
     assert again.report().restored == 0
 
 

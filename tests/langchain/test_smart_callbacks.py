@@ -69,8 +69,8 @@ VERBS = ["batch", "abatch", "invoke", "ainvoke"]
 async def test_each_item_is_one_run_with_its_members_below(make, inputs, verb):
     smart, tracer = make(), Collector()
     chain = PROMPT | smart | StrOutputParser()
-    await run(chain, verb, [{"t": t} for t in inputs[:60]], {"callbacks": [tracer]})
-    assert len(tracer.roots) == 60
+    await run(chain, verb, [{"t": t} for t in inputs[:24]], {"callbacks": [tracer]})
+    assert len(tracer.roots) == 24
     asked = Counter()
     for root in tracer.roots:
         (item,) = [r for r in root.child_runs if r.run_type == "llm"]
@@ -87,8 +87,8 @@ async def test_each_item_is_one_run_with_its_members_below(make, inputs, verb):
 async def test_plain_handlers_see_each_item_once(make, inputs, verb):
     smart, handler = make(), Counting()
     config = {"callbacks": [handler], "tags": ["mine"], "metadata": {"m": 1}}
-    await run(smart.with_config(run_name="sorter"), verb, inputs[:50], config)
-    assert handler.events == {"start": 50, "end": 50}
+    await run(smart.with_config(run_name="sorter"), verb, inputs[:20], config)
+    assert handler.events == {"start": 20, "end": 20}
     for _, kwargs in handler.seen:
         assert "mine" in kwargs["tags"]
         assert kwargs["metadata"]["m"] == 1
@@ -99,9 +99,9 @@ async def test_plain_handlers_see_each_item_once(make, inputs, verb):
 async def test_every_token_is_counted_once(make, inputs, verb):
     smart, handler = make(), UsageMetadataCallbackHandler()
     with get_usage_metadata_callback() as ambient:
-        await run(smart, verb, inputs[:60], {"callbacks": [handler]})
+        await run(smart, verb, inputs[:24], {"callbacks": [handler]})
         first = sum(u["total_tokens"] for u in ambient.usage_metadata.values())
-        await run(smart, verb, inputs[:60], {})
+        await run(smart, verb, inputs[:24], {})
         both = sum(u["total_tokens"] for u in ambient.usage_metadata.values())
     spend = smart.report().spend.values()
     billed = sum(s.input_tokens + s.output_tokens for s in spend)

@@ -90,6 +90,7 @@ def asked_by_first(server):
     return sum(item % 3 == 0 for item in items)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", ["postgres"], indirect=True)
 def test_a_process_that_is_killed_loses_nothing_that_was_recorded(place, tmp_path):

@@ -221,6 +221,8 @@ CASES: dict[str, tuple[Program, list[tuple[str, float]]]] = {
 """Each program, and how many items a question brings of each kind of task."""
 
 TWINS = {
+    "condense plus context",
+    "rerank",
     "accumulate",
     "compact, streaming",
     "router, text",
