@@ -203,8 +203,8 @@ def test_a_terminal_that_goes_away_ends_no_batch(tiers, monkeypatch):
             return super().write(text)
 
     session = begun(tiers)
-    monkeypatch.setattr("smart_engine.runtime.progress_bar._EVERY", 0.0)
     with monkeypatch.context() as patch:
+        patch.setattr("smart_engine.runtime.progress_bar._EVERY", 0.0)
         patch.setattr(sys, "stderr", Gone())
         drive_shown(session)
     assert session.done

@@ -40,7 +40,9 @@ def free_pair(**settings):
 
 
 @pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("sync", marks=pytest.mark.slow), "async"]
+)
 async def test_every_road_hands_over_the_whole_batch(make, inputs, job, road, mode):
     smart = make()
     runnable = ROADS[road](smart)

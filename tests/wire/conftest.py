@@ -1,31 +1,29 @@
-"""Over HTTP, by default one verb of each kind: `make verify` asks the others, too.
+"""Over HTTP, one of sync and async is a default test; `make verify` has the other.
 
-The runtime drives sync and async alike, and in process every verb is a default test.
+The runtime drives both alike, and in process both are default tests.
 """
 
 from __future__ import annotations
 
 import pytest
 
-OTHERS = {"ainvoke", "stream", "batch"}
-"""Verbs whose twins `invoke`, `astream` and `abatch` are default tests."""
-
-TWINS = {"invoke", "astream", "abatch"}
+TWINS = {"ainvoke": "invoke", "stream": "astream", "batch": "abatch", "sync": "async"}
+"""What `make verify` asks → what a default test asks instead."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cases of other verbs, where their twins are cases as well."""
-    verbs: dict[str, set[str]] = {}
+    """Mark the cases whose twins are cases of the same test."""
+    asked: dict[str, set[str]] = {}
     for item in items:
-        if "/wire/" in item.nodeid:
-            verbs.setdefault(item.nodeid.split("[")[0], set()).add(_verb(item))
+        asked.setdefault(item.nodeid.split("[")[0], set()).add(_verb(item))
     for item in items:
-        asked = verbs.get(item.nodeid.split("[")[0], set())
-        if _verb(item) in OTHERS and asked >= TWINS:
+        twin = TWINS.get(_verb(item))
+        if "/wire/" in item.nodeid and twin in asked[item.nodeid.split("[")[0]]:
             item.add_marker(pytest.mark.slow)
 
 
 def _verb(item: pytest.Item) -> str:
     call = getattr(item, "callspec", None)
-    return str(call.params.get("verb", "")) if call else ""
+    given = call.params if call else {}
+    return str(given.get("verb") or given.get("mode") or "")

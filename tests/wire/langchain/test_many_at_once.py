@@ -51,7 +51,7 @@ def test_32_threads_that_invoke_stream_and_batch():
         assert len(smart.report().certificates) == 32
 
 
-@pytest.mark.parametrize("calls", [100, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [60, pytest.param(500, marks=pytest.mark.slow)])
 async def test_concurrent_async_calls(calls):
     async def ask(smart, item):
         if int(item.split()[-1]) % 10:

@@ -358,7 +358,7 @@ VERBS = ("complete_batch", "chat_batch", "achat_batch")
 @pytest.mark.parametrize(
     ("verb", "size", "share"),
     [
-        *((verb, 60, 0.3) for verb in VERBS),
+        *((verb, 60, 0.3) for verb in VERBS if verb != "chat_batch"),
         *(pytest.param(verb, 300, 0.1, marks=pytest.mark.slow) for verb in VERBS),
     ],
 )
