@@ -40,7 +40,7 @@ from typing_extensions import override
 from langchain_smart.batching import TASK, SmartBatching, named_task
 from langchain_smart.callbacks import RUN, Run, started
 from langchain_smart.chat.call import ChatAsker, ChatJob, ending, piece, result
-from langchain_smart.chat.cost import settings_of, worst_case
+from langchain_smart.chat.cost import worst_case
 from langchain_smart.chat.members import (
     ChatMember,
     identity_of,
@@ -50,6 +50,7 @@ from langchain_smart.chat.members import (
 from langchain_smart.chat.request import SCHEMA, Request, task_of
 from langchain_smart.chat.structured import Parsed, Schema
 from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
+from smart_engine.money.limits import settings_of
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.serving.members import find_members
@@ -184,7 +185,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         self._open()
         if self.budget_usd is not None:
             for member in found:
-                member.output_limit(settings_of(member, self._defaults))
+                member.output_limit(settings_of(self._defaults, member.model))
 
     @property
     @override

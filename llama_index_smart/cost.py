@@ -24,22 +24,20 @@ from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
 from llama_index_smart.tools import calls_in
 from smart_engine.calls import Result
-from smart_engine.money.limits import SETTINGS, Content, max_output_tokens
+from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Usage
+from smart_engine.money.usage import first_of, reported_usage
 
 __all__ = [
     "check_bounded",
     "estimated",
+    "member_settings",
     "outcome",
-    "settings_of",
     "usage_of",
     "worst_case",
 ]
 
 # -- as reported -----------------------------------------------------------------------
-
-_INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
-_OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
 
 
 def outcome(
@@ -59,61 +57,9 @@ def outcome(
 
 def usage_of(response: Response) -> Usage | None:
     """Return the usage that a response reports, wherever its integration puts it."""
-    raw = _first_of(response.raw, "usage", "usage_metadata")
-    for reported in (raw, response.additional_kwargs):
-        sent, written = _number(reported, *_INPUT), _number(reported, *_OUTPUT)
-        if sent is not None and written is not None:
-            return _by_kind(reported, sent, written)
-    return None
-
-
-def _by_kind(reported: Any, sent: float, written: float) -> Usage:
-    """Return a usage with the kinds of tokens that it tells apart.
-
-    OpenAI counts what was cached among the input, Anthropic beside it; LiteLLM, which
-    reports it under both names, among it. Gemini counts thoughts beside the answer.
-    """
-    of_input = _first_of(reported, "prompt_tokens_details", "input_tokens_details")
-    of_output = _first_of(
-        reported, "completion_tokens_details", "output_tokens_details"
-    )
-    among = _number(of_input, "cached_tokens")
-    beside = _number(reported, "cache_read_input_tokens")
-    created = _number(reported, "cache_creation_input_tokens") or 0
-    by_age = _first_of(reported, "cache_creation")
-    for_an_hour = _number(by_age, "ephemeral_1h_input_tokens") or 0
-    within = _number(reported, "cached_content_token_count") or 0
-    thoughts = _number(reported, "thoughts_token_count") or 0
-    added = 0 if None not in (among, beside) else (beside or 0) + created
-    return Usage(
-        sent + added,
-        written + thoughts,
-        cache_read=beside or within or among or 0,
-        cache_write=created - for_an_hour,
-        cache_write_1h=for_an_hour,
-        input_audio=_number(of_input, "audio_tokens") or 0,
-        output_audio=_number(of_output, "audio_tokens") or 0,
-        reasoning=thoughts or _number(of_output, "reasoning_tokens") or 0,
-    )
-
-
-def _parts(reported: Any, names: Iterable[str]) -> Iterator[Any]:
-    """Yield what stands under these names, in an object or a mapping."""
-    mapping = isinstance(reported, Mapping)
-    for name in names:
-        yield reported.get(name) if mapping else getattr(reported, name, None)
-
-
-def _first_of(reported: Any, *names: str) -> Any:
-    parts = _parts(reported, names)
-    return next((part for part in parts if part is not None), None)
-
-
-def _number(reported: Any, *names: str) -> int | float | None:
-    for value in _parts(reported, names):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-    return None
+    raw = first_of(response.raw, ("usage", "usage_metadata"))
+    found = map(reported_usage, (raw, response.additional_kwargs))
+    return next((usage for usage in found if usage is not None), None)
 
 
 def _confidence(response: Response) -> float | None:
@@ -138,7 +84,7 @@ def worst_case(member: LLMMember, ask: Ask[Any]) -> float:
     Raises:
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
-    return member.worst_case(_content(ask), settings_of(member, ask.arguments))
+    return member.worst_case(_content(ask), member_settings(member, ask.arguments))
 
 
 def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> None:
@@ -151,21 +97,15 @@ def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> Non
     for ask in asks if priced else ():
         _content(ask).refuse_unbounded()
         for member in priced:
-            member.output_limit(settings_of(member, ask.arguments))
+            member.output_limit(member_settings(member, ask.arguments))
 
 
-def settings_of(
+def member_settings(
     member: LLMMember, arguments: Mapping[str, Any]
 ) -> list[Mapping[str, Any]]:
     """Return where settings of a call stand, those that take precedence first."""
-    places: list[Mapping[str, Any]] = [arguments]
     inner = getattr(member.model, "model", None)  # a LangChain model, or a name
-    for model in (member.model, inner):
-        extra = (getattr(model, n, None) for n in ("additional_kwargs", "model_kwargs"))
-        own = {name: getattr(model, name, None) for name in SETTINGS}
-        given = {name: value for name, value in own.items() if value}
-        places += [place for place in (*extra, given) if place]
-    return places
+    return settings_of(arguments, member.model, inner)
 
 
 def _content(ask: Ask[Any]) -> Content:
@@ -234,7 +174,7 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
         written = counter.get_string_tokens(response.text)
     else:
         written = _message_tokens(response.message, counter)
-    limit = max_output_tokens(settings_of(member, ask.arguments))
+    limit = max_output_tokens(member_settings(member, ask.arguments))
     return Usage(
         sent, written if limit is None else min(written, limit), estimated=True
     )

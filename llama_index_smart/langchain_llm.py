@@ -46,8 +46,7 @@ from typing_extensions import override
 
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.pricing import Usage
-from smart_engine.money.usage import from_cache, reported_usage
+from smart_engine.money.usage import from_cache
 
 __all__ = ["LangChainLLM"]
 
@@ -276,7 +275,9 @@ def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
         )
         for call in (*message.tool_calls, *message.invalid_tool_calls)
     ]
-    counts, by_kind = _usage(message.usage_metadata)
+    usage = message.usage_metadata
+    counts = _counts(usage)
+    details: Any = {} if from_cache(usage) else usage or {}
     tokens = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [
         [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in tokens
@@ -289,37 +290,23 @@ def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
     return ChatResponse(
         message=answer,
         delta=delta,
-        raw={**message.response_metadata, **({"usage": by_kind} if by_kind else {})},
+        raw={
+            **message.response_metadata,
+            **({"usage": {**details, **counts}} if counts else {}),
+        },
         logprobs=logprobs or None,
         additional_kwargs=counts,
     )
 
 
-def _usage(usage: UsageMetadata | None) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return a usage in LlamaIndex's form, in sums and by kind; see `cost.usage_of`."""
+def _counts(usage: UsageMetadata | None) -> dict[str, int]:
+    """Return the totals of a usage under LlamaIndex's names, if there are any."""
     if usage is None:
-        return {}, {}
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return {}
+    totals = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
     if from_cache(usage):  # what came from a cache used nothing
-        nothing = dict.fromkeys(names, 0)
-        return nothing, nothing
-    if not usage["input_tokens"]:
-        return {}, {}  # no call reads nothing: the model has not counted
-    sums = (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"])
-    counts = dict(zip(names, sums, strict=True))
-    kinds = reported_usage(usage) or Usage()
-    created = kinds.cache_write + kinds.cache_write_1h
-    return counts, {
-        **counts,
-        "prompt_tokens": usage["input_tokens"] - created,
-        "cache_creation_input_tokens": created,
-        "cache_creation": {"ephemeral_1h_input_tokens": kinds.cache_write_1h},
-        "prompt_tokens_details": {
-            "cached_tokens": kinds.cache_read,
-            "audio_tokens": kinds.input_audio,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": kinds.reasoning,
-            "audio_tokens": kinds.output_audio,
-        },
-    }
+        totals = (0, 0, 0)
+    elif not usage["input_tokens"]:
+        return {}  # no call reads nothing: the model has not counted
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return dict(zip(names, totals, strict=True))

@@ -30,7 +30,7 @@ from typing_extensions import override
 from llama_index_smart.batches import SmartBatches
 from llama_index_smart.call import LLMAsker, LLMJob, ending, piece, whole
 from llama_index_smart.compare import ResponseReading
-from llama_index_smart.cost import settings_of, worst_case
+from llama_index_smart.cost import member_settings, worst_case
 from llama_index_smart.events import ItemEvent, item_event
 from llama_index_smart.members import (
     LLMMember,
@@ -167,7 +167,7 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
         self._open()
         if self.budget_usd is not None:
             for member in found:
-                member.output_limit(settings_of(member, {}))
+                member.output_limit(member_settings(member, {}))
 
     @property
     @override

@@ -215,7 +215,7 @@ class Meter(BaseCallbackHandler):
             estimate = partial(counted, run.sent, message, run.limit)
         reply = message or AIMessage("")
         reported, metadata = reply.usage_metadata, reply.response_metadata
-        usage = None if reported is None else reported_usage(reported)
+        usage = reported_usage(reported)
         if official := metadata.get("model_name"):
             names = (*names, str(official))
         name, price = price_of(names, self._chain.prices)

@@ -14,10 +14,9 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
 from langchain_smart.chat.bound_model import unwrapped
-from langchain_smart.chat.cost import settings_of
 from langchain_smart.chat.members import read_model
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.limits import max_output_tokens
+from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import Member, UnpricedError, addresses, find_member
@@ -136,10 +135,9 @@ def _member(
             named = read_model(name, model)._replace(name=wanted, official=wanted)
             listed[wanted] = price = find_member(named, prices).price
         if price is not None:
-            member = Member(wanted, model, price)
-            settings = settings_of(member, arguments)
+            settings = settings_of(arguments, model)
             if budgeted:
-                member.output_limit(settings)
+                Member(wanted, model, price).output_limit(settings)
             if (limit := max_output_tokens(settings)) is not None:
                 limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)

@@ -8,7 +8,7 @@ not exceed what a budget reserves for the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
@@ -19,7 +19,7 @@ from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request
 from smart_engine.calls import Result
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.limits import SETTINGS, Content, max_output_tokens
+from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.usage import from_cache, reported_usage
 from smart_engine.serving.members import Member, UnpricedError, unlimited
@@ -30,7 +30,6 @@ __all__ = [
     "counted",
     "estimated",
     "outcome",
-    "settings_of",
     "usage_in",
     "worst_case",
     "worst_case_of_run",
@@ -47,11 +46,11 @@ def outcome(
     A usage that cannot be true is removed from the message.
     """
     reported = message.usage_metadata
-    usage = None if reported is None else reported_usage(reported)
-    if usage is not None and usage.problem is not None:
+    usage, cached = reported_usage(reported), from_cache(reported)
+    if reported and not cached and (usage is None or usage.problem is not None):
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
-    score, cached = confidence_of(message), from_cache(reported)
+    score = confidence_of(message)
     return member.outcome(message, usage, score, cached=cached, estimate=estimate)
 
 
@@ -61,18 +60,7 @@ def usage_in(error: BaseException) -> Usage | None:
     An object that was cut off by its limit of tokens, or by a filter, is billed.
     """
     try:
-        usage = error.response.json()["usage"]  # type: ignore[attr-defined]
-        read = usage.get("prompt_tokens_details") or {}
-        written = usage.get("completion_tokens_details") or {}
-        return Usage(
-            usage["prompt_tokens"],
-            usage["completion_tokens"],
-            cache_read=read.get("cached_tokens") or 0,
-            cache_write=read.get("cache_write_tokens") or 0,
-            input_audio=read.get("audio_tokens") or 0,
-            output_audio=written.get("audio_tokens") or 0,
-            reasoning=written.get("reasoning_tokens") or 0,
-        )
+        return reported_usage(error.response.json()["usage"])  # type: ignore[attr-defined]
     except (AttributeError, LookupError, TypeError, ValueError):
         return None  # there was no reply, or none with a usage
 
@@ -115,7 +103,7 @@ def worst_case(
     Raises:
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
-    settings = settings_of(member, request.arguments)
+    settings = settings_of(request.arguments, member.model)
     return member.worst_case(_content([*messages, *request.extras]), settings)
 
 
@@ -135,21 +123,6 @@ def worst_case_of_run(
         return Member(name, None, price).worst_case(_content(sent), settings)
     except InvalidInputError as error:
         raise UnpricedError(name, str(error)) from error
-
-
-def settings_of(
-    member: Member[Any], arguments: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    """Return the settings of a call by their source, the one that wins first."""
-    model = member.model
-    own = {name: getattr(model, name, None) for name in SETTINGS}
-    known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
-    return [
-        arguments,
-        getattr(model, "model_kwargs", None) or {},
-        {name: value for name, value in own.items() if value},
-        {} if known is None else {"max_output_tokens": known},
-    ]
 
 
 def _content(sent: Sequence[Any]) -> Content:
@@ -206,7 +179,7 @@ def estimated(
     answer: AIMessage | None,
 ) -> Usage:
     """Return what a member's call may have used; its answer may have broken off."""
-    limit = max_output_tokens(settings_of(member, request.arguments))
+    limit = max_output_tokens(settings_of(request.arguments, member.model))
     return counted([*messages, *request.extras], answer, limit)
 
 

@@ -13,17 +13,17 @@ from typing import Any
 from smart_engine.errors import InvalidInputError
 
 __all__ = [
-    "SETTINGS",
     "Content",
     "max_output_tokens",
     "setting_texts",
+    "settings_of",
 ]
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
 _CHOICES = ("n", "candidate_count")
 _BODY = "extra_body"
 
-SETTINGS = (*_LIMITS, *_CHOICES, _BODY)
+_SETTINGS = (*_LIMITS, *_CHOICES, _BODY)
 """Names that frameworks and providers use for an answer's limit, the number of answers
 of one call, and settings that go straight into the request body."""
 
@@ -61,6 +61,26 @@ def max_output_tokens(places: Sequence[Mapping[str, Any]]) -> int | None:
     """
     longest = _largest(places, _LIMITS)
     return None if longest is None else longest * (_largest(places, _CHOICES) or 1)
+
+
+def settings_of(arguments: Mapping[str, Any], *models: Any) -> list[Mapping[str, Any]]:
+    """Return the settings of a call by their source, the one that wins first.
+
+    Args:
+        arguments: What the call is made with.
+        *models: The model, and another one within it, if there is any.
+    """
+    places = [arguments]
+    for model in models:
+        own = {name: getattr(model, name, None) for name in _SETTINGS}
+        known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
+        places += [
+            getattr(model, "additional_kwargs", None) or {},
+            getattr(model, "model_kwargs", None) or {},
+            {name: value for name, value in own.items() if value},
+            {} if known is None else {"max_output_tokens": known},
+        ]
+    return places
 
 
 def setting_texts(places: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,13 +1,37 @@
-"""A usage as messages report it: totals, and details by kind of token."""
+"""A usage as replies report it: totals, and details by kind of token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from smart_engine.money.pricing import Usage
 
-__all__ = ["from_cache", "reported_usage"]
+__all__ = ["first_of", "from_cache", "reported_usage"]
+
+_INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
+_OF_INPUT = ("input_token_details", "prompt_tokens_details", "input_tokens_details")
+_OF_OUTPUT = (
+    "output_token_details",
+    "completion_tokens_details",
+    "output_tokens_details",
+)
+"""Names that LangChain, OpenAI, Anthropic and Gemini give to the parts of a usage."""
+
+
+def _in_each_tier(*names: str) -> tuple[str, ...]:
+    """Return names of details, before them those with a service tier in them."""
+    return tuple(f"{tier}{n}" for tier in ("flex_", "priority_", "") for n in names)
+
+
+_CACHED = _in_each_tier("cache_read", "cached_tokens")
+_CREATED = _in_each_tier("cache_creation", "cache_write_tokens")
+_FOR_AN_HOUR = _in_each_tier("ephemeral_1h_input_tokens")
+_SHORT = _in_each_tier("ephemeral_5m_input_tokens")
+_AUDIO = _in_each_tier("audio", "audio_tokens")
+_REASONING = _in_each_tier("reasoning", "reasoning_tokens")
 
 
 def from_cache(reported: Mapping[str, Any] | None) -> bool:
@@ -15,11 +39,16 @@ def from_cache(reported: Mapping[str, Any] | None) -> bool:
     return reported is not None and reported.get("total_cost") == 0
 
 
-def reported_usage(reported: Mapping[str, Any]) -> Usage | None:
-    """Return the tokens that a message reports, None if it reports none.
+def reported_usage(reported: Any) -> Usage | None:
+    """Return the tokens that a reply reports, None if it reports none.
 
-    Details may have a service tier in their names. Providers report what was written to
-    a cache in total, by duration, or both.
+    OpenAI counts what was cached among the input, Anthropic beside it; LiteLLM, which
+    reports it under both names, among it; LangChain among it. Gemini counts thoughts
+    beside the answer. What was written to a cache is reported in total, by duration, or
+    both.
+
+    Args:
+        reported: A usage as LangChain or a provider forms it, a mapping or an object.
 
     Example:
         ```python
@@ -32,28 +61,43 @@ def reported_usage(reported: Mapping[str, Any]) -> Usage | None:
         assert reported_usage(reported) == Usage(9, 1, cache_read=5, cache_write_1h=3)
         ```
     """
-    if "input_tokens" not in reported:
-        return None  # a reply from a cache that reported nothing
-    read = _counts(reported.get("input_token_details"))
-    written = _counts(reported.get("output_token_details"))
-    one_hour = read.get("ephemeral_1h_input_tokens") or 0
-    short = read.get("ephemeral_5m_input_tokens") or 0
-    cached = max(read.get("cache_creation") or 0, short + one_hour)
+    sent, written = _number(reported, _INPUT), _number(reported, _OUTPUT)
+    if sent is None or written is None:
+        return None
+    of_input, of_output = first_of(reported, _OF_INPUT), first_of(reported, _OF_OUTPUT)
+    by_age = first_of(reported, ("cache_creation",)) or of_input
+    one_hour = _number(by_age, _FOR_AN_HOUR) or 0
+    short = _number(by_age, _SHORT) or 0
+    among = _number(of_input, _CACHED)
+    beside = _number(reported, ("cache_read_input_tokens",))
+    created = _number(reported, ("cache_creation_input_tokens",)) or 0
+    added = 0 if None not in (among, beside) else (beside or 0) + created
+    created = max(created, _number(of_input, _CREATED) or 0, short + one_hour)
+    within = _number(reported, ("cached_content_token_count",)) or 0
+    thoughts = _number(reported, ("thoughts_token_count",)) or 0
     return Usage(
-        reported["input_tokens"],
-        reported["output_tokens"],
-        cache_read=read.get("cache_read") or 0,
-        cache_write=cached - one_hour,
+        sent + added,
+        written + thoughts,
+        cache_read=beside or within or among or 0,
+        cache_write=created - one_hour,
         cache_write_1h=one_hour,
-        input_audio=read.get("audio") or 0,
-        output_audio=written.get("audio") or 0,
-        reasoning=written.get("reasoning") or 0,
+        input_audio=_number(of_input, _AUDIO) or 0,
+        output_audio=_number(of_output, _AUDIO) or 0,
+        reasoning=thoughts or _number(of_output, _REASONING) or 0,
     )
 
 
-def _counts(details: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return counts of tokens by kind, without the service tier in their names."""
-    counts = dict(details or {})
-    for tier in ("priority_", "flex_"):
-        counts |= {k.removeprefix(tier): n for k, n in counts.items() if tier in k}
-    return counts
+def first_of(reported: Any, names: tuple[str, ...]) -> Any:
+    """Return what stands under the first of these names that is there, if any is."""
+    mapping = isinstance(reported, Mapping)
+    for name in names:
+        value = reported.get(name) if mapping else getattr(reported, name, None)
+        if value is not None:
+            return value
+    return None
+
+
+def _number(reported: Any, names: tuple[str, ...]) -> Any:
+    value = first_of(reported, names)
+    number = isinstance(value, int | float | Real) and not isinstance(value, bool)
+    return value if number else None
