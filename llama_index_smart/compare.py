@@ -14,12 +14,12 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.output_parsers import PydanticOutputParser
 from pydantic import BaseModel
+from typing_extensions import override
 
 from llama_index_smart.cost import usage_of
 from llama_index_smart.members import Response
 from llama_index_smart.tools import tool_calls
-from smart_engine.equivalence import Equivalence
-from smart_engine.equivalence.objects import calls_in_any_order, rule_for_objects
+from smart_engine.equivalence.kinds import ByKind
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
 from smart_engine.serving.endings import refuse_incomplete, reported_ending
@@ -30,12 +30,9 @@ _STORED = {"message", "text", "additional_kwargs", "logprobs"}
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseReading:
-    """Applies an equivalence to responses.
+class ResponseReading(ByKind):
+    """Reads responses: objects that were asked for, other tool calls, or their texts.
 
-    Objects that were asked for are compared by their values if the equivalence reads
-    texts only, and are handed to the equivalence otherwise. Where a response calls
-    other tools, its calls are compared, by name and arguments; otherwise the texts are.
     An answer without any, one that calls a tool that was not offered, and an object
     that its class refuses, cannot be read: a candidate's item then escalates.
 
@@ -46,91 +43,64 @@ class ResponseReading:
         output_cls: The class of the object that a text holds, if it should.
     """
 
-    inner: Equivalence
     tools: frozenset[str] = frozenset()
     classes: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     output_cls: type[BaseModel] | None = None
 
     @property
+    @override
     def name(self) -> str:
-        """Name of what is compared."""
         if self.output_cls is not None:
-            return f"{self._of_objects.name} of {self.output_cls.__name__}"
+            return f"{self.of_objects.name} of {self.output_cls.__name__}"
         if self.classes and self.classes.keys() == self.tools:
-            return f"{self._of_objects.name} of {', '.join(sorted(self.tools))}"
+            return f"{self.of_objects.name} of {', '.join(sorted(self.tools))}"
         if self.tools:
             return f"same tool calls as JSON, else {self.inner.name}"
         return self.inner.name
 
-    @property
-    def keyed(self) -> bool:
-        """Whether equal readings mean equal answers."""
-        rules = (self.inner, self._of_objects)
-        return all(bool(getattr(rule, "keyed", False)) for rule in rules)
-
-    @property
-    def _of_objects(self) -> Equivalence:
-        """How objects are compared."""
-        return rule_for_objects(self.inner)
-
-    @property
-    def waits(self) -> bool:
-        """Whether comparing may wait for an answer from elsewhere."""
-        return bool(getattr(self.inner, "waits", False))
-
-    def parse(self, answer: Response) -> tuple[str, Any]:
-        """Return which kind of answer it is, and what is compared."""
-        refuse_incomplete(ending_of(answer))
+    @override
+    def read(self, answer: Response) -> tuple[str, Any]:
+        refuse_incomplete(*_reports(answer))
         calls = tool_calls(answer) if self.tools else []
         for name in (call.tool_name for call in calls):
             if name not in self.tools:
                 raise UnparseableAnswerError(f"the tool {name!r} was not offered")
         if calls and all(call.tool_name in self.classes for call in calls):
-            return "objects", tuple(
-                self._parse_object(self.classes[call.tool_name], call.tool_kwargs)
-                for call in calls
-            )
+            made = ((self.classes[c.tool_name], c.tool_kwargs) for c in calls)
+            return "objects", [_object(*each) for each in made]
         if calls:
             values = [{"name": c.tool_name, "args": c.tool_kwargs} for c in calls]
-            return "tool calls", calls_in_any_order(values)
+            return "tool calls", values
         text = text_of(answer)
         if not text.strip():
             raise UnparseableAnswerError("the response has no text")
         if self.output_cls is not None:
-            return "objects", (self._parse_object(self.output_cls, text),)
-        return "text", self.inner.parse(text)
+            return "objects", [_object(self.output_cls, text)]
+        return "text", text
 
-    def _parse_object(self, output_cls: type[BaseModel], written: Any) -> Any:
-        """Return what is compared of an object, given its arguments or its text."""
-        try:
-            if isinstance(written, str):
-                value = PydanticOutputParser(output_cls=output_cls).parse(written)
-            else:
-                value = output_cls.model_validate(written)
-        except Exception as error:
-            problem = f"{output_cls.__name__} refuses {str(written)[:80]!r}"
-            raise UnparseableAnswerError(problem) from error
-        return self._of_objects.parse(value)
 
-    def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
-        """Whether both are of one kind and mean the same."""
-        if left[0] != right[0]:
-            return False
-        if left[0] == "tool calls":
-            return bool(left[1] == right[1])
-        if left[0] == "objects":
-            return len(left[1]) == len(right[1]) and all(
-                map(self._of_objects.same, left[1], right[1])
-            )
-        return self.inner.same(left[1], right[1])
+def _object(output_cls: type[BaseModel], written: Any) -> Any:
+    """Return an object, given its arguments or its text."""
+    try:
+        if isinstance(written, str):
+            return PydanticOutputParser(output_cls=output_cls).parse(written)
+        return output_cls.model_validate(written)
+    except Exception as error:
+        problem = f"{output_cls.__name__} refuses {str(written)[:80]!r}"
+        raise UnparseableAnswerError(problem) from error
 
 
 def ending_of(answer: Response) -> str | None:
     """Return why an answer ended, wherever its integration reports that."""
+    return reported_ending(*_reports(answer))
+
+
+def _reports(answer: Response) -> list[Any]:
+    """Return where an answer's ending may be reported."""
     raw = answer.raw
     choices = raw.get("choices") if isinstance(raw, Mapping) else None
     choices = choices or getattr(raw, "choices", None) or ()
-    return reported_ending(raw, answer.additional_kwargs, *list(choices)[:1])
+    return [raw, answer.additional_kwargs, *list(choices)[:1]]
 
 
 def text_of(response: Response) -> str:

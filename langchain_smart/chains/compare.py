@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
+from typing_extensions import override
 
 from langchain_smart.chat.compare import MessageReading
 from smart_engine.equivalence import Equivalence, Json, Number
@@ -23,34 +24,33 @@ def compared_outputs(rule: Equivalence) -> Equivalence:
 
 @dataclass(frozen=True, slots=True)
 class OutputReading(MessageReading):
-    """Applies an equivalence of texts to any output of a chain.
+    """Reads any output of a chain.
 
-    Texts are compared by the equivalence; messages as in `MessageReading`; everything
-    else by its values, in which a message counts by its text and its tool calls only.
+    Messages are read as by `MessageReading`; what is no text and no message is an
+    object, in which a message counts by its text and its tool calls only.
 
     Args:
         inner: The user's equivalence.
     """
 
     @property
+    @override
     def name(self) -> str:
-        """Name of what is compared."""
         own = self.inner.name
         return own if isinstance(self.inner, Json) else f"{own}; objects as JSON"
 
-    def parse(self, answer: Any) -> tuple[str, Any]:
-        """Return which kind of answer it is, and what is compared."""
+    @override
+    def read(self, answer: Any) -> tuple[str, Any]:
         if isinstance(answer, AIMessage):
-            return MessageReading.parse(self, answer)
+            return MessageReading.read(self, answer)
         if isinstance(answer, BaseMessage):
-            return "text", self.inner.parse(str(answer.text))
-        if isinstance(answer, str):
-            if not answer.strip():
-                raise UnparseableAnswerError("the text is empty")
-            return "text", self.inner.parse(answer)
-        if isinstance(self.inner, Number) and isinstance(answer, int | float):
-            return "text", self.inner.parse(answer)
-        return "object", self._of_objects.parse(_without_ids(answer))
+            return "text", str(answer.text)
+        if isinstance(answer, str) and not answer.strip():
+            raise UnparseableAnswerError("the text is empty")
+        number = isinstance(self.inner, Number) and isinstance(answer, int | float)
+        if number or isinstance(answer, str):
+            return "text", answer
+        return "objects", [_without_ids(answer)]
 
 
 def _without_ids(value: Any) -> Any:

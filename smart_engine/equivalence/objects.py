@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
@@ -18,7 +18,6 @@ from pydantic_core import to_jsonable_python
 
 from smart_engine.equivalence.answer_part import located
 from smart_engine.equivalence.rule import (
-    Equivalence,
     EquivalenceLike,
     Rule,
     as_equivalence,
@@ -26,7 +25,7 @@ from smart_engine.equivalence.rule import (
 )
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-__all__ = ["Json", "calls_in_any_order", "read_json", "rule_for_objects"]
+__all__ = ["Json", "read_json"]
 
 _LARGEST_EXPONENT = 308
 
@@ -131,31 +130,6 @@ def _parse_field(rule: Any, value: dict[str, Any], name: str) -> tuple[Any, ...]
     if name not in value:
         return ()
     return (None, None) if value[name] is None else (rule.parse(value[name]),)
-
-
-def rule_for_objects(rule: Equivalence) -> Equivalence:
-    """Return how objects are compared: `Json()` if the rule compares texts only."""
-    return Json() if getattr(rule, "reads_text", False) else rule
-
-
-def calls_in_any_order(calls: Iterable[Any]) -> str:
-    """Return parallel tool calls in one fixed form, in which their order is no matter.
-
-    Args:
-        calls: The calls, such as `{"name": "search", "args": {"q": "x"}}`.
-
-    Raises:
-        UnparseableAnswerError: If a call cannot be compared.
-
-    Example:
-        ```python
-        first, second = {"name": "a", "args": {}}, {"name": "b", "args": {"n": 1}}
-        either = calls_in_any_order([first, second])
-        assert either == calls_in_any_order([second, first])
-        assert either != calls_in_any_order([first, second, second])
-        ```
-    """
-    return ",".join(sorted(_canonical(read_json(call)) for call in calls))
 
 
 def read_json(answer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -19,6 +20,9 @@ _OF_OUTPUT = (
     "output_tokens_details",
 )
 """Names that LangChain, OpenAI, Anthropic and Gemini give to the parts of a usage."""
+
+_MAPPINGS = (dict, Mapping)
+"""The first of them is tested quickly."""
 
 
 def _in_each_tier(*names: str) -> tuple[str, ...]:
@@ -89,15 +93,17 @@ def reported_usage(reported: Any) -> Usage | None:
 
 def first_of(reported: Any, names: tuple[str, ...]) -> Any:
     """Return what stands under the first of these names that is there, if any is."""
-    mapping = isinstance(reported, Mapping)
+    if reported is None:
+        return None
+    mapping = isinstance(reported, _MAPPINGS)
+    get = reported.get if mapping else partial(getattr, reported)
     for name in names:
-        value = reported.get(name) if mapping else getattr(reported, name, None)
-        if value is not None:
+        if (value := get(name, None)) is not None:
             return value
     return None
 
 
 def _number(reported: Any, names: tuple[str, ...]) -> Any:
     value = first_of(reported, names)
-    number = isinstance(value, int | float | Real) and not isinstance(value, bool)
-    return value if number else None
+    number = isinstance(value, int | float) or (value and isinstance(value, Real))
+    return value if number and not isinstance(value, bool) else None

@@ -14,16 +14,8 @@ _NAMES = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 
 _WHOLE = {
     *("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
-    *(
-        "tool_calls",
-        "tool_call",
-        "tool_use",
-        "function_call",
-        "success",
-        "1",
-        "none",
-        "",
-    ),
+    *("tool_calls", "tool_call", "tool_use", "function_call"),
+    *("success", "1", "none", ""),
 }
 """Reasons of whole answers; whatever else a provider says, the answer is not whole."""
 
@@ -49,14 +41,12 @@ def reported_ending(*reports: Any) -> str | None:
     return None
 
 
-def refuse_incomplete(ending: str | None) -> None:
-    """Raise if an answer is not whole.
-
-    Args:
-        ending: Why it ended, if that is reported.
+def refuse_incomplete(*reports: Any) -> None:
+    """Raise if an answer is not whole; see `reported_ending`.
 
     Raises:
         UnparseableAnswerError: It names the reason.
     """
+    ending = reported_ending(*reports)
     if ending is not None and ending not in _WHOLE:
         raise UnparseableAnswerError(f"the answer is not whole: {ending}")

@@ -28,7 +28,7 @@ from smart_engine import (
     agree,
 )
 from smart_engine.equivalence import as_equivalence
-from smart_engine.equivalence.objects import calls_in_any_order
+from smart_engine.equivalence.kinds import calls_in_any_order
 
 
 class Point(BaseModel):
