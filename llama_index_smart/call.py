@@ -11,7 +11,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,7 +33,7 @@ from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.pricing import Usage
-from smart_engine.runtime.asker import Clock
+from smart_engine.runtime.asker import Asker, Clock
 from smart_engine.runtime.batch import Job
 from smart_engine.runtime.item import ItemRun
 
@@ -42,7 +41,7 @@ __all__ = ["LLMAsker", "LLMJob", "ending", "marked", "piece", "whole"]
 
 
 @dataclass(slots=True)
-class LLMAsker:
+class LLMAsker(Asker):
     """Puts one item to LLMs.
 
     Attributes:
@@ -56,22 +55,15 @@ class LLMAsker:
     estimates: bool
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
-    retries = 0  # LLMs have retries of their own
-    watched = False
-    context = staticmethod(copy_context)
-
-    def streamed(self, model: str) -> bool:  # noqa: ARG002
-        """Whether any piece of a whole answer was shown: never here."""
-        return False
-
-    def call(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
-        """Return a model's whole answer."""
+    @override
+    def call(self, model: str, *, shown: bool = False) -> Result:
         return self._result(model, self._start(model, "")())
 
-    async def acall(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
-        """Return a model's whole answer."""
+    @override
+    async def acall(self, model: str, *, shown: bool = False) -> Result:
         return self._result(model, await self._start(model, "a")())
 
+    @override
     def stream(self, model: str) -> Generator[Response]:
         """Yield a model's answer piece by piece: each holds all so far."""
         response = None
@@ -84,6 +76,7 @@ class LLMAsker:
         if response is None:
             raise _empty(model)
 
+    @override
     async def astream(self, model: str) -> AsyncGenerator[Response]:
         """Yield a model's answer piece by piece: each holds all so far."""
         response = None
@@ -101,6 +94,7 @@ class LLMAsker:
         if response is None:
             raise _empty(model)
 
+    @override
     def joined(self, model: str, pieces: Sequence[Response]) -> Result:
         """Return the result of a call whose answer was streamed to its end.
 
@@ -117,19 +111,16 @@ class LLMAsker:
             last = last.model_copy(update={"additional_kwargs": ending})
         return self._result(model, last)
 
+    @override
     def failed(
         self, model: str, pieces: Sequence[Response], error: BaseException
     ) -> Failure:
-        """Return the result of a call that ended by an error, with what it cost."""
         failure = Failure(error)
         if pieces and (self.estimates or _last_usage(pieces) is not None):
             billed = self.joined(model, pieces)
             failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
-
-    def retried(self, model: str, failure: Failure) -> None:
-        """Never called: LLMs have retries of their own."""
 
     def _start(self, model: str, form: str) -> Callable[[], Any]:
         """Return a model's call, which is made now; see `Ask.put_to`."""

@@ -31,12 +31,13 @@ from langchain_smart.chains.tiers import ChainMember
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.reservations import Allowance
+from smart_engine.runtime.asker import Asker
 
 __all__ = ["ChainAsker", "ChainJob"]
 
 
 @dataclass
-class ChainAsker:
+class ChainAsker(Asker):
     """Puts one item to chains.
 
     Attributes:
@@ -56,32 +57,31 @@ class ChainAsker:
     allowance: Callable[[str], Allowance | None]
     _meters: dict[str, Meter] = field(init=False, default_factory=dict)
 
-    retries = 0  # chains have retries of their own
     context = staticmethod(quiet_context)
 
     @property
+    @override
     def watched(self) -> bool:
-        """Whether the caller sees pieces of answers that it asks for as a whole."""
         return is_watched(self.config)
 
+    @override
     def streamed(self, model: str) -> bool:
-        """Whether a chain's models have streamed any of its answer."""
         return model in self._meters and self._meters[model].streamed
 
+    @override
     def call(self, model: str, *, shown: bool = False) -> Result:
-        """Return a chain's whole answer."""
         chain, config = self._start(model, shown=shown)
         answer = chain.invoke(self.given, config, **self.arguments)
         return self._ended(model).outcome(answer)
 
+    @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
-        """Return a chain's whole answer."""
         chain, config = self._start(model, shown=shown)
         answer = await chain.ainvoke(self.given, config, **self.arguments)
         return self._ended(model).outcome(answer)
 
+    @override
     def stream(self, model: str) -> Generator[Any]:
-        """Yield a chain's answer piece by piece."""
         chain, config = self._start(model, shown=True)
         piece = None
         for piece in chain.stream(self.given, config, **self.arguments):
@@ -89,8 +89,8 @@ class ChainAsker:
         if piece is None:
             raise UnparseableAnswerError(f"{model} yielded nothing")
 
+    @override
     async def astream(self, model: str) -> AsyncGenerator[Any]:
-        """Yield a chain's answer piece by piece."""
         chain, config = self._start(model, shown=True)
         piece = None
         pieces = chain.astream(self.given, config, **self.arguments)
@@ -100,6 +100,7 @@ class ChainAsker:
         if piece is None:
             raise UnparseableAnswerError(f"{model} yielded nothing")
 
+    @override
     def joined(self, model: str, pieces: Sequence[Any]) -> Result:
         """Return the result of a call whose answer was streamed to its end.
 
@@ -113,17 +114,14 @@ class ChainAsker:
                 whole = piece
         return self._ended(model).outcome(whole)
 
+    @override
     def failed(
         self, model: str, pieces: Sequence[Any], error: BaseException
     ) -> Failure:
-        """Return the result of a call that ended by an error, with what it cost."""
         del pieces
         if model not in self._meters:  # its price per call did not fit into the budget
             return Failure(error)
         return self._ended(model).failure(error)
-
-    def retried(self, model: str, failure: Failure) -> None:
-        """Never called, as there are none."""
 
     def _start(
         self, model: str, *, shown: bool

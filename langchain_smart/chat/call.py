@@ -44,21 +44,21 @@ from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.money.pricing import Usage
-from smart_engine.runtime.asker import Clock
+from smart_engine.runtime.asker import Asker, Clock
 from smart_engine.runtime.item import ItemRun
 
 __all__ = ["ChatAsker", "ChatJob", "ending", "piece", "result"]
 
 
 @dataclass(slots=True)
-class ChatAsker:
+class ChatAsker(Asker):
     """Puts one item to chat models.
 
     Attributes:
         members: The models by name.
         request: All that comes with the messages.
         prompt: The messages.
-        retried: Enters attempts that failed.
+        record_retry: Enters attempts that failed.
         run: The run of the item, where core passes it.
         estimates: Whether usage that a model does not report is estimated.
         rate_limiter: What each call waits for; core waits for single items.
@@ -67,48 +67,43 @@ class ChatAsker:
     members: Mapping[str, ChatMember]
     request: Request
     prompt: ChatPromptValue
-    retried: Callable[[str, Failure], None]
+    record_retry: Callable[[str, Failure], None]
     run: Run | None
     estimates: bool
     rate_limiter: BaseRateLimiter | None = None
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
-    watched = False  # core itself streams where a handler shows tokens
     context = staticmethod(quiet_context)
 
     @property
+    @override
     def retries(self) -> int:
-        """How often a call that failed is made again, where that may help."""
         return self.request.retries
 
-    def streamed(self, model: str) -> bool:  # noqa: ARG002
-        """Whether any piece of a whole answer was shown: never here."""
-        return False
-
-    def call(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
-        """Return a model's whole answer."""
+    @override
+    def call(self, model: str, *, shown: bool = False) -> Result:
         if self.rate_limiter:
             self.rate_limiter.acquire(blocking=True)
         bound, config = self._start(model)
         message = bound.model.invoke(self.prompt, config, **bound.arguments)
         return self._result(model, message)
 
-    async def acall(self, model: str, *, shown: bool = False) -> Result:  # noqa: ARG002
-        """Return a model's whole answer."""
+    @override
+    async def acall(self, model: str, *, shown: bool = False) -> Result:
         if self.rate_limiter:
             await self.rate_limiter.aacquire(blocking=True)
         bound, config = self._start(model)
         message = await bound.model.ainvoke(self.prompt, config, **bound.arguments)
         return self._result(model, message)
 
+    @override
     def stream(self, model: str) -> Generator[AIMessageChunk]:
-        """Yield a model's answer piece by piece."""
         bound, config = self._start(model)
         arguments = bound.streaming_arguments
         yield from map(_as_chunk, bound.model.stream(self.prompt, config, **arguments))
 
+    @override
     async def astream(self, model: str) -> AsyncGenerator[AIMessageChunk]:
-        """Yield a model's answer piece by piece."""
         bound, config = self._start(model)
         arguments = bound.streaming_arguments
         pieces = bound.model.astream(self.prompt, config, **arguments)
@@ -116,14 +111,14 @@ class ChatAsker:
             async for message in pieces:
                 yield _as_chunk(message)
 
+    @override
     def joined(self, model: str, pieces: Sequence[AIMessageChunk]) -> Result:
-        """Return the result of a call whose answer was streamed to its end."""
         return self._result(model, add_ai_message_chunks(*pieces))
 
+    @override
     def failed(
         self, model: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
-        """Return the result of a call that ended by an error, with what it cost."""
         usage, answer = usage_in(error), answer_in(error)
         billed: Result = Failure(error)
         if pieces and (self.estimates or any(each.usage_metadata for each in pieces)):
@@ -134,6 +129,10 @@ class ChatAsker:
         failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
+
+    @override
+    def retried(self, model: str, failure: Failure) -> None:
+        self.record_retry(model, failure)
 
     def _start(self, model: str) -> tuple[BoundModel, RunnableConfig]:
         """Return a model that is called now, and the config to call it with."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
-from contextvars import Context
-from typing import Any, Protocol, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
 
 from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.serving.retry import may_succeed_later
@@ -21,59 +22,60 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 """Seconds before another attempt, at most: doubled each time, drawn below that."""
 
 
-class Asker(Protocol):
+class Asker(ABC):
     """Puts one item to models, by the names that the engine knows them by.
 
     What its methods raise fails the call, not the item: `failed` makes it a result.
     """
 
+    __slots__ = ()
+
     @property
     def retries(self) -> int:
         """How often a call that failed is made again, where that may help."""
-        ...
+        return 0
 
     @property
     def watched(self) -> bool:
         """Whether the caller sees pieces of answers that it asks for as a whole."""
-        ...
+        return False
 
-    def streamed(self, model: str) -> bool:
+    def streamed(self, model: str) -> bool:  # noqa: ARG002
         """Whether the caller has seen any piece of a model's whole answer."""
-        ...
+        return False
 
     def context(self) -> Context:
         """Return the context in which a model is called."""
-        ...
+        return copy_context()
 
+    @abstractmethod
     def call(self, model: str, *, shown: bool = False) -> Result:
         """Return a model's whole answer, whose pieces the caller may see."""
-        ...
 
+    @abstractmethod
     async def acall(self, model: str, *, shown: bool = False) -> Result:
         """Return a model's whole answer, whose pieces the caller may see."""
-        ...
 
+    @abstractmethod
     def stream(self, model: str) -> Generator[Any]:
         """Yield a model's answer piece by piece."""
-        ...
 
+    @abstractmethod
     def astream(self, model: str) -> AsyncGenerator[Any]:
         """Yield a model's answer piece by piece."""
-        ...
 
+    @abstractmethod
     def joined(self, model: str, pieces: Sequence[Any]) -> Result:
         """Return the result of a call whose answer was streamed to its end."""
-        ...
 
+    @abstractmethod
     def failed(
         self, model: str, pieces: Sequence[Any], error: BaseException
     ) -> Failure:
         """Return the result of a call that ended by an error, with what it cost."""
-        ...
 
-    def retried(self, model: str, failure: Failure) -> None:
+    def retried(self, model: str, failure: Failure) -> None:  # noqa: B027
         """Enter an attempt that failed and is followed by another."""
-        ...
 
 
 class Clock:
