@@ -22,10 +22,8 @@ from typing_extensions import override
 
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.errors import check_whole
-from smart_engine.runtime.batch import Batch, Job, aeach, deliver, each
-from smart_engine.runtime.self_agreement import Measurement
+from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
 from smart_engine.runtime.settings import Settings
-from smart_engine.store.store import Store
 
 __all__ = ["TASK", "RunnableJob", "SmartBatching", "named_task"]
 
@@ -106,16 +104,8 @@ class SmartBatching(
                 raising the first one after all items are done.
             **kwargs: Passed to every model, such as `stop`.
         """
-        if self._one_by_one(kwargs):
-            configs, limit = self._configs(inputs, config)
-            results = each(
-                lambda item: self.invoke(inputs[item], configs[item], **kwargs),
-                len(inputs),
-                limit,
-            )
-            return deliver(results, return_exceptions=return_exceptions)
-        batch = self._batch(inputs, config, kwargs, return_exceptions=return_exceptions)
-        return batch.run(return_exceptions=return_exceptions)
+        work = self._work(inputs, config, kwargs, return_exceptions=return_exceptions)
+        return work.run(return_exceptions=return_exceptions)
 
     @override
     async def abatch(
@@ -127,16 +117,8 @@ class SmartBatching(
         **kwargs: Any,
     ) -> list[Output]:
         """Answer a batch in one session, as `batch` does."""
-        if self._one_by_one(kwargs):
-            configs, limit = self._configs(inputs, config)
-            results = await aeach(
-                lambda item: self.ainvoke(inputs[item], configs[item], **kwargs),
-                len(inputs),
-                limit,
-            )
-            return deliver(results, return_exceptions=return_exceptions)
-        batch = self._batch(inputs, config, kwargs, return_exceptions=return_exceptions)
-        return await batch.arun(return_exceptions=return_exceptions)
+        work = self._work(inputs, config, kwargs, return_exceptions=return_exceptions)
+        return await work.arun(return_exceptions=return_exceptions)
 
     @override
     def batch_as_completed(  # type: ignore[override]
@@ -188,7 +170,7 @@ class SmartBatching(
             InvalidInputError: If there is no item.
             SmartError: If no item got two answers of its own.
         """
-        return self._measurement(inputs, config, n, kwargs).run()
+        return self._twice(inputs, config, n, kwargs).run()
 
     async def aself_agreement(
         self,
@@ -199,7 +181,7 @@ class SmartBatching(
         **kwargs: Any,
     ) -> SelfAgreement:
         """Ask the reference twice about a few items, as `self_agreement` does."""
-        return await self._measurement(inputs, config, n, kwargs).arun()
+        return await self._twice(inputs, config, n, kwargs).arun()
 
     @override
     def configurable_fields(
@@ -237,29 +219,51 @@ class SmartBatching(
             kwargs: The arguments of the batch.
         """
 
-    def _one_by_one(self, kwargs: Mapping[str, Any]) -> bool:
-        """Whether no session decides who answers."""
-        return bool(kwargs.get("model")) or self.mode == "shadow"
-
-    def _batch(
+    def _work(
         self,
         inputs: Sequence[Any],
         config: Configs,
         kwargs: dict[str, Any],
         *,
         return_exceptions: bool,
-    ) -> Batch:
-        """Return a batch with one job a task, over the inputs that can be read."""
+    ) -> Batch | OneByOne:
+        """Return what answers a batch."""
+        if kwargs.get("model") or self.mode == "shadow":
+            configs, limit = self._configs(inputs, config)
+            return OneByOne(
+                lambda item: self.invoke(inputs[item], configs[item], **kwargs),
+                lambda item: self.ainvoke(inputs[item], configs[item], **kwargs),
+                len(inputs),
+                limit,
+            )
+        results: list[Any] = [None] * len(inputs)
+        raised = results if return_exceptions else None
+        return self._batch(self._jobs(inputs, config, kwargs, raised), results)
+
+    def _jobs(
+        self,
+        inputs: Sequence[Any],
+        config: Configs,
+        kwargs: dict[str, Any],
+        raised: list[Any] | None = None,
+    ) -> list[Job]:
+        """Return one job a task, over the inputs that can be read.
+
+        Args:
+            inputs: The items.
+            config: One config for all, or one per item.
+            kwargs: Further arguments of every call.
+            raised: Gets in each unreadable item's place why; else that is raised.
+        """
         configs, limit = self._configs(inputs, config)
         read: dict[int, Any] = {}
-        results: list[Any] = [None] * len(inputs)
         for place, given in enumerate(inputs):
             try:
                 read[place] = self._read(given)
             except Exception as error:
-                if not return_exceptions:
+                if raised is None:
                     raise
-                results[place] = error
+                raised[place] = error
         by_task: dict[str | None, list[int]] = defaultdict(list)
         for place in read:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
@@ -278,10 +282,9 @@ class SmartBatching(
                 configs=[configs[place] for place in places],
             )
             jobs.append(job)
-        store = self.store if isinstance(self.store, Store) else None
-        return Batch(self._serving, self._books, store, jobs, results, self.progress)
+        return jobs
 
-    def _measurement(
+    def _twice(
         self,
         inputs: Sequence[Any],
         config: RunnableConfig | None,
@@ -289,8 +292,8 @@ class SmartBatching(
         kwargs: dict[str, Any],
     ) -> Measurement:
         drawn = drawn_twice("inputs", list(inputs), n, self.seed)
-        (job,) = self._batch(drawn, config, kwargs, return_exceptions=False).jobs
-        return Measurement(job, self._names[0], self.confidence, self._books)
+        (job,) = self._jobs(drawn, config, kwargs)
+        return self._measurement(job)
 
     def _configs(
         self, inputs: Sequence[Any], config: Configs

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
-from typing_extensions import override
 
 from langchain_smart.callbacks import member_config, quiet_context
 from langchain_smart.chat.cost import estimated, outcome
 from langchain_smart.chat.members import ChatMember, read_model
 from langchain_smart.chat.request import Request
-from smart_engine.calls import Failure, Outcome
+from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
@@ -64,31 +62,18 @@ class ChatJudge(Judge):
     ) -> None:
         named = read_model("ChatJudge.model", model)
         prices = {} if price is None else {named.name: price}
-        hint = "price=Price(input=…, output=…)"
-        member: ChatMember = find_member(named, prices, hint)
-        super().__init__(_ChatAsk(member, estimate_usage), member.name, instructions)
-
-    @property
-    @override
-    def costs(self) -> bool:
-        return isinstance(self.ask, _ChatAsk) and self.ask.member.price != Price.free()
+        member = find_member(named, prices, "price=Price(input=…, output=…)")
+        ask = partial(_ask, member, estimate_usage)
+        super().__init__(ask, member.name, instructions, member.price != Price.free())
 
 
-@dataclass(frozen=True)
-class _ChatAsk:
-    """Calls a chat model without the caller's callbacks."""
-
-    member: ChatMember
-    estimate_usage: bool
-
-    def __call__(self, text: str) -> Outcome | Failure:
-        """Return the text of the model's answer."""
-        clock, sent = Clock(), [HumanMessage(text)]
-        invoke = self.member.model.invoke
-        message = quiet_context().run(invoke, sent, member_config(None))
-        estimate = partial(estimated, sent, Request({}), self.member, message)
-        allowed = estimate if self.estimate_usage else None
-        result = clock.timed(outcome(self.member, message, allowed))
-        if isinstance(result, Failure):
-            return result
-        return result._replace(answer=str(message.text))
+def _ask(member: ChatMember, estimate_usage: bool, text: str) -> Result:
+    """Ask a chat model, without the caller's callbacks."""
+    clock, sent = Clock(), [HumanMessage(text)]
+    invoke = member.model.invoke
+    message = quiet_context().run(invoke, sent, member_config(None))
+    estimate = partial(estimated, sent, Request({}), member, message)
+    result = clock.timed(outcome(member, message, estimate if estimate_usage else None))
+    if isinstance(result, Failure):
+        return result
+    return result._replace(answer=str(message.text))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import LLM
-from typing_extensions import override
 
 from llama_index_smart.call import LLMAsker
 from llama_index_smart.compare import text_of
@@ -65,24 +64,14 @@ class ChatJudge(Judge):
         named = read_model("ChatJudge.model", model)
         prices = {} if price is None else {named.name: price}
         member = find_member(named, prices, "price=Price(input=…, output=…)")
-        super().__init__(_Asking(member, estimate_usage), named.name, instructions)
-
-    @property
-    @override
-    def costs(self) -> bool:
-        return isinstance(self.ask, _Asking) and self.ask.member.price != Price.free()
+        ask = partial(_ask, member, estimate_usage)
+        super().__init__(ask, member.name, instructions, member.price != Price.free())
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """Asks an LLM, out of sight of the callbacks that watch the answers."""
-
-    member: LLMMember
-    estimate_usage: bool
-
-    def __call__(self, text: str) -> Result:
-        name, ask = self.member.name, Ask.chat([ChatMessage(content=text)], {})
-        result = LLMAsker({name: self.member}, ask, self.estimate_usage).call(name)
-        if isinstance(result, Failure):
-            return result
-        return result._replace(answer=text_of(result.answer))
+def _ask(member: LLMMember, estimate_usage: bool, text: str) -> Result:
+    """Ask an LLM, out of sight of the callbacks that watch the answers."""
+    ask = Ask.chat([ChatMessage(content=text)], {})
+    result = LLMAsker({member.name: member}, ask, estimate_usage).call(member.name)
+    if isinstance(result, Failure):
+        return result
+    return result._replace(answer=text_of(result.answer))

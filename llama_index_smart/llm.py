@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, aclosing
 from contextvars import copy_context
 from functools import partial
@@ -27,7 +27,6 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from pydantic import ConfigDict, PrivateAttr
 from typing_extensions import override
 
-from llama_index_smart.batches import SmartBatches
 from llama_index_smart.call import LLMAsker, LLMJob, ending, piece, whole
 from llama_index_smart.compare import ResponseReading
 from llama_index_smart.cost import member_settings, worst_case
@@ -47,11 +46,14 @@ from llama_index_smart.tasks import (
     with_template,
 )
 from llama_index_smart.tools import classes_of, conversation, selected_tools
+from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.runtime.batch import Batch, Measurement, OneByOne
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
+from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import find_members
 
 __all__ = ["SmartLLM"]
@@ -60,7 +62,7 @@ R = TypeVar("R")
 _END = object()
 
 
-class SmartLLM(SmartBatches, FunctionCallingLLM):
+class SmartLLM(Settings, FunctionCallingLLM):
     """An LLM that answers as its reference would, for less.
 
     Put it into `Settings.llm`, or hand it to a query engine, chat engine, extractor,
@@ -223,7 +225,6 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
     ) -> CompletionResponseAsyncGen:
         return self._apieces(Ask.completion(prompt, {"formatted": formatted, **kwargs}))
 
-    @override
     def _answer(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
@@ -232,7 +233,6 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
             event.response = whole(run, run.answer())
         return cast("R", event.response)
 
-    @override
     async def _aanswer(self, ask: Ask[R]) -> R:
         await turn()
         if self.rate_limiter is not None:
@@ -295,7 +295,138 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
         )
         return ItemRun(item, LLMAsker(self._members, ask, self.estimate_usage))
 
-    @override
+    # -- many items at once ----------------------------------------------------
+
+    def chat_batch(
+        self,
+        items: Sequence[Sequence[ChatMessage]],
+        *,
+        max_concurrency: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[ChatResponse]:
+        """Answer many chats in one session.
+
+        With probability at least `confidence`, at most the share `max_disagreement` of
+        the answers differs from what the reference said or would have said. In shadow,
+        or where `smart_model` names a model, items are answered one by one.
+
+        Args:
+            items: The messages of each item.
+            max_concurrency: Most calls in flight at once; the model's if not given.
+            return_exceptions: Return an item's exception in its place, instead of
+                raising the first one after all items are done. A raised one carries
+                all results in its attribute `smart_results`.
+            **kwargs: Handed to every member; `smart_task` names the task.
+
+        Raises:
+            InvalidInputError: If an item is no list of messages.
+        """
+        work = self._work(_asks(items, _chat, kwargs), max_concurrency)
+        return work.run(return_exceptions=return_exceptions)
+
+    async def achat_batch(
+        self,
+        items: Sequence[Sequence[ChatMessage]],
+        *,
+        max_concurrency: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[ChatResponse]:
+        """Answer many chats in one session, as `chat_batch` does."""
+        work = self._work(_asks(items, _chat, kwargs), max_concurrency)
+        return await work.arun(return_exceptions=return_exceptions)
+
+    def complete_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        formatted: bool = False,
+        max_concurrency: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[CompletionResponse]:
+        """Answer many prompts in one session, as `chat_batch` does."""
+        asks = _asks(prompts, _completion, {"formatted": formatted, **kwargs})
+        work = self._work(asks, max_concurrency)
+        return work.run(return_exceptions=return_exceptions)
+
+    async def acomplete_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        formatted: bool = False,
+        max_concurrency: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[CompletionResponse]:
+        """Answer many prompts in one session, as `chat_batch` does."""
+        asks = _asks(prompts, _completion, {"formatted": formatted, **kwargs})
+        work = self._work(asks, max_concurrency)
+        return await work.arun(return_exceptions=return_exceptions)
+
+    def self_agreement(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 100,
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> SelfAgreement:
+        """Ask the reference twice about a few items, and compare its answers.
+
+        From then on a `max_disagreement` that is demonstrably below the reference's own
+        disagreement with itself is refused for this task, here and in all copies,
+        unless `accept_noise=True`. What it costs is in `report()`, and in no batch's or
+        stream's `budget_usd`.
+
+        Args:
+            items: Prompts, or the messages of chats, of one task.
+            n: Most items to ask about, drawn at random.
+            max_concurrency: Most calls in flight at once; the model's if not given.
+            **kwargs: Handed to the reference; `smart_task` names the task.
+
+        Raises:
+            InvalidInputError: If there is no item.
+            SmartError: If no item got two answers of its own.
+        """
+        return self._twice(items, n, max_concurrency, kwargs).run()
+
+    async def aself_agreement(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 100,
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> SelfAgreement:
+        """Ask the reference twice about a few items, as `self_agreement` does."""
+        return await self._twice(items, n, max_concurrency, kwargs).arun()
+
+    def _work(self, asks: list[Ask[R]], limit: int | None) -> Batch | OneByOne:
+        """Return what answers a batch."""
+        if self.mode == "shadow" or any(ask.model is not None for ask in asks):
+            return OneByOne(
+                lambda item: self._answer(asks[item]),
+                lambda item: self._aanswer(asks[item]),
+                len(asks),
+                self._limit(limit),
+            )
+        return self._batch([self._job(asks, self._limit(limit))], [None] * len(asks))
+
+    def _twice(
+        self, items: Sequence[Any], n: int, limit: int | None, kwargs: dict[str, Any]
+    ) -> Measurement:
+        drawn = drawn_twice("items", _asks(items, _either, kwargs), n, self.seed)
+        return self._measurement(self._job(drawn, self._limit(limit)))
+
+    def _limit(self, limit: int | None) -> int:
+        """Return how many calls may be in flight."""
+        if limit is None:
+            return self.max_concurrency
+        check_whole("max_concurrency", limit, 1)
+        return limit
+
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
         task = self._task_of(asks)
         return LLMJob(
@@ -495,3 +626,34 @@ class SmartLLM(SmartBatches, FunctionCallingLLM):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Return a copy with the same members, which hold connections, and books."""
         return self.model_copy(update={"prices": dict(self.prices)})
+
+
+def _asks(
+    items: Sequence[Any],
+    ask: Callable[[Any, dict[str, Any]], Ask[R]],
+    kwargs: dict[str, Any],
+) -> list[Ask[R]]:
+    """Return what is asked about each item."""
+    if isinstance(items, str | bytes):
+        hint = "a batch is a list of items: put a single one in brackets"
+        raise InvalidInputError("items", items, hint)
+    return [ask(item, kwargs) for item in items]
+
+
+def _chat(item: Any, kwargs: dict[str, Any]) -> Ask[ChatResponse]:
+    listed = isinstance(item, Sequence) and not isinstance(item, str)
+    if not listed or not all(isinstance(message, ChatMessage) for message in item):
+        hint = "each item is a list of ChatMessage; use complete_batch for prompts"
+        raise InvalidInputError("items", item, hint)
+    return Ask.chat(item, kwargs)
+
+
+def _completion(item: Any, kwargs: dict[str, Any]) -> Ask[CompletionResponse]:
+    if not isinstance(item, str):
+        hint = "each item is a text; use chat_batch for messages"
+        raise InvalidInputError("items", item, hint)
+    return Ask.completion(item, kwargs)
+
+
+def _either(item: Any, kwargs: dict[str, Any]) -> Ask[Any]:
+    return (_completion if isinstance(item, str) else _chat)(item, kwargs)

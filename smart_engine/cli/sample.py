@@ -36,9 +36,9 @@ def estimate_job(
     Raises:
         SmartError: If the reference answered none of them.
     """
-    batch = smart._batch(inputs, None, {}, return_exceptions=False)  # noqa: SLF001
-    config, (job,) = batch.config, batch.jobs
-    stored = batch.answers(job)
+    (job,) = smart._jobs(inputs, None, {})  # noqa: SLF001
+    batch = smart._batch([job], [])  # noqa: SLF001
+    config, stored = batch.config, batch.answers(job)
     seed = config.batch_seed(stored)
     rng = np.random.default_rng([seed, len(inputs), 1])
     drawn = rng.permutation(len(inputs))[

@@ -58,6 +58,7 @@ class Judge(Rule):
         model: Name of that model.
         instructions: Stand before the answers; they must ask for one word, `same` or
             `different`.
+        costs: Whether it spends money: calling a model may.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -78,6 +79,7 @@ class Judge(Rule):
     ask: Callable[[str], Outcome | Failure] = field(repr=False)  # may show a key
     model: str
     instructions: str = INSTRUCTIONS
+    costs: bool = field(default=True, repr=False, compare=False)
     waits: ClassVar[bool] = True
     _verdicts: dict[tuple[str, str], bool] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -93,11 +95,6 @@ class Judge(Rule):
             if not (isinstance(value, str) and value.strip()):
                 hint = "give a text that is not empty"
                 raise InvalidInputError(f"Judge.{name}", value, hint)
-
-    @property
-    def costs(self) -> bool:
-        """Whether it spends money: calling a model may."""
-        return True
 
     @property
     def _settings(self) -> str:

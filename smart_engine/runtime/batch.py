@@ -1,8 +1,7 @@
 """Whole batches: one session a task, and the answers in the order of the items.
 
 The flow of a batch is written once: open the sessions, drive them, close them, finish
-the items; only driving and finishing differ between sync and async. A batch in which no
-session decides, in shadow or with a named model, is answered item by item: see `each`.
+the items; only driving and finishing differ between sync and async.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
@@ -28,14 +28,9 @@ from smart_engine.store.store import Store
 
 __all__ = [
     "Batch",
-    "Effect",
     "Job",
-    "aeach",
-    "aperform",
-    "deliver",
-    "driven",
-    "each",
-    "perform",
+    "Measurement",
+    "OneByOne",
 ]
 
 
@@ -128,22 +123,22 @@ class Batch:
     progress: bool = False
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
-        """Return per input its answer; see `deliver`."""
-        run(self._flow(), perform)
-        return deliver(self.results, return_exceptions=return_exceptions)
+        """Return per input its answer; see `_deliver`."""
+        run(self._flow(), _perform)
+        return _deliver(self.results, return_exceptions=return_exceptions)
 
     async def arun(self, *, return_exceptions: bool) -> list[Any]:
-        """Return per input its answer; see `deliver`."""
-        await arun(self._flow(), aperform)
-        return deliver(self.results, return_exceptions=return_exceptions)
+        """Return per input its answer; see `_deliver`."""
+        await arun(self._flow(), _aperform)
+        return _deliver(self.results, return_exceptions=return_exceptions)
 
-    def _flow(self) -> Flow[Effect, None]:
+    def _flow(self) -> Flow[_Effect, None]:
         budget = self.config.budget(self.books)
         for job in self.jobs:  # all of them are checked before any is driven
             self._open(job, budget)
         for job in self.jobs:
             with self._bar(job) as recorded:
-                outputs = yield from driven(job, recorded, self._close)
+                outputs = yield from _driven(job, recorded, self._close)
             for place, output in zip(job.places, outputs, strict=True):
                 self.results[place] = output
 
@@ -198,12 +193,12 @@ class _Finish(NamedTuple):
     output: Any
 
 
-Effect = _Drive | _Finish
+_Effect = _Drive | _Finish
 
 
-def driven(
+def _driven(
     job: Job, recorded: Callable[[], None] | None, close: Callable[[Job], list[Any]]
-) -> Flow[Effect, list[Any]]:
+) -> Flow[_Effect, list[Any]]:
     """The flow of one job: drive its session, finish its items, return their outputs.
 
     Args:
@@ -223,7 +218,7 @@ def driven(
     return outputs
 
 
-def perform(effect: Effect) -> None:
+def _perform(effect: _Effect) -> None:
     """Perform an effect of such a flow in synchronous code."""
     if isinstance(effect, _Drive):
         job = effect.job
@@ -232,7 +227,7 @@ def perform(effect: Effect) -> None:
         effect.job.finish(effect.item, effect.output)
 
 
-async def aperform(effect: Effect) -> None:
+async def _aperform(effect: _Effect) -> None:
     """Perform an effect of such a flow in asynchronous code."""
     if isinstance(effect, _Drive):
         job = effect.job
@@ -241,46 +236,57 @@ async def aperform(effect: Effect) -> None:
         await ending
 
 
-def each(answer: Callable[[int], Any], items: int, limit: int) -> list[Any]:
-    """Answer items one by one, side by side; return answers and errors.
+@dataclass
+class OneByOne:
+    """A call of a batch verb in which no session decides, but each item by itself.
 
-    Args:
+    Attributes:
         answer: Returns the answer to an item.
+        aanswer: Does so in asynchronous code.
         items: Number of items.
         limit: Most items at once.
     """
 
-    def outcome(item: int) -> Any:
+    answer: Callable[[int], Any]
+    aanswer: Callable[[int], Awaitable[Any]]
+    items: int
+    limit: int
+
+    def run(self, *, return_exceptions: bool) -> list[Any]:
+        """Return per item its answer; see `_deliver`."""
+        pool = ThreadPoolExecutor(min(self.limit, self.items) or 1, "smart")
         try:
-            return answer(item)
+            made = [
+                pool.submit(copy_context().run, self._result, item)
+                for item in range(self.items)
+            ]
+            results = [future.result() for future in made]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return _deliver(results, return_exceptions=return_exceptions)
+
+    def _result(self, item: int) -> Any:
+        try:
+            return self.answer(item)
         except Exception as error:  # noqa: BLE001 - it is the item's
             return error
 
-    pool = ThreadPoolExecutor(min(limit, items) or 1, "smart")
-    try:
-        made = [pool.submit(copy_context().run, outcome, n) for n in range(items)]
-        return [future.result() for future in made]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    async def arun(self, *, return_exceptions: bool) -> list[Any]:
+        """Return per item its answer; see `_deliver`."""
+        free = asyncio.Semaphore(self.limit)
+
+        async def result(item: int) -> Any:
+            async with free:
+                try:
+                    return await self.aanswer(item)
+                except Exception as error:  # noqa: BLE001 - it is the item's
+                    return error
+
+        results = await asyncio.gather(*map(result, range(self.items)))
+        return _deliver(results, return_exceptions=return_exceptions)
 
 
-async def aeach(
-    answer: Callable[[int], Awaitable[Any]], items: int, limit: int
-) -> list[Any]:
-    """Answer items one by one, side by side; return answers and errors."""
-    free = asyncio.Semaphore(limit)
-
-    async def outcome(item: int) -> Any:
-        async with free:
-            try:
-                return await answer(item)
-            except Exception as error:  # noqa: BLE001 - it is the item's
-                return error
-
-    return await asyncio.gather(*map(outcome, range(items)))
-
-
-def deliver(results: list[Any], *, return_exceptions: bool) -> list[Any]:
+def _deliver(results: list[Any], *, return_exceptions: bool) -> list[Any]:
     """Return one result per input, or raise the first exception.
 
     A raised exception carries all results in its attribute `smart_results`: answers
@@ -296,3 +302,41 @@ def deliver(results: list[Any], *, return_exceptions: bool) -> list[Any]:
         errors[0].smart_results = results  # type: ignore[attr-defined]
         raise errors[0]
     return results
+
+
+@dataclass
+class Measurement:
+    """Asks the reference twice about each item of a job, and enters what that shows.
+
+    Attributes:
+        job: The items, and once more the same; no budget and no store limits it.
+        reference: Name of the reference.
+        confidence: Confidence of the interval.
+        books: Where it is entered.
+    """
+
+    job: Job
+    reference: str
+    confidence: float
+    books: Books
+
+    def run(self) -> SelfAgreement:
+        """Measure in synchronous code."""
+        return run(self._flow(), _perform)
+
+    async def arun(self) -> SelfAgreement:
+        """Measure in asynchronous code."""
+        return await arun(self._flow(), _aperform)
+
+    def _flow(self) -> Flow[_Effect, SelfAgreement]:
+        job, items = self.job, len(self.job.places) // 2
+        session = SelfAgreementSession(items, self.reference, job.rule, job.scope)
+        job.session = session
+
+        def outputs(_: Job) -> list[Any]:
+            return [session.answer_or_error(number) for number in range(2 * items)]
+
+        yield from _driven(job, None, outputs)
+        result = session.result(job.task, self.confidence)
+        self.books.enter_noise(result)
+        return result

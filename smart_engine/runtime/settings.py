@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from smart_engine.money.ledger import Ledger
 from smart_engine.money.pricing import Price
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
+from smart_engine.runtime.batch import Batch, Job, Measurement
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.construction import PlainErrors
@@ -132,12 +133,25 @@ class Settings(PlainErrors):
         `identities` and `prompt` identify, for a store, the models with their settings
         and what is asked beside the item itself.
         """
-        persistence = None
-        if isinstance(self.store, Store):
-            persistence = Persistence(self.store, identities, prompt)
+        store = self._store
+        persistence = None if store is None else Persistence(store, identities, prompt)
         return self._serving.item(
             self._books, rule, task, worst_case, model=model, persistence=persistence
         )
+
+    def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
+        """Return a batch of some jobs; see `Batch`."""
+        return Batch(
+            self._serving, self._books, self._store, jobs, results, self.progress
+        )
+
+    def _measurement(self, job: Job) -> Measurement:
+        """Return what measures the reference's agreement with itself."""
+        return Measurement(job, self._names[0], self.confidence, self._books)
+
+    @property
+    def _store(self) -> Store | None:
+        return self.store if isinstance(self.store, Store) else None
 
     @property
     def _serving(self) -> ServingConfig:

@@ -91,7 +91,7 @@ def test_a_judge_needs_a_model_and_a_price():
     with pytest.raises(InvalidInputError, match=r"add price=Price\(input=…"):
         ChatJudge(local)
     known = ChatOpenAI(model="gpt-4o-mini-2024-07-18", api_key="none")
-    assert ChatJudge(known).ask.member.price.input == 0.15
+    assert ChatJudge(known).ask.args[0].price.input == 0.15
     assert (
         ChatJudge(local, price=Price.free(), instructions="So?").instructions == "So?"
     )

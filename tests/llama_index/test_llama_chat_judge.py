@@ -75,7 +75,7 @@ def smart_of(**judging) -> tuple[SmartLLM, Scripted]:
         prices={"big": Price(1000, 1000), "small": Price(1, 1)},
         equivalence=rule,
     )
-    return smart, rule.ask.member.model
+    return smart, rule.ask.args[0].model
 
 
 def check_books(smart: SmartLLM, judge: Scripted, answers: list[Any]) -> None:
@@ -149,7 +149,7 @@ def test_a_judge_needs_a_model_and_a_price():
     with pytest.raises(InvalidInputError, match=r"add price=Price\(input=…"):
         ChatJudge(local)
     known = OpenAI(model="gpt-4o-mini-2024-07-18", api_key="none")
-    assert ChatJudge(known).ask.member.price.input == 0.15
+    assert ChatJudge(known).ask.args[0].price.input == 0.15
     free = ChatJudge(local, price=Price.free(), instructions="So?")
     assert free.instructions == "So?"
     assert not free.costs
