@@ -11,7 +11,7 @@ from collections import deque
 
 from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call, Failure, Outcome
-from smart_engine.errors import BudgetExceededError
+from smart_engine.errors import BudgetExceededError, StoreError
 from smart_engine.money.reservations import Reservations, refusal
 from smart_engine.serving.router import Router, Settled
 from smart_engine.serving.session import SessionWrapper
@@ -71,7 +71,7 @@ class BudgetedRouter:
     Args:
         inner: The other router.
         reservations: What the item's calls reserve.
-        reference: Name of the reference, whose answer is right in any case.
+        reference: Name of the reference.
         fallback: Model whose answer may be handed out where the budget forbids what
             was decided, marked `uncertified`; None if that is an error.
     """
@@ -87,7 +87,6 @@ class BudgetedRouter:
         self._reference, self._fallback = reference, fallback
         self._outcomes: dict[str, Outcome | Failure] = {}
         self._refused: BudgetExceededError | None = None
-        self._ended = False
 
     @property
     def waits(self) -> bool:
@@ -100,7 +99,7 @@ class BudgetedRouter:
 
     def serving(self, item: int) -> str | None:
         """Name of the model whose answer is handed out if its call succeeds."""
-        return self._fallback if self._ended else self._inner.serving(item)
+        return self._inner.serving(item)
 
     def next_calls(self, item: int) -> list[Call]:
         """Return the calls that may start now.
@@ -108,8 +107,6 @@ class BudgetedRouter:
         Raises:
             BudgetExceededError: If they do not fit, and nothing else may be done.
         """
-        if self._ended:
-            return []
         calls = self._inner.next_calls(item)
         if self._refused is None and all(map(self.reservations.begin, calls)):
             return calls
@@ -118,44 +115,35 @@ class BudgetedRouter:
         if not calls and (reference is None or refusal(reference) is None):
             return []  # candidates could not finish: it can be settled without them
         error = self._refused or self.reservations.budget.exceeded()
-        self._inner.abandon(item, shown=False)
-        self._ended = True
-        if isinstance(reference, Outcome):
-            self._fallback = self._reference
-        if self._fallback is None:
+        model, self._fallback, self._refused = self._fallback, None, None
+        if model is None or isinstance(self._outcomes.get(model), Failure):
             raise error
-        if self._fallback in self._outcomes:
-            return []
-        instead = Call(item, self._fallback)
-        if not self.reservations.begin(instead):
-            raise error
-        return [instead]
+        try:
+            self._inner.fall_back(item, model)
+        except StoreError as problem:
+            raise error from problem
+        return self.next_calls(item)
+
+    def fall_back(self, item: int, model: str) -> None:
+        """Let a candidate answer, whatever was decided."""
+        self._inner.fall_back(item, model)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome, and book what it cost."""
         self._outcomes[call.tier] = outcome
         self.reservations.end(call, outcome)
-        if self._ended:
-            return None
         self._refused = self._refused or refusal(outcome)
         return self._inner.record(call, outcome)
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
-        if not self._ended or self._fallback is None:
-            return self._inner.settle(item)
-        outcome = self._outcomes[self._fallback]
-        error = outcome.error if isinstance(outcome, Failure) else None
-        right = self._fallback == self._reference
-        role = "reference" if right else "uncertified"
-        return Settled(self._fallback, role, error, None)
+        return self._inner.settle(item)
 
     def must_finish(self, item: int) -> bool:
         """Whether its calls have to be made to their end, for they decide an audit."""
-        return not self._ended and self._inner.must_finish(item)
+        return self._inner.must_finish(item)
 
     def abandon(self, item: int, *, shown: bool) -> None:
         """Close an item whose answer is no longer wanted, or was shown in part."""
         self.reservations.end_all()
-        if not self._ended:
-            self._inner.abandon(item, shown=shown)
+        self._inner.abandon(item, shown=shown)

@@ -56,6 +56,10 @@ class Router(Protocol):
         """Return the calls that may start now."""
         ...
 
+    def fall_back(self, item: int, model: str) -> None:
+        """Let a candidate answer, whatever was decided, for the budget has ended."""
+        ...
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record what a call brought; return why its answer is of no use, if so."""
         ...
@@ -116,6 +120,10 @@ class ShadowRouter:
         calls = [] if self._asked else [Call(item, name) for name in self._models]
         self._asked = True
         return calls
+
+    def fall_back(self, item: int, model: str) -> None:
+        """The reference answers, or nobody does."""
+        raise NotImplementedError
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Keep what a call brought; return why its answer is of no use, if so."""
@@ -179,6 +187,10 @@ class FixedRouter:
         calls = [] if self._asked else [Call(item, self._name)]
         self._asked = True
         return calls
+
+    def fall_back(self, item: int, model: str) -> None:
+        """The model that was named answers, or nobody does."""
+        raise NotImplementedError
 
     def record(self, call: Call, outcome: Outcome | Failure) -> None:
         """Record what the call brought."""

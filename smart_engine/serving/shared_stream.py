@@ -78,6 +78,11 @@ class SharedStream:
         with self._lock:
             return self._session.next_calls(item)
 
+    def fall_back(self, item: int, model: str) -> None:
+        """Let a candidate answer, whatever was decided, for the budget has ended."""
+        with self._step() as session:
+            session.fall_back(item, model)
+
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome; return why its answer cannot be used, if so."""
         unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
@@ -195,6 +200,16 @@ class StoredRouter:
             calls = [Call(item, self._reference)]
         self._asked.update(call.tier for call in calls)
         return calls
+
+    def fall_back(self, item: int, model: str) -> None:
+        """Let a candidate answer, whatever was decided, for the budget has ended.
+
+        Raises:
+            StoreError: If the stream cannot count its answer.
+        """
+        if self._alone:
+            raise StoreError("no stream counts an uncertified answer")
+        self._stream.fall_back(item, model)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome; return why its answer cannot be used, if so."""

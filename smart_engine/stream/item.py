@@ -46,7 +46,7 @@ class Item:
     @property
     def expected_server(self) -> int | None:
         """Tier that serves if its call succeeds; None if that depends on several."""
-        if self.role != "applied":
+        if not self._by_policy:
             return REFERENCE
         tiers = self.policy.tiers
         return tiers[0] if len(tiers) == 1 else None
@@ -58,12 +58,18 @@ class Item:
     def ask(self) -> list[int]:
         """Return the tiers to ask now, each of them once."""
         wanted: Iterable[int] = (REFERENCE, *self.compared)
-        if self.role == "applied":
+        if self._by_policy:
             done = self.server is not None or REFERENCE in self.asked
             wanted = () if done else self._step().ask or (REFERENCE,)
         fresh = [tier for tier in wanted if tier not in self.asked]
         self.asked.update(fresh)
         return fresh
+
+    def fall_back(self, tier: int) -> None:
+        """Let one candidate answer, whatever was decided; forget calls not made."""
+        self.role, self.policy, self.compared = "uncertified", Policy((tier,)), ()
+        self.asked.intersection_update(self.booked)
+        self.server = self._step().server
 
     def evaluate(self, tier: int, result: Result, policies: Sequence[Policy]) -> None:
         """Read the result of a call; once all are in, compare what `policies` need."""
@@ -76,7 +82,7 @@ class Item:
         self.estimated += result.estimated
         if tier == REFERENCE:
             self.server = REFERENCE
-        elif self.role == "applied" and REFERENCE not in self.asked:
+        elif self._by_policy and REFERENCE not in self.asked:
             self.server = self._step().server
         if self.compared and len(self.answers) + len(self.errors) == len(self.asked):
             others = () if REFERENCE in self.errors else policies
@@ -116,7 +122,7 @@ class Item:
         if self.server is None:
             return None
         by_reference = self.server == REFERENCE
-        escalated = by_reference and self.role == "applied"
+        escalated = by_reference and self._by_policy
         return Served(
             number,
             names[self.server],
@@ -126,6 +132,11 @@ class Item:
             self.errors.get(REFERENCE) if by_reference else None,
             self.estimated,
         )
+
+    @property
+    def _by_policy(self) -> bool:
+        """Whether a policy answers, and the reference only where it escalates."""
+        return self.role in {"applied", "uncertified"}
 
     def _unusable(self, tier: int, result: Result) -> BaseException | None:
         """Return why there is no usable answer; what was shown must count as one."""

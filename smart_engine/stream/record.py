@@ -43,10 +43,6 @@ class StreamRecord:
         if isinstance(result, Outcome) and not usable:
             self.models[model] += Spend(failures=1)
 
-    def book_lost(self, model: str) -> None:
-        """Book a call whose result will never be known."""
-        self.models[model] += Spend(calls=1, failures=1)
-
     def hand_out(self, served: Served) -> None:
         """Count an answer, or an item handed back with an error."""
         if served.error is not None:

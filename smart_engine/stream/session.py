@@ -241,12 +241,26 @@ class StreamSession:
         """
         return item in self._items and item in self._guard.unresolved
 
+    def fall_back(self, item: int, model: str) -> None:
+        """Let one candidate answer an item, whatever was decided, as `uncertified`.
+
+        The stream claims nothing from then on. Calls that were not made yet are made
+        no more, and an audit of the item counts as a detected error.
+
+        Args:
+            item: Its number.
+            model: Name of the candidate.
+        """
+        self._open(item).fall_back(self._index[model])
+        if item in self._guard.unresolved:
+            self._settle(item, detected=True)
+
     def abandon(self, item: int, *, shown: bool = False) -> None:
         """Close an item whose answer, or whose audit, is not waited for any longer.
 
         The promise holds all the same: an unfinished audit counts as a detected error,
-        and a served item as a possible undetected one. Calls still in flight are booked
-        as failures without a cost; record those that were billed first.
+        and a served item as a possible undetected one. Calls without a result are in no
+        sum: record those that were billed first.
 
         An item whose answer was handed out may be abandoned while candidates still
         answer.
@@ -259,8 +273,6 @@ class StreamSession:
         entry = self._items.pop(item, None)
         if entry is None:
             raise ProtocolError(f"item {item} is not open: abandon each item once")
-        for tier in entry.asked - entry.booked:
-            self._record.book_lost(self._names[tier])
         self._book_judges(entry)
         if item in self._guard.unresolved:
             self._settle(item, detected=True)

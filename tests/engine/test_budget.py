@@ -185,7 +185,14 @@ def test_a_stream_keeps_to_its_budget_and_serves_uncertified():
     assert roles.index("uncertified") < roles.index("none")
     assert roles[-1] == "none"
     (state,) = books.report().streams
-    assert state.answered == len([r for r in roles if r not in {"uncertified", "none"}])
+    assert state.answered == sum(state.served.values()) == 3000 - roles.count("none")
+    assert state.roles["uncertified"] == roles.count("uncertified")
+    assert state.abandoned == roles.count("none")
+    assert not state.valid
+    assert "answers were handed out uncertified" in state.claim
+    calls = sum(spend.calls for spend in state.spend.values())
+    assert calls == len(books.ledger().entries)
+    assert sum(spend.failures for spend in state.spend.values()) == 0
 
 
 def test_a_strict_stream_raises_instead_of_falling_back():

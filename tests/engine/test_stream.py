@@ -347,8 +347,7 @@ def test_an_abandoned_audit_counts_as_an_error(asked) -> None:
     assert after.possible_misses > 0
     assert (after.abandoned, after.unresolved, after.in_flight) == (1, 0, 0)
     assert after.answered == before.answered
-    lost = sum(spend.failures for spend in after.spend.values())
-    assert lost == len(calls)
+    assert after.spend == before.spend  # nobody knows whether its calls were made
     with pytest.raises(ProtocolError, match="not open"):
         stream.answer(item)
     for call in calls:
