@@ -18,7 +18,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
 from smart_engine.report.report import Report
-from smart_engine.store.store import Store
+from smart_engine.store.store import read_bought
 
 __all__ = ["report_command", "verify_command"]
 
@@ -66,8 +66,7 @@ def report_command(
     """What jobs cost and saved, by their certificates; what stores keep of others."""
     paths = [Path(name) for name in records if name.endswith(".json")]
     certificates = [read_certificate(path) for path in paths]
-    stores = [_open(name) for name in records if not name.endswith(".json")]
-    bought = {str(store): store.bought() for store in stores}
+    bought = [_read_store(name) for name in records if not name.endswith(".json")]
     report = _total(certificates)
     if (html or markdown) and not certificates:
         hint = "name a certificate, too: stores tell no savings"
@@ -82,7 +81,7 @@ def report_command(
         Console().print(report)
         for path, record in zip(paths, certificates, strict=True):
             print(f"\n{path}: {escaped(record.claim)}")
-    for name, jobs in bought.items():
+    for name, jobs in bought:
         _print_store(name.removeprefix("sqlite:///"), jobs, as_json)
 
 
@@ -97,11 +96,10 @@ def _total(certificates: list[Certificate]) -> Report:
     return Report(spend=spend, served=served, certificates=tuple(certificates))
 
 
-def _open(name: str) -> Store:
-    """Return a store that exists already."""
+def _read_store(name: str) -> tuple[str, dict[str, dict[str, Spend]]]:
     if "://" not in name and not Path(name).is_file():
         raise InvalidInputError("STORE", name, "there is no such file")
-    return Store(name)
+    return read_bought(name)
 
 
 def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) -> None:

@@ -101,26 +101,29 @@ class SqlAnswers:
 
 def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
     """Return what all jobs' answers had cost; see `Store.bought`."""
-    columns = OUTCOMES.c
-    key = columns.job, columns.tier
-    paid = sql.case((columns.cached, 0.0), else_=columns.cost)
+    stored = {
+        column["name"] for column in sql.inspect(engine).get_columns(OUTCOMES.name)
+    }
+    columns = {  # an older version stored fewer
+        each.name: each if each.name in stored else sql.cast(sql.null(), each.type)
+        for each in OUTCOMES.columns
+    }
+    key = columns["job"], columns["tier"]
+    paid = sql.case((columns["cached"], 0.0), else_=columns["cost"])
     summed = {
         "cost": paid,
-        "input_tokens": sql.func.coalesce(columns.input_tokens, 0.0),
-        "output_tokens": sql.func.coalesce(columns.output_tokens, 0.0),
-        "estimated": sql.case((columns.estimated, paid), else_=0.0),
+        "input_tokens": sql.func.coalesce(columns["input_tokens"], 0.0),
+        "output_tokens": sql.func.coalesce(columns["output_tokens"], 0.0),
+        "estimated": sql.case((columns["estimated"], paid), else_=0.0),
     }
     sums = [sql.func.sum(value).label(name) for name, value in summed.items()]
     wanted = sql.select(*key, sql.func.count().label("calls"), *sums)
     jobs: dict[str, dict[str, Spend]] = {}
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(wanted.group_by(*key).order_by(*key))
-            for job, model, *values in rows:
-                spend = dict(zip(("calls", *summed), values, strict=True))
-                jobs.setdefault(job, {})[model] = Spend(**spend)
-    except sql.exc.SQLAlchemyError as error:
-        raise StoreError(f"the store cannot be read: {reason(error)}") from error
+    with engine.connect() as connection:
+        rows = connection.execute(wanted.group_by(*key).order_by(*key))
+        for job, model, *values in rows:
+            spend = dict(zip(("calls", *summed), values, strict=True))
+            jobs.setdefault(job, {})[model] = Spend(**spend)
     return jobs
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import sqlalchemy as sql
 
@@ -15,10 +16,11 @@ from smart_engine.errors import InvalidInputError
 __all__ = ["begin", "open_engine", "reason", "refuse_memory"]
 
 
-def open_engine(url: sql.URL) -> sql.Engine:
+def open_engine(url: sql.URL, *, read_only: bool = False) -> sql.Engine:
     """Return an engine whose connections are set up as the kind of database needs."""
     engine = sql.create_engine(url, pool_pre_ping=True)
-    for event, listener in _LISTENERS.get(engine.dialect.name, {}).items():
+    listeners = _READING if read_only else _LISTENERS
+    for event, listener in listeners.get(engine.dialect.name, {}).items():
         sql.event.listen(engine, event, listener)
     _reconnect_in_children(engine)
     return engine
@@ -32,6 +34,8 @@ def begin(connection: sql.Connection, *, durable: bool) -> None:
 
 def reason(error: BaseException) -> str:
     """Return what went wrong in one line: no statement, no parameters."""
+    if isinstance(error, sql.exc.NoSuchTableError):
+        return f"this is no store, for there is no such table: {error}"
     text = str(getattr(error, "orig", None) or error) or type(error).__name__
     return text.splitlines()[0]
 
@@ -52,16 +56,33 @@ def _make_private(
 
     Before every connection: SQLite itself creates a missing file without asking.
     """
-    file, mode = arguments[0], "rwc"
-    if options.get("uri"):
-        parts = urlsplit(file)
-        file, mode = unquote(parts.path), dict(parse_qsl(parts.query)).get("mode", mode)
+    file, mode = _file(arguments, options)
     if mode != "rwc":
         return
     try:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise dialect.dbapi.OperationalError(error.strerror) from error
+
+
+def _read_only(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+    """Open a SQLite file for reading, and leave no file beside it.
+
+    Where nobody has it open, as is seen by the log, SQLite need make none.
+    """
+    file, _ = _file(arguments, options)
+    unused = "" if Path(f"{file}-wal").exists() else "&immutable=1"
+    arguments[0] = f"file:{quote(file)}?mode=ro{unused}"
+    options["uri"] = True
+
+
+def _file(arguments: list[Any], options: dict[str, Any]) -> tuple[str, str]:
+    """Return the file that SQLite is to open, and how."""
+    file, mode = arguments[0], "rwc"
+    if options.get("uri"):
+        parts = urlsplit(file)
+        file, mode = unquote(parts.path), dict(parse_qsl(parts.query)).get("mode", mode)
+    return file, mode
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
@@ -87,6 +108,12 @@ def _bound_waits(connection: Any, _: Any) -> None:
     connection.commit()
 
 
+def _begin_read_only(connection: Any, _: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    connection.commit()
+
+
 def _reconnect_in_children(engine: sql.Engine) -> None:
     """Let forked children connect anew: two processes would share one connection."""
     known = weakref.ref(engine)
@@ -106,6 +133,11 @@ _LISTENERS: dict[str, dict[str, Callable[..., None]]] = {
         "handle_error": _roll_back,
     },
     "postgresql": {"connect": _bound_waits},
+}
+
+_READING: dict[str, dict[str, Callable[..., None]]] = {
+    "sqlite": {"do_connect": _read_only},
+    "postgresql": {"connect": _begin_read_only},
 }
 
 _BEGIN: dict[str, dict[bool, tuple[str, ...]]] = {

@@ -8,11 +8,12 @@ its profile. SQLAlchemy is imported when a store is opened, not before.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smart_engine.errors import InvalidInputError, MissingExtraError
+from smart_engine.errors import InvalidInputError, MissingExtraError, StoreError
 from smart_engine.money.spending import Spend
 from smart_engine.row import StreamRow
 from smart_engine.serving.profile import Profile
@@ -21,7 +22,7 @@ from smart_engine.serving.resume import AnswerStore
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["Store", "as_store"]
+__all__ = ["Store", "as_store", "read_bought"]
 
 _WAYS = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
 
@@ -57,25 +58,14 @@ class Store:
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
-        try:
-            import sqlalchemy
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("store", "a store") from error
-        from smart_engine.store.dialects import open_engine, reason, refuse_memory
-        from smart_engine.store.schema import create_tables
-
         self._place = _absolute(place)
         self._url = _url(self._place)
-        refuse_memory(self._url)
-        try:
+        with _usable(self._url):
+            from smart_engine.store.dialects import open_engine
+            from smart_engine.store.schema import create_tables
+
             self._engine = open_engine(self._url)
             create_tables(self._engine)
-        except (
-            sqlalchemy.exc.SQLAlchemyError,
-            ModuleNotFoundError,
-            ValueError,  # such as an option that is no number, or a damaged name
-        ) as error:
-            raise InvalidInputError("store", str(self), reason(error)) from error
 
     def answers(
         self, job: str, write: Callable[[Any], str], read: Callable[[str], Any]
@@ -110,9 +100,15 @@ class Store:
         Raises:
             StoreError: If it cannot be read.
         """
-        from smart_engine.store.answers import bought
+        import sqlalchemy
 
-        return bought(self._engine)
+        from smart_engine.store.answers import bought
+        from smart_engine.store.dialects import reason
+
+        try:
+            return bought(self._engine)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise StoreError(f"the store cannot be read: {reason(error)}") from error
 
     def close(self) -> None:
         """Close all connections; the store may be used again."""
@@ -120,9 +116,7 @@ class Store:
 
     def __str__(self) -> str:
         """Show the place, without a password, nor options, which may hold one."""
-        if self._url.get_backend_name() == "sqlite":
-            return f"sqlite:///{self._url.database or ''}"
-        return self._url.set(query={}).render_as_string(hide_password=True)
+        return _shown(self._url)
 
     def __repr__(self) -> str:
         """Show the place, without a password."""
@@ -147,6 +141,54 @@ def as_store(given: Store | str | os.PathLike[str] | None) -> Store | None:
     return given if given is None or isinstance(given, Store) else Store(given)
 
 
+def read_bought(
+    place: str | os.PathLike[str],
+) -> tuple[str, dict[str, dict[str, Spend]]]:
+    """Return a place, as a store shows it, and what is stored there.
+
+    It changes nothing there, whatever is there; see `Store.bought`.
+
+    Raises:
+        InvalidInputError: If no store is there.
+        MissingExtraError: If SQLAlchemy is not installed.
+    """
+    url = _url(_absolute(place))
+    with _usable(url):
+        from smart_engine.store.answers import bought
+        from smart_engine.store.dialects import open_engine
+
+        engine = open_engine(url, read_only=True)
+        try:
+            return _shown(url), bought(engine)
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def _usable(url: URL) -> Iterator[None]:
+    """Say clearly why a place cannot be used."""
+    import sqlalchemy
+
+    from smart_engine.store.dialects import reason, refuse_memory
+
+    refuse_memory(url)
+    try:
+        yield
+    except (
+        sqlalchemy.exc.SQLAlchemyError,
+        ModuleNotFoundError,
+        ValueError,  # such as an option that is no number, or a damaged name
+    ) as error:
+        raise InvalidInputError("store", _shown(url), reason(error)) from error
+
+
+def _shown(url: URL) -> str:
+    """Return a place without a password, nor options, which may hold one."""
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database or ''}"
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _absolute(place: str | os.PathLike[str]) -> str:
     """Return a place that means the same wherever the process goes."""
     if not isinstance(place, str | os.PathLike) or not str(place):
@@ -156,7 +198,10 @@ def _absolute(place: str | os.PathLike[str]) -> str:
 
 def _url(place: str) -> URL:
     """Return the URL of a place; errors do not show it: it may hold a password."""
-    import sqlalchemy
+    try:
+        import sqlalchemy
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("store", "a store") from error
 
     if "://" not in place:
         return sqlalchemy.URL.create("sqlite", database=place)

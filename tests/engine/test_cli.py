@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from smart_engine import (
     BatchSession,
+    Call,
     Date,
     Exact,
     Guarantee,
@@ -369,6 +372,41 @@ def test_report_makes_no_store(tmp_path) -> None:
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ")
     assert not (tmp_path / "gone.db").exists()
+
+
+def file_hashes(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of all files of a folder."""
+    return {p.name: (p.stat().st_mode, p.read_bytes()) for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_report_changes_no_database(tmp_path, journal) -> None:
+    theirs = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(theirs)) as connection:
+        connection.execute(f"pragma journal_mode={journal}")
+        connection.execute("create table letters (text)")
+    before = file_hashes(tmp_path)
+    for place in (theirs, f"sqlite:///{theirs}", "sqlite:///gone.db"):
+        result = smart("report", place)
+        assert result.exit_code == 2
+        assert "this is no store" in result.stderr or "gone.db" in result.stderr
+    assert file_hashes(tmp_path) == before
+
+
+def test_report_reads_a_store_without_changing_it(tmp_path) -> None:
+    place = tmp_path / "a?b%20.db"
+    store = Store(place)
+    answers = store.answers("a job", write=str, read=str)
+    answers.save_outcome(Call(0, "big"), Outcome("yes", 0.25))
+    open_shows = json_lines(smart("report", place, "--json"))
+    store.close()
+    with closing(sqlite3.connect(place)) as connection:  # as an older version made it
+        connection.execute("alter table smart_outcomes_1 drop column estimated")
+    place.chmod(0o444)
+    before = file_hashes(tmp_path)
+    assert json_lines(smart("report", place, "--json")) == open_shows
+    assert open_shows[0]["jobs"]["a job"]["big"]["cost"] == 0.25
+    assert file_hashes(tmp_path) == before
 
 
 def test_demo_runs_every_strategy_and_says_that_it_is_made_up() -> None:

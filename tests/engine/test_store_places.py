@@ -11,12 +11,23 @@ import sqlalchemy
 
 from smart_engine import Call, InvalidInputError, Outcome, Store
 from smart_engine.errors import UnkeptAnswerError
+from smart_engine.store.store import read_bought
 
 SECRET = "hush"  # noqa: S105 - it opens nothing
 
 
 def answers(store):
     return store.answers("a job", write=str, read=str)
+
+
+def test_who_only_reads_creates_nothing(place):
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match=r"no store|unable to open"):
+            read_bought(place)
+    store = Store(place)
+    answers(store).save_outcome(Call(0, "big"), Outcome("yes", 0.01))
+    assert read_bought(place) == (str(store), store.bought())
+    store.close()
 
 
 NAMES = ["a?b.db", "a%20b.db", "a#b.db", "a@b.db", "é.db", "a?mode=memory&b.db"]
