@@ -39,7 +39,7 @@ from typing_extensions import override
 
 from langchain_smart.batching import TASK, SmartBatching, named_task
 from langchain_smart.callbacks import RUN, Run, started
-from langchain_smart.chat.call import ChatAsker, ChatJob, ending, piece, result
+from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
 from langchain_smart.chat.cost import worst_case
 from langchain_smart.chat.members import (
     ChatMember,
@@ -317,7 +317,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             identities=lambda: self._identities,
             prompt=prompt,
         )
-        asker = ChatAsker(
+        requester = ChatRequester(
             self._members,
             request,
             given,
@@ -325,7 +325,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             run,
             self.estimate_usage,
         )
-        return ItemRun(item, asker)
+        return ItemRun(item, requester)
 
     # -- many items at once ------------------------------------------------------
 

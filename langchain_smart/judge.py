@@ -15,7 +15,7 @@ from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
-from smart_engine.runtime.asker import Clock
+from smart_engine.runtime.requester import Clock
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]

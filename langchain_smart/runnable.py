@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.batching import TASK, SmartBatching, named_task
-from langchain_smart.chains.call import ChainAsker, ChainJob
+from langchain_smart.chains.call import ChainJob, ChainRequester
 from langchain_smart.chains.compare import compared_outputs
 from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember, find_chains
@@ -196,8 +196,10 @@ class SmartRunnable(SmartBatching[Any, Any]):
             prompt=lambda: identity_of(arguments),
         )
         booked, allowance = item.record_inner_call, item.allowance
-        asker = ChainAsker(self._members, booked, given, config, arguments, allowance)
-        return ItemRun(item, asker)
+        requester = ChainRequester(
+            self._members, booked, given, config, arguments, allowance
+        )
+        return ItemRun(item, requester)
 
     # -- many items at once ------------------------------------------------------
 

@@ -33,15 +33,15 @@ from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.pricing import Usage
-from smart_engine.runtime.asker import Asker, Clock
 from smart_engine.runtime.batch import Job
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.requester import Clock, Requester
 
-__all__ = ["LLMAsker", "LLMJob", "ending", "marked", "piece", "whole"]
+__all__ = ["LLMJob", "LLMRequester", "ending", "marked", "piece", "whole"]
 
 
 @dataclass(slots=True)
-class LLMAsker(Asker):
+class LLMRequester(Requester):
     """Puts one item to LLMs.
 
     Attributes:
@@ -163,8 +163,8 @@ class LLMJob(Job):
     payload: dict[str, Any] = field(kw_only=True)
 
     @override
-    def asker(self, item: int) -> LLMAsker:
-        return LLMAsker(self.members, self.asks[item], self.estimates)
+    def requester(self, item: int) -> LLMRequester:
+        return LLMRequester(self.members, self.asks[item], self.estimates)
 
     @override
     def worst_case(self, call: Call) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import LLM
 
-from llama_index_smart.call import LLMAsker
+from llama_index_smart.call import LLMRequester
 from llama_index_smart.compare import text_of
 from llama_index_smart.members import LLMMember, read_model
 from llama_index_smart.request import Ask
@@ -71,7 +71,7 @@ class ChatJudge(Judge):
 def _ask(member: LLMMember, estimate_usage: bool, text: str) -> Result:
     """Ask an LLM, out of sight of the callbacks that watch the answers."""
     ask = Ask.chat([ChatMessage(content=text)], {})
-    result = LLMAsker({member.name: member}, ask, estimate_usage).call(member.name)
+    result = LLMRequester({member.name: member}, ask, estimate_usage).call(member.name)
     if isinstance(result, Failure):
         return result
     return result._replace(answer=text_of(result.answer))

@@ -27,7 +27,7 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 from pydantic import ConfigDict, PrivateAttr
 from typing_extensions import override
 
-from llama_index_smart.call import LLMAsker, LLMJob, ending, piece, whole
+from llama_index_smart.call import LLMJob, LLMRequester, ending, piece, whole
 from llama_index_smart.compare import ResponseReading
 from llama_index_smart.cost import member_settings, worst_case
 from llama_index_smart.events import ItemEvent, item_event
@@ -293,7 +293,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             identities=lambda: map(identity_of, self._members.values()),
             prompt=partial(constant_part, ask, task_of_template()),
         )
-        return ItemRun(item, LLMAsker(self._members, ask, self.estimate_usage))
+        return ItemRun(item, LLMRequester(self._members, ask, self.estimate_usage))
 
     # -- many items at once ----------------------------------------------------
 

@@ -31,13 +31,13 @@ from langchain_smart.chains.tiers import ChainMember
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.reservations import Allowance
-from smart_engine.runtime.asker import Asker
+from smart_engine.runtime.requester import Requester
 
-__all__ = ["ChainAsker", "ChainJob"]
+__all__ = ["ChainJob", "ChainRequester"]
 
 
 @dataclass
-class ChainAsker(Asker):
+class ChainRequester(Requester):
     """Puts one item to chains.
 
     Attributes:
@@ -144,7 +144,7 @@ class ChainJob(RunnableJob):
     """The items of one task in a batch of chains.
 
     Attributes:
-        chains, arguments: See `ChainAsker`.
+        chains, arguments: See `ChainRequester`.
         name: Name of an item's run where its config gives none.
         answers: Writes and reads answers, for a store.
     """
@@ -176,12 +176,12 @@ class ChainJob(RunnableJob):
         return run.on_chain_error(output) if failed else run.on_chain_end(output)
 
     @override
-    def asker(self, item: int) -> ChainAsker:
+    def requester(self, item: int) -> ChainRequester:
         reserved = self.reservations
         config: dict[str, Any] = {**self.configs[item]}
         config["callbacks"] = self._runs[item].get_child()
         config.pop("run_id", None)
-        return ChainAsker(
+        return ChainRequester(
             self.chains,
             partial(self.scope.record_inner_call, item),
             self.inputs[item],

@@ -32,7 +32,7 @@ from smart_engine.money.limits import max_output_tokens
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache, reported_usage
-from smart_engine.runtime.asker import Clock
+from smart_engine.runtime.requester import Clock
 from smart_engine.serving.members import Member, UnpricedError
 
 __all__ = ["Meter"]

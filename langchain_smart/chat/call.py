@@ -44,14 +44,14 @@ from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.money.pricing import Usage
-from smart_engine.runtime.asker import Asker, Clock
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.requester import Clock, Requester
 
-__all__ = ["ChatAsker", "ChatJob", "ending", "piece", "result"]
+__all__ = ["ChatJob", "ChatRequester", "ending", "piece", "result"]
 
 
 @dataclass(slots=True)
-class ChatAsker(Asker):
+class ChatRequester(Requester):
     """Puts one item to chat models.
 
     Attributes:
@@ -161,7 +161,7 @@ class ChatJob(RunnableJob):
     """The items of one task in a batch of chats.
 
     Attributes:
-        members, request, estimates, rate_limiter: See `ChatAsker`.
+        members, request, estimates, rate_limiter: See `ChatRequester`.
         metadata: Metadata of every item's run.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
@@ -205,8 +205,8 @@ class ChatJob(RunnableJob):
         return None
 
     @override
-    def asker(self, item: int) -> ChatAsker:
-        return ChatAsker(
+    def requester(self, item: int) -> ChatRequester:
+        return ChatRequester(
             self.members,
             self.request,
             self.inputs[item],

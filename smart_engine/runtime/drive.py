@@ -22,8 +22,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
-from smart_engine.runtime.asker import Asker, acall, call
 from smart_engine.runtime.loop import take, turn
+from smart_engine.runtime.requester import Requester, acall, call
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
@@ -93,7 +93,7 @@ class Caller(ABC):
         """Prepare an item before each of its calls."""
 
     @abstractmethod
-    def asker(self, item: int) -> Asker:
+    def requester(self, item: int) -> Requester:
         """Return what puts an item to models."""
 
 
@@ -211,16 +211,18 @@ class _Threads:
             raise _Stopped
         if isinstance(effect, _Start):
             self._caller.start(effect.call.item)
-            asker = self._caller.asker(effect.call.item)
-            self._pool.submit(asker.context().run, self._make, asker, effect.call)
+            requester = self._caller.requester(effect.call.item)
+            self._pool.submit(
+                requester.context().run, self._make, requester, effect.call
+            )
             return None
         arrived = self._arrived.get()
         if arrived is None:
             raise _Stopped
         return arrived
 
-    def _make(self, asker: Asker, made: Call) -> None:
-        result = call(asker, made.tier)
+    def _make(self, requester: Requester, made: Call) -> None:
+        result = call(requester, made.tier)
         try:
             self._session.keep(made, result)
         finally:
@@ -270,15 +272,15 @@ class _Tasks:
             return await self._arrived.get()
         await turn()
         await self.caller.astart(effect.call.item)
-        asker = self.caller.asker(effect.call.item)
-        making = self._make(asker, effect.call)
-        task = asyncio.create_task(making, context=asker.context())
+        requester = self.caller.requester(effect.call.item)
+        making = self._make(requester, effect.call)
+        task = asyncio.create_task(making, context=requester.context())
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
         return None
 
-    async def _make(self, asker: Asker, made: Call) -> None:
-        result = await acall(asker, made.tier)
+    async def _make(self, requester: Requester, made: Call) -> None:
+        result = await acall(requester, made.tier)
         try:
             await take(self.session, partial(self.session.keep, made, result))
         finally:

@@ -20,9 +20,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from smart_engine.calls import Call, Failure, Result
-from smart_engine.runtime.asker import Asker, acall, astream, call, stream
 from smart_engine.runtime.drive import Flow
 from smart_engine.runtime.loop import Pump, take
+from smart_engine.runtime.requester import Requester, acall, astream, call, stream
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
 
@@ -57,12 +57,12 @@ class ItemRun:
 
     Attributes:
         item: Says who is asked, and whose answer is handed out.
-        asker: Asks them.
+        requester: Asks them.
         shown_model: Name of the model whose answer the user sees, as soon as any is.
     """
 
     item: SingleItem
-    asker: Asker
+    requester: Requester
     shown_model: str | None = field(init=False, default=None)
     _pieces: list[Any] = field(init=False, default_factory=list)
     _answer: Any = field(init=False, default=None)
@@ -110,19 +110,19 @@ class ItemRun:
         """
         self._live = None
         if error is not None:
-            failure = self.asker.failed(made.tier, self._pieces, error)
+            failure = self.requester.failed(made.tier, self._pieces, error)
             self.item.record(made, failure)
             if self._pieces or self._seen(made) or not isinstance(error, Exception):
                 raise error
         elif self._pieces:
-            result = self.asker.joined(made.tier, self._pieces)
+            result = self.requester.joined(made.tier, self._pieces)
             self.item.record(made, result)
             if isinstance(result, Failure):
                 raise result.error
 
     def _seen(self, made: Call) -> bool:
         """Whether the user has seen a model at work on a whole answer."""
-        return self.asker.watched and self.asker.streamed(made.tier)
+        return self.requester.watched and self.requester.streamed(made.tier)
 
     def _show(self, made: Call, piece: Any) -> Any:
         self.shown_model = made.tier
@@ -144,7 +144,7 @@ class ItemRun:
 
     def answer(self) -> Any:
         """Return the answer."""
-        run = self._run(streams=False, shown=self.asker.watched)
+        run = self._run(streams=False, shown=self.requester.watched)
         while True:
             try:
                 next(run)
@@ -183,21 +183,21 @@ class ItemRun:
         pool = ThreadPoolExecutor(len(others), "smart") if others else None
         try:
             for made in others:
-                pool.submit(self.asker.context().run, self._call, made)  # type: ignore[union-attr]
+                pool.submit(self.requester.context().run, self._call, made)  # type: ignore[union-attr]
             if first is not None and streams:
                 yield from self._stream(first, pool)
             elif first is not None:
-                self.asker.context().run(self._call, first, shown=first == live)
+                self.requester.context().run(self._call, first, shown=first == live)
         finally:
             if pool is not None:
                 pool.shutdown(wait=not self._left)
 
     def _call(self, made: Call, *, shown: bool = False) -> None:
-        self._record(made, call(self.asker, made.tier, shown=shown), shown=shown)
+        self._record(made, call(self.requester, made.tier, shown=shown), shown=shown)
 
     def _stream(self, made: Call, beside: ThreadPoolExecutor | None) -> Iterator[Any]:
         """Make one call and yield its pieces, beside the calls of a pool."""
-        context, pieces = self.asker.context(), stream(self.asker, made.tier)
+        context, pieces = self.requester.context(), stream(self.requester, made.tier)
         error: BaseException | None = None
         try:
             while (piece := context.run(next, pieces, _END)) is not _END:
@@ -240,7 +240,7 @@ class ItemRun:
 
     async def aanswer(self) -> Any:
         """Return the answer."""
-        async for _ in self._arun(streams=False, shown=self.asker.watched):
+        async for _ in self._arun(streams=False, shown=self.requester.watched):
             pass
         return self._answer
 
@@ -279,7 +279,7 @@ class ItemRun:
         calls, live = effect
         tasks = [
             asyncio.create_task(
-                self._acall(made, shown=made == live), context=self.asker.context()
+                self._acall(made, shown=made == live), context=self.requester.context()
             )
             for made in calls
             if not (streams and made == live)
@@ -287,7 +287,7 @@ class ItemRun:
         pump = None
         if live is not None and streams:
             self._live = live
-            pump = Pump(astream(self.asker, live.tier), self.asker.context())
+            pump = Pump(astream(self.requester, live.tier), self.requester.context())
         try:
             if live is not None and pump is not None:
                 async for piece in self._astream(live, pump):
@@ -316,7 +316,7 @@ class ItemRun:
             return
         # Nothing is awaited before this is done: the loop itself may be ending.
         if self._live is not None:
-            failure = self.asker.failed(self._live.tier, self._pieces, left)
+            failure = self.requester.failed(self._live.tier, self._pieces, left)
             await take(self.item, partial(self.item.record, self._live, failure))
         if tasks:
             await _cancel(tasks)
@@ -326,7 +326,7 @@ class ItemRun:
             await pump.close()
 
     async def _acall(self, made: Call, *, shown: bool) -> None:
-        result = await acall(self.asker, made.tier, shown=shown)
+        result = await acall(self.requester, made.tier, shown=shown)
         await take(self.item, partial(self._record, made, result, shown=shown))
 
     async def _astream(self, made: Call, pump: Pump) -> AsyncGenerator[Any]:

@@ -9,7 +9,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CustomLLM, LLMMetad
 from pydantic import TypeAdapter, ValidationError
 
 from llama_index_smart import Price, SmartLLM
-from llama_index_smart.call import LLMAsker
+from llama_index_smart.call import LLMRequester
 from llama_index_smart.request import Ask
 from smart_engine import Usage
 from smart_engine.errors import UnparseableAnswerError
@@ -61,43 +61,43 @@ def invalid() -> ValidationError:
     return error.value
 
 
-def asker_of(*pieces) -> LLMAsker:
+def requester_of(*pieces) -> LLMRequester:
     member = Member("big", Streaming(pieces=list(pieces)), Price(100, 100))
-    return LLMAsker({"big": member}, Ask.chat([ChatMessage("Well?")], {}), False)
+    return LLMRequester({"big": member}, Ask.chat([ChatMessage("Well?")], {}), False)
 
 
-async def streamed(asker, is_async) -> list[ChatResponse]:
+async def streamed(requester, is_async) -> list[ChatResponse]:
     if is_async:
-        return [piece async for piece in asker.astream("big")]
-    return list(asker.stream("big"))
+        return [piece async for piece in requester.astream("big")]
+    return list(requester.stream("big"))
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_the_last_usage_that_a_piece_reports_is_paid(is_async):
     first = {"prompt_tokens": 10, "completion_tokens": 1}
-    asker = asker_of(piece("y", first), piece("ye", USED), piece("yes"))
-    pieces = await streamed(asker, is_async)
-    result = asker.joined("big", pieces)
+    requester = requester_of(piece("y", first), piece("ye", USED), piece("yes"))
+    pieces = await streamed(requester, is_async)
+    result = requester.joined("big", pieces)
     assert result.answer.message.content == "yes"
     assert result.usage == Usage(10, 3)
     assert result.timing.seconds >= 0
-    broken = asker.failed("big", pieces[:1], RuntimeError())
+    broken = requester.failed("big", pieces[:1], RuntimeError())
     assert broken.usage == Usage(10, 1)
     assert broken.cost == pytest.approx(11e-4)
-    assert asker.failed("big", pieces[2:], RuntimeError()).cost == 0
+    assert requester.failed("big", pieces[2:], RuntimeError()).cost == 0
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("raised", [[], [invalid()]])
 async def test_a_stream_without_a_piece_is_no_answer(raised, is_async):
     with pytest.raises(UnparseableAnswerError, match="ended before it began"):
-        await streamed(asker_of(*raised), is_async)
+        await streamed(requester_of(*raised), is_async)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_an_error_after_a_piece_is_what_it_is(is_async):
     with pytest.raises(ValidationError):
-        await streamed(asker_of(piece("y"), invalid()), is_async)
+        await streamed(requester_of(piece("y"), invalid()), is_async)
 
 
 def test_one_answer_is_shown_whoever_gave_it():

@@ -32,7 +32,7 @@ class Interrupting:
     def start(self, item):
         pass
 
-    def asker(self, item):
+    def requester(self, item):
         return self
 
     def call(self, model, *, shown=False):

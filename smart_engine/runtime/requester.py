@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.serving.retry import may_succeed_later
 
-__all__ = ["Asker", "Clock", "acall", "astream", "call", "stream"]
+__all__ = ["Clock", "Requester", "acall", "astream", "call", "stream"]
 
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
@@ -22,7 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 """Seconds before another attempt, at most: doubled each time, drawn below that."""
 
 
-class Asker(ABC):
+class Requester(ABC):
     """Puts one item to models, by the names that the engine knows them by.
 
     What its methods raise fails the call, not the item: `failed` makes it a result.
@@ -103,88 +103,88 @@ class Clock:
         return result._replace(timing=self.timing)
 
 
-def call(asker: Asker, model: str, *, shown: bool = False) -> Result:
+def call(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    pause, pauses = 0.0, _pauses(asker, model)
+    pause, pauses = 0.0, _pauses(requester, model)
     while True:
         try:
             if pause:
                 time.sleep(pause)
-            return asker.call(model, shown=shown)
+            return requester.call(model, shown=shown)
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = asker.failed(model, (), error)
+            failure = requester.failed(model, (), error)
         if (wait := pauses(failure)) is None:
             return failure
         pause = wait
 
 
-async def acall(asker: Asker, model: str, *, shown: bool = False) -> Result:
+async def acall(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    pause, pauses = 0.0, _pauses(asker, model)
+    pause, pauses = 0.0, _pauses(requester, model)
     while True:
         try:
             if pause:
                 await asyncio.sleep(pause)
-            return await asker.acall(model, shown=shown)
+            return await requester.acall(model, shown=shown)
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = asker.failed(model, (), error)
+            failure = requester.failed(model, (), error)
         if (wait := pauses(failure)) is None:
             return failure
         pause = wait
 
 
-def stream(asker: Asker, model: str) -> Generator[Any]:
+def stream(requester: Requester, model: str) -> Generator[Any]:
     """Yield an answer piece by piece; only its beginning is tried again."""
-    started, pauses = False, _pauses(asker, model)
+    started, pauses = False, _pauses(requester, model)
     while True:
         try:
-            with closing(asker.stream(model)) as pieces:
+            with closing(requester.stream(model)) as pieces:
                 for piece in pieces:
                     started = True
                     yield piece
         except Exception as error:
-            if started or not asker.retries:
+            if started or not requester.retries:
                 raise
-            if (pause := pauses(asker.failed(model, (), error))) is None:
+            if (pause := pauses(requester.failed(model, (), error))) is None:
                 raise
             time.sleep(pause)
         else:
             return
 
 
-async def astream(asker: Asker, model: str) -> AsyncGenerator[Any]:
+async def astream(requester: Requester, model: str) -> AsyncGenerator[Any]:
     """Yield an answer piece by piece; only its beginning is tried again."""
-    started, pauses = False, _pauses(asker, model)
+    started, pauses = False, _pauses(requester, model)
     while True:
         try:
-            async with aclosing(asker.astream(model)) as pieces:
+            async with aclosing(requester.astream(model)) as pieces:
                 async for piece in pieces:
                     started = True
                     yield piece
         except Exception as error:
-            if started or not asker.retries:
+            if started or not requester.retries:
                 raise
-            if (pause := pauses(asker.failed(model, (), error))) is None:
+            if (pause := pauses(requester.failed(model, (), error))) is None:
                 raise
             await asyncio.sleep(pause)
         else:
             return
 
 
-def _pauses(asker: Asker, model: str) -> Callable[[Failure], float | None]:
+def _pauses(requester: Requester, model: str) -> Callable[[Failure], float | None]:
     """Return a function from an attempt that failed to the seconds before the next one.
 
     It returns None where there is no further attempt, and else enters the one that
     failed.
     """
     longest = _FIRST_PAUSE
-    left = asker.retries
+    left = requester.retries
 
     def pause(failure: Failure) -> float | None:
         nonlocal left, longest
         if not left or not may_succeed_later(failure):
             return None
-        asker.retried(model, failure)
+        requester.retried(model, failure)
         seconds = random.uniform(0, longest)  # noqa: S311 - no secret
         left, longest = left - 1, min(_LONGEST_PAUSE, 2 * longest)
         return seconds
