@@ -23,7 +23,7 @@ from smart_engine.calls import Failure
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.pricing import Usage
 from smart_engine.offline.traces import Trace
-from smart_engine.serving.construction import PlainErrors
+from smart_engine.runtime.settings import PlainErrors
 
 __all__ = ["RecordedChatModel"]
 

@@ -19,10 +19,9 @@ from typing_extensions import override
 from llama_index_smart.cost import usage_of
 from llama_index_smart.members import Response
 from llama_index_smart.tools import tool_calls
-from smart_engine.equivalence.kinds import ByKind
+from smart_engine.equivalence.kinds import ByKind, refuse_incomplete, reported_ending
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
-from smart_engine.serving.endings import refuse_incomplete, reported_ending
 
 __all__ = ["ResponseReading", "ending_of", "read_response", "text_of", "write_response"]
 

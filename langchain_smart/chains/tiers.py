@@ -13,8 +13,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
 
-from langchain_smart.chat.bound_model import unwrapped
-from langchain_smart.chat.members import read_model
+from langchain_smart.chat.members import read_model, unwrapped
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price

@@ -31,7 +31,6 @@ from typing_extensions import override
 
 from langchain_smart.batching import RunnableJob
 from langchain_smart.callbacks import Run, member_config, quiet_context
-from langchain_smart.chat.bound_model import BoundModel
 from langchain_smart.chat.compare import read_answer, write_answer
 from langchain_smart.chat.cost import (
     answer_in,
@@ -40,7 +39,7 @@ from langchain_smart.chat.cost import (
     usage_in,
     worst_case,
 )
-from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.money.pricing import Usage

@@ -12,10 +12,9 @@ from typing_extensions import override
 
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools
-from smart_engine.equivalence.kinds import ByKind
+from smart_engine.equivalence.kinds import ByKind, refuse_incomplete
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
-from smart_engine.serving.endings import refuse_incomplete
 
 __all__ = ["MessageReading", "read_answer", "write_answer"]
 

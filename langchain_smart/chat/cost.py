@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request
-from smart_engine.calls import Result
+from smart_engine.calls import Outcome, Result
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Price, Usage
@@ -47,11 +47,14 @@ def outcome(
     """
     reported = message.usage_metadata
     usage, cached = reported_usage(reported), from_cache(reported)
-    if reported and not cached and (usage is None or usage.problem is not None):
+    score = confidence_of(message)
+    result = member.outcome(message, usage, score, cached=cached, estimate=estimate)
+    unusable = reported and not cached and result.usage is not usage
+    if unusable and isinstance(result, Outcome):
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
-    score = confidence_of(message)
-    return member.outcome(message, usage, score, cached=cached, estimate=estimate)
+        result = result._replace(answer=message)
+    return result
 
 
 def usage_in(error: BaseException) -> Usage | None:

@@ -15,9 +15,8 @@ from langchain_core.prompt_values import ChatPromptValue
 
 from langchain_smart.batching import TASK
 from langchain_smart.callbacks import RUN
-from langchain_smart.chat.bound_model import BoundModel
 from langchain_smart.chat.compare import MessageReading
-from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools, described
 from smart_engine.equivalence import Equivalence

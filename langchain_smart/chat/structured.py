@@ -21,8 +21,7 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import override
 
-from langchain_smart.chat.bound_model import BoundModel, unwrapped
-from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.members import BoundModel, ChatMember, unwrapped
 from langchain_smart.chat.tools import ToolsUnsupportedError
 from smart_engine.errors import SmartError, UnparseableAnswerError
 

@@ -10,8 +10,7 @@ from langchain_core.utils.function_calling import (
     convert_to_openai_tool,
 )
 
-from langchain_smart.chat.bound_model import BoundModel, unwrapped
-from langchain_smart.chat.members import ChatMember
+from langchain_smart.chat.members import BoundModel, ChatMember, unwrapped
 from smart_engine.errors import SmartError
 
 __all__ = ["Tools", "ToolsUnsupportedError", "described"]

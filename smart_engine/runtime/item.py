@@ -1,26 +1,25 @@
 """One item at a time, from its arrival to its answer.
 
-The life of an item is written once, as a flow: which calls start, which of them is the
-live one, when the answer is handed out. One runner makes the calls with threads, one
-with tasks. The user sees one answer: pieces are shown only of the answer that is handed
-out, and one that depends on several candidates is shown whole. A caller that leaves
-cannot void an audit: the calls that decide it are made to their end in the background.
+`SingleItem` decides which calls start, which of them is the live one, and when the
+answer is handed out. One runner makes the calls with threads, one with tasks. The user
+sees one answer: pieces are shown only of the answer that is handed out, and one that
+depends on several candidates is shown whole. A caller that leaves cannot void an audit:
+the calls that decide it are made to their end in the background.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
-from smart_engine.runtime.drive import Flow
 from smart_engine.runtime.loop import Pump, take
 from smart_engine.runtime.requester import Requester, acall, astream, call, stream
 from smart_engine.serving.item import SingleItem
@@ -33,22 +32,6 @@ _GRACE = 120.0
 
 _END = object()
 _finishing: set[asyncio.Task[None]] = set()
-
-
-class _Step(NamedTuple):
-    """Take a step of the item."""
-
-    take: Callable[[], Any]
-
-
-class _Calls(NamedTuple):
-    """Make calls side by side; the user may see the pieces of the live one."""
-
-    calls: Sequence[Call]
-    live: Call | None
-
-
-_Effect = _Step | _Calls
 
 
 @dataclass
@@ -70,18 +53,7 @@ class ItemRun:
     _left: bool = field(init=False, default=False)
     _live: Call | None = field(init=False, default=None)
 
-    # -- what happens, in which order --------------------------------------------
-
-    def _life(self, *, shown: bool) -> Flow[_Effect, Any]:
-        """The life of the item; returns its answer.
-
-        Args:
-            shown: Whether the user may see the answer while it is being written.
-        """
-        yield _Step(partial(self.item.arrive, shown=shown))
-        while calls := (yield _Step(self._next_calls)):
-            yield _Calls(calls, self.item.live(calls) if shown else None)
-        return (yield _Step(self.item.settle))
+    # -- what a result means -----------------------------------------------------
 
     def _next_calls(self) -> list[Call]:
         if self._fatal is not None:
@@ -157,27 +129,27 @@ class ItemRun:
         yield from self._unseen(answer)
 
     def _run(self, *, streams: bool, shown: bool) -> Generator[Any, None, Any]:
-        """Carry out the life of the item; yield pieces, return the answer."""
-        life, result = self._life(shown=shown), None
+        """The life of the item: yield pieces, return the answer.
+
+        Args:
+            streams: Whether the live call is streamed.
+            shown: Whether the user may see the answer while it is being written.
+        """
         try:
-            while True:
-                try:
-                    effect = life.send(result)
-                except StopIteration as end:
-                    return end.value
-                result = None
-                if isinstance(effect, _Step):
-                    result = effect.take()
-                else:
-                    yield from self._make(effect, streams=streams)
+            self.item.arrive(shown=shown)
+            while calls := self._next_calls():
+                live = self.item.live(calls) if shown else None
+                yield from self._make(calls, live, streams=streams)
+            return self.item.settle()
         except BaseException as error:
             if not self._left:
                 self._abandon(error)
             raise
 
-    def _make(self, effect: _Calls, *, streams: bool) -> Iterator[Any]:
+    def _make(
+        self, calls: Sequence[Call], live: Call | None, *, streams: bool
+    ) -> Iterator[Any]:
         """Make calls: the first one here, unless it is streamed, others in threads."""
-        calls, live = effect
         first = live or (None if streams else calls[0])
         others = [made for made in calls if made != first]
         pool = ThreadPoolExecutor(len(others), "smart") if others else None
@@ -253,30 +225,25 @@ class ItemRun:
             yield piece
 
     async def _arun(self, *, streams: bool, shown: bool) -> AsyncGenerator[Any]:
-        """Carry out the life of the item; yield pieces."""
-        life, result = self._life(shown=shown), None
+        """The life of the item, as `_run` has it; the answer is left in `_answer`."""
+        item = self.item
         try:
-            while True:
-                try:
-                    effect = life.send(result)
-                except StopIteration as end:
-                    self._answer = end.value
-                    return
-                if isinstance(effect, _Step):
-                    result = await take(self.item, effect.take)
-                else:
-                    result = None
-                    async with aclosing(self._amake(effect, streams=streams)) as pieces:
-                        async for piece in pieces:
-                            yield piece
+            await take(item, partial(item.arrive, shown=shown))
+            while calls := await take(item, self._next_calls):
+                live = item.live(calls) if shown else None
+                async with aclosing(self._amake(calls, live, streams=streams)) as made:
+                    async for piece in made:
+                        yield piece
+            self._answer = await take(item, item.settle)
         except BaseException as error:
             if not self._left:
-                await take(self.item, partial(self._abandon, error))
+                await take(item, partial(self._abandon, error))
             raise
 
-    async def _amake(self, effect: _Calls, *, streams: bool) -> AsyncGenerator[Any]:
+    async def _amake(
+        self, calls: Sequence[Call], live: Call | None, *, streams: bool
+    ) -> AsyncGenerator[Any]:
         """Make calls, each in a task of its own."""
-        calls, live = effect
         tasks = [
             asyncio.create_task(
                 self._acall(made, shown=made == live), context=self.requester.context()

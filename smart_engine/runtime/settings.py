@@ -6,9 +6,9 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 
 from smart_engine.equivalence import (
     Equivalence,
@@ -25,17 +25,50 @@ from smart_engine.report.report import Report
 from smart_engine.runtime.batch import Batch, Job, Measurement
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
-from smart_engine.serving.construction import PlainErrors
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
 from smart_engine.store.store import Store, as_store
 
-__all__ = ["Settings"]
+__all__ = ["PlainErrors", "Settings"]
 
 
 def fresh_seed() -> int:
     """Return a seed from the operating system, which nobody can foresee."""
     return secrets.randbits(63)
+
+
+class PlainErrors(BaseModel):
+    """A model whose constructor raises `InvalidInputError` and nothing else.
+
+    Pydantic's own errors show every argument, keys among them. Unknown arguments are
+    errors, too: a misspelt guarantee must not pass unseen. A class with further bases
+    repeats that in its `model_config`, for they may say otherwise.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    if not TYPE_CHECKING:  # type checkers see the fields as arguments
+
+        def __init__(self, **kwargs: Any) -> None:
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                raise _plain(error, type(self)) from None
+
+
+def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
+    """Return the first of pydantic's errors as one of ours."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInputError):
+        return cause
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return InvalidInputError(field, None, "this argument is needed")
+    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
+        known = ", ".join(model.model_fields)
+        return InvalidInputError(field, ..., f"no such argument; there are {known}")
+    return InvalidInputError(field, first["input"], first["msg"])
 
 
 class Settings(PlainErrors):
