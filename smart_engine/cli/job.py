@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from smart_engine.cli import options
 from smart_engine.cli.tables import Table, read_table
-from smart_engine.cli.terminal import dollars, say
+from smart_engine.cli.terminal import check_results, dollars, say
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, MissingExtraError
 from smart_engine.money.pricing import Price
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_smart.chat_model import SmartChatModel
 
-__all__ = ["Job", "read_price"]
+__all__ = ["Job", "read_price", "sources"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Job:
             InvalidInputError: If an option cannot be used.
             MissingExtraError: If LangChain or the database is not installed.
         """
+        *read, file = sources(given, store)
+        check_results({"store": file}, read, force=True)
         table = read_table(given.source)
         system: list[tuple[str, str]] = []
         if given.system is not None:
@@ -79,7 +81,7 @@ class Job:
                 ],
                 equivalence=rule,
                 prices=prices,
-                store=store or f"{given.source}.answers.db",
+                store=_place(given, store),
                 task=given.source.stem,
                 max_disagreement=promised.max_disagreement,
                 confidence=promised.confidence,
@@ -112,6 +114,21 @@ class Job:
                 f"{self.store}: the same command goes on from there"
             )
             raise
+
+
+def sources(given: options.Inputs, store: str | None) -> list[Path | None]:
+    """Return the files that a job needs: the store's comes last."""
+    texts = (given.prompt, given.system or "")
+    named = [Path(text[1:]) if text.startswith("@") else None for text in texts]
+    kind, url, place = _place(given, store).rpartition(":///")
+    if url:  # a driver's name for a file may say how it is opened
+        place = place.removeprefix("file:").partition("?")[0]
+    local = kind.startswith("sqlite") if url else "://" not in place
+    return [given.source, *named, Path(place) if local else None]
+
+
+def _place(given: options.Inputs, store: str | None) -> str:
+    return store or f"{given.source}.answers.db"
 
 
 def read_price(text: str) -> tuple[str, Price]:

@@ -48,6 +48,7 @@ Draws = Annotated[
     Option(help="Seed of the draws; fresh ones, kept in the store, if left out."),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
+Force = Annotated[bool, Option(help="Write over what is there.")]
 Store = Annotated[
     str | None, Option(help="Where answers are kept; a file beside IN by default.")
 ]
@@ -93,6 +94,7 @@ class Trials:
         Path | None,
         Option(help="Draw the costs, too: a file that ends in .svg, .png or .pdf."),
     ] = None
+    force: Force = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from smart_engine.cli import options
-from smart_engine.cli.terminal import check_writable, say, write
+from smart_engine.cli.terminal import check_results, say, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
@@ -38,7 +39,7 @@ def replay_command(
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     reference, candidates = compared.reference, compared.candidate or ()
     trace = Trace.read(items, models, reference=reference, candidates=candidates)
-    _replay(trace, compared, runs, read_rule(equivalence))
+    _replay(trace, compared, runs, read_rule(equivalence), sources=[items, models])
 
 
 def simulate_command(
@@ -50,7 +51,7 @@ def simulate_command(
     """The same on independent random answers, as in the SMART paper's simulation."""
     reference, candidates = compared.reference, compared.candidate or ()
     models = read_simulation(file, dataset, reference=reference, candidates=candidates)
-    _replay(models, compared, runs)
+    _replay(models, compared, runs, sources=[file])
 
 
 def demo_command(
@@ -79,6 +80,7 @@ def _replay(
     compared: options.Compared,
     runs: options.Trials,
     rule: Equivalence = Exact(),
+    sources: Sequence[Path | None] = (),
 ) -> None:
     """Run every strategy; print a JSON line for each, or a table per guarantee."""
     shares = dict.fromkeys(runs.max_disagreement or [0.05])
@@ -87,7 +89,10 @@ def _replay(
     for strategy in strategies:
         choose("strategy", strategy, STRATEGIES)
     if runs.plot:
-        _check_plot(runs.plot)
+        if runs.plot.suffix not in {".svg", ".png", ".pdf"}:
+            hint = "end it in .svg, .png or .pdf"
+            raise InvalidInputError("--plot", str(runs.plot), hint)
+        check_results({"--plot": runs.plot}, sources, force=runs.force)
     results: list[ReplayResult] = []
     for guarantee in guarantees:
         for strategy in strategies:
@@ -108,13 +113,6 @@ def _replay(
             _show(results[-len(strategies) :], recording.reference)
     if runs.plot:
         _plot(runs.plot, results)
-
-
-def _check_plot(path: Path) -> None:
-    """Raise unless a picture can be written there."""
-    if path.suffix not in {".svg", ".png", ".pdf"}:
-        raise InvalidInputError("--plot", str(path), "end it in .svg, .png or .pdf")
-    check_writable("--plot", path, force=True)
 
 
 def _plot(path: Path, results: list[ReplayResult]) -> None:

@@ -13,7 +13,7 @@ from typer import Argument, Exit, Option
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.verification import UNSEEN, verify
 from smart_engine.cli import options
-from smart_engine.cli.terminal import Code, dollars, escaped, write
+from smart_engine.cli.terminal import Code, check_results, dollars, escaped, write
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
@@ -62,6 +62,7 @@ def report_command(
     markdown: Annotated[
         Path | None, Option(help="Write the report as Markdown, too.")
     ] = None,
+    force: options.Force = False,
 ) -> None:
     """What jobs cost and saved, by their certificates; what stores keep of others."""
     paths = [Path(name) for name in records if name.endswith(".json")]
@@ -71,6 +72,8 @@ def report_command(
     if (html or markdown) and not certificates:
         hint = "name a certificate, too: stores tell no savings"
         raise InvalidInputError("CERTIFICATE", "", hint)
+    results = {"--html": html, "--markdown": markdown}
+    check_results(results, map(Path, records), force=force)
     if html:
         write(html, report.to_html().encode())
     if markdown:

@@ -13,9 +13,9 @@ from typer import Argument, Exit, Option
 
 from smart_engine.batch.certificate import Certificate
 from smart_engine.cli import options
-from smart_engine.cli.job import Job
-from smart_engine.cli.tables import as_bytes
-from smart_engine.cli.terminal import Code, check_writable, say, write
+from smart_engine.cli.job import Job, sources
+from smart_engine.cli.tables import SEPARATORS, as_bytes, inert
+from smart_engine.cli.terminal import Code, check_results, say, write
 from smart_engine.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,14 +49,28 @@ def run_command(
             "--progress/--no-progress", help="Show a bar; by default on a terminal."
         ),
     ] = None,
-    force: Annotated[bool, Option(help="Write over what is there.")] = False,
+    spreadsheet: Annotated[
+        bool,
+        Option(
+            help="Put ' before answers that Excel and the like would run, those that "
+            "begin with =, +, -, @, a tab or a new line; else they are as given."
+        ),
+    ] = False,
+    force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Answer every row of a table; the same command again goes on where it ended.
 
     OUT has the rows of IN with the answer, and who gave it, why, and at what cost.
     """
-    _check_files(given.source, out, certificate, force)
+    if out.suffix != given.source.suffix:
+        hint = f"as IN's, its name ends in {given.source.suffix}"
+        raise InvalidInputError("OUT", str(out), hint)
+    if spreadsheet and out.suffix not in SEPARATORS:
+        hint = f"only {' and '.join(SEPARATORS)} files are spreadsheets"
+        raise InvalidInputError("--spreadsheet", str(out), hint)
+    results = {"OUT": out, "certificate": certificate}
+    check_results(results, sources(given, store), force=force)
     show_bar = sys.stderr.isatty() if progress is None else progress
     job = Job.read(given, promised, calls, store, budget_usd=budget, progress=show_bar)
     for column in (answer, *_COLUMNS):
@@ -64,13 +78,15 @@ def run_command(
             hint = "IN has this column already; --answer names another"
             raise InvalidInputError("column", column, hint)
     with job.resumable():
-        results = job.smart.batch(job.inputs, return_exceptions=True)
+        answers = job.smart.batch(job.inputs, return_exceptions=True)
         (record,) = job.smart.report().certificates
         columns = _COLUMNS if record.estimated else _COLUMNS[:-1]
-        rows = [
-            row | dict(zip((answer, *columns), _cells(result, columns), strict=True))
-            for row, result in zip(job.table.rows, results, strict=True)
-        ]
+        rows = []
+        for row, result in zip(job.table.rows, answers, strict=True):
+            cells = _cells(result, columns)
+            if spreadsheet:
+                cells = [inert(cell) for cell in cells]
+            rows.append(row | dict(zip((answer, *columns), cells, strict=True)))
         write(out, as_bytes(out.suffix, rows))
         if certificate is not None:
             write(certificate, (record.model_dump_json() + "\n").encode())
@@ -78,25 +94,7 @@ def run_command(
         print(json.dumps(_summary(job, record, out), ensure_ascii=False))
     else:
         Console().print(job.smart.report())
-    _exit_if_incomplete(job, record, results)
-
-
-def _check_files(
-    source: Path, out: Path, certificate: Path | None, force: bool
-) -> None:
-    """Raise unless both results can be written, each to a file of its own."""
-    if out.suffix != source.suffix:
-        hint = f"as IN's, its name ends in {source.suffix}"
-        raise InvalidInputError("OUT", str(out), hint)
-    taken = {source.resolve()}
-    for field, path in (("OUT", out), ("certificate", certificate)):
-        if path is None:
-            continue
-        if path.resolve() in taken:
-            hint = "this is another file of this command already"
-            raise InvalidInputError(field, str(path), hint)
-        taken.add(path.resolve())
-        check_writable(field, path, force)
+    _exit_if_incomplete(job, record, answers)
 
 
 def _cells(result: AIMessage | Exception, columns: Sequence[str]) -> list[Any]:

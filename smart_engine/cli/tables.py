@@ -12,13 +12,17 @@ from typing import Any
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["Row", "Table", "as_bytes", "read_table"]
+__all__ = ["SEPARATORS", "Row", "Table", "as_bytes", "inert", "read_table"]
 
 Row = dict[str, Any]
 """Column → value."""
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+"""End of a spreadsheet's name → what separates its cells."""
+
 _LINES = ".jsonl"
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet's formula may begin with (OWASP: CSV injection)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def read_table(path: Path) -> Table:
         InvalidInputError: If the file cannot be read or has no rows, or a row does not
             fit; the error names its line.
     """
-    if path.suffix not in {*_SEPARATORS, _LINES}:
+    if path.suffix not in {*SEPARATORS, _LINES}:
         hint = "the name of a table ends in .csv, .tsv or .jsonl"
         raise InvalidInputError("IN", str(path), hint)
     try:
@@ -71,13 +75,29 @@ def as_bytes(suffix: str, rows: Sequence[Row]) -> bytes:
     if suffix == _LINES:
         text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
+        returns = any("\r" in str(cell) for row in rows for cell in row.values())
         writer = csv.DictWriter(
-            text, list(rows[0]), delimiter=_SEPARATORS[suffix], lineterminator="\n"
+            text,
+            list(rows[0]),
+            delimiter=SEPARATORS[suffix],
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,  # else unquoted
         )
         writer.writeheader()
         writer.writerows(rows)
     # What cannot be UTF-8, such as half a pair, is escaped: in JSON that is the same.
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def inert(cell: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula: with ' before such a text.
+
+    Example:
+        ```python
+        assert [inert("=1+1"), inert("ham"), inert(-1)] == ["'=1+1", "ham", -1]
+        ```
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _read_objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
@@ -97,7 +117,7 @@ def _read_objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
 def _read_cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     """Yield each row below the header with its line; blank lines are skipped."""
     csv.field_size_limit(2**31 - 1)
-    separator = _SEPARATORS[path.suffix]
+    separator = SEPARATORS[path.suffix]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     columns: list[str] = []
     number = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ from smart_engine.report.report import Report
 
 __all__ = [
     "Code",
-    "check_writable",
+    "check_results",
     "dollars",
     "escaped",
     "plain_errors",
@@ -78,17 +78,33 @@ def dollars(spent: Spend | Report) -> str:
     return f"{spent.cost:.6f} USD{estimated}"
 
 
-def check_writable(field: str, path: Path, force: bool) -> None:
-    """Check that a file can be written, before anything is spent on its content.
+def check_results(
+    results: Mapping[str, Path | None], sources: Iterable[Path | None], *, force: bool
+) -> None:
+    """Check that files can be written, before anything is spent on their content.
+
+    Args:
+        results: Option → the file to write.
+        sources: Files that the command needs as they are.
+        force: Whether a result may be written over what is there.
 
     Raises:
-        InvalidInputError: If not, or if it exists and `force` is not set.
+        InvalidInputError: If one cannot be written, or is another one, too.
     """
-    if path.exists() and not force:
-        hint = "is there already; --force writes over it"
-        raise InvalidInputError(field, str(path), hint)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InvalidInputError(field, str(path), "no file can be written there")
+    taken = {path.resolve() for path in sources if path is not None}
+    for field, path in results.items():
+        if path is None:
+            continue
+        hint = None
+        if path.resolve() in taken:
+            hint = "this is another file of this command already"
+        elif path.exists() and not force:
+            hint = "is there already; --force writes over it"
+        elif path.is_dir() or not os.access(path.parent, os.W_OK):
+            hint = "no file can be written there"
+        if hint is not None:
+            raise InvalidInputError(field, str(path), hint)
+        taken.add(path.resolve())
 
 
 def write(path: Path, content: bytes) -> None:

@@ -361,7 +361,7 @@ def test_report_writes_a_page_and_markdown(certificate, tmp_path) -> None:
     assert "stores tell no savings" in store.stderr
     nowhere = smart("report", certificate, "--html", tmp_path / "gone" / "x.html")
     assert nowhere.exit_code == 2
-    assert nowhere.stderr.startswith("error: file=")
+    assert nowhere.stderr.startswith("error: --html=")
 
 
 def test_report_makes_no_store(tmp_path) -> None:
@@ -377,6 +377,45 @@ def test_report_makes_no_store(tmp_path) -> None:
 def file_hashes(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Mode and content of all files of a folder."""
     return {p.name: (p.stat().st_mode, p.read_bytes()) for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "c.json", "--html", "mine.html"],
+        ["report", "c.json", "--markdown", "mine.html"],
+        ["replay", "t.jsonl", "--trials", "1", "--plot", "mine.svg"],
+    ],
+)
+def test_nothing_is_overwritten_unasked(
+    certificate, trace, tmp_path, monkeypatch, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.json").write_bytes(certificate.read_bytes())
+    Path("t.jsonl").write_bytes(trace.read_bytes())
+    models = trace.with_name("t.models.json").read_bytes()
+    Path("t.models.json").write_bytes(models)
+    for name in ("mine.html", "mine.svg"):
+        Path(name).write_text("mine")
+    before = file_hashes(tmp_path)
+    result = smart(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--force writes over it" in result.stderr
+    same = smart(*words[:-1], words[1], "--force")
+    if words[0] == "report":
+        assert "another file of this command" in same.stderr
+    assert same.exit_code == 2
+    assert file_hashes(tmp_path) == before
+    assert smart(*words, "--force").exit_code == 0
+    assert Path(words[-1]).read_bytes() != b"mine"
+
+
+def test_one_file_is_not_written_twice(certificate, tmp_path) -> None:
+    place = tmp_path / "report"
+    result = smart("report", certificate, "--html", place, "--markdown", place)
+    assert result.exit_code == 2
+    assert "another file of this command" in result.stderr
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])

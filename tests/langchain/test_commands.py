@@ -418,6 +418,63 @@ def test_a_mistake_is_reported_in_one_line_before_anything_is_asked(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--store", "out.csv"],
+        ["--store", "sqlite:///out.csv"],
+        ["--store", "sqlite:///file:out.csv?uri=true"],
+        ["--store", IN],
+        ["--store", "s.db", "--certificate", "./s.db"],
+        ["--certificate", f"{IN}.answers.db"],
+        ["--certificate", "out.csv"],
+        ["--certificate", "prompt.txt"],
+        ["--store", "prompt.txt"],
+    ],
+)
+def test_no_file_of_a_command_is_another(server, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path(IN).write_text("the mail\nmail 1\n")
+    Path("prompt.txt").write_text("{the mail}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    given = [*job(server), *words, "--prompt", "@prompt.txt", "--force"]
+    result = smart("run", IN, "out.csv", *given)
+    assert result.exit_code == 2
+    assert "another file of this command" in result.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert not server.requests
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_spreadsheet_runs_no_answer(server, tmp_path, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    names = [f"a.{suffix}", f"b.{suffix}"]
+    hostile = [*"=+-@\t\r\n", "\uff1d", "a=", "b\rc"]
+    mails = [f"mail {number}" for number in range(len(hostile))]
+    Path(names[0]).write_text("\n".join(["the mail", *mails]))
+    answers = [f"{start}HYPERLINK(1)" for start in hostile]
+    server.script = lambda _, text, __: answers[int(text.split()[-1])]
+    words = [*names, *job(server), "--equivalence", "exact"]
+    assert smart("run", *words).exit_code == 0
+    separator = {"csv": ",", "tsv": "\t"}[suffix]
+
+    def column() -> list[str]:
+        with Path(names[1]).open(newline="") as file:
+            return [row["answer"] for row in csv.DictReader(file, delimiter=separator)]
+
+    assert column() == answers
+    assert smart("run", *words, "--force", "--spreadsheet").exit_code == 0
+    assert column() == [*(f"'{answer}" for answer in answers[:-2]), *answers[-2:]]
+
+
+def test_a_file_of_lines_is_no_spreadsheet(server, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"the mail": 1}')
+    names = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    result = smart("run", *names, *job(server), "--spreadsheet")
+    assert result.exit_code == 2
+    assert "--spreadsheet" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "content", "out", "message"),
     [
         ("a.jsonl", '{"the mail": 1}\n{"the', "b.jsonl", "a.jsonl, line 2"),
