@@ -12,6 +12,7 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import (
     LangSmithParams,
     LanguageModelInput,
@@ -26,10 +27,9 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import (
-    ChatGeneration,
     ChatGenerationChunk,
     ChatResult,
-    Generation,
+    LLMResult,
 )
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
@@ -39,6 +39,7 @@ from typing_extensions import override
 
 from langchain_smart.batching import TASK, SmartBatching, named_task
 from langchain_smart.callbacks import RUN, Run, started
+from langchain_smart.chat.cache import cached
 from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
 from langchain_smart.chat.cost import worst_case
 from langchain_smart.chat.members import (
@@ -139,6 +140,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             far as it came. Hidden reasoning is in no estimate: a model that thinks
             costs more.
         books: The books of another smart model, which both then share.
+        cache: The cache of the members that have no such setting of their own; where
+            it is left out, LangChain's global cache is, if there is one. A smart model
+            itself is never cached: every question counts in its stream or batch.
 
     Raises:
         InvalidInputError: At construction, if anything cannot be used.
@@ -174,12 +178,14 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     streaming: bool = False
 
     _members: dict[str, ChatMember] = PrivateAttr()
+    _cached: dict[str, ChatMember] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
         found = find_members(self.reference, self.candidates, self.prices, read_model)
         reference, *candidates = (member.model for member in found)
         self._members = {member.name: member for member in found}
+        self._cached = {each.name: cached(each, self.cache) for each in found}
         prices = self.prices | {member.name: member.price for member in found}
         self.__dict__.update(reference=reference, candidates=candidates, prices=prices)
         self._open()
@@ -198,6 +204,30 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         names = ("temperature", "max_tokens", "timeout", "stop", "max_retries")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value not in (None, [])}
+
+    # -- caches: of the members, never of this model -----------------------------
+
+    @property
+    def _requested(self) -> dict[str, ChatMember]:
+        """The members as they are called: with their caches, where there are any."""
+        models = (member.model for member in self._members.values())
+        caches = (get_llm_cache(), self.cache, *(model.cache for model in models))
+        used = any(cache is not None for cache in caches)
+        return self._cached if used else self._members
+
+    @property
+    def _uncached(self) -> SmartChatModel:
+        """This model as core runs it."""
+        unused = self.cache is None and get_llm_cache() is None
+        return self if unused else self.model_copy(update={"cache": False})
+
+    @override
+    def generate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        return super(SmartChatModel, self._uncached).generate(*args, **kwargs)
+
+    @override
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        return await super(SmartChatModel, self._uncached).agenerate(*args, **kwargs)
 
     # -- one item at a time ----------------------------------------------------
 
@@ -318,7 +348,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             prompt=prompt,
         )
         requester = ChatRequester(
-            self._members,
+            self._requested,
             request,
             given,
             item.record_retry,
@@ -339,7 +369,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         self, kwargs: dict[str, Any]
     ) -> tuple[Callable[..., ChatJob], Callable[[Sequence[Any]], str]]:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
-        for member in self._members.values():
+        members = self._requested
+        for member in members.values():
             request.bound_to(member)  # what it cannot take is an error before any call
         shown = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
         shown["stop"] = stop = request.arguments.get("stop")
@@ -349,7 +380,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         new_job = partial(
             ChatJob,
             rule=request.compared_by(self._rule),
-            members=self._members,
+            members=members,
             request=request,
             identities=self._identities,
             metadata={**self._get_ls_params_with_defaults(**shown)},
@@ -475,26 +506,6 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         if schema is not None:
             params["response_format"] = schema.shown
         return params
-
-    @override
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        kwargs.pop(RUN, None)  # the answer does not depend on tracers
-        return super()._get_llm_string(stop=stop, **kwargs)
-
-    @override
-    def _convert_cached_generations(
-        self, cache_val: list[Generation]
-    ) -> list[ChatGeneration]:
-        generations = super()._convert_cached_generations(cache_val)
-        for generation in generations:
-            message = generation.message
-            metadata = message.response_metadata
-            if metadata.get("smart") is not None:  # it was paid for before
-                smart = {**metadata["smart"], "cost": 0.0}
-                smart.pop("estimated", None)
-                update = {"response_metadata": {**metadata, "smart": smart}}
-                generation.message = message.model_copy(update=update)
-        return generations
 
     @override
     def _get_ls_params(

@@ -24,7 +24,13 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import (
+    ConfigDict,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from typing_extensions import override
 
 from llama_index_smart.call import LLMJob, LLMRequester, ending, piece, whole
@@ -49,12 +55,13 @@ from llama_index_smart.tools import classes_of, conversation, selected_tools
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
+from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.batch import Batch, Measurement, OneByOne
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
-from smart_engine.serving.members import find_members
+from smart_engine.serving.members import fields_of, find_members
 
 __all__ = ["SmartLLM"]
 
@@ -577,11 +584,27 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def to_payload(self) -> dict[str, Any]:
         return {**super().to_payload(), "members": list(self._names)}
 
+    @model_serializer(mode="wrap")
     @override
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return the settings: no member, hence no secret; see `from_dict`."""
-        data = super().to_dict(**kwargs)
-        return {**data, "members": list(self._names), "equivalence": self._rule.name}
+    def custom_model_dump(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Return the settings: no member, hence no secret; see `from_dict`.
+
+        The hash differs if members, their settings or addresses, or the equivalence
+        do: keys of an `IngestionCache` are made of dumps, nested ones too.
+        """
+        members = [
+            (each.name, type(each.model), fields_of(each.model))
+            for each in self._members.values()
+        ]
+        return {
+            **handler(self),
+            "class_name": self.class_name(),
+            "members": list(self._names),
+            "equivalence": self._rule.name,
+            "identity": identity((members, self._rule)).mark,
+        }
 
     @classmethod
     @override
@@ -598,6 +621,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         """
         data = dict(data)
         members, rule = data.pop("members", None), data.pop("equivalence", None)
+        data.pop("identity", None)  # of the models that were dumped
         for name in ("reference", "candidates"):
             if name not in kwargs:
                 hint = f"a stored SmartLLM holds no models; give them again ({members})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +13,11 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
-from pydantic import BaseModel
 
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.price_list import at_list_price
-from smart_engine.serving.members import Member, Named, addresses
+from smart_engine.serving.members import Member, Named, addresses, fields_of
 
 __all__ = ["LLMMember", "Response", "identity_of", "read_model", "shared_metadata"]
 
@@ -27,12 +25,6 @@ LLMMember = Member[LLM]
 """A LlamaIndex LLM behind a smart one."""
 
 Response = ChatResponse | CompletionResponse
-
-_IRRELEVANT = re.compile(
-    "key|secret|password|credential|token$|headers|client|timeout|retries|callback"
-    "|rate_limiter"
-)
-"""Names of fields that do not change what a model says."""
 
 
 def read_model(field: str, given: Any) -> Named:
@@ -84,13 +76,8 @@ def identity_of(member: LLMMember) -> tuple[str, str]:
     params = getattr(getattr(model, "model", None), "_identifying_params", None)
     if params is not None:  # LangChain's own
         return member.name, repr((params, addresses(model.model)))  # type: ignore[attr-defined]
-    fields = {
-        name: value.model_dump() if isinstance(value, BaseModel) else value
-        for name, value in model
-        if name in type(model).model_fields and not _IRRELEVANT.search(name)
-    }
-    settings = (model.class_name(), model.metadata, identity(fields).mark)
-    return member.name, repr(settings)
+    fields = identity(fields_of(model)).mark
+    return member.name, repr((model.class_name(), model.metadata, fields))
 
 
 def shared_metadata(members: Sequence[LLMMember]) -> LLMMetadata:

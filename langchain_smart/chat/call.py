@@ -43,6 +43,7 @@ from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.money.pricing import Usage
+from smart_engine.money.usage import from_cache
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.requester import Clock, Requester
 
@@ -313,5 +314,7 @@ def _marked(
 
 
 def _usage(messages: Iterable[AIMessage]) -> UsageMetadata | None:
-    """Return the sum of all messages' usage."""
-    return reduce(add_usage, (message.usage_metadata for message in messages), None)
+    """Return the sum of all messages' usage; caches count where nothing else does."""
+    usages = [message.usage_metadata for message in messages]
+    bought = [usage for usage in usages if not from_cache(usage)]
+    return reduce(add_usage, bought or usages, None)

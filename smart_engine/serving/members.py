@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
@@ -19,12 +22,19 @@ __all__ = [
     "Named",
     "UnpricedError",
     "addresses",
+    "fields_of",
     "find_member",
     "find_members",
     "unlimited",
 ]
 
 M = TypeVar("M")
+
+_IRRELEVANT = re.compile(
+    "key|secret|password|credential|token$|headers|client|timeout|retries|callback"
+    "|rate_limiter|^cache$"
+)
+"""Names of fields that do not change what a model answers."""
 
 
 class MissingUsageError(SmartError):
@@ -174,6 +184,34 @@ def addresses(model: object) -> dict[str, str]:
         if name.endswith(("base", "url", "endpoint"))
     }
     return {name: str(place) for name, place in places.items() if place is not None}
+
+
+def fields_of(model: BaseModel) -> dict[str, Any]:
+    """Return the fields of a model that may change its answers, nested ones too.
+
+    Example:
+        ```python
+        from pydantic import BaseModel
+
+
+        class Model(BaseModel):
+            top_p: float = 1
+            api_key: str = "secret"
+
+
+        assert fields_of(Model()) == {"top_p": 1}
+        ```
+    """
+
+    def read(value: Any) -> Any:
+        inner = isinstance(value, BaseModel)
+        return (type(value), fields_of(value)) if inner else value
+
+    return {
+        name: read(value)
+        for name, value in model
+        if name in type(model).model_fields and not _IRRELEVANT.search(name)
+    }
 
 
 def find_members(
