@@ -223,12 +223,14 @@ def headlines(
     records = report.records
     valid = [record for record in records if _holds(record, broken)]
     counted = f"{len(valid):,} of {len(records):,} valid" if records else "none yet"
+    uncertified = sum(record.uncertified for record in records)
+    left_out = f"; {uncertified:,} items are not certified" if uncertified else ""
     return (
         Headline("Paid", f"{usd(report.cost)} USD", paid),
         Headline("The reference alone", alone, "estimated"),
         Headline("Saved", saved, note),
         Headline("Answers", f"{sum(report.served.values()):,}", work),
-        Headline("Guarantee", counted, _promised(valid)),
+        Headline("Guarantee", counted, _promised(valid) + left_out),
     )
 
 
@@ -494,10 +496,10 @@ def failures(report: Report) -> Grid:
 def _troubles(record: Certificate | StreamState) -> tuple[int, ...]:
     failed = sum(spend.failures for spend in record.spend.values())
     if isinstance(record, Certificate):
-        return failed, record.escalated, record.unanswered, record.uncertified, 0
-    escalated = record.roles.get("escalated", 0)
-    uncertified = record.roles.get("uncertified", 0)
-    return failed, escalated, record.unanswered, uncertified, record.abandoned
+        escalated, abandoned = record.escalated, 0
+    else:
+        escalated, abandoned = record.roles.get("escalated", 0), record.abandoned
+    return failed, escalated, record.unanswered, record.uncertified, abandoned
 
 
 def _grid(

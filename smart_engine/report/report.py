@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
+from smart_engine.report.content import headlines
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Report(BaseModel):
         return tuple(r for r in self.records if r.reference_only_cost is not None)
 
     def __str__(self) -> str:
-        """Return the totals as plain text."""
+        """Return the totals as plain text, the guarantee in the last line."""
         width = max([5, *map(len, self.spend)])
         head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
         lines = [f"{head}  {'cost (USD)':>12}"]
@@ -121,6 +122,8 @@ class Report(BaseModel):
             for shadow in self.shadows
         ]
         lines += [str(noise) for noise in self.noise]
+        *_, guarantee = headlines(self)
+        lines.append(f"guarantee: {guarantee.value}, {guarantee.note}")
         return "\n".join(lines)
 
     def to_html(self) -> str:

@@ -133,13 +133,17 @@ class StreamState(_Record):
         return None if alone is None else alone - self.cost
 
     @property
+    def uncertified(self) -> int:
+        """Answers that the guarantee does not cover, for the budget ended first."""
+        return self.roles.get("uncertified", 0)
+
+    @property
     def claim(self) -> str:
         """The promise, in one sentence."""
         if not self.valid:
-            count = self.roles.get("uncertified", 0)
             return (
-                f"Nothing is claimed: {count} answers were handed out uncertified, and "
-                f"{self.unanswered} items have no answer."
+                f"Nothing is claimed: {self.uncertified} answers were handed out "
+                f"uncertified, and {self.unanswered} items have no answer."
             )
         return (
             f"With probability at least {self.confidence:.4g}, after every answer, at "

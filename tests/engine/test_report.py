@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
+from items import admitted
 
-from smart_engine import BatchSession, Certificate, Failure, Outcome
+from smart_engine import BatchSession, Certificate, Exact, Failure, Guarantee, Outcome
+from smart_engine.calls import Call
+from smart_engine.errors import BudgetExceededError
 from smart_engine.report.content import headlines
 from smart_engine.serving.books import Books
+from smart_engine.serving.config import ServingConfig
 
 
 def batch(books: Books, drive, tiers, table, seed: int) -> Certificate:
@@ -48,10 +52,51 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
     books = Books(nullcontext, ["big", "c1"])
     assert "cost 0.000000 USD, saved 0.000000 USD" in str(books.report())
     batch(books, drive, tiers, models(600, 0.0), 0)
-    head, big, small, total = str(books.report()).splitlines()
+    head, big, small, total, promise = str(books.report()).splitlines()
     assert (big.split()[0], small.split()[0]) == ("big", "c1")
     assert len(head) == len(big) == len(small)
     assert total.endswith("in 1 batches and 0 single items")
+    assert promise == (
+        "guarantee: 1 of 1 valid, at most 5 % of the answers differ from big's, "
+        "with 95 % confidence"
+    )
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_report_counts_apart_what_the_budget_left_uncertified(single) -> None:
+    names = ("big", "small")
+    books = Books(nullcontext, names)
+    config = ServingConfig(names, Guarantee(0.05, 0.95), Exact(), budget_usd=20.0)
+
+    def most(call: Call) -> float:
+        return 1.0 if call.tier == "big" else 0.1
+
+    if single:
+        for _ in range(30):
+            item = config.item(books, Exact(), "task", most)
+            with suppress(BudgetExceededError), admitted(item):
+                while calls := item.next_calls():
+                    for call in calls:
+                        item.record(call, Outcome("yes", most(call)))
+                item.settle()
+    else:
+        scope = books.batch("big", "task")
+        session = config.session(
+            *(100, Exact(), "task"),
+            scope=scope,
+            books=books,
+            reservations=config.reservations(config.budget(books), most, books),
+        )
+        while calls := session.next_calls():
+            for call in calls:
+                session.record(call, Outcome("yes", most(call)))
+        books.end_batch(scope, session.certificate)
+    report = books.report()
+    (record,) = report.records
+    left_out = f"nothing is promised; {record.uncertified} items are not certified"
+    assert record.uncertified > 0
+    assert str(report).splitlines()[-1] == f"guarantee: 0 of 1 valid, {left_out}"
+    assert left_out in report.to_markdown()
 
 
 def test_a_batch_that_has_begun_is_in_the_report_already(tiers) -> None:
