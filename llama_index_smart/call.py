@@ -21,7 +21,6 @@ from typing_extensions import override
 
 from llama_index_smart.compare import ending_of, read_response, text_of, write_response
 from llama_index_smart.cost import (
-    check_bounded,
     estimated,
     outcome,
     usage_of,
@@ -102,13 +101,10 @@ class LLMRequester(Requester):
         reported.
         """
         last, usage = pieces[-1], _last_usage(pieces)
-        if usage is not None:
-            counts = {**last.additional_kwargs, **_counts(usage)}
-            last = last.model_copy(update={"additional_kwargs": counts})
-        reported = [reason for piece in pieces if (reason := ending_of(piece))]
-        if reported:
-            ending = {**last.additional_kwargs, "finish_reason": reported[-1]}
-            last = last.model_copy(update={"additional_kwargs": ending})
+        endings = [reason for piece in pieces if (reason := ending_of(piece))]
+        kwargs = last.additional_kwargs | ({} if usage is None else _counts(usage))
+        kwargs |= {"finish_reason": endings[-1]} if endings else {}
+        last = last.model_copy(update={"additional_kwargs": kwargs})
         return self._result(model, last)
 
     @override
@@ -144,7 +140,7 @@ def _last_usage(pieces: Sequence[Response]) -> Usage | None:
     return next((usage for usage in found if usage is not None), None)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LLMJob(Job):
     """The items of one task in a batch.
 
@@ -156,11 +152,11 @@ class LLMJob(Job):
         payload: The smart model as callbacks see it.
     """
 
-    asks: Sequence[Ask[Any]] = field(kw_only=True)
-    members: Mapping[str, LLMMember] = field(kw_only=True)
-    estimates: bool = field(kw_only=True)
-    callbacks: CallbackManager = field(kw_only=True)
-    payload: dict[str, Any] = field(kw_only=True)
+    asks: Sequence[Ask[Any]]
+    members: Mapping[str, LLMMember]
+    estimates: bool
+    callbacks: CallbackManager
+    payload: dict[str, Any]
 
     @override
     def requester(self, item: int) -> LLMRequester:
@@ -169,10 +165,6 @@ class LLMJob(Job):
     @override
     def worst_case(self, call: Call) -> float:
         return worst_case(self.members[call.tier], self.asks[call.item])
-
-    @override
-    def check_bounded(self) -> None:
-        check_bounded(self.members.values(), self.asks)
 
     @override
     def contents(self) -> Iterator[str]:

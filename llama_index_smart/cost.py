@@ -29,7 +29,6 @@ from smart_engine.money.pricing import Usage
 from smart_engine.money.usage import first_of, reported_usage
 
 __all__ = [
-    "check_bounded",
     "estimated",
     "member_settings",
     "outcome",
@@ -85,19 +84,6 @@ def worst_case(member: LLMMember, ask: Ask[Any]) -> float:
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
     return member.worst_case(_content(ask), member_settings(member, ask.arguments))
-
-
-def check_bounded(members: Iterable[LLMMember], asks: Iterable[Ask[Any]]) -> None:
-    """Raise unless the most that each call of a batch can cost is known.
-
-    Raises:
-        InvalidInputError: If nothing limits an answer, or more than text is sent.
-    """
-    priced = [member for member in members if member.price.by_token]
-    for ask in asks if priced else ():
-        _content(ask).refuse_unbounded()
-        for member in priced:
-            member.output_limit(member_settings(member, ask.arguments))
 
 
 def member_settings(

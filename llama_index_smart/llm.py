@@ -101,13 +101,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
         mode: `"serve"`; `"shadow"`: every model is asked about every item, one by one,
             the reference answers, and `report().shadows` says what streams would have
             served and saved; `"strict"`: see `budget_usd`.
-        budget_usd: The most that a batch, and a task's stream, may cost; calls in
-            flight are counted with the most they can cost, so each member's answers
-            must be limited by `max_tokens`. Where it ends, what had been bought is
-            handed out, marked `uncertified`; items without an answer, and with
-            `mode="strict"` all items that the guarantee does not cover, raise
-            `BudgetExceededError`. What cannot be foreseen is refused here, unless it is
-            free: a judge, a picture, sound or a file in a message.
+        budget_usd: The most that a batch, and a task's stream, may cost, as for
+            `SmartChatModel`: each member's answers must be limited by `max_tokens`.
+            What cannot be foreseen is refused here, unless it is free: a judge, a
+            picture, sound or a file in a message.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared by their values, or by your `Json(fields=…)` or function.
@@ -120,23 +117,13 @@ class SmartLLM(Settings, FunctionCallingLLM):
             and saved, and how many answers may differ, of those allowed.
         task: Name of the task, if all that is asked is one task.
         store: A file or a database (`Store`) in which batches and streams outlive the
-            process. The same batch, begun again after whatever ended it, buys nothing
-            twice and ends as it would have. A task's stream goes on where it was, and
-            several processes, on several machines if the database is a server, work on
-            one: its promise and its `budget_usd` are kept by all of them together. It
-            is good for the same task, models with their settings, system message,
-            tools, schema, `equivalence`, guarantee and seed; anything else begins anew,
-            with a warning that says why. A process that is killed costs the stream only
-            the room for its open items, taken at their worst. What was asked is not
-            stored, nor are the answers of a stream.
+            process and are shared by several, as for `SmartChatModel`.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
-            from the texts, and mark what rests on that: as `estimated` in each
-            response's `additional_kwargs["smart"]` (USD), in ledger, certificates and
-            report. Otherwise such a call has failed. An answer that broke off is
-            estimated as far as it came. Hidden reasoning is in no estimate: of an LLM
-            that thinks, the real cost is higher.
+            from the texts, and mark what rests on that, as for `SmartChatModel`: as
+            `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
+            such a call has failed.
         books: The books of another smart model, to keep them together.
 
     Raises:

@@ -86,8 +86,7 @@ def constant_part(ask: Ask[Any], template: str | None) -> str:
         template: Task of the template in use, if any is: what fills its gaps belongs to
             the item, also in system messages.
     """
-    tools = [tool.metadata.to_openai_tool() for tool in ask.tools or ()]
-    return repr((template or _systems(ask), tools))
+    return repr((template or _systems(ask), ask.tool_specs))
 
 
 def _systems(ask: Ask[Any]) -> list[Any]:

@@ -222,12 +222,6 @@ class ChatJob(RunnableJob):
         return worst_case(self.members[call.tier], messages, self.request)
 
     @override
-    def check_bounded(self) -> None:
-        for given in self.inputs:
-            for member in self.members.values():
-                worst_case(member, given.messages, self.request)
-
-    @override
     def contents(self) -> Iterator[str]:
         yield from map(repr, self.identities)
         yield self.request.content

@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NamedTuple
 
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
+from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.drive import Caller, Flow, adrive, arun, drive, run
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
@@ -60,10 +62,11 @@ class Job(Caller):
 
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
-        """Return the most a call can cost, in USD; None where only its run shows."""
+        """Return the most a call can cost, in USD; None where only its run shows.
 
-    def check_bounded(self) -> None:
-        """Raise if there is a call whose cost has no bound; asked if it needs one."""
+        Raises:
+            InvalidInputError: If nothing limits that.
+        """
 
     @abstractmethod
     def contents(self) -> Iterable[str]:
@@ -150,8 +153,10 @@ class Batch:
 
     def _open(self, job: Job, budget: Any) -> None:
         if budget is not None:
-            job.check_bounded()
-        job.reservations = self.config.reservations(budget, job.worst_case, self.books)
+            for item, model in product(range(len(job.places)), self.config.models):
+                job.worst_case(Call(item, model))  # raises if there is no bound
+            lock = self.books.new_lock()
+            job.reservations = Reservations(budget, job.worst_case, lock)
         stored = self.answers(job)
         job.session = self.config.session(
             len(job.places),

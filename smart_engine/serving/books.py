@@ -34,6 +34,9 @@ class Books:
         models: Names of the models to keep books on.
         rows: Calls that the ledger keeps one by one, the newest ones; it keeps sums of
             all.
+
+    Attributes:
+        new_lock: Makes a lock, of the kind that guards these books.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Books:
         rows: int = ROWS,
     ) -> None:
         """Start with nothing spent."""
-        self._new_lock, self._kept = lock, rows
+        self.new_lock, self._kept = lock, rows
         self._journal = LedgerEntries(rows)
         self._served: dict[str, int] = dict.fromkeys(models, 0)
         self._certificates: list[Certificate] = []
@@ -64,7 +67,7 @@ class Books:
     def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str], int]]:
         """Return how to start new books."""
         with self._lock:
-            return Books, (self._new_lock, list(self._served), self._kept)
+            return Books, (self.new_lock, list(self._served), self._kept)
 
     def admit(self, models: Iterable[str]) -> None:
         """Keep books on these models, too; reports list models in this order."""
@@ -150,7 +153,7 @@ class Books:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
                 stored = None if row is None else row()
-                streams[key] = SharedStream(begin(), self._new_lock(), stored)
+                streams[key] = SharedStream(begin(), self.new_lock(), stored)
             return streams[key]
 
     def budget(
@@ -169,12 +172,8 @@ class Books:
         with self._lock:
             if key not in self._budgets:
                 stored = None if row is None else row()
-                self._budgets[key] = Budget(limit, self._new_lock(), stored)
+                self._budgets[key] = Budget(limit, self.new_lock(), stored)
             return self._budgets[key]
-
-    def new_lock(self) -> AbstractContextManager[Any]:
-        """Return a lock, of the kind that guards these books."""
-        return self._new_lock()
 
     def enter_noise(self, noise: SelfAgreement) -> None:
         """Keep how often the reference agrees with itself; the latest one counts."""

@@ -155,20 +155,6 @@ class ServingConfig:
         limit = self.budget_usd
         return None if limit is None else Budget(limit, books.new_lock())
 
-    def reservations(
-        self, budget: Budget | None, worst_case: WorstCase, books: Books
-    ) -> Reservations | None:
-        """Return what the calls of one session or item reserve, if there is a budget.
-
-        Args:
-            budget: The budget.
-            worst_case: The most a call can cost, in USD.
-            books: Make the lock.
-        """
-        if budget is None:
-            return None
-        return Reservations(budget, worst_case, books.new_lock())
-
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
         """Return a hash of all that a batch's result depends on.
 
@@ -216,12 +202,11 @@ class ServingConfig:
         key = (task, *promised, persistence and persistence.store)
         rows = persistence and self._rows(rule, task, same, persistence)
         router, fallback = self._router(books, rule, task, model, key, rows)
-        budget = None
+        reservations = None
         if self.budget_usd is not None:
             row = rows and partial(rows, "budget")
             budget = books.budget((key, self.budget_usd), self.budget_usd, row)
-        reservations = self.reservations(budget, worst_case, books)
-        if reservations is not None:
+            reservations = Reservations(budget, worst_case, books.new_lock())
             router = BudgetedRouter(router, reservations, self.models[0], fallback)
         return SingleItem(router, books, self.models[0], task, reservations)
 

@@ -47,7 +47,7 @@ def most(call: Call) -> float:
 def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
     """Return a session within the budget of the terms, and what it reserves."""
     books = books or Books(threading.Lock, NAMES)
-    reservations = told.reservations(told.budget(books), worst_case, books)
+    reservations = Reservations(told.budget(books), worst_case, books.new_lock())
     session = told.session(
         items, Exact(), task, scope=scope, books=books, reservations=reservations
     )

@@ -16,6 +16,7 @@ from smart_engine.batch.progress import Progress, _most_hidden
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
 from smart_engine.errors import BudgetExceededError, MissingExtraError
+from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -103,7 +104,7 @@ def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     terms = ServingConfig(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
     worst_case = lambda call: 2 * COSTS[call.tier]  # noqa: E731
     books = Books(nullcontext, names)
-    reservations = terms.reservations(terms.budget(books), worst_case, books)
+    reservations = Reservations(terms.budget(books), worst_case, books.new_lock())
     session = terms.session(600, Exact(), None, reservations=reservations)
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
