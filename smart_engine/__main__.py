@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from smart_engine.errors import MissingExtraError
@@ -18,6 +19,9 @@ def main() -> None:
             raise
         print(MissingExtraError("cli", "the `smart` command"), file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="smart")
 
 

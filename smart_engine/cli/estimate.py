@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from typer import Option
 
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
-from smart_engine.cli.terminal import dollars
+from smart_engine.cli.terminal import dollars, show, show_json
 from smart_engine.offline.estimate import Estimate
 from smart_engine.report.report import Report
 
@@ -56,21 +55,21 @@ def estimate_command(
             "paid_in_earlier_runs": report.restored,
             "store": job.store,
         }
-        print(json.dumps(figures, ensure_ascii=False))
+        show_json(figures)
     else:
         _show(expected, report, job.store)
 
 
 def _show(expected: Estimate, report: Report, store: str) -> None:
     """Print an estimate for a person."""
-    print(
+    show(
         f"{expected.sampled:,} of {expected.items:,} rows asked, for "
         f"{dollars(report)}; the answers are kept in {store}"
     )
     for name, count in expected.differing.items():
         failed = expected.failed[name]
         unusable = f", {failed} could not be used" if failed else ""
-        print(f"  {name}: {count} answers differed{unusable}")
+        show(f"  {name}: {count} answers differed{unusable}")
     title = f"all rows, by {expected.jobs} simulated jobs"
     table = Table(title=title, title_justify="left")
     table.add_column("")
@@ -82,7 +81,7 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         table.add_row(name, *(format(cell, form) for cell in cells))
     Console().print(table)
     if report.estimated:
-        print("Models reported no usage: what their answers cost is estimated, too.")
+        show("Models reported no usage: what their answers cost is estimated, too.")
     if expected.saved.low <= 0:
-        print("It may save nothing: allow more to differ, or try other candidates.")
-    print("An estimate from few rows, no promise; what is bought is not bought again.")
+        show("It may save nothing: allow more to differ, or try other candidates.")
+    show("An estimate from few rows, no promise; what is bought is not bought again.")

@@ -10,16 +10,18 @@ from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer import Argument, Option
 
 from smart_engine.cli import options
-from smart_engine.cli.terminal import check_results, say, write
+from smart_engine.cli.terminal import check_results, say, show, show_json, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import Recording, ReplayResult, replay
 from smart_engine.offline.traces import Simulation, Trace, read_simulation
+from smart_engine.report.content import plain
 from smart_engine.report.plots import plot_costs
 from smart_engine.strategies import STRATEGIES
 
@@ -108,7 +110,7 @@ def _replay(
             )
             results.append(result)
             if runs.as_json:
-                print(result.model_dump_json(), flush=True)
+                show_json(result)
         if not runs.as_json:
             _show(results[-len(strategies) :], recording.reference)
     if runs.plot:
@@ -129,11 +131,10 @@ def _plot(path: Path, results: list[ReplayResult]) -> None:
 def _show(results: list[ReplayResult], reference: str) -> None:
     """Print the results under one guarantee as tables."""
     first, console = results[0], Console()
-    console.print(
+    show(
         f"{first.items:,} items, at most {first.max_disagreement:.4g} may differ from "
         f"{reference}'s answers, confidence {first.confidence:.4g}, "
-        f"{first.trials} trials",
-        highlight=False,
+        f"{first.trials} trials"
     )
     table = Table()
     table.add_column("strategy", no_wrap=True)
@@ -157,5 +158,7 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     for result in results:
         calls.add_column(result.strategy, justify="right")
     for model in first.calls:
-        calls.add_row(model, *(f"{result.calls[model]:,.1f}" for result in results))
+        calls.add_row(
+            Text(plain(model)), *(f"{result.calls[model]:,.1f}" for result in results)
+        )
     console.print(calls)

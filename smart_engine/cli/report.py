@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,18 @@ from typer import Argument, Exit, Option
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.verification import UNSEEN, verify
 from smart_engine.cli import options
-from smart_engine.cli.terminal import Code, check_results, dollars, escaped, write
+from smart_engine.cli.terminal import (
+    Code,
+    check_results,
+    dollars,
+    show,
+    show_json,
+    write,
+)
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
+from smart_engine.report.content import plain
 from smart_engine.report.report import Report
 from smart_engine.store.store import read_bought
 
@@ -34,15 +41,15 @@ def verify_command(
     if as_json:
         listed = [check._asdict() for check in checks]
         result = {"holds": holds, "claim": record.claim, "checks": listed}
-        print(json.dumps(result | {"unseen": UNSEEN}))
+        show_json(result | {"unseen": UNSEEN})
     else:
         for check in checks:
             word = "holds" if check.holds else "FAILS"
-            print(word, "-", escaped(check.statement))
+            show(f"{word} - {plain(check.statement)}")
         for assumption in UNSEEN:
-            print("no record can show -", assumption)
+            show(f"no record can show - {assumption}")
         broken = "The claim does not follow from the record."
-        print(escaped(record.claim) if holds or not record.valid else broken)
+        show(plain(record.claim) if holds or not record.valid else broken)
     if not holds:
         raise Exit(Code.UNPROVEN)
 
@@ -79,11 +86,11 @@ def report_command(
     if markdown:
         write(markdown, report.to_markdown().encode())
     if certificates and as_json:
-        print(report.model_dump_json())
+        show_json(report)
     elif certificates:
         Console().print(report)
         for path, record in zip(paths, certificates, strict=True):
-            print(f"\n{path}: {escaped(record.claim)}")
+            show(f"\n{path}: {plain(record.claim)}")
     for name, jobs in bought:
         _print_store(name.removeprefix("sqlite:///"), jobs, as_json)
 
@@ -112,9 +119,9 @@ def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) ->
             job: {model: spend.model_dump() for model, spend in models.items()}
             for job, models in jobs.items()
         }
-        print(json.dumps({"store": name, "jobs": dumped}))
+        show_json({"store": name, "jobs": dumped})
         return
-    print(f"\n{name}: answers of {len(jobs)} jobs")
+    show(f"\n{name}: answers of {len(jobs)} jobs")
     for job, models in jobs.items():
         parts = (f"{name} {s.calls:,} ({dollars(s)})" for name, s in models.items())
-        print(escaped(f"  {job[:12]}  {', '.join(parts)}"))
+        show(f"  {job[:12]}  {', '.join(parts)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from smart_engine.batch.certificate import Certificate
 from smart_engine.cli import options
 from smart_engine.cli.job import Job, sources
 from smart_engine.cli.tables import SEPARATORS, as_bytes, inert
-from smart_engine.cli.terminal import Code, check_results, say, write
+from smart_engine.cli.terminal import Code, check_results, say, show_json, write
 from smart_engine.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def run_command(
         if certificate is not None:
             write(certificate, (record.model_dump_json() + "\n").encode())
     if as_json:
-        print(json.dumps(_summary(job, record, out), ensure_ascii=False))
+        show_json(_summary(job, record, out))
     else:
         Console().print(job.smart.report())
     _exit_if_incomplete(job, record, answers)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import typer
+from pydantic import BaseModel
 
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.spending import Spend
+from smart_engine.report.content import escaped, plain
 from smart_engine.report.report import Report
 
 __all__ = [
     "Code",
     "check_results",
     "dollars",
-    "escaped",
     "plain_errors",
     "say",
+    "show",
+    "show_json",
     "write",
 ]
 
@@ -55,21 +60,19 @@ def plain_errors() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Write one line to stderr; stdout is for results."""
-    typer.echo(escaped(" ".join(text.split())), err=True)
+    typer.echo(plain(text), err=True)
 
 
-def escaped(text: str) -> str:
-    r"""Return a text with characters that control a terminal shown as escapes.
+def show(text: str) -> None:
+    """Write lines to stdout, without what would control a terminal."""
+    print(*map(escaped, text.split("\n")), sep="\n")
 
-    Example:
-        ```python
-        assert escaped("a\x1b[31m") == "a\\x1b[31m"
-        ```
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
+
+def show_json(value: BaseModel | Mapping[str, Any]) -> None:
+    """Write a value as one line of JSON to stdout, in ASCII."""
+    if isinstance(value, BaseModel):
+        value = json.loads(value.model_dump_json())
+    print(json.dumps(value).replace("\x7f", "\\u007f"), flush=True)
 
 
 def dollars(spent: Spend | Report) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "Promise",
     "at_least",
     "cost_tables",
+    "escaped",
     "evidence_tables",
     "exact_percent",
     "failures",
@@ -98,16 +99,29 @@ class Grid(NamedTuple):
 # -- words and numbers -----------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    r"""Return a text on one line, without characters that control a terminal or a page.
+def escaped(text: str) -> str:
+    r"""Return a text with characters that control a terminal or a page as escapes.
 
     Example:
         ```python
-        assert plain("a\n b\x1b[31m") == "a b�[31m"
+        assert escaped("a\x1b[31m\0") == "a\\x1b[31m\\x00"
         ```
     """
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else "\ufffd" for char in line)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def plain(text: str) -> str:
+    r"""Return a text on one line, escaped.
+
+    Example:
+        ```python
+        assert plain("a\n b\x1b[31m") == "a b\\x1b[31m"
+        ```
+    """
+    return escaped(" ".join(text.split()))
 
 
 def percent(share: float) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
-from smart_engine.report.content import headlines
+from smart_engine.report.content import escaped, headlines
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Report(BaseModel):
         lines += [str(noise) for noise in self.noise]
         *_, guarantee = headlines(self)
         lines.append(f"guarantee: {guarantee.value}, {guarantee.note}")
-        return "\n".join(lines)
+        return "\n".join(map(escaped, lines))
 
     def to_html(self) -> str:
         """Return the report as one self-contained HTML page.

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from smart_engine.batch.progress import Progress
 from smart_engine.errors import MissingExtraError
+from smart_engine.report.content import plain
 
 __all__ = ["progress_bar"]
 
@@ -56,7 +57,7 @@ def progress_bar(
         from tqdm.auto import tqdm
     except ModuleNotFoundError as error:
         raise MissingExtraError("progress", "a progress bar") from error
-    named = "" if task is None else f"{task}, "
+    named = "" if task is None else f"{plain(task)}, "
     looked = monotonic()
     bar = tqdm(total=session.progress().items, bar_format=_FORMAT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from smart_engine import (
     Normalized,
     Number,
     Outcome,
+    Report,
+    Spend,
     Store,
     Tier,
 )
@@ -304,6 +307,65 @@ def test_verify_lets_no_file_control_the_terminal(certificate, tmp_path) -> None
         assert result.exit_code != 0
         assert set(result.output) & set("\x1b\x07\u202e") == set()
         assert "\\x1b[31m" in result.output
+
+
+NAME = "größe\x1b[31m\0\x9b[bold]:bug:"
+"""A model that nobody should be called."""
+
+
+@pytest.fixture
+def odd_files(tmp_path, monkeypatch, trace, certificate) -> list[list[str]]:
+    """Files that name such a model, and the commands that show them."""
+    monkeypatch.chdir(tmp_path)
+    written = json.dumps(NAME)[1:-1]
+    for file, name in ((trace, "t.jsonl"), (certificate, "c.json")):
+        Path(name).write_text(file.read_text().replace('"small"', f'"{written}"'))
+    models = trace.with_name("t.models.json").read_text()
+    Path("t.models.json").write_text(models.replace('"small"', f'"{written}"'))
+    store = Store("s.db")
+    answers = store.answers("a job", write=str, read=str)
+    answers.save_outcome(Call(0, NAME), Outcome("yes", 0.25))
+    store.close()
+    Path("\x1b[2J.json").write_bytes(Path("c.json").read_bytes())
+    replay = ["replay", "t.jsonl", "--trials", "1", "--strategy", "mix"]
+    shown = [replay, ["report", "c.json", "\x1b[2J.json"], ["report", "s.db"]]
+    shown += [["verify", "c.json"], ["report", "gone\x1b"]]
+    return [*shown, *([*words, "--json"] for words in shown)]
+
+
+def test_no_name_controls_the_terminal(odd_files) -> None:
+    for words in odd_files:
+        result = smart(*words)
+        assert result.exit_code == (2 if words[1] == "gone\x1b" else 0), words
+        assert set(result.output) & set("\x1b\0\x9b") == set(), words
+        if words[0] == "replay" and "--json" not in words:
+            assert "größe\\x1b[31m\\x00\\x9b[bold]:bug:" in result.output
+    report = Report(spend={NAME: Spend()}, served={}, certificates=())
+    assert "\x1b" not in str(report)
+
+
+def test_a_terminal_of_ascii_shows_all_that_others_do(odd_files) -> None:
+    code = f"""
+import sys
+from smart_engine.__main__ import main
+for words in {[*odd_files, ["run", "--help"]]!r}:
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code or words[1] == "gone\\x1b", words
+"""
+    plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **plain, "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert rb"gr\xf6\xdfe\x1b[31m\x00\x9b[bold]" in shown.stdout
+    lines = [line for line in shown.stdout.splitlines() if line.startswith(b"{")]
+    assert len([json.loads(line) for line in lines]) == 4
 
 
 def test_verify_says_that_nothing_is_claimed_and_what_it_cannot_see(

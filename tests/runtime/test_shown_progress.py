@@ -143,3 +143,12 @@ def test_an_interrupt_closes_the_bar(capsys):
         smart.complete_batch(ITEMS, max_concurrency=2)
     assert f"spent ${smart.report().cost:.4f}" in last_shown(capsys)
     assert not list(getattr(tqdm, "_instances", ()))
+
+
+def test_no_task_controls_the_terminal(capsys):
+    smart = chat(progress=True, task="\x1b[2Jmails\0")
+    smart.batch(ITEMS)
+    shown = capsys.readouterr().err
+    assert "\\x1b[2Jmails\\x00, " in shown
+    assert "\x1b[2J" not in shown
+    assert "\0" not in shown
