@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
@@ -38,8 +39,15 @@ def read_model(field: str, given: Any) -> Named:
         given: A LlamaIndex LLM, or a LangChain chat model.
 
     Raises:
-        InvalidInputError: If it is neither.
+        InvalidInputError: If it is neither, or a structured LLM, whose objects would be
+            compared by how they are written out.
     """
+    if isinstance(given, StructuredLLM):
+        hint = (
+            f"an LLM of {given.output_cls.__name__} objects tells only their text: "
+            "give the LLM itself, and ask smart.as_structured_llm(…) for the objects"
+        )
+        raise InvalidInputError(field, "StructuredLLM", hint)
     if "langchain_core" in sys.modules:
         from langchain_core.language_models.chat_models import BaseChatModel
 

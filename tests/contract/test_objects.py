@@ -26,6 +26,7 @@ from langchain_smart.chat.structured import Schema
 from llama_index_smart import SmartLLM
 from llama_index_smart.compare import ResponseReading
 from smart_engine.equivalence import agree, as_equivalence
+from smart_engine.errors import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {number}" for number in range(60)]
@@ -193,6 +194,18 @@ def test_a_function_gets_the_objects_in_every_verb_of_llama_index(verb, mode):
         assert {selection.reason for selection in seen} == {"big", "small"}
     else:
         assert seen == [Card(**RIGHT)] * 2
+
+
+@pytest.mark.parametrize("field", ["reference", "candidates"])
+def test_a_structured_llm_is_no_member(field):
+    big, small = (OpenAILike(model=model, api_key="none") for model in PRICES)
+    given = {"reference": big, "candidates": [small]}
+    wrong = {"reference": big.as_structured_llm(Card)}
+    wrong["candidates"] = [small.as_structured_llm(Card)]
+    refused = f"{field}='StructuredLLM'.* Card .*as_structured_llm"
+    with pytest.raises(InvalidInputError, match=refused):
+        SmartLLM(**{**given, field: wrong[field]}, prices=PRICES)
+    assert SmartLLM(**given, prices=PRICES).as_structured_llm(Card)
 
 
 def test_wrong_objects_of_a_batch_stay_within_the_promise():
