@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from enum import Enum
 from typing import Any
 
 from langchain_core import messages
@@ -110,7 +111,7 @@ class ChainAnswers:
                 text: str = answer.model_dump_json()
             else:
                 text = _GENERAL + dumps(answer)
-            if self.read(text) == answer:
+            if _unchanged(self.read(text), answer):
                 return text
             problem = "it would not be read back unchanged"
         except Exception as error:  # noqa: BLE001 - classes of users raise anything
@@ -124,6 +125,28 @@ class ChainAnswers:
         if self._class is not None and not text.startswith(_GENERAL):
             return self._class.model_validate_json(text)
         return loads(text.removeprefix(_GENERAL), allowed_objects=_MADE)
+
+
+def _unchanged(read: Any, answer: Any) -> bool:
+    """Whether both are the same in each part, whatever their class takes for equal."""
+    if isinstance(answer, Enum):
+        return read is answer
+    if isinstance(answer, BaseModel):
+        parts = map(_unchanged, _parts(read), _parts(answer))
+        return type(read) is type(answer) and all(parts)
+    if isinstance(answer, dict):
+        return read.keys() == answer.keys() and all(
+            _unchanged(read[key], part) for key, part in answer.items()
+        )
+    if isinstance(answer, list):
+        return len(read) == len(answer) and all(map(_unchanged, read, answer))
+    return bool(read == answer)
+
+
+def _parts(made: BaseModel) -> list[Any]:
+    """Return what a model holds: all fields, also those that are left out of a dump."""
+    fields = [getattr(made, name) for name in type(made).model_fields]
+    return [*fields, made.model_extra, made.__pydantic_private__]
 
 
 _GENERAL = "answer:"

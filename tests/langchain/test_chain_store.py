@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from langchain_core.messages import (
 from langchain_core.output_parsers import PydanticOutputParser, StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from langchain_smart import Price, SmartRunnable
 from langchain_smart.chains.store import ChainAnswers, identity_of
@@ -167,6 +168,83 @@ def test_what_would_not_come_back_the_same_is_handed_out_and_not_kept(file):
     with pytest.warns(UserWarning, match="cannot be stored"):
         again.batch(ITEMS[:20])
     assert again.report().restored == 0
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Card(BaseModel):
+    """A card, of which a dump tells the number only, as does comparing."""
+
+    number: int
+    hidden: int = Field(0, exclude=True)
+    _note: str = ""
+
+    def __eq__(self, other):
+        return isinstance(other, Card) and self.number == other.number
+
+    __hash__ = None
+
+    @classmethod
+    def noted(cls, number):
+        made = cls(number=number)
+        made._note = "seen"
+        return made
+
+
+class Coloured(Found):
+    """An object that stands where its base class is expected."""
+
+    colour: str
+
+
+class Pair(BaseModel):
+    left: Found
+
+    def __eq__(self, other):
+        return self.left.where == other.left.where
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize(
+    ("answer", "made"),
+    [
+        (Card(number=1, hidden=2), Card),
+        (Card.noted(1), Card),
+        (Pair(left=Coloured(where="here", colour="red")), Pair),
+        (Colour.RED, str),
+        ({"colour": [Colour.RED]}, dict),
+    ],
+    ids=repr,
+)
+def test_what_a_store_does_not_hold_whole_is_bought_again(file, answer, made):
+    def chain(given):
+        asked.append(given)
+        return answer
+
+    def smart():
+        return SmartRunnable(
+            reference={"long": RunnableLambda(chain).with_types(output_type=made)},
+            candidates={"short": RunnableLambda(chain)},
+            prices={"long": Price.free(), "short": Price.free()},
+            store=file,
+            version="1",
+        )
+
+    for _ in range(2):
+        asked = []
+        with pytest.warns(UserWarning, match="buy some.*cannot be stored"):
+            answers = smart().batch([1, 2])
+        assert asked
+        assert all(each is answer for each in answers)
+
+
+def test_what_it_holds_whole_is_stored():
+    text = AIMessage("a text of a class of its own").text
+    for answer in (Card(number=1), Pair(left=Found(where="x")), {"a": [text]}):
+        assert ChainAnswers(type(answer)).write(answer)
 
 
 @pytest.mark.parametrize(
