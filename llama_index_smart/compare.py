@@ -65,8 +65,9 @@ class ResponseReading(ByKind):
             if name not in self.tools:
                 raise UnparseableAnswerError(f"the tool {name!r} was not offered")
         if calls and all(call.tool_name in self.classes for call in calls):
+            names = [call.tool_name for call in calls]
             made = ((self.classes[c.tool_name], c.tool_kwargs) for c in calls)
-            return "objects", [_object(*each) for each in made]
+            return f"objects of {names}", [_object(*each) for each in made]
         if calls:
             values = [{"name": c.tool_name, "args": c.tool_kwargs} for c in calls]
             return "tool calls", values

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, message_chunk_to_message
 from typing_extensions import override
 
-from langchain_smart.chat.structured import Schema
+from langchain_smart.chat.structured import Schema, object_of
 from langchain_smart.chat.tools import Tools
 from smart_engine.equivalence.kinds import ByKind, refuse_incomplete
 from smart_engine.errors import UnparseableAnswerError
@@ -25,7 +25,7 @@ class MessageReading(ByKind):
 
     A refusal, an empty message, a call of a tool that was not offered and an object
     that does not fit the schema cannot be read: a candidate's item then escalates to
-    the reference.
+    the reference. A single call of a tool that only makes an object is that object.
 
     Args:
         inner: The user's equivalence.
@@ -42,7 +42,9 @@ class MessageReading(ByKind):
         if self.schema is not None:
             return f"{self.of_objects.name} of {self.schema.name or 'the object'}"
         if self.tools is not None:
-            return f"same tool calls as JSON, else {self.inner.name}"
+            made = f", {', '.join(self._schemas)} by {self.of_objects.name}"
+            objects = made if self._schemas else ""
+            return f"same tool calls as JSON{objects}, else {self.inner.name}"
         return self.inner.name
 
     @override
@@ -58,6 +60,9 @@ class MessageReading(ByKind):
                 raise UnparseableAnswerError(f"the tool {called!r} was not offered")
         if calls and self.schema is not None and calls[0]["name"] == self.schema.name:
             return "objects", [self.schema.read(calls[0]["args"])]
+        if len(calls) == 1 and (name := calls[0]["name"]) in self._schemas:
+            made = object_of(self._schemas[name], calls[0]["args"])
+            return f"object of {name}", [made]
         if calls:
             return "tool calls", calls
         text = str(answer.text)
@@ -66,6 +71,10 @@ class MessageReading(ByKind):
         if self.schema is not None:
             return "objects", [self.schema.read_text(text)]
         return "text", text
+
+    @property
+    def _schemas(self) -> dict[str, Any]:
+        return {} if self.tools is None else self.tools.schemas
 
     def _offered(self, name: str) -> bool:
         """Whether a tool may be called; without any, members may have their own."""

@@ -25,7 +25,7 @@ from langchain_smart.chat.members import BoundModel, ChatMember, unwrapped
 from langchain_smart.chat.tools import ToolsUnsupportedError
 from smart_engine.errors import SmartError, UnparseableAnswerError
 
-__all__ = ["Parsed", "Schema", "StructuredOutputError"]
+__all__ = ["Parsed", "Schema", "StructuredOutputError", "object_of"]
 
 
 class StructuredOutputError(SmartError, ValueError):
@@ -98,21 +98,8 @@ class Schema:
         return bound.parser
 
     def read(self, value: Any) -> Any:
-        """Return an object of the schema: a model, where the schema is its class.
-
-        Raises:
-            UnparseableAnswerError: If the schema refuses it.
-        """
-        schema = self._schema if isinstance(self._schema, type) else object
-        try:
-            if issubclass(schema, BaseModel):
-                return schema.model_validate(value)
-            if issubclass(schema, BaseModelV1):
-                return schema.parse_obj(value)
-        except Exception as error:
-            problem = f"the schema refuses {str(value)[:80]!r}"
-            raise UnparseableAnswerError(problem) from error
-        return value
+        """Return an object of the schema; see `object_of`."""
+        return object_of(self._schema, value)
 
     def read_text(self, text: str) -> Any:
         """Return the object in a text.
@@ -135,6 +122,24 @@ class Schema:
     def __repr__(self) -> str:
         """Show everything that identifies this schema."""
         return f"Schema({json.dumps(self.shown, sort_keys=True, default=repr)})"
+
+
+def object_of(schema: Any, value: Any) -> Any:
+    """Return an object of a schema: a model, where the schema is its class.
+
+    Raises:
+        UnparseableAnswerError: If the schema refuses it.
+    """
+    made = schema if isinstance(schema, type) else object
+    try:
+        if issubclass(made, BaseModel):
+            return made.model_validate(value)
+        if issubclass(made, BaseModelV1):
+            return made.parse_obj(value)
+    except Exception as error:
+        problem = f"the schema refuses {str(value)[:80]!r}"
+        raise UnparseableAnswerError(problem) from error
+    return value
 
 
 class Parsed(Runnable[AIMessage, Any]):

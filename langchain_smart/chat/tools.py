@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.tools import StructuredTool
 from langchain_core.utils.function_calling import (
     convert_to_json_schema,
     convert_to_openai_tool,
@@ -35,11 +36,20 @@ class Tools(list[Any]):
     Args:
         raw: Anything that `bind_tools` takes.
         options: Further arguments of `bind_tools`, such as `tool_choice`.
+
+    Attributes:
+        schemas: By name, the schemas of tools that only make an object: they are given
+            as classes, or run nothing, as those of an agent's `response_format`.
     """
 
     def __init__(self, raw: Sequence[Any], options: dict[str, Any]) -> None:
         super().__init__(_shown(tool) for tool in raw)
         self._raw = list(raw)
+        self.schemas = {
+            shown["function"]["name"]: getattr(tool, "args_schema", tool)
+            for shown, tool in zip(self, self._raw, strict=True)
+            if "function" in shown and (isinstance(tool, type) or _runs_nothing(tool))
+        }
         self._options = options
         self._bound: dict[str, tuple[object, BoundModel]] = {}
 
@@ -80,6 +90,10 @@ class Tools(list[Any]):
         return isinstance(other, Tools) and repr(self) == repr(other)
 
     __hash__ = None  # as a list's
+
+
+def _runs_nothing(tool: Any) -> bool:
+    return isinstance(tool, StructuredTool) and not (tool.func or tool.coroutine)
 
 
 def _shown(tool: Any) -> Any:

@@ -47,8 +47,8 @@ class ByKind(ABC):
     def read(self, answer: Any) -> tuple[str, Any]:
         """Return the kind of a reply, and what it holds.
 
-        That is `"text"` and a text, `"objects"` and a list of them, or `"tool calls"`
-        and calls as `calls_in_any_order` takes them.
+        That is `"text"` and a text, or `"tool calls"` and calls as `calls_in_any_order`
+        takes them; whatever else the kind is, `"objects"` say, a list of objects.
 
         Raises:
             UnparseableAnswerError: If it cannot be read: its item then escalates.
@@ -73,22 +73,23 @@ class ByKind(ABC):
     def parse(self, answer: Any) -> tuple[str, Any]:
         """Return which kind of answer it is, and what is compared."""
         kind, content = self.read(answer)
-        if kind == "objects":
-            return kind, tuple(map(self.of_objects.parse, content))
-        parse = calls_in_any_order if kind == "tool calls" else self.inner.parse
-        return kind, parse(content)
+        if kind == "text":
+            return kind, self.inner.parse(content)
+        if kind == "tool calls":
+            return kind, calls_in_any_order(content)
+        return kind, tuple(map(self.of_objects.parse, content))
 
     def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
         """Whether both are of one kind and mean the same."""
         kind = left[0]
         if kind != right[0]:
             return False
-        if kind == "objects":
-            same = map(self.of_objects.same, left[1], right[1])
-            return len(left[1]) == len(right[1]) and all(same)
+        if kind == "text":
+            return self.inner.same(left[1], right[1])
         if kind == "tool calls":
             return bool(left[1] == right[1])
-        return self.inner.same(left[1], right[1])
+        same = map(self.of_objects.same, left[1], right[1])
+        return len(left[1]) == len(right[1]) and all(same)
 
 
 def calls_in_any_order(calls: Iterable[Any]) -> str:

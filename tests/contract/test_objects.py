@@ -6,6 +6,8 @@ import asyncio
 import json
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 from llama_index.core import PromptTemplate
@@ -18,11 +20,19 @@ from pydantic import BaseModel, Field, SecretStr, field_serializer
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1 import Field as FieldV1
 
-from langchain_smart import Json, Normalized, Number, Price, SmartChatModel
+from langchain_smart import (
+    Json,
+    Normalized,
+    Number,
+    Price,
+    SmartChatModel,
+    SmartMiddleware,
+)
 from langchain_smart.chains.compare import compared_outputs
 from langchain_smart.chat.call import _as_chunk
 from langchain_smart.chat.compare import MessageReading, read_answer, write_answer
 from langchain_smart.chat.structured import Schema
+from langchain_smart.chat.tools import Tools
 from llama_index_smart import SmartLLM
 from llama_index_smart.compare import ResponseReading
 from smart_engine.equivalence import agree, as_equivalence
@@ -74,6 +84,10 @@ FORMS = {
         lambda rule: MessageReading(rule, SCHEMA),
         lambda fields: AIMessage(json.dumps(fields)),
     ),
+    "LangChain tool": (
+        lambda rule: MessageReading(rule, tools=Tools([Card], {})),
+        langchain_call,
+    ),
     "chain": (compared_outputs, Card.model_validate),
     "LlamaIndex call": (
         lambda rule: ResponseReading(rule, frozenset({"Card"}), {"Card": Card}),
@@ -111,6 +125,54 @@ def test_objects_of_pydantic_1_are_compared_by_value():
     one, two = (langchain_call({"number": 1, "hidden": n}, OldCard) for n in (1, 2))
     assert agree(reading, one, one)
     assert not agree(reading, one, two)
+
+
+class Token(Card):
+    """Another class of the same fields."""
+
+
+def test_objects_of_two_tools_differ():
+    both = {"Card": Card, "Token": Token}
+    reading = ResponseReading(Normalized(), frozenset(both), both)
+    card = llama_index_call(RIGHT)
+    token = card.model_copy(deep=True)
+    token.message.additional_kwargs["tool_calls"][0]["function"]["name"] = "Token"
+    assert agree(reading, card, card)
+    assert not agree(reading, card, token)
+    reading = MessageReading(Normalized(), tools=Tools([Card, Token], {}))
+    assert not agree(reading, langchain_call(RIGHT), langchain_call(RIGHT, Token))
+
+
+def test_parallel_calls_of_tools_that_make_objects_have_no_order():
+    reading = MessageReading(Normalized(), tools=Tools([Card], {}))
+    calls = [langchain_call({"number": n}).tool_calls for n in (1, 2)]
+    both = [[*calls[0], *calls[1]], [*calls[1], *calls[0]]]
+    one, two = (AIMessage("", tool_calls=made) for made in both)
+    assert agree(reading, one, two)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["model", "middleware"])
+def test_an_agents_response_is_compared_by_the_rule(wrapped):
+    def near(model, text, attempt):
+        return Calls([("Card", {**RIGHT, "pin": model})])
+
+    def rule(left, right):
+        seen.extend((left, right))
+        return True
+
+    seen: list[dict[str, object]] = []
+    with serve(near) as server:
+        terms = {"equivalence": rule, "mode": "shadow"}
+        smart = smart_of(SmartChatModel, server, **terms)
+        middleware = SmartMiddleware(smart.candidates, prices=PRICES, **terms)
+        agent = create_agent(
+            smart.reference if wrapped else smart,
+            response_format=ToolStrategy(Card),
+            middleware=[middleware] if wrapped else [],
+        )
+        state = agent.invoke({"messages": [("human", "it")]})
+    assert state["structured_response"] == Card(**{**RIGHT, "pin": "big"})
+    assert {card["pin"] for card in seen} == set(PRICES)
 
 
 def test_several_objects_are_compared_in_their_order():
