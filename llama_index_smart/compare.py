@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
 )
 from llama_index.core.output_parsers import PydanticOutputParser
+from llama_index.core.output_parsers.selection import SelectionOutputParser
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -39,12 +40,13 @@ class ResponseReading(ByKind):
         inner: The user's equivalence.
         tools: Names of the tools that were offered.
         classes: Classes of the objects that some of these tools make, by name.
-        output_cls: The class of the object that a text holds, if it should.
+        output_cls: The class of the object that a text holds, if it should, or
+            `SelectionOutputParser`, by which selectors read it.
     """
 
     tools: frozenset[str] = frozenset()
     classes: Mapping[str, type[BaseModel]] = field(default_factory=dict)
-    output_cls: type[BaseModel] | None = None
+    output_cls: type[Any] | None = None
 
     @property
     @override
@@ -74,6 +76,8 @@ class ResponseReading(ByKind):
         text = text_of(answer)
         if not text.strip():
             raise UnparseableAnswerError("the response has no text")
+        if self.output_cls is SelectionOutputParser:
+            return "objects", _selections(text)
         if self.output_cls is not None:
             return "objects", [_object(self.output_cls, text)]
         return "text", text
@@ -87,6 +91,15 @@ def _object(output_cls: type[BaseModel], written: Any) -> Any:
         return output_cls.model_validate(written)
     except Exception as error:
         problem = f"{output_cls.__name__} refuses {str(written)[:80]!r}"
+        raise UnparseableAnswerError(problem) from error
+
+
+def _selections(text: str) -> list[Any]:
+    """Return the choices that a selector reads in a text, each with its reason."""
+    try:
+        return [*SelectionOutputParser().parse(text).parsed_output]
+    except Exception as error:
+        problem = f"no selection in {text[:80]!r}"
         raise UnparseableAnswerError(problem) from error
 
 

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from llama_index.core.base.llms.types import MessageRole
+from llama_index.core.output_parsers.selection import SelectionOutputParser
 from llama_index.core.prompts import (
     BasePromptTemplate,
     ChatPromptTemplate,
@@ -29,7 +30,8 @@ __all__ = [
 _IN_USE: ContextVar[tuple[str | None, type[Any] | None]] = ContextVar(
     "smart_template_in_use", default=(None, None)
 )
-"""The task of a template, and the class of the objects that it asks for."""
+"""The task of a template, and the class of the objects that it asks for, or of their
+parser."""
 
 
 def task_of_template() -> str | None:
@@ -59,6 +61,8 @@ def with_template(
     if output_cls is not None:
         text = f"{output_cls.__name__} {text}"
     task = f"{getattr(kind, 'value', None) or kind}:{_short(text)}"
+    if output_cls is None and isinstance(prompt.output_parser, SelectionOutputParser):
+        output_cls = SelectionOutputParser  # a selector reads its answer by it
     token = _IN_USE.set((task, output_cls))
     try:
         yield

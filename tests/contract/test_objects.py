@@ -12,8 +12,13 @@ from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 from llama_index.core import PromptTemplate
 from llama_index.core.llms import ChatMessage, ChatResponse
-from llama_index.core.program import FunctionCallingProgram
-from llama_index.core.selectors import PydanticSingleSelector
+from llama_index.core.output_parsers.selection import Answer, SelectionOutputParser
+from llama_index.core.program import FunctionCallingProgram, LLMTextCompletionProgram
+from llama_index.core.selectors import (
+    LLMMultiSelector,
+    LLMSingleSelector,
+    PydanticSingleSelector,
+)
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, serve
 from pydantic import BaseModel, Field, SecretStr, field_serializer
@@ -268,6 +273,61 @@ def test_a_structured_llm_is_no_member(field):
     with pytest.raises(InvalidInputError, match=refused):
         SmartLLM(**{**given, field: wrong[field]}, prices=PRICES)
     assert SmartLLM(**given, prices=PRICES).as_structured_llm(Card)
+
+
+@pytest.mark.parametrize("kind", [LLMSingleSelector, LLMMultiSelector])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_selections_in_a_text_are_compared_by_the_rule(kind, mode):
+    def chosen(model, text, attempt):
+        prose = "" if model == "big" else "I would choose:\n"
+        return prose + json.dumps([{"choice": 2, "reason": model}])
+
+    def rule(left, right):
+        seen.extend((left, right))
+        return left.choice == right.choice
+
+    seen: list[Answer] = []
+    with serve(chosen) as server:
+        smart = smart_of(SmartLLM, server, equivalence=rule, mode="shadow")
+        selector = kind.from_defaults(llm=smart)
+        if mode == "sync":
+            result = selector.select(["one", "two"], "which?")
+        else:
+            result = await selector.aselect(["one", "two"], "which?")
+    assert result.selections[0].index == 1
+    assert {(each.choice, each.reason) for each in seen} == {(2, "big"), (2, "small")}
+    reading = ResponseReading(Json(ignore=["reason"]), output_cls=SelectionOutputParser)
+
+    def answer(*choices):
+        return ChatResponse(message=ChatMessage(json.dumps(choices)))
+
+    one = {"choice": 2, "reason": "big"}
+    assert agree(reading, answer(one), answer({**one, "reason": "small"}))
+    assert not agree(reading, answer(one), answer({**one, "choice": 1}))
+    assert not agree(reading, answer(one), answer(one, one))
+    assert not agree(reading, answer("none"), answer("none"))
+
+
+@pytest.mark.parametrize(("margin", "agreed"), [(0.2, True), (0.05, False)])
+def test_a_text_completion_program_has_the_rule_for_its_text(margin, agreed):
+    """Its parser is its own: the LLM sees a text, which `Json` reads."""
+
+    def near(model, text, attempt):
+        return json.dumps({**RIGHT, "theAmount": 1.1 if model == "big" else 1.2})
+
+    def spy(left, right):
+        seen.append(agree(rule, left, right))
+        return seen[-1]
+
+    seen: list[bool] = []
+    rule = Json(fields={"theAmount": Number(absolute=margin)})
+    with serve(near) as server:
+        smart = smart_of(SmartLLM, server, equivalence=spy, mode="shadow")
+        program = LLMTextCompletionProgram.from_defaults(
+            output_cls=Card, llm=smart, prompt_template_str="say it"
+        )
+        assert program() == Card(**RIGHT)
+    assert seen == [agreed]
 
 
 def test_wrong_objects_of_a_batch_stay_within_the_promise():
