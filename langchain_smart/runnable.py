@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.batching import TASK, SmartBatching, named_task
+from langchain_smart.chains.cache import check_caches, confused
 from langchain_smart.chains.call import ChainJob, ChainRequester
 from langchain_smart.chains.compare import compared_outputs
 from langchain_smart.chains.store import ChainAnswers, identity_of
@@ -118,6 +119,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     version: str | None = None
 
     _members: dict[str, ChainMember] = PrivateAttr()
+    _confused: list[Any] = PrivateAttr()
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -135,6 +137,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             budgeted=self.budget_usd is not None,
             estimate=self.estimate_usage,
         )
+        self._confused = confused(self._members.values())
         self._open()
 
     # -- one item at a time ----------------------------------------------------
@@ -186,6 +189,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     def _item_run(
         self, given: Any, config: RunnableConfig, kwargs: dict[str, Any]
     ) -> ItemRun:
+        check_caches(self._confused)
         arguments = _arguments(kwargs)
         item = self._item(
             compared_outputs(self._rule),
@@ -211,6 +215,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
     def _job_maker(
         self, kwargs: dict[str, Any]
     ) -> tuple[Callable[..., ChainJob], Callable[[Sequence[Any]], str]]:
+        check_caches(self._confused)
         new_job = partial(
             ChainJob,
             rule=compared_outputs(self._rule),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
@@ -41,12 +42,14 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
+from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
+from smart_engine.serving.members import fields_of
 
 __all__ = ["LangChainLLM"]
 
@@ -76,6 +79,7 @@ class LangChainLLM(FunctionCallingLLM):
     """
 
     model: BaseChatModel = Field(exclude=True, repr=False)
+    _mark: str | None = PrivateAttr(default=None)
 
     @classmethod
     @override
@@ -101,21 +105,21 @@ class LangChainLLM(FunctionCallingLLM):
     @override
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(model.invoke([*map(_message, messages)], **arguments))
+        return _response(model.invoke(self._messages(messages), **arguments))
 
     @override
     async def achat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(await model.ainvoke([*map(_message, messages)], **arguments))
+        return _response(await model.ainvoke(self._messages(messages), **arguments))
 
     @override
     def stream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.stream([*map(_message, messages)], **self._with_usage(arguments))
+        chunks = model.stream(self._messages(messages), **self._with_usage(arguments))
 
         def pieces() -> ChatResponseGen:
             whole: AIMessageChunk | None = None
@@ -130,9 +134,7 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.astream(
-            [*map(_message, messages)], **self._with_usage(arguments)
-        )
+        chunks = model.astream(self._messages(messages), **self._with_usage(arguments))
 
         async def pieces() -> ChatResponseAsyncGen:
             whole: AIMessageChunk | None = None
@@ -211,6 +213,20 @@ class LangChainLLM(FunctionCallingLLM):
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[Any]:
         return selected_tools(response, required=error_on_no_tool_call)
+
+    def _messages(self, messages: Sequence[ChatMessage]) -> list[BaseMessage]:
+        """Return messages in LangChain's form.
+
+        Where a cache may answer, the first one names the model, in metadata that no
+        model is sent: LangChain's keys do not tell all models apart.
+        """
+        sent = [*map(_message, messages)]
+        cache = get_llm_cache() if self.model.cache is None else self.model.cache
+        if sent and cache is not None and cache is not False:
+            if self._mark is None:
+                self._mark = identity((type(self.model), fields_of(self.model))).mark
+            sent[0].response_metadata["model"] = self._mark
+        return sent
 
     def _bound(self, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return the model with its tools, and the other arguments of the call."""

@@ -35,6 +35,7 @@ class ChainMember:
         models: Texts that identify the models found in it, with their settings.
         limits: Model name → most tokens of an answer, where there is a limit.
         estimate: Whether usage that no model reports is estimated.
+        by_key: The chat models found in it, by LangChain's keys for a cache.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ChainMember:
     models: tuple[str, ...]
     limits: Mapping[str, int]
     estimate: bool
+    by_key: Mapping[str, BaseChatModel]
 
 
 def find_chains(
@@ -120,7 +122,11 @@ def _member(
     own_names: set[str] = set()
     listed: dict[str, Price] = {}
     limits: dict[str, int] = {}
+    by_key: dict[str, BaseChatModel] = {}
     for model, arguments in _models(chain, set()):
+        if isinstance(model, BaseChatModel) and not isinstance(model, Settings):
+            with suppress(Exception):  # without a key there is no cache either
+                by_key[model._get_llm_string(**arguments)] = model  # noqa: SLF001
         if budgeted and isinstance(model, Settings):
             hint = "give the smart model in this chain a budget_usd of its own instead"
             raise InvalidInputError("budget_usd", model.get_name(), hint)
@@ -148,7 +154,8 @@ def _member(
         raise InvalidInputError("prices", name, hint)
     call = None if fee is None else fee.call
     known = {**listed, **prices}
-    return ChainMember(name, chain, known, call, tuple(identities), limits, estimate)
+    found = tuple(identities)
+    return ChainMember(name, chain, known, call, found, limits, estimate, by_key)
 
 
 def _identity(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,15 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 from typing_extensions import override
 
-from langchain_smart import Price, SmartChatModel
+from langchain_smart import Price, SmartChatModel, SmartRunnable
+from llama_index_smart import SmartLLM
+from smart_engine.errors import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SECRET = "sk-not-to-be-seen"  # noqa: S105 - that is the test
@@ -205,6 +209,44 @@ def test_keys_show_no_secret():
     smart.invoke("?", model="big")
     assert len(cache._cache) == 1
     assert SECRET not in repr(cache._cache) + repr(smart) + repr(smart._cached)
+
+
+class Nameless(Bare):
+    """A model of which LangChain's key shows nothing."""
+
+    _identifying_params = property(lambda self: {})  # type: ignore[assignment]
+
+
+def test_a_chain_has_no_cache_that_confuses_its_models(cache):
+    models = [Nameless(name=name, answer=name, **cache) for name in PRICES]
+    long, short = (model | StrOutputParser() for model in models)
+    smart = SmartRunnable(
+        reference={"long": long}, candidates={"short": short}, prices=PRICES
+    )
+    for ask in (
+        lambda: smart.invoke("?"),
+        lambda: smart.batch(["?"]),
+        lambda: [*smart.stream("?")],
+        lambda: asyncio.run(smart.ainvoke("?")),
+        lambda: asyncio.run(smart.abatch(["?"])),
+    ):
+        with pytest.raises(InvalidInputError, match=r"cache=.*big and small apart"):
+            ask()
+    assert not models[0].calls + models[1].calls
+    for model in models:
+        model.cache = False
+    assert smart.invoke("?") == "big"
+
+
+def test_nor_has_llama_index(cache):
+    big, small = (Nameless(name=name, answer=name, **cache) for name in PRICES)
+    smart = SmartLLM(reference=big, candidates=[small], prices=PRICES)
+    for _ in range(2):
+        for name in PRICES:
+            assert smart.complete("?", smart_model=name).text == name
+            assert [*smart.stream_complete("?", smart_model=name)][-1].text == name
+    assert (len(big.calls), len(small.calls)) == (1, 1)
+    assert smart.report().spend["big"].calls == 4
 
 
 def wrong_answers_to_repeated_questions(
