@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,8 @@ class Killer:
         if kill is not None:
             assert self.trap.sprung.wait(60)
             time.sleep(wait)
-            os.kill(job, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended meanwhile
+                os.kill(job, signal.SIGKILL)
         code = int(self.nursery.stdout.readline())
         assert code in (0, -signal.SIGKILL)
         return code != 0
