@@ -114,7 +114,9 @@ def test_a_stream_that_32_threads_use_keeps_to_it():
     roles = [a.response_metadata["smart"]["role"] for a in said]
     assert "uncertified" in roles
     (state,) = smart.report().streams
-    assert state.answered == len(roles) - roles.count("uncertified")
+    assert state.answered == len(roles)
+    assert state.roles["uncertified"] == roles.count("uncertified")
+    assert not state.valid
 
 
 def test_answers_that_are_not_read_to_their_end_are_counted():

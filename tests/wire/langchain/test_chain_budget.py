@@ -139,8 +139,9 @@ async def test_a_stream_keeps_to_it(verb, mode):
     assert set(answers) - set(errors) <= {"yes"}
     assert errors or mode == "serve"
     (state,) = report.streams
-    uncertified = len(answers) - len(errors) - state.answered
-    assert (uncertified > 0) == (mode == "serve")
+    assert state.answered == len(answers) - len(errors)
+    assert (state.roles["uncertified"] > 0) == (mode == "serve")
+    assert state.valid == (mode == "strict")
 
 
 def test_a_stream_that_16_threads_use_keeps_to_it():
@@ -158,7 +159,11 @@ def test_a_stream_that_16_threads_use_keeps_to_it():
         assert budget / 2 < bill(server) <= budget
         assert smart.report().cost == pytest.approx(bill(server))
     assert len(answers) == len(ASKED)
-    assert smart.report().streams[0].answered < len(ASKED)
+    errors = [a for a in answers if isinstance(a, BudgetExceededError)]
+    (state,) = smart.report().streams
+    assert state.answered == len(answers) - len(errors)
+    assert state.roles["uncertified"] > 0
+    assert not state.valid
 
 
 @pytest.mark.parametrize("verb", ["batch", "ainvoke"])
