@@ -80,7 +80,7 @@ class RecordedChatModel(PlainErrors, BaseChatModel):
     def model_post_init(self, context: Any, /) -> None:
         if not isinstance(self.trace, Trace):
             hint = "give a Trace, such as Trace.read('items.jsonl.gz')"
-            raise InvalidInputError("trace", type(self.trace).__name__, hint)
+            raise InvalidInputError("trace", self.trace, hint)
         if not any(self.model in row.answers for row in self.trace.rows):
             hint = "the trace has no answers of this model"
             raise InvalidInputError("model", self.model, hint)

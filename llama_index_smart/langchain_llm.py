@@ -275,7 +275,7 @@ def _content(message: ChatMessage) -> Any:
             parts.append({"type": "image_url", "image_url": {"url": url}})
         elif not isinstance(block, _NO_CONTENT):
             hint = "a LangChain model is given texts, pictures and tool calls only"
-            raise InvalidInputError("messages", type(block).__name__, hint)
+            raise InvalidInputError("messages", block, hint)
     if all(part["type"] == "text" for part in parts):
         return message.content or ""
     return parts

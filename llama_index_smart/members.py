@@ -17,7 +17,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.price_list import at_list_price
+from smart_engine.money.price_list import why_unlisted
 from smart_engine.serving.members import Member, Named, addresses, fields_of
 
 __all__ = ["LLMMember", "Response", "identity_of", "read_model", "shared_metadata"]
@@ -57,22 +57,25 @@ def read_model(field: str, given: Any) -> Named:
             given = LangChainLLM(model=given)
     if not isinstance(given, LLM):
         hint = "give a LlamaIndex LLM, such as OpenAI(model=…), or a LangChain model"
-        raise InvalidInputError(field, type(given).__name__, hint)
+        raise InvalidInputError(field, given, hint)
     silent = given.model_copy(update={"callback_manager": CallbackManager([])})
     name = given.metadata.model_name
     if not name or name == "unknown":
         name = getattr(given, "model", None) or given.class_name()
-    return Named(str(name), silent, str(name), _provider(given))
+    provider, unlisted = _provider(given)
+    return Named(str(name), silent, str(name), provider, unlisted=unlisted)
 
 
-def _provider(model: LLM) -> str | None:
-    """Return who serves a model, where its own integration says so for sure."""
+def _provider(model: LLM) -> tuple[str | None, str | None]:
+    """Return who serves a model at list prices, if that is sure, or why nobody does."""
     module = type(model).__module__
     if module.startswith("llama_index.llms.openai."):
         arguments = getattr(model, "additional_kwargs", None) or {}
         address, tier = getattr(model, "api_base", None), arguments.get("service_tier")
-        return "openai" if at_list_price(address, [tier]) else None
-    return "anthropic" if module.startswith("llama_index.llms.anthropic.") else None
+        unlisted = why_unlisted(address, [tier])
+        return None if unlisted else "openai", unlisted
+    known = module.startswith("llama_index.llms.anthropic.")
+    return "anthropic" if known else None, None
 
 
 def identity_of(member: LLMMember) -> tuple[str, str]:

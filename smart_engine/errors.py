@@ -20,6 +20,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_LONGEST = 300
+"""Characters of a value that an error shows, at most."""
+
 
 class SmartError(Exception):
     """Base class of all errors this package raises on purpose."""
@@ -41,10 +44,24 @@ class InvalidInputError(SmartError, ValueError):
     """
 
     def __init__(self, field: str, value: object, hint: str) -> None:
-        super().__init__(f"{field}={value!r}: {hint}")
+        super().__init__(f"{field}={_shown(value)}: {hint}")
         self.field = field
         self.value = value
         self.hint = hint
+
+
+def _shown(value: object) -> str:
+    """Show plain data as it is, other objects by type: their reprs may show keys."""
+    shown = repr(value) if _plain(value) else f"{type(value).__name__}(…)"
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_plain, [*value, *value.values()]))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, str | int | float | type)
 
 
 class ProtocolError(SmartError, RuntimeError):

@@ -62,7 +62,7 @@ def identity_of(item: Any) -> str:
             f"a store cannot identify it ({error}): give texts, numbers, lists, dicts, "
             "messages or pydantic objects, or leave store out"
         )
-        raise InvalidInputError("inputs", type(item).__name__, hint) from error
+        raise InvalidInputError("inputs", item, hint) from error
 
 
 def _plain(value: Any) -> Any:

@@ -75,7 +75,7 @@ def find_chains(
         listed = [{name: chain} for name, chain in candidates.items()]
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
         hint = "give at least one cheaper chain: a list, or a dict with names"
-        raise InvalidInputError("candidates", type(candidates).__name__, hint)
+        raise InvalidInputError("candidates", candidates, hint)
     found: dict[str, ChainMember] = {}
     for place, given in enumerate([reference, *listed]):
         field = "candidates" if place else "reference"
@@ -96,7 +96,7 @@ def _named(field: str, given: Any) -> tuple[str, Runnable[Any, Any]]:
         ((name, chain),) = given.items()
     if not isinstance(chain, Runnable) and not callable(chain):
         hint = 'give a Runnable, or its name and itself: {"long prompt": chain}'
-        raise InvalidInputError(field, type(chain).__name__, hint)
+        raise InvalidInputError(field, chain, hint)
     runnable: Runnable[Any, Any] = coerce_to_runnable(chain)
     return str(name or _name_of(runnable)), runnable
 

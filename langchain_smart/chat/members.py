@@ -11,7 +11,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.price_list import at_list_price
+from smart_engine.money.price_list import why_unlisted
 from smart_engine.serving.members import Member, Named, addresses
 
 __all__ = [
@@ -60,21 +60,22 @@ def read_model(field: str, given: Any) -> Named:
     model = load_model(field, given) if isinstance(given, str) else given
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
-        raise InvalidInputError(field, type(model).__name__, hint)
+        raise InvalidInputError(field, model, hint)
     params = model._get_ls_params()  # noqa: SLF001 - core's own
     official, provider = params.get("ls_model_name"), params.get("ls_provider")
-    if provider == "openai" and not _at_list_price(model):
-        provider = None
+    unlisted = _why_unlisted(model) if provider == "openai" else None
     name = model.name or official or type(model).__name__
-    return Named(name, model, official, provider, given if model is not given else None)
+    provider = None if unlisted else provider
+    string = given if model is not given else None
+    return Named(name, model, official, provider, string, unlisted)
 
 
-def _at_list_price(model: BaseChatModel) -> bool:
-    """Whether a model of OpenAI's class is OpenAI's, and of its usual service tier."""
+def _why_unlisted(model: BaseChatModel) -> str | None:
+    """Return why OpenAI's list prices may not hold for a model of its class, if so."""
     address = getattr(getattr(model, "root_client", None), "base_url", None)
     places = [getattr(model, n, None) or {} for n in ("model_kwargs", "extra_body")]
     tiers = [getattr(model, "service_tier", None)]
-    return at_list_price(address, tiers + [p.get("service_tier") for p in places])
+    return why_unlisted(address, tiers + [p.get("service_tier") for p in places])
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

@@ -94,7 +94,7 @@ class Job:
                 **settings,
             )
         except UnpricedError as error:
-            hint = f"no price is known: add --price {options.PRICE_FORM}"
+            hint = f"{error.reason}: add --price {options.PRICE_FORM}"
             raise InvalidInputError("price", error.value, hint) from error
         return cls(table, [[*system, ("human", text)] for text in prompts], smart)
 

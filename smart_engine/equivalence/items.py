@@ -69,7 +69,7 @@ class Items(Rule):
         """Check the settings."""
         object.__setattr__(self, "inner", as_equivalence(self.inner, "Items.inner"))
         if not isinstance(self.ordered, bool):
-            raise InvalidInputError("Items.ordered", self.ordered, "True or False")
+            raise InvalidInputError("Items.ordered", self.ordered, "give True or False")
         empty = not (isinstance(self.separator, str) and self.separator)
         if self.separator is not None and empty:
             hint = "a separator is a text such as '|'; leave it out for the usual ones"

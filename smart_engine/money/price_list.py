@@ -12,7 +12,7 @@ from typing import Any
 from smart_engine.errors import MissingExtraError, SmartError
 from smart_engine.money.pricing import Price
 
-__all__ = ["UnlistedError", "at_list_price", "listed_price"]
+__all__ = ["UnlistedError", "listed_price", "why_unlisted"]
 
 _PRICE_NAMES = {
     "input_mtok": "input",
@@ -36,21 +36,24 @@ class UnlistedError(SmartError, LookupError):
     """The list has no usable price for a model."""
 
 
-def at_list_price(address: object, tiers: Iterable[object]) -> bool:
-    """Whether a client of OpenAI's classes pays OpenAI's list price.
+def why_unlisted(address: object, tiers: Iterable[object]) -> str | None:
+    """Return why a client of OpenAI's classes may not pay OpenAI's list price, if so.
 
     Other providers are asked through these classes, too, at prices of their own; some
     service tiers differ in price.
 
     Example:
         ```python
-        assert at_list_price(None, [None, "auto"])
-        assert not at_list_price("http://127.0.0.1/v1", [])
-        assert not at_list_price(None, ["flex"])
+        assert why_unlisted(None, [None, "auto"]) is None
+        assert "127.0.0.1" in why_unlisted("http://127.0.0.1/v1", [])
+        assert "'flex'" in why_unlisted(None, ["flex"])
         ```
     """
-    usual = {None, "auto", "default"}
-    return str(address or _OPENAI).startswith(_OPENAI) and usual.issuperset(tiers)
+    if not str(address or _OPENAI).startswith(_OPENAI):
+        host = str(address).partition("//")[2].split("/")[0].rpartition("@")[2]
+        return f"its base URL leads to {host}, where OpenAI's list prices may not hold"
+    tier = next((t for t in tiers if t not in {None, "auto", "default"}), None)
+    return None if tier is None else f"the service tier {tier!r} has prices of its own"
 
 
 def listed_price(model: str, provider: str) -> Price:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,13 +63,21 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInputError):
         return cause
-    field = ".".join(str(part) for part in first["loc"])
+    field, value = ".".join(str(part) for part in first["loc"]), first["input"]
     if first["type"] == "missing":
         return InvalidInputError(field, None, "this argument is needed")
-    if first["type"] == "extra_forbidden":  # its value may be a key: keep it out
-        known = ", ".join(model.model_fields)
-        return InvalidInputError(field, ..., f"no such argument; there are {known}")
-    return InvalidInputError(field, first["input"], first["msg"])
+    if first["type"] == "extra_forbidden":
+        harmless = value is None or isinstance(value, int | float)  # others hold keys
+        hint = f"no such parameter; {_nearest(field, list(model.model_fields))}"
+        return InvalidInputError(field, value if harmless else "…", hint)
+    hint = first["msg"].replace("Input should be", "must be")
+    return InvalidInputError(field, value, hint)
+
+
+def _nearest(field: str, known: list[str]) -> str:
+    if near := get_close_matches(field, known, n=1):
+        return f"did you mean {near[0]}?"
+    return f"give a model's own settings to that model; there are {', '.join(known)}"
 
 
 class Settings(PlainErrors):

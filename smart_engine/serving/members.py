@@ -44,13 +44,21 @@ class MissingUsageError(SmartError):
 class UnpricedError(InvalidInputError):
     """A model has no price: what it costs is unknown, and never taken for nothing."""
 
-    def __init__(self, name: str, hint: str = "") -> None:
-        """Say how a price is given; a hint says it otherwise."""
+    def __init__(
+        self,
+        name: str,
+        hint: str | None = None,
+        *,
+        reason: str = "no price is known",
+        way_out: str | None = None,
+    ) -> None:
+        way_out = way_out or f"prices={{{name!r}: Price(input=…, output=…)}}"
         hint = hint or (
-            f"no price is known: add prices={{{name!r}: Price(input=…, output=…)}} in "
-            "USD per million tokens, or Price.free() for a model that costs nothing"
+            f"{reason}: add {way_out} in USD per million tokens, or Price.free() for a "
+            "model that costs nothing"
         )
         super().__init__("prices", name, hint)
+        self.reason = reason
 
 
 class Named(NamedTuple):
@@ -62,6 +70,7 @@ class Named(NamedTuple):
         official: The provider's name of it, under which a price may be listed, too.
         provider: Who serves it, where that is known for sure.
         given: The string that named it, if one did; it may be priced under that, too.
+        unlisted: Why no list price holds for it, where the reason is known.
     """
 
     name: str
@@ -69,6 +78,7 @@ class Named(NamedTuple):
     official: str | None = None
     provider: str | None = None
     given: str | None = None
+    unlisted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +254,8 @@ def find_members(
     """
     listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
     if not listed or not candidates:
-        shown = candidates if isinstance(candidates, str | Sequence) else ...
         hint = "name at least one cheaper model, in a list"
-        raise InvalidInputError("candidates", shown, hint)
+        raise InvalidInputError("candidates", candidates, hint)
     members = [find_member(read("reference", reference), prices)]
     for candidate in candidates:
         member = find_member(read("candidates", candidate), prices)
@@ -275,17 +284,13 @@ def find_member(
     """
     called = (named.name, named.official or "", named.given or "")
     price = next((prices[name] for name in called if name in prices), None)
-    problem = "no price is known"
+    unlisted: object = named.unlisted
     if price is None and named.official and named.provider:
         try:
             price = listed_price(named.official, named.provider)
         except (UnlistedError, MissingExtraError) as error:
-            problem = f"{problem}, and {error}"
+            unlisted = error
     if price is None:
-        price_it = way_out or f"prices={{{named.name!r}: Price(input=…, output=…)}}"
-        hint = (
-            f"{problem}: add {price_it} in USD per million tokens, or Price.free() for "
-            "a model that costs nothing"
-        )
-        raise UnpricedError(named.name, hint)
+        reason = "no price is known" + (f", and {unlisted}" if unlisted else "")
+        raise UnpricedError(named.name, reason=reason, way_out=way_out)
     return Member(named.name, named.model, price)

@@ -25,7 +25,7 @@ def model(name="big", answer="spam", **settings):
 def smart_of(big=None, small=None, **settings):
     big, small = big or model("big"), small or model("small")
     settings.setdefault("prices", {"big": FREE, "small": FREE})
-    return SmartChatModel(reference=big, candidates=[small], **settings)
+    return SmartChatModel(**{"reference": big, "candidates": [small], **settings})
 
 
 same = model("same")
@@ -66,6 +66,24 @@ def test_bad_input_is_named_at_construction(case, monkeypatch):
     assert len(caught.value.hint) > 10
     assert KEY not in str(caught.value)
     assert big.calls == small.calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"budget": 1}, r"^budget=1: no such parameter; did you mean budget_usd\?$"),
+        ({"candidate": [KEY]}, r"^candidate='…': .* did you mean candidates\?$"),
+        ({"api_key": KEY}, r"^api_key='…': .* that model; there are .*, budget_usd,"),
+        ({"candidates": None}, "^candidates=None: name at least one cheaper model"),
+        ({"candidates": model()}, r"^candidates=Scripted\(…\): name at least one"),
+        ({"reference": 3}, "^reference=3: give a LangChain chat model"),
+        ({"prices": {"big": 3}}, "^prices.big=3: must be a dictionary or an instance"),
+    ],
+)
+def test_an_error_shows_what_was_given_and_the_nearest_parameter(given, shown):
+    with pytest.raises(InvalidInputError, match=shown) as caught:
+        smart_of(**{"candidates": [model("small")], **given})
+    assert KEY not in str(caught.value)
 
 
 async def test_an_unusable_item_is_found_before_anything_is_asked():
