@@ -87,7 +87,7 @@ def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model
     except ModuleNotFoundError as error:
-        hint = "naming a model by a string needs: pip install langchain"
+        hint = "naming a model by a string needs: pip install 'smart-llm[agents]'"
         raise InvalidInputError(field, name, hint) from error
     try:
         return cast("BaseChatModel", init_chat_model(name, **settings))

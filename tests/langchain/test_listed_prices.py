@@ -123,7 +123,7 @@ def test_models_without_a_price_are_looked_up_and_keep_it() -> None:
         (openai("gpt-99"), "the price list has no 'gpt-99' of 'openai'"),
         (
             openai(base_url="http://127.0.0.1:9/v1"),
-            "no price is known, and its base URL leads to 127.0.0.1, .*: add prices",
+            "no price is known, and its base URL leads to 127.0.0.1:9, .*: add prices",
         ),
         (Scripted(name="local", script=lambda *_: "x"), "no price is known: add"),
     ],
