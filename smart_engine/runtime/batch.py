@@ -1,7 +1,7 @@
 """Whole batches: one session a task, and the answers in the order of the items.
 
-The flow of a batch is written once: open the sessions, drive them, close them, finish
-the items; only driving and finishing differ between sync and async.
+A batch opens its sessions, drives them, closes them, and finishes its items; only
+driving and finishing differ between sync and async.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Reservations
-from smart_engine.runtime.drive import Caller, Flow, adrive, arun, drive, run
+from smart_engine.runtime.drive import Caller, adrive, drive
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -127,23 +127,29 @@ class Batch:
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
-        run(self._flow(), _perform)
+        self._open_all()
+        for job in self.jobs:
+            with self._bar(job) as recorded:
+                self._place(job, _outputs(job, recorded, self._close))
         return _deliver(self.results, return_exceptions=return_exceptions)
 
     async def arun(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
-        await arun(self._flow(), _aperform)
-        return _deliver(self.results, return_exceptions=return_exceptions)
-
-    def _flow(self) -> Flow[_Effect, None]:
-        budget = self.config.budget(self.books)
-        for job in self.jobs:  # all of them are checked before any is driven
-            self._open(job, budget)
+        self._open_all()
         for job in self.jobs:
             with self._bar(job) as recorded:
-                outputs = yield from _driven(job, recorded, self._close)
-            for place, output in zip(job.places, outputs, strict=True):
-                self.results[place] = output
+                self._place(job, await _aoutputs(job, recorded, self._close))
+        return _deliver(self.results, return_exceptions=return_exceptions)
+
+    def _open_all(self) -> None:
+        """Check and open all jobs before any is driven."""
+        budget = self.config.budget(self.books)
+        for job in self.jobs:
+            self._open(job, budget)
+
+    def _place(self, job: Job, outputs: list[Any]) -> None:
+        for place, output in zip(job.places, outputs, strict=True):
+            self.results[place] = output
 
     def _bar(self, job: Job) -> AbstractContextManager[Callable[[], None] | None]:
         """Show where a job stands, if wanted; yield what to call after each record."""
@@ -183,28 +189,10 @@ class Batch:
         return outputs
 
 
-class _Drive(NamedTuple):
-    """Drive the session of a job to its end."""
-
-    job: Job
-    recorded: Callable[[], None] | None
-
-
-class _Finish(NamedTuple):
-    """End an item with its output or error."""
-
-    job: Job
-    item: int
-    output: Any
-
-
-_Effect = _Drive | _Finish
-
-
-def _driven(
+def _outputs(
     job: Job, recorded: Callable[[], None] | None, close: Callable[[Job], list[Any]]
-) -> Flow[_Effect, list[Any]]:
-    """The flow of one job: drive its session, finish its items, return their outputs.
+) -> list[Any]:
+    """Drive the session of a job, finish its items, and return their outputs.
 
     Args:
         job: The job.
@@ -212,33 +200,35 @@ def _driven(
         close: Returns the outputs of a job whose session is done.
     """
     try:
-        yield _Drive(job, recorded)
+        drive(job.session, job, job.limit, recorded)
         outputs = close(job)
     except BaseException as error:
         for item in range(len(job.places)):
-            yield _Finish(job, item, error)
+            job.finish(item, error)
         raise
     for item, output in enumerate(outputs):
-        yield _Finish(job, item, output)
+        job.finish(item, output)
     return outputs
 
 
-def _perform(effect: _Effect) -> None:
-    """Perform an effect of such a flow in synchronous code."""
-    if isinstance(effect, _Drive):
-        job = effect.job
-        drive(job.session, job, job.limit, effect.recorded)
-    else:
-        effect.job.finish(effect.item, effect.output)
+async def _aoutputs(
+    job: Job, recorded: Callable[[], None] | None, close: Callable[[Job], list[Any]]
+) -> list[Any]:
+    """Drive the session of a job as `_outputs` does, in asynchronous code."""
+    try:
+        await adrive(job.session, job, job.limit, recorded)
+        outputs = close(job)
+    except BaseException as error:
+        await _afinish(job, [error] * len(job.places))
+        raise
+    await _afinish(job, outputs)
+    return outputs
 
 
-async def _aperform(effect: _Effect) -> None:
-    """Perform an effect of such a flow in asynchronous code."""
-    if isinstance(effect, _Drive):
-        job = effect.job
-        await adrive(job.session, job, job.limit, effect.recorded)
-    elif (ending := effect.job.finish(effect.item, effect.output)) is not None:
-        await ending
+async def _afinish(job: Job, outputs: Iterable[Any]) -> None:
+    for item, output in enumerate(outputs):
+        if (ending := job.finish(item, output)) is not None:
+            await ending
 
 
 @dataclass
@@ -327,21 +317,25 @@ class Measurement:
 
     def run(self) -> SelfAgreement:
         """Measure in synchronous code."""
-        return run(self._flow(), _perform)
+        self._open()
+        _outputs(self.job, None, _answers)
+        return self._close()
 
     async def arun(self) -> SelfAgreement:
         """Measure in asynchronous code."""
-        return await arun(self._flow(), _aperform)
+        self._open()
+        await _aoutputs(self.job, None, _answers)
+        return self._close()
 
-    def _flow(self) -> Flow[_Effect, SelfAgreement]:
+    def _open(self) -> None:
         job, items = self.job, len(self.job.places) // 2
-        session = SelfAgreementSession(items, self.reference, job.rule, job.scope)
-        job.session = session
+        job.session = SelfAgreementSession(items, self.reference, job.rule, job.scope)
 
-        def outputs(_: Job) -> list[Any]:
-            return [session.answer_or_error(number) for number in range(2 * items)]
-
-        yield from _driven(job, None, outputs)
-        result = session.result(job.task, self.confidence)
+    def _close(self) -> SelfAgreement:
+        result: SelfAgreement = self.job.session.result(self.job.task, self.confidence)
         self.books.enter_noise(result)
         return result
+
+
+def _answers(job: Job) -> list[Any]:
+    return [*map(job.session.answer_or_error, range(len(job.places)))]

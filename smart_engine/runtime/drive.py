@@ -27,7 +27,7 @@ from smart_engine.runtime.requester import Requester, acall, call
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
-__all__ = ["Caller", "Flow", "adrive", "arun", "drive", "run"]
+__all__ = ["Caller", "adrive", "drive"]
 
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
