@@ -75,9 +75,10 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     With `strategy="reference"` the reference answers; `model="…"` names another member.
 
     Each answer says in `response_metadata["smart"]` which `model` answered, in which
-    `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow` or `named`), for
-    which `task`, what the item `cost` and what it `saved` (estimated) in USD, and the
-    id of the batch's `certificate`.
+    `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow`, `named` or, after
+    the end of a budget, `uncertified`), for which `task`, what the item `cost` and what
+    it `saved` (estimated) in USD, and the id of the batch's `certificate`. Its
+    `usage_metadata` is the sum over all models that were asked about the item.
 
     Answers are compared by their texts; where tools were called, by the calls; where
     an object was asked for with `with_structured_output`, by the objects.

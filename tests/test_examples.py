@@ -119,7 +119,7 @@ def test_structured_extraction(run, items):
 @pytest.mark.slow
 def test_an_agent(run):
     shown = run("agent.py", "--items", "60")
-    assert "What does the red lamp cost?\n  The red lamp costs 15 euros." in shown
+    assert "What does the red lamp cost?\n  15\n" in shown
     assert saved(shown) > 0
     assert "after every answer, at most 0.1 of the answers so far differ" in shown
 
