@@ -107,8 +107,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             are compared by their values, or by your `Json(fields=…)` or function.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
-            the operating system, so that nobody can foresee what is audited; the
-            certificate tells it at the end.
+            the operating system, so that no one can foresee what is audited; the
+            certificate has it at the end.
         max_concurrency: Most calls in flight at once, where the config sets none; the
             audit sizes its waves by it.
         progress: Whether a bar shows where a batch stands: items settled, USD spent and
@@ -140,7 +140,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             Otherwise such a call has failed. An answer that broke off is estimated as
             far as it came. Hidden reasoning is in no estimate: a model that thinks
             costs more.
-        books: The books of another smart model, which both then share.
+        books: The `books` of another smart model: both then share one ledger, one
+            report and their streams.
         cache: The cache of the members that have no such setting of their own; where
             it is left out, LangChain's global cache is, if there is one. A smart model
             itself is never cached: every question counts in its stream or batch.

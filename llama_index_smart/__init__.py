@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from the file it lives in (PEP 562)."""
+    """Load a public name from the file that defines it (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'llama_index_smart' has no attribute {name!r}")
     try:

@@ -238,7 +238,7 @@ class LangChainLLM(FunctionCallingLLM):
         return self.model.bind_tools(tools, **chosen), arguments
 
     def _with_usage(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return a streamed call's arguments; ask for the usage where nobody chose."""
+        """Return a streamed call's arguments; with the usage unless the user chose."""
         undecided = getattr(self.model, "stream_usage", ...) is None
         return {"stream_usage": True, **arguments} if undecided else arguments
 

@@ -104,14 +104,14 @@ class SmartLLM(Settings, FunctionCallingLLM):
         budget_usd: The most that a batch, and a task's stream, may cost, as for
             `SmartChatModel`: each member's answers must be limited by `max_tokens`.
             What cannot be foreseen is refused here, unless it is free: a judge, a
-            picture, sound or a file in a message.
+            picture, audio or a file in a message.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared by their values, or by your `Json(fields=…)` or function.
         prices: Model name → `Price` in USD per million tokens.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that nobody can foresee what is audited; the
-            certificate tells it at the end.
+            certificate has it at the end.
         max_concurrency: Most calls of a batch in flight at once.
         progress: Whether a bar shows where a batch stands: what is settled, spent
             and saved, and how many answers may differ, of those allowed.
@@ -124,7 +124,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
             such a call has failed.
-        books: The books of another smart model, to keep them together.
+        books: The `books` of another smart model: both then share one ledger, one
+            report and their streams.
 
     Raises:
         InvalidInputError: At construction, if anything cannot be used.

@@ -1,4 +1,4 @@
-"""The LLMs behind a smart one: how they are given, and told apart."""
+"""The LLMs behind a smart one: how they are given, named and distinguished."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_model(field: str, given: Any) -> Named:
 
 
 def _provider(model: LLM) -> tuple[str | None, str | None]:
-    """Return who serves a model at list prices, if that is sure, or why nobody does."""
+    """Return who serves a model at list prices, if that is sure, or why none does."""
     module = type(model).__module__
     if module.startswith("llama_index.llms.openai."):
         arguments = getattr(model, "additional_kwargs", None) or {}

@@ -120,7 +120,7 @@ def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _with_usage(member: LLMMember, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a streamed call; ask for the usage where nobody chose."""
+    """Return a streamed call's arguments; with the usage unless the user chose."""
     by_openai = any(
         base.__module__.startswith("llama_index.llms.openai.")
         for base in type(member.model).__mro__

@@ -71,7 +71,7 @@ def with_template(
 
 
 def default_task(asks: Iterable[Ask[Any]]) -> str:
-    """Return a name for the task of some items, where nobody gave one.
+    """Return a name for the task of some items, where the caller gave none.
 
     It stands for the system messages and for the names of the tools.
     """

@@ -140,7 +140,7 @@ class Served(NamedTuple):
 
 
 def check_outcome(outcome: Result) -> None:
-    """Raise unless the figures of an outcome can be booked.
+    """Raise unless the figures of an outcome can be entered in a ledger.
 
     Raises:
         InvalidInputError: If the cost is not a number of zero or more, or the

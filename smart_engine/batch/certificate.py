@@ -44,7 +44,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
             until two agree). On the whole batch it serves where all that were asked
             agree, or two of a cascade; on fewer items, those that a plan picked.
         items: Number of items it could serve, M.
-        max_errors: Number of wrong answers that may stay hidden, B, if the reference
+        max_errors: Wrong answers that may stay undetected, B, if the reference
             fails on none of its draws.
         answers: Items that could still get an answer when it was designed, so that
             B = ⌊δ·answers⌋; all items by default.

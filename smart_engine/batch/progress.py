@@ -97,7 +97,7 @@ def measure(
 
 
 def _may_differ(batch: BatchRecord, compared: IntArray) -> int | None:
-    """Return the least upper bound of the errors any candidate still hides."""
+    """Return the least bound of undetected errors over all candidates."""
     bounds = []
     for tier in batch.candidates:
         seen = compared[batch.status[tier, compared] >= ANSWERED]
@@ -108,7 +108,7 @@ def _may_differ(batch: BatchRecord, compared: IntArray) -> int | None:
 
 
 def _most_hidden(items: int, draws: int, errors: int, level: float) -> int:
-    """Return the most errors beyond those found that draws do not speak against."""
+    """Return the most undetected errors that the draws do not exclude at a level."""
     return largest(
         0,
         items - draws,

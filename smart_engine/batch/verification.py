@@ -153,12 +153,12 @@ def _check(
             test.max_errors == guarantee.max_errors(answers)
             and (counted or test.accepted is None),
             f"{name}: M = {test.items} items, at most {test.max_errors} of {answers} "
-            f"answers may stay wrong unseen, less {guarantee.max_disagreement:.4g} for "
-            f"each of {failures} failed draws",
+            f"answers may stay wrong undetected, less {guarantee.max_disagreement:.4g} "
+            f"for each of {failures} failed draws",
         ),
         Check(
             replayed.accepted == test.accepted,
-            f"{name}: with {errors} errors found {enough} draws suffice at "
+            f"{name}: with {errors} errors detected {enough} draws suffice at "
             f"level {test.level:.6g}; {outcome} (of {test.draws} draws)",
         ),
     ]

@@ -64,7 +64,7 @@ def demo_command(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Every strategy on three made-up models that err at random; asks nobody."""
+    """Every strategy on three made-up models that err at random; calls no model."""
     models = Simulation(
         items,
         "big",

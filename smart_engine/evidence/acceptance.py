@@ -1,9 +1,9 @@
 r"""How many uniform draws suffice, given the errors they have shown.
 
 A population of M items hides D errors, D unknown. Items are drawn one by one, uniformly
-without replacement; every drawn item is repaired. With c errors found the audit stops
-when n_c draws are in. Then D − c errors stay hidden, so only a stop with c ≤ D − B − 1
-breaks the promise "at most B stay hidden".
+without replacement; every drawn item is repaired. With c errors detected the audit
+stops when n_c draws are in. Then D − c errors stay undetected, so only a stop with
+c ≤ D − B − 1 breaks the promise "at most B stay undetected".
 
 The numbers n_0 < n_1 < … are fixed in advance, each as small as this allows: were
 D = B + 1 + c, a stop with at most c errors would have probability at most α·s_c, where
@@ -57,11 +57,11 @@ _ROUNDING = 1e-9
 
 
 class Acceptance:
-    """Sample sizes that suffice, by the number of errors found.
+    """Sample sizes that suffice, by the number of errors detected.
 
     Args:
         items: Number of items audited, M ≥ 0.
-        max_errors: Number of errors that may stay hidden, B ≥ 0; see `lower`.
+        max_errors: Number of errors that may stay undetected, B ≥ 0; see `lower`.
         level: Probability with which the promise may fail, 0 < α < 1.
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
@@ -71,7 +71,7 @@ class Acceptance:
 
     Example:
         ```python
-        # 5 % of 1,000 may stay hidden: 56 draws without an error suffice at 5 %.
+        # 5 % of 1,000 may stay undetected: 56 draws without an error suffice at 5 %.
         acceptance = Acceptance(1000, 50, 0.05, expected_errors=0)
         assert acceptance.draws(0) == 56
         assert acceptance.draws(1) > 56
@@ -101,7 +101,7 @@ class Acceptance:
         self._spaced_look, self._spaced_looks = (0, 0), 0
 
     def draws(self, errors: int) -> int:
-        """Return the number of draws that suffices with that many errors found.
+        """Return the number of draws that suffices with that many errors detected.
 
         It is at most M: once B or fewer items are left, nothing is to be proven.
         """
@@ -110,9 +110,9 @@ class Acceptance:
         return self._sizes[errors]
 
     def lower(self, errors: int, max_errors: int) -> None:
-        """Let only so many errors stay hidden once that many are found.
+        """Let only so many errors stay undetected once that many are detected.
 
-        Sizes for fewer errors found stay as they are.
+        Sizes for fewer errors detected stay as they are.
         """
         if max_errors < self._allowed:
             del self._sizes[errors:]
@@ -198,7 +198,7 @@ class Acceptance:
 
 
 class Allowance(NamedTuple):
-    """Wrong answers that may be handed out unseen: a share of those handed out.
+    """Wrong answers that may be handed out undetected: a share of those handed out.
 
     Attributes:
         guarantee: What is promised.
@@ -219,8 +219,8 @@ class SequentialTest:
     Args:
         policy: Name of the policy that is audited.
         acceptance: Its design.
-        allowance: How many errors may stay hidden after failures of the reference; by
-            default as many as before.
+        allowance: How many errors may stay undetected after failures of the reference;
+            by default as many as before.
 
     Attributes:
         draws: Draws made.

@@ -67,12 +67,12 @@ def draws_needed(
     """Draws in all until an audit is expected to accept.
 
     Acceptance is taken to come when n draws with a share p of errors satisfy
-    n·KL(p, t) ≥ ln(1/level), t being the least share at which too many stay hidden.
+    n·KL(p, t) ≥ ln(1/level), t being the least share at which too many stay undetected.
 
     Args:
         items: Numbers of items audited, any shape.
         rate: Error rates of the items not drawn yet, any shape that broadcasts.
-        max_errors: Errors that may stay hidden.
+        max_errors: Errors that may stay undetected.
         level: Level of the audit.
         drawn: Draws made already.
         errors: Errors found in them.
@@ -103,7 +103,7 @@ def best_cuts(
     Args:
         sizes: Items per leaf, (leaves,) or (draws, leaves).
         rates: Error rates, (draws, leaves).
-        max_errors: Errors that may stay hidden.
+        max_errors: Errors that may stay undetected.
         level: Level of the audit.
         keep: How many to return.
     """
@@ -158,7 +158,7 @@ def portfolio(
         items: Number of items.
         rates: Per policy, draws of its error rate.
         fixed: Per policy, draws of its cost beside audit draws, in reference calls.
-        max_errors: Errors that may stay hidden.
+        max_errors: Errors that may stay undetected.
         level: The level to divide.
 
     Returns:

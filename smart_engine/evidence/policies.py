@@ -72,7 +72,7 @@ class PolicyResult(NamedTuple):
         pattern: Per item, a number for who agreed with whom; −1 without any answer.
         server: Per item, the tier whose answer is taken; 0 without any answer.
         asked: Per place in the policy and item, whether that candidate is asked.
-        agreed: Per item, whether enough candidates agree to serve it unseen: all
+        agreed: Per item, whether enough candidates agree to serve it unchecked: all
             that are asked, or two of them in a cascade.
     """
 

@@ -18,7 +18,7 @@ from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 __all__ = ["RiskModel"]
 
 _CLASSES = 16
-"""Most answer classes told apart."""
+"""Answer classes that are distinguished, at most."""
 
 _BANDS, _PER_BAND = (3, 12), 10
 """Fewest and most bands of confidence, and how many drawn items make one."""

@@ -98,7 +98,7 @@ class Job(Caller):
 
 
 def _mark(served: Served, certificate: Any, common: dict[str, Any]) -> dict[str, Any]:
-    """Return what a user is told of an answer."""
+    """Return what an answer's metadata say."""
     saved = certificate.saved_by(served.cost)
     mark = {"model": served.tier, "role": served.role, "cost": served.cost}
     mark |= {**common, "saved": saved}

@@ -1,4 +1,4 @@
-"""The books of smart models: ledger and streams, for them and for all their copies."""
+"""What a smart model and its copies share: ledger, streams, budgets, certificates."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["Books"]
 
 
 class Books:
-    """A ledger and streams that threads and tasks may use at once.
+    """A ledger, streams and budgets that threads and tasks may use at once.
 
-    A deep copy of a smart model keeps these books; one that was pickled starts new
-    ones, for a stream's promise cannot be kept in two places, but for a store.
+    A deep copy of a smart model shares them; a pickled one starts without any, for a
+    stream's guarantee holds in two processes only through a store.
 
     Args:
-        lock: Makes a lock, such as `threading.Lock`; one guards the books and one each
+        lock: Makes a lock, such as `threading.Lock`; one guards the ledger and one each
             stream.
-        models: Names of the models to keep books on.
+        models: Names of the models, in the order of reports.
         rows: Calls that the ledger keeps one by one, the newest ones; it keeps sums of
             all.
 
     Attributes:
-        new_lock: Makes a lock, of the kind that guards these books.
+        new_lock: Makes a lock, of the same kind.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Books:
     ) -> None:
         """Start with nothing spent."""
         self.new_lock, self._kept = lock, rows
-        self._journal = LedgerEntries(rows)
+        self._entries = LedgerEntries(rows)
         self._served: dict[str, int] = dict.fromkeys(models, 0)
         self._certificates: list[Certificate] = []
         self._arrived: Counter[str] = Counter()
@@ -60,17 +60,17 @@ class Books:
         self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return these books: there is one of them."""
+        """Return itself: copies share it."""
         del memo
         return self
 
     def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str], int]]:
-        """Return how to start new books."""
+        """Return how to start without any entry."""
         with self._lock:
             return Books, (self.new_lock, list(self._served), self._kept)
 
     def admit(self, models: Iterable[str]) -> None:
-        """Keep books on these models, too; reports list models in this order."""
+        """Add models; reports list models in this order."""
         with self._lock:
             for name in models:
                 self._served.setdefault(name, 0)
@@ -104,15 +104,15 @@ class Books:
         batch: int | None,
         item: int,
         error: str | None,
-        brought: Result,
+        result: Result,
     ) -> None:
         """Enter a call, and warn once of each model whose usage is estimated."""
         with self._lock:
-            self._journal.enter(key, batch, item, error, brought)
-            news = bool(brought.estimated) and key.model not in self._estimated
-            if news:
+            self._entries.enter(key, batch, item, error, result)
+            first = bool(result.estimated) and key.model not in self._estimated
+            if first:
                 self._estimated.add(key.model)
-        if news:
+        if first:
             warnings.warn(
                 f"{key.model} reported no usage that can be priced: what its calls "
                 "cost is estimated from their texts, and marked so",
@@ -131,7 +131,7 @@ class Books:
                 self._served[name] += count
             self._certificates.append(certificate)
             if scope.batch is not None:
-                self._journal.certificates[scope.batch] = certificate.id
+                self._entries.certificates[scope.batch] = certificate.id
 
     def stream(
         self,
@@ -195,7 +195,7 @@ class Books:
         tried = [shadow.state() for shadow in shadows]
         with self._lock:
             served, certificates = dict(self._served), tuple(self._certificates)
-            ledger, noise = self._journal.ledger(), tuple(self._noise.values())
+            ledger, noise = self._entries.ledger(), tuple(self._noise.values())
         for stream in states:
             for name, count in stream.served.items():
                 served[name] += count
@@ -214,4 +214,4 @@ class Books:
     def ledger(self) -> Ledger:
         """Return every call so far, one by one and in sums."""
         with self._lock:
-            return self._journal.ledger()
+            return self._entries.ledger()

@@ -38,15 +38,15 @@ _MODES = ("serve", "shadow", "strict")
 
 @dataclass(frozen=True, slots=True)
 class ServingConfig:
-    """What a smart model was told by its user, whatever the framework.
+    """The settings of a smart model, whatever the framework.
 
     Attributes:
         models: Names of the models, reference first.
         guarantee: What is promised.
-        rule: When two answers mean the same, as the user said it.
+        rule: When two answers mean the same, by the user's rule.
         strategy: How batches are served; see `BatchSession`.
         looks: For the paper's strategies.
-        mode: `"serve"`; `"shadow"`: everybody is asked, the reference answers; or
+        mode: `"serve"`; `"shadow"`: all models are asked, the reference answers; or
             `"strict"`: where the budget ends, items that the guarantee does not cover
             are errors, not answers marked `uncertified`.
         budget_usd: Most that a batch, and the stream of a task, may cost.

@@ -23,7 +23,7 @@ class SingleItem:
     """One item that is being answered.
 
     Args:
-        router: Decides who is asked, and whose answer is handed out.
+        router: Decides which models are asked, and whose answer is handed out.
         books: Where each call is entered.
         reference: Name of the reference: wherever it is asked, it answers.
         task: The item's task.
@@ -32,7 +32,7 @@ class SingleItem:
     Attributes:
         task: The item's task.
         answers: Model → its answer, of those that gave one.
-        mark: What the user is told of an answered item: who answered, why, at what
+        mark: What the answer's metadata say: which model answered, why, at what
             cost. `estimated` is there only where some cost is.
 
     Example:

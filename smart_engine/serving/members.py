@@ -104,11 +104,11 @@ class Member(Generic[M]):
         cached: bool = False,
         estimate: Callable[[], Usage] | None = None,
     ) -> Outcome | Failure:
-        """Return what an answer brought, priced by the usage its model reported.
+        """Return the result of a call, priced by the usage that the model reported.
 
         Args:
             answer: Whatever the model said.
-            usage: Tokens that the answer used; None if the model did not tell.
+            usage: Tokens that the answer used; None if the model did not report them.
             confidence: The model's own score of it, 0 to 1, where known.
             cached: It came from a cache: it was paid and counted when it was made.
             estimate: Returns what it may have used, where nothing was reported that can
@@ -117,9 +117,9 @@ class Member(Generic[M]):
         Example:
             ```python
             member = Member("big", "a model", Price(10, 30))
-            brought = member.outcome("yes", None, estimate=lambda: Usage(100, 1))
-            assert brought.usage == Usage(100, 1, estimated=True)
-            assert brought.estimated == brought.cost
+            result = member.outcome("yes", None, estimate=lambda: Usage(100, 1))
+            assert result.usage == Usage(100, 1, estimated=True)
+            assert result.estimated == result.cost
             ```
         """
         by_token = self.price.by_token
@@ -184,7 +184,7 @@ def unlimited(name: str) -> str:
 
 
 def addresses(model: object) -> dict[str, str]:
-    """Return where a model is asked, by field, for whoever must tell models apart.
+    """Return where a model is asked, by field, to distinguish models of one name.
 
     One name may mean another model at another place, such as behind a proxy.
     """

@@ -1,4 +1,4 @@
-"""`Profile`: what a stream's state is good for, and nothing else."""
+"""`Profile`: what a stream's guarantee applies to, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mark(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a stream is good for: names, figures and hashes, never a prompt.
+    """What a stream's guarantee applies to: names, figures and hashes, never a prompt.
 
     Attributes:
         task: Name of the task.

@@ -1,6 +1,6 @@
-"""Who is asked about a single item: a stream decides, or the caller named a model.
+"""Which models are asked about an item: a stream decides, or the caller named one.
 
-Either way whoever answers the item takes the same steps.
+Either way the item takes the same steps.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Router(Protocol):
         ...
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record what a call brought; return why its answer is of no use, if so."""
+        """Record a call's result; return why its answer is of no use, if so."""
         ...
 
     def settle(self, item: int) -> Settled:
@@ -78,10 +78,10 @@ class Router(Protocol):
 
 
 class ShadowRouter:
-    """One item in shadow: everybody is asked, and the reference answers.
+    """One item in shadow: all models are asked, and the reference answers.
 
-    The stream is told what it would have asked for, and nothing else: its state is what
-    it would be, had it served.
+    The stream records only the calls that it would have made: its state is what it
+    would be, had it served.
 
     Args:
         stream: The stream that is tried.
@@ -98,7 +98,7 @@ class ShadowRouter:
         self._stream, self._models, self._rule = stream, models, rule
         self._item = -1
         self._asked = False
-        self._brought: dict[str, Outcome | Failure] = {}
+        self._results: dict[str, Outcome | Failure] = {}
 
     @property
     def waits(self) -> bool:
@@ -122,12 +122,12 @@ class ShadowRouter:
         return calls
 
     def fall_back(self, item: int, model: str) -> None:
-        """The reference answers, or nobody does."""
+        """The reference answers, or the item has no answer."""
         raise NotImplementedError
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Keep what a call brought; return why its answer is of no use, if so."""
-        self._brought[call.tier] = outcome
+        """Keep a call's result; return why its answer is of no use, if so."""
+        self._results[call.tier] = outcome
         if isinstance(outcome, Failure) or call.tier == self._models[0]:
             return None
         try:
@@ -140,9 +140,9 @@ class ShadowRouter:
         """Let the stream answer for itself; hand out the reference's answer."""
         while calls := self._stream.next_calls(item):
             for call in calls:
-                self._stream.record(call, self._brought[call.tier])
+                self._stream.record(call, self._results[call.tier])
         tried = self._stream.settle(item)
-        said = self._brought[self._models[0]]
+        said = self._results[self._models[0]]
         error = said.error if isinstance(said, Failure) else None
         return Settled(self._models[0], "shadow", error, tried.reference_cost)
 
@@ -189,11 +189,11 @@ class FixedRouter:
         return calls
 
     def fall_back(self, item: int, model: str) -> None:
-        """The model that was named answers, or nobody does."""
+        """The named model answers, or the item has no answer."""
         raise NotImplementedError
 
     def record(self, call: Call, outcome: Outcome | Failure) -> None:
-        """Record what the call brought."""
+        """Record the call's result."""
         del call
         self._error = outcome.error if isinstance(outcome, Failure) else None
 

@@ -160,7 +160,7 @@ def _verdict(row: Any) -> Verdict:
 
 
 def _checked(outcome: Outcome) -> Outcome:
-    """Return an outcome; raise unless its figures can be booked."""
+    """Return an outcome; raise unless its figures can be entered in a ledger."""
     check_outcome(outcome)
     if outcome.usage is not None and outcome.usage.problem is not None:
         raise ValueError(outcome.usage.problem)

@@ -68,7 +68,7 @@ def _make_private(
 def _read_only(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> None:
     """Open a SQLite file for reading, and leave no file beside it.
 
-    Where nobody has it open, as is seen by the log, SQLite need make none.
+    Where no process has it open, as is seen by the log, SQLite need make none.
     """
     file, _ = _file(arguments, options)
     unused = "" if Path(f"{file}-wal").exists() else "&immutable=1"

@@ -85,9 +85,9 @@ class Store:
         """Return the state or the budget of a profile's stream.
 
         Args:
-            profile: What the stream is good for. If the store has streams of its task,
-                but none of this profile, the first step begins one and warns what is
-                different.
+            profile: What the stream's guarantee applies to. If the store has streams of
+                its task, but none of this profile, the first step begins one and warns
+                what is different.
             column: Which of the two.
         """
         from smart_engine.store.streams import SqlRow

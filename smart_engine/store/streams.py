@@ -29,13 +29,13 @@ class SqlRow:
     @contextmanager
     def locked(self, *, durable: bool) -> Iterator[RowText]:
         """Lock the row for a block, and write what the block leaves."""
-        news = None
+        notice = None
         try:
             with self._engine.begin() as connection:
                 begin(connection, durable=durable)
                 text = self._read(connection)
                 if text is None:
-                    news = self._create(connection)
+                    notice = self._create(connection)
                     text = self._read(connection) or ""
                 row = RowText(text)
                 yield row
@@ -46,8 +46,8 @@ class SqlRow:
         except (sql.exc.SQLAlchemyError, UnicodeError) as error:
             problem = f"the store cannot be used: {reason(error)}"
             raise StoreError(problem) from error
-        if news:
-            warnings.warn(news, stacklevel=4)
+        if notice:
+            warnings.warn(notice, stacklevel=4)
 
     def _read(self, connection: sql.Connection) -> str | None:
         """Return the text, and keep others from changing it."""
@@ -56,9 +56,9 @@ class SqlRow:
         return found
 
     def _create(self, connection: sql.Connection) -> str | None:
-        """Create the row, unless another process just did; return what is news."""
+        """Create the row, unless another process just did; return a notice, if any."""
         if self._exists:
-            hint = "leave it there, or begin anew in another process"
+            hint = "leave it there, or start again in another process"
             raise StoreError(f"a stream was removed from the store in use: {hint}")
         profile, columns = self._profile, STREAMS.c
         same_task = (columns.task == profile.task) & (columns.mode == profile.mode)

@@ -12,7 +12,7 @@
    a candidate that turned bad in between shows it.
 4. Plan: ask one policy's candidates on part of the items, take all others and the
    riskiest answers to the reference outright, and audit the rest on fresh draws, at the
-   level left; if that turns out dear, cut again.
+   level left; if that turns out expensive, cut again.
 
 Why the promise holds: every test has a design fixed before its first draw, on draws
 that are uniform given all that fixed it; each lets more than B wrong answers pass

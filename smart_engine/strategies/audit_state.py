@@ -61,7 +61,7 @@ class AuditState:
 
     @property
     def max_errors(self) -> int:
-        """Wrong answers that may stay hidden, B, if the reference fails as it did."""
+        """Answers that may stay wrong undetected, B; failures so far count."""
         answers = self.batch.n_items
         if self.draws:
             answers -= round(answers * float(self.failed(self.drawn).mean()))

@@ -30,7 +30,7 @@ class Item:
     answers: dict[int, Any] = field(default_factory=dict)  # the usable ones
     errors: dict[int, BaseException] = field(default_factory=dict)  # of all others
     agreements: dict[tuple[int, int], bool] = field(default_factory=dict)
-    judge_calls: RuleCalls = field(default_factory=list)  # those not booked yet
+    judge_calls: RuleCalls = field(default_factory=list)  # those not recorded yet
     cost: float = 0.0  # USD spent on it
     estimated: float = 0.0  # USD of that by an estimated usage
     server: int | None = None  # tier whose answer can be handed out

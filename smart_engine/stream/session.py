@@ -393,7 +393,7 @@ class StreamSession:
         guard.follow(None if idle else plan(guard.bound, guard.room, errors))
 
     def _learn(self, number: int, item: Item) -> None:
-        """Learn from an item that was compared, all of its outcomes being booked."""
+        """Learn from an item that was compared, all of its outcomes being recorded."""
         if REFERENCE not in item.errors:
             self._choice.learn(item.usable, item.same)
         if number in self._guard.unresolved:
@@ -411,7 +411,7 @@ class StreamSession:
         item.judge_calls = []
 
     def _in_flight(self, call: Call) -> tuple[Item, int]:
-        """Return the item of a call that was made and is not booked, and its tier."""
+        """Return the item of a call that was made and is not recorded, and its tier."""
         item = self._items.get(call.item)
         tier = self._index.get(call.tier, -1)
         if item is None or tier not in item.asked or tier in item.booked:

@@ -292,7 +292,7 @@ def test_verify_finds_out_a_forged_record(certificate, tmp_path) -> None:
     path.write_text(json.dumps(record))
     result = smart("verify", path)
     assert result.exit_code == 1
-    assert "FAILS - 'small': with 9 errors found" in result.stdout
+    assert "FAILS - 'small': with 9 errors detected" in result.stdout
     assert "does not follow" in result.stdout
 
 

@@ -10,7 +10,7 @@ the true number is.
 The looks are few, because their distances grow, and are fixed in advance. The failure
 probability α is divided evenly over looks and candidates, so all conclusions taken
 together hold with probability at least 1 − α. Drawn items are answered by the
-reference and therefore right: only hidden errors count.
+reference and therefore right: only undetected errors count.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CorrectedLooks:
         return best
 
     def _reach(self, draws: int, errors: int) -> int:
-        """Largest prefix in which more than B hidden errors are excluded."""
+        """Largest prefix in which more than B undetected errors are excluded."""
         if not draws:
             return 0
         seen = (errors, draws, self.level)
@@ -105,7 +105,7 @@ class CorrectedLooks:
 def _excluded(
     population: int, max_errors: int, errors: int, draws: int, level: float
 ) -> bool:
-    """Whether more than `max_errors` hidden errors are excluded at `level`."""
+    """Whether more than `max_errors` undetected errors are excluded at `level`."""
     marked = max_errors + errors + 1
     if marked > population - draws + errors:
         return True
