@@ -235,6 +235,13 @@ def whole(smart: Chat, game: Game, item: str) -> str | None:
     return said
 
 
+def lost(smart: Chat, game: Game, items: int) -> bool:
+    """Take whole answers to so many items; return whether the game was lost."""
+    for number in range(items):
+        whole(smart, game, f"item {number}")
+    return game.lost
+
+
 def closes_early(smart: Chat, game: Game, item: str) -> None:
     """Take the first piece, and close."""
     if not game.trusted:
@@ -326,9 +333,7 @@ def refusing(kind, seed: int, items: int) -> bool:
         return RuntimeError("refused") if text[-1] in "13579" else "yes"
 
     smart = kind(reference, game.candidate(rng, 0.4), seed=seed)
-    for number in range(items):
-        whole(smart, game, f"item {number}")
-    return game.lost
+    return lost(smart, game, items)
 
 
 def cut_off(kind, seed: int, items: int) -> bool:
@@ -342,9 +347,7 @@ def cut_off(kind, seed: int, items: int) -> bool:
         return AIMessage(said, response_metadata=metadata if said == "no" else {})
 
     smart = kind(yes, candidate, seed=seed)
-    for number in range(items):
-        whole(smart, game, f"item {number}")
-    return game.lost
+    return lost(smart, game, items)
 
 
 def ended_budget(kind, seed: int, items: int) -> bool:
