@@ -46,10 +46,9 @@ from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
-from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
-from smart_engine.serving.members import fields_of
+from smart_engine.serving.members import model_identity
 
 __all__ = ["LangChainLLM"]
 
@@ -224,7 +223,7 @@ class LangChainLLM(FunctionCallingLLM):
         cache = get_llm_cache() if self.model.cache is None else self.model.cache
         if sent and cache is not None and cache is not False:
             if self._mark is None:
-                self._mark = identity((type(self.model), fields_of(self.model))).mark
+                self._mark = model_identity(self.model).mark
             sent[0].response_metadata["model"] = self._mark
         return sent
 

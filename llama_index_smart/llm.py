@@ -61,7 +61,7 @@ from smart_engine.runtime.batch import Batch, Measurement, OneByOne
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
-from smart_engine.serving.members import fields_of, find_members
+from smart_engine.serving.members import find_members, model_identity
 
 __all__ = ["SmartLLM"]
 
@@ -582,16 +582,16 @@ class SmartLLM(Settings, FunctionCallingLLM):
         The hash differs if members, their settings or addresses, or the equivalence
         do: keys of an `IngestionCache` are made of dumps, nested ones too.
         """
-        members = [
-            (each.name, type(each.model), fields_of(each.model))
-            for each in self._members.values()
-        ]
+        marks = {
+            name: model_identity(member.model).mark
+            for name, member in self._members.items()
+        }
         return {
             **handler(self),
             "class_name": self.class_name(),
             "members": list(self._names),
             "equivalence": self._rule.name,
-            "identity": identity((members, self._rule)).mark,
+            "identity": identity((marks, self._rule)).mark,
         }
 
     @classmethod

@@ -14,9 +14,8 @@ from langchain_core.globals import get_llm_cache
 from langchain_core.language_models.chat_models import BaseChatModel
 
 from langchain_smart.chains.tiers import ChainMember
-from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
-from smart_engine.serving.members import fields_of
+from smart_engine.serving.members import model_identity
 
 __all__ = ["check_caches", "confused"]
 
@@ -50,7 +49,7 @@ def check_caches(pairs: Iterable[Pair]) -> None:
 
 
 def _differ(one: BaseChatModel, other: BaseChatModel) -> bool:
-    return one is not other and identity(fields_of(one)) != identity(fields_of(other))
+    return one is not other and model_identity(one) != model_identity(other)
 
 
 def _cache_of(model: BaseChatModel) -> BaseCache | None:

@@ -16,8 +16,7 @@ from langchain_core.globals import get_llm_cache
 from typing_extensions import override
 
 from langchain_smart.chat.members import ChatMember
-from smart_engine.equivalence.identity import identity
-from smart_engine.serving.members import fields_of
+from smart_engine.serving.members import model_identity
 
 __all__ = ["MemberCache", "cached"]
 
@@ -79,9 +78,8 @@ class MemberCache(BaseCache):
 
     @cached_property
     def _identity(self) -> str:
-        """A hash of the member, as it was when the cache was first used."""
-        model = self._member.model
-        return identity((self._member.name, type(model), fields_of(model))).mark
+        """What identifies the member, as it was when the cache was first used."""
+        return f"{self._member.name} {model_identity(self._member.model).mark}"
 
     def _key(self, llm_string: str) -> str:
         return hashlib.sha256(f"{self._identity} {llm_string}".encode()).hexdigest()

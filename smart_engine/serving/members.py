@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from smart_engine.calls import Failure, Outcome
+from smart_engine.equivalence.identity import Identity, identity
 from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
 from smart_engine.money.limits import Content, max_output_tokens, setting_texts
 from smart_engine.money.price_list import UnlistedError, listed_price
@@ -25,6 +26,7 @@ __all__ = [
     "fields_of",
     "find_member",
     "find_members",
+    "model_identity",
     "unlimited",
 ]
 
@@ -222,6 +224,11 @@ def fields_of(model: BaseModel) -> dict[str, Any]:
         for name, value in model
         if name in type(model).model_fields and not _IRRELEVANT.search(name)
     }
+
+
+def model_identity(model: BaseModel) -> Identity:
+    """Return the identity of a model: another one where its answers may differ."""
+    return identity((type(model), fields_of(model)))
 
 
 def find_members(
