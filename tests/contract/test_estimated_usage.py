@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import llama_index.core
 import pytest
+from fakes import Scripted
 from faults import TERMS, Adapter, LangChain, LlamaIndex, good_answer
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI
@@ -44,7 +45,7 @@ from langchain_smart.chat.tools import Tools
 from llama_index_smart import SmartLLM
 from llama_index_smart import cost as li_cost
 from llama_index_smart.request import Ask
-from smart_engine.errors import BudgetExceededError
+from smart_engine.errors import BudgetExceededError, InvalidInputError
 from smart_engine.money.pricing import Usage
 from smart_engine.offline.traces import read_certificate
 from smart_engine.serving.books import Books
@@ -623,3 +624,17 @@ def test_usage_metadata_stays_what_providers_reported():
     with asked(LlamaIndex, silent) as (one, _), said:
         response = one.smart.complete(ITEMS[0])
     assert set(response.additional_kwargs) == {"smart"}
+
+
+def test_a_langchain_model_is_limited_by_its_profile_in_both_adapters():
+    profile = {"max_output_tokens": 5}
+    big, small = (
+        Scripted(name=name, script=lambda *_: "yes", profile=profile)
+        for name in ("big", "small")
+    )
+    given = {"prices": {"big": Price(10, 30), "small": Price(1, 3)}, "budget_usd": 1.0}
+    for smart in (SmartChatModel, SmartLLM):
+        smart(reference=big, candidates=[small], **given)
+        unlimited = small.model_copy(update={"profile": None})
+        with pytest.raises(InvalidInputError, match="set max_tokens"):
+            smart(reference=big, candidates=[unlimited], **given)
