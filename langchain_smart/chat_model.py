@@ -121,7 +121,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         timeout: Seconds that a call may take.
         stop: Texts at which an answer is cut off.
         max_retries: How often a member's failed call is made again where waiting may
-            help, in addition to the member's own retries.
+            help; by default as often as the member's own client would. Its client does
+            not try again by itself: each attempt is a row of the ledger.
         streaming: Whether `invoke` streams, too.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process. The same batch, started again, buys nothing twice and ends as it
@@ -353,9 +354,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             self._requested,
             request,
             given,
-            item.record_retry,
             run,
             self.estimate_usage,
+            item.allowance,
         )
         return ItemRun(item, requester)
 

@@ -6,16 +6,16 @@ from functools import partial
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage
+from langchain_core.prompt_values import ChatPromptValue
 
-from langchain_smart.callbacks import member_config, quiet_context
-from langchain_smart.chat.cost import estimated, outcome
+from langchain_smart.chat.call import ChatRequester
 from langchain_smart.chat.members import ChatMember, read_model
 from langchain_smart.chat.request import Request
 from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
-from smart_engine.runtime.requester import Clock
+from smart_engine.runtime.requester import call
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]
@@ -69,11 +69,12 @@ class ChatJudge(Judge):
 
 def _ask(member: ChatMember, estimate_usage: bool, text: str) -> Result:
     """Ask a chat model, without the caller's callbacks."""
-    clock, sent = Clock(), [HumanMessage(text)]
-    invoke = member.model.invoke
-    message = quiet_context().run(invoke, sent, member_config(None))
-    estimate = partial(estimated, sent, Request({}), member, message)
-    result = clock.timed(outcome(member, message, estimate if estimate_usage else None))
+    members = {member.name: member}
+    sent = ChatPromptValue(messages=[HumanMessage(text)])
+    requester = ChatRequester(
+        members, Request({}), sent, None, estimate_usage, lambda _: None
+    )
+    result = requester.context().run(call, requester, member.name)
     if isinstance(result, Failure):
         return result
-    return result._replace(answer=str(message.text))
+    return result._replace(answer=str(result.answer.text))

@@ -11,6 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,8 +31,9 @@ from llama_index_smart.events import item_event
 from llama_index_smart.members import LLMMember, Response, identity_of
 from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
-from smart_engine.errors import UnparseableAnswerError
+from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 from smart_engine.money.pricing import Usage
+from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.batch import Job
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.requester import Clock, Requester
@@ -47,12 +49,24 @@ class LLMRequester(Requester):
         members: The models by name.
         ask: What is asked.
         estimates: Whether usage that a model does not report is estimated.
+        allowance: Returns what a model's call may spend, if there is a budget.
     """
 
     members: Mapping[str, LLMMember]
     ask: Ask[Any]
     estimates: bool
+    allowance: Callable[[str], Allowance | None]
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
+
+    @override
+    def retries(self, model: str) -> int:
+        return self.members[model].retries
+
+    @override
+    def worst_case(self, model: str) -> float | None:
+        with suppress(InvalidInputError):
+            return worst_case(self.members[model], self.ask)
+        return None
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
@@ -112,7 +126,8 @@ class LLMRequester(Requester):
         self, model: str, pieces: Sequence[Response], error: BaseException
     ) -> Failure:
         failure = Failure(error)
-        if pieces and (self.estimates or _last_usage(pieces) is not None):
+        whole = _last_usage(pieces) is not None and any(map(ending_of, pieces))
+        if pieces and (self.estimates or whole):
             billed = self.joined(model, pieces)
             failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made
@@ -160,7 +175,8 @@ class LLMJob(Job):
 
     @override
     def requester(self, item: int) -> LLMRequester:
-        return LLMRequester(self.members, self.asks[item], self.estimates)
+        allowance = partial(self.allowance, item)
+        return LLMRequester(self.members, self.asks[item], self.estimates, allowance)
 
     @override
     def worst_case(self, call: Call) -> float:

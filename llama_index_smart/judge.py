@@ -16,6 +16,7 @@ from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
+from smart_engine.runtime.requester import call
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]
@@ -71,7 +72,9 @@ class ChatJudge(Judge):
 def _ask(member: LLMMember, estimate_usage: bool, text: str) -> Result:
     """Ask an LLM, out of sight of the callbacks that watch the answers."""
     ask = Ask.chat([ChatMessage(content=text)], {})
-    result = LLMRequester({member.name: member}, ask, estimate_usage).call(member.name)
+    members = {member.name: member}
+    requester = LLMRequester(members, ask, estimate_usage, lambda _: None)
+    result = call(requester, member.name)
     if isinstance(result, Failure):
         return result
     return result._replace(answer=text_of(result.answer))

@@ -288,7 +288,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
             identities=lambda: map(identity_of, self._members.values()),
             prompt=partial(constant_part, ask, task_of_template()),
         )
-        return ItemRun(item, LLMRequester(self._members, ask, self.estimate_usage))
+        requester = LLMRequester(
+            self._members, ask, self.estimate_usage, item.allowance
+        )
+        return ItemRun(item, requester)
 
     # -- many items at once ----------------------------------------------------
 

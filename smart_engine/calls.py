@@ -66,6 +66,8 @@ class Outcome(NamedTuple):
             would have cost, so that a plan does not take the model for free.
         restored: The answer was bought in an earlier run and read from a store.
         timing: When the call was made, where known.
+        unknown: As for a `Failure`: of a chain, within which a call failed.
+        earlier: The attempts at the call that failed before this one, in their order.
     """
 
     answer: Any
@@ -75,16 +77,24 @@ class Outcome(NamedTuple):
     cached: bool = False
     restored: bool = False
     timing: Timing | None = None
+    unknown: float | None = None
+    earlier: tuple[Failure, ...] = ()
 
     @property
     def paid(self) -> float:
-        """What was paid for it, in USD."""
-        return 0.0 if self.cached else self.cost
+        """What was paid for it, in USD, or at most; without earlier attempts."""
+        return (0.0 if self.cached else self.cost) + (self.unknown or 0.0)
+
+    @property
+    def total(self) -> float:
+        """What was paid for it and all earlier attempts, in USD."""
+        return self.paid + sum(attempt.paid for attempt in self.earlier)
 
     @property
     def estimated(self) -> float:
         """What of that rests on an estimated usage, in USD."""
-        return self.paid if self.usage is not None and self.usage.estimated else 0.0
+        estimated = self.usage is not None and self.usage.estimated
+        return self.cost if estimated and not self.cached else 0.0
 
 
 class Failure(NamedTuple):
@@ -92,20 +102,39 @@ class Failure(NamedTuple):
 
     Attributes:
         error: What went wrong.
-        cost: What was billed all the same, in USD.
+        cost: What was billed all the same, in USD, as far as the provider told.
         usage: Tokens billed all the same, for the ledger.
-        timing: When the call was made, where known.
+        timing: When the call was made; None where it was not, or that is unknown.
+        unknown: The most that was billed, in USD, where the provider did not tell and
+            nothing shows that it was not; 0 where nothing bounds it. None where the
+            cost is known.
+        earlier: The attempts at the call that failed before this one, in their order.
+
+    Example:
+        ```python
+        reset = Failure(ConnectionError("reset"), unknown=0.25)
+        outcome = Outcome("yes", cost=0.5, earlier=(reset, reset))
+        assert outcome.paid == 0.5
+        assert outcome.total == 1.0
+        ```
     """
 
     error: BaseException
     cost: float = 0.0
     usage: Usage | None = None
     timing: Timing | None = None
+    unknown: float | None = None
+    earlier: tuple[Failure, ...] = ()
 
     @property
     def paid(self) -> float:
-        """What was paid for it, in USD."""
-        return self.cost
+        """What was paid for it, in USD, or at most; without earlier attempts."""
+        return self.cost + (self.unknown or 0.0)
+
+    @property
+    def total(self) -> float:
+        """What was paid for it and all earlier attempts, in USD."""
+        return self.paid + sum(attempt.paid for attempt in self.earlier)
 
     @property
     def estimated(self) -> float:

@@ -69,6 +69,10 @@ class ChainRequester(Requester):
         return model in self._meters and self._meters[model].streamed
 
     @override
+    def worst_case(self, model: str) -> None:
+        """Return nothing: a call's meter knows what its models may have cost."""
+
+    @override
     def call(self, model: str, *, shown: bool = False) -> Result:
         chain, config = self._start(model, shown=shown)
         answer = chain.invoke(self.given, config, **self.arguments)
@@ -177,7 +181,6 @@ class ChainJob(RunnableJob):
 
     @override
     def requester(self, item: int) -> ChainRequester:
-        reserved = self.reservations
         config: dict[str, Any] = {**self.configs[item]}
         config["callbacks"] = self._runs[item].get_child()
         config.pop("run_id", None)
@@ -187,7 +190,7 @@ class ChainJob(RunnableJob):
             self.inputs[item],
             config,  # type: ignore[arg-type]
             self.arguments,
-            lambda model: reserved and reserved.allowance(Call(item, model)),
+            partial(self.allowance, item),
         )
 
     @override

@@ -2,13 +2,14 @@
 
 A meter is a callback handler that travels with the call. It knows models by their
 names, as in `prices`. Replies from a cache cost nothing; what a model reported before
-it failed is paid for. Within a budget a model's run begins only once its worst-case
-cost is reserved.
+it failed is paid for, and a run that told nothing is charged at its most. Within a
+budget a model's run begins only once its worst-case cost is reserved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from smart_engine.money.limits import max_output_tokens
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache, reported_usage
+from smart_engine.runtime.failure import is_untold
 from smart_engine.runtime.requester import Clock
 from smart_engine.serving.members import Member, UnpricedError
 
@@ -76,22 +78,31 @@ class Meter(BaseCallbackHandler):
         """Return the result of the call, which ends now with an answer."""
         if (problem := self._problem) is not None:
             return self.failure(problem)
+        self._close_runs(_UnendedError())
         results = [result for _, result in self.calls]
         cached = all(isinstance(each, Outcome) and each.cached for each in results)
         cached = cached and bool(results) and not self._chain.fee
         cost = sum(each.cost for each in results) if cached else self._paid
         confidence = getattr(results[-1], "confidence", None) if results else None
-        outcome = Outcome(answer, cost, self._usage, confidence, cached=cached)
-        return self._clock.timed(outcome)
+        return Outcome(
+            answer,
+            cost,
+            self._usage,
+            confidence,
+            cached=cached,
+            timing=self._clock.timing,
+            unknown=self._unknown,
+        )
 
     def failure(self, error: BaseException) -> Failure:
         """Return the result of the call, which ends now with an error.
 
         A missing price, or the end of the budget, takes the place of that error.
         """
-        problem = self._problem
+        self._close_runs(error)
+        problem, timing = self._problem, self._clock.timing
         cause = problem if isinstance(problem, _ROOT_CAUSES) else error
-        return self._clock.timed(Failure(cause, self._paid, self._usage))
+        return Failure(cause, self._paid, self._usage, timing, self._unknown)
 
     @property
     def _problem(self) -> BaseException | None:
@@ -108,7 +119,14 @@ class Meter(BaseCallbackHandler):
 
     @property
     def _paid(self) -> float:
-        return sum((result.paid for _, result in self.calls), self._chain.fee or 0.0)
+        told = (r.paid - (r.unknown or 0.0) for _, r in self.calls)
+        return sum(told, self._chain.fee or 0.0)
+
+    @property
+    def _unknown(self) -> float | None:
+        """USD that runs may have cost of which nobody told, None if all did."""
+        most = [r.unknown for _, r in self.calls if r.unknown is not None]
+        return sum(most) if most else None
 
     @property
     def _usage(self) -> Usage:
@@ -150,16 +168,24 @@ class Meter(BaseCallbackHandler):
         limits = (self._chain.limits.get(name) for name in names)
         own = {"max_tokens": next((limit for limit in limits if limit), None)}
         limit = max_output_tokens([params, own])
-        worst_case = 0.0
+        run = _ModelRun(names, sent, limit, Clock())
         if self._allowance is not None:
             try:
-                name, price = price_of(names, self._chain.prices)
-                worst_case = worst_case_of_run(name, price, sent, limit)
-                self._reserve(worst_case)
+                run = run._replace(reserved=self._worst_case(run))
+                self._reserve(run.reserved)
             except SmartError as error:
                 self._refused = error
                 raise
-        self._runs[run_id] = _ModelRun(names, sent, limit, worst_case, Clock())
+        self._runs[run_id] = run
+
+    def _worst_case(self, run: _ModelRun) -> float:
+        """Return the most a model's run can cost, in USD.
+
+        Raises:
+            UnpricedError: If that is unknown.
+        """
+        name, price = price_of(run.names, self._chain.prices)
+        return worst_case_of_run(name, price, run.sent, run.limit)
 
     def _reserve(self, worst_case: float) -> None:
         refused = self._allowance and self._allowance.begin(worst_case)
@@ -191,17 +217,29 @@ class Meter(BaseCallbackHandler):
         """Enter the result of a model's run that ends."""
         run, message = self._runs.pop(run_id, None), _message_in(response)
         name, result = self._priced(run, message, failed=error is not None)
-        if run is not None:
-            result = run.clock.timed(result)
-            if self._allowance is not None:
-                unknown = isinstance(result, Failure)
-                paid = run.worst_case if unknown else result.paid
-                self._allowance.end(run.worst_case, paid)
         if error is not None:
-            result = Failure(error, result.paid, result.usage, result.timing)
+            result = Failure(error, result.paid, result.usage)
         elif isinstance(result, Failure):
             self._unpriced = self._unpriced or result.error
+        if run is not None:
+            result = self._charged(run, run.clock.timed(result))
         self.calls.append((name, result))
+
+    def _charged(self, run: _ModelRun, result: Result) -> Result:
+        """Return the result of a run, at its most where nobody told what it cost."""
+        if isinstance(result, Failure) and is_untold(result):
+            most = None
+            with suppress(UnpricedError):
+                most = run.reserved or self._worst_case(run)
+            result = result if most == 0 else result._replace(unknown=most or 0.0)
+        if self._allowance is not None:
+            self._allowance.end(run.reserved, result.paid)
+        return result
+
+    def _close_runs(self, error: BaseException) -> None:
+        """Charge the runs that the call has left behind."""
+        for run_id in list(self._runs):
+            self._end(LLMResult(generations=[]), run_id, error)
 
     def _priced(
         self, run: _ModelRun | None, message: AIMessage | None, *, failed: bool
@@ -227,10 +265,14 @@ class Meter(BaseCallbackHandler):
                 usage = Usage() if cached else replace(usage, estimated=estimated)
             return name, Outcome(None, smart["cost"], usage, score, cached=cached)
         if failed and usage is None and (message is None or estimate is None):
-            return name, Outcome(None, 0.0)
+            return name, Outcome(None, 0.0)  # no usage: it told nothing
         if price is None:
             return name, Failure(UnpricedError(name), 0.0, usage)
         return name, outcome(Member(name, None, price), reply, estimate)
+
+
+class _UnendedError(Exception):
+    """A call of a chain ended before a model's run within it."""
 
 
 class _ModelRun(NamedTuple):
@@ -240,15 +282,15 @@ class _ModelRun(NamedTuple):
         names: What the model may be called in `prices`, most specific first.
         sent: What was sent.
         limit: Most tokens of its answer, if there is a limit.
-        worst_case: USD reserved for it.
         clock: When it began.
+        reserved: USD that are reserved for it.
     """
 
     names: tuple[str, ...]
     sent: Sequence[Any]
     limit: int | None
-    worst_case: float
     clock: Clock
+    reserved: float = 0.0
 
 
 def _message_in(response: LLMResult) -> AIMessage | None:

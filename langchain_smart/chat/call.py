@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
@@ -42,7 +42,10 @@ from langchain_smart.chat.cost import (
 from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
+from smart_engine.equivalence.kinds import reported_ending
+from smart_engine.errors import InvalidInputError
 from smart_engine.money.pricing import Usage
+from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.requester import Clock, Requester
@@ -58,27 +61,33 @@ class ChatRequester(Requester):
         members: The models by name.
         request: All that comes with the messages.
         prompt: The messages.
-        record_retry: Enters attempts that failed.
         run: The run of the item, where core passes it.
         estimates: Whether usage that a model does not report is estimated.
+        allowance: Returns what a model's call may spend, if there is a budget.
         rate_limiter: What each call waits for; core waits for single items.
     """
 
     members: Mapping[str, ChatMember]
     request: Request
     prompt: ChatPromptValue
-    record_retry: Callable[[str, Failure], None]
     run: Run | None
     estimates: bool
+    allowance: Callable[[str], Allowance | None]
     rate_limiter: BaseRateLimiter | None = None
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
 
-    @property
     @override
-    def retries(self) -> int:
-        return self.request.retries
+    def retries(self, model: str) -> int:
+        chosen = self.request.retries
+        return self.members[model].retries if chosen is None else chosen
+
+    @override
+    def worst_case(self, model: str) -> float | None:
+        with suppress(InvalidInputError):
+            return worst_case(self.members[model], self.prompt.messages, self.request)
+        return None
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
@@ -121,7 +130,7 @@ class ChatRequester(Requester):
     ) -> Failure:
         usage, answer = usage_in(error), answer_in(error)
         billed: Result = Failure(error)
-        if pieces and (self.estimates or any(each.usage_metadata for each in pieces)):
+        if pieces and (self.estimates or _is_whole(pieces)):
             billed = self.joined(model, pieces)
         elif usage is not None or (answer is not None and self.estimates):
             estimate = self._estimate(model, answer)
@@ -129,10 +138,6 @@ class ChatRequester(Requester):
         failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
-
-    @override
-    def retried(self, model: str, failure: Failure) -> None:
-        self.record_retry(model, failure)
 
     def _start(self, model: str) -> tuple[BoundModel, RunnableConfig]:
         """Return a model that is called now, and the config to call it with."""
@@ -210,9 +215,9 @@ class ChatJob(RunnableJob):
             self.members,
             self.request,
             self.inputs[item],
-            partial(self.scope.record_call, item),
             self._runs[item],
             self.estimates,
+            partial(self.allowance, item),
             self.rate_limiter,
         )
 
@@ -280,6 +285,12 @@ def ending(run: ItemRun) -> ChatGenerationChunk:
         chunk_position="last",
     )
     return ChatGenerationChunk(message=last)
+
+
+def _is_whole(pieces: Sequence[AIMessageChunk]) -> bool:
+    """Whether pieces told what they cost and how they ended: no more was billed."""
+    ended = any(reported_ending(each.response_metadata) for each in pieces)
+    return ended and any(each.usage_metadata for each in pieces)
 
 
 def _as_chunk(message: AIMessage) -> AIMessageChunk:

@@ -43,7 +43,8 @@ class Request:
         schema: The object that is asked for.
         model: The member that must answer, if the caller named one.
         task: The task's name, if one was given.
-        retries: How often a member's failed call is made again.
+        retries: How often a failed call is made again; None: as each member's client
+            would.
     """
 
     arguments: dict[str, Any]
@@ -51,7 +52,7 @@ class Request:
     schema: Schema | None = None
     model: str | None = None
     task: str | None = None
-    retries: int = 0
+    retries: int | None = None
 
     @classmethod
     def read(
@@ -66,7 +67,7 @@ class Request:
             defaults: What the smart model's own fields set; `kwargs` take precedence.
         """
         arguments = {**defaults, **kwargs}
-        retries = arguments.pop("max_retries", 0)
+        retries = arguments.pop("max_retries", None)
         for unsent in ("ls_structured_output_format", RUN):
             arguments.pop(unsent, None)
         tools = arguments.pop("tools", None)

@@ -183,6 +183,11 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         return sum(spend.estimated for spend in self.spend.values())
 
     @property
+    def unknown(self) -> float:
+        """USD of the cost that failed calls are charged at most; see `Spend`."""
+        return sum(spend.unknown for spend in self.spend.values())
+
+    @property
     def saved(self) -> float | None:
         """USD saved against the reference alone (estimated), None if unknown."""
         if self.reference_only_cost is None:

@@ -175,6 +175,8 @@ class BatchSession:
             batch.input_tokens[tier, item] = outcome.usage.input_tokens
             batch.output_tokens[tier, item] = outcome.usage.output_tokens
         batch.estimated[tier, item] = outcome.estimated > 0
+        if outcome.earlier or outcome.unknown:
+            batch.lose(tier, item, outcome)
         error = self._read(tier, item, outcome)
         if batch.scope is not None:
             batch.scope.record_call(item, name, outcome, error)
@@ -378,7 +380,7 @@ class BatchSession:
             self._names[max(tier, REFERENCE)],
             role,
             batch.answers[tier][item] if tier >= 0 else None,
-            float(batch.judge_cost[item]) + sum(paid.tolist()),
+            float(batch.judge_cost[item] + batch.lost[item]) + sum(paid.tolist()),
             error,
             float(batch.judge_cost_estimated[item]) + sum(estimated.tolist()),
         )

@@ -76,9 +76,13 @@ def show_json(value: BaseModel | Mapping[str, Any]) -> None:
 
 
 def dollars(spent: Spend | Report) -> str:
-    """Return what was spent, and what of it is estimated, if anything is."""
-    estimated = f", {spent.estimated:.6f} of it estimated" if spent.estimated else ""
-    return f"{spent.cost:.6f} USD{estimated}"
+    """Return what was spent, and what of it is estimated or unknown, if anything is."""
+    text = f"{spent.cost:.6f} USD"
+    if spent.estimated:
+        text += f", {spent.estimated:.6f} of it estimated"
+    if spent.unknown:
+        text += f", {spent.unknown:.6f} of it unknown, at most"
+    return text
 
 
 def check_results(

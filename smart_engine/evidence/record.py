@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smart_engine.calls import Result
 from smart_engine.equivalence import Equivalence, Exact, agree
 from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.money.spending import Spend, add_spend, record_rule_calls
+from smart_engine.money.spending import (
+    Spend,
+    add_spend,
+    record_rule_calls,
+    spend_of,
+)
 from smart_engine.tiers import Tier
 
 __all__ = ["ANSWERED", "ASKED", "FAILED", "REFERENCE", "UNASKED", "BatchRecord"]
@@ -37,6 +43,9 @@ class BatchRecord:
         estimated: Whether the cost rests on an estimated usage.
         codes: A number for the answer, shared by equal answers; 0 where it has none.
         scores: The model's own score of its answer, or nan.
+        lost: Per item, USD that failed attempts cost, and calls at most whose cost
+            nobody told: not what its models cost, and so no basis for plans.
+        lost_spend: The same per model, with how often it was called.
         judge_cost: Per item, USD that comparing its answers cost.
         judge_cost_estimated: What of that rests on an estimated usage.
         judge_spend: What each judge was asked and what it cost.
@@ -71,6 +80,8 @@ class BatchRecord:
         self.codes = np.zeros(shape, np.int64)
         self.scores = np.full(shape, np.nan)
         self.answers: list[list[Any]] = [[None] * n_items for _ in tiers]
+        self.lost = np.zeros(n_items)
+        self.lost_spend = dict.fromkeys(self.names, Spend())
         self.judge_cost = np.zeros(n_items)
         self.judge_cost_estimated = np.zeros(n_items)
         self.judge_spend: dict[str, Spend] = {}
@@ -109,6 +120,14 @@ class BatchRecord:
                 if self.scope is not None:
                     self.scope.record_judge_calls(item, calls)
 
+    def lose(self, tier: int, item: int, result: Result) -> None:
+        """Enter what a call cost beyond the cost of its last attempt."""
+        unknown = result.unknown or 0.0
+        known = Spend(cost=unknown, unknown=unknown)
+        lost = sum(map(spend_of, result.earlier), known)
+        self.lost[item] += lost.cost
+        self.lost_spend[self.names[tier]] += lost
+
     def errors(self, tier: int, items: IntArray) -> int:
         """How many of a candidate's answers on these drawn items were wrong.
 
@@ -128,7 +147,7 @@ class BatchRecord:
         table = {}
         for tier, name in enumerate(self.names):
             costs, status = self.costs[tier], self.status[tier]
-            table[name] = Spend(
+            table[name] = self.lost_spend[name] + Spend(
                 calls=int((status >= ANSWERED).sum()),
                 failures=int((status == FAILED).sum()),
                 cost=float(costs[~self.cached[tier]].sum()),

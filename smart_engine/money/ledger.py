@@ -57,6 +57,8 @@ class Entry(NamedTuple):
             see `Usage`.
         cost: USD.
         estimated: Whether tokens and cost rest on an estimate: no usage was reported.
+        unknown: Whether nobody told if the call was billed: it failed, and is charged
+            at its most, or at 0 where nothing bounds that.
         seconds: How long the call took; None where unknown.
     """
 
@@ -82,6 +84,7 @@ class Entry(NamedTuple):
     reasoning: float
     cost: float
     estimated: bool
+    unknown: bool
     seconds: float | None
 
 
@@ -209,17 +212,19 @@ class LedgerEntries:
     def enter(
         self, key: Key, batch: int | None, item: int, error: str | None, result: Result
     ) -> None:
-        """Enter a call; `error` is its type, if the answer cannot be used."""
+        """Enter an attempt at a call; `error` is its type, if there is no answer."""
         usage, cost = result.usage or Usage(), float(result.paid)
         at, seconds = result.timing or (None, None)
         model, role, task, outcome = key
         place = (self._entered, at, task, batch, item)
         call = (model, role, outcome, error, *_tokens_of(usage))
-        self._rows.append((*place, *call, cost, usage.estimated, seconds))
+        marks = (usage.estimated, result.unknown is not None)
+        self._rows.append((*place, *call, cost, *marks, seconds))
         self._entered += 1
         sums = self._sums.setdefault(key, [0] * len(Spend.model_fields))
         spend = (1, error is not None, cost, usage.input_tokens, usage.output_tokens)
-        for index, part in enumerate((*spend, cost * usage.estimated)):
+        parts = (*spend, result.estimated, result.unknown or 0.0)
+        for index, part in enumerate(parts):
             sums[index] += part
 
     def ledger(self) -> Ledger:
@@ -256,7 +261,7 @@ class LedgerScope:
         unread: BaseException | None = None,
         role: str | None = None,
     ) -> None:
-        """Enter a call.
+        """Enter a call, each of its attempts in a row.
 
         Args:
             item: The item.
@@ -265,6 +270,8 @@ class LedgerScope:
             unread: Why its answer cannot be read, if so.
             role: See `Entry`; if left out, reference or candidate by its name.
         """
+        for attempt in result.earlier:
+            self.record_call(item, model, attempt, role=role)
         outcome, error = "answered", unread
         if isinstance(result, Failure):
             error = result.error

@@ -14,14 +14,10 @@ from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import BudgetExceededError
 from smart_engine.money.budget import Budget
 
-__all__ = ["Allowance", "Reservations", "WorstCase", "assumed_cost", "refusal"]
+__all__ = ["Allowance", "Reservations", "WorstCase", "refusal"]
 
 WorstCase = Callable[[Call], float | None]
 """The most a call can cost, in USD; None where that shows only as it goes."""
-
-_UNREPORTED = {"MissingUsageError", "JSONDecodeError", "ReadError", "ReadTimeout"}
-_UNREPORTED |= {"RemoteProtocolError", "SocketTimeoutError", "ServerDisconnectedError"}
-"""Errors of calls that were answered, or might have been, and report no usage."""
 
 
 class Allowance:
@@ -87,6 +83,14 @@ class Allowance:
             self._running -= worst_case
             self._spent += paid
 
+    def repeat(self, paid: float) -> bool:
+        """Let the call be made again after an attempt that cost so much; if it fits."""
+        with self._lock:
+            if not self._budget.reserve(paid):
+                return False
+            self.reserved += paid
+            return True
+
 
 class Reservations:
     """The calls of one batch, or of one item, that are in flight within a budget.
@@ -131,11 +135,7 @@ class Reservations:
 
     def end(self, call: Call, result: Result) -> None:
         """Book what a call cost, and release the rest of what was reserved for it."""
-        allowance = self._allowances.pop(call)
-        if allowance.needed:
-            paid = max(result.paid, allowance.spent)
-        else:
-            paid = max(result.paid, assumed_cost(result, allowance.reserved))
+        allowance, paid = self._allowances.pop(call), result.total
         self.budget.settle(allowance.reserved, paid)
         needs = self.budget.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)
@@ -149,28 +149,6 @@ class Reservations:
     def allowance(self, call: Call) -> Allowance:
         """Return what a call in flight may spend."""
         return self._allowances[call]
-
-
-def assumed_cost(result: Result, worst_case: float) -> float:
-    """Return what a call cost in USD: its worst case if it may be billed unreported.
-
-    Example:
-        ```python
-        assert assumed_cost(Failure(ValueError("refused")), 0.5) == 0
-        assert assumed_cost(Failure(GeneratorExit()), 0.5) == 0.5
-        assert assumed_cost(Failure(GeneratorExit(), cost=0.1), 0.5) == 0.1
-        ```
-    """
-    if not isinstance(result, Failure) or result.usage is not None or result.cost:
-        return result.paid
-    error: BaseException | None = result.error
-    if not isinstance(error, Exception):  # cut off from outside
-        return worst_case
-    while error is not None:
-        if _UNREPORTED & {kind.__name__ for kind in type(error).__mro__}:
-            return worst_case
-        error = error.__cause__
-    return 0.0
 
 
 def refusal(result: Result) -> BudgetExceededError | None:

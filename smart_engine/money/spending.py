@@ -37,6 +37,8 @@ class Spend(BaseModel, frozen=True, extra="forbid"):
         output_tokens: Output tokens reported.
         estimated: USD of the cost that rest on an estimated usage, for the model
             reported none; its tokens are among those above.
+        unknown: USD of the cost that calls are charged at most which failed, and of
+            which nobody told whether they were billed.
     """
 
     calls: int = 0
@@ -45,6 +47,7 @@ class Spend(BaseModel, frozen=True, extra="forbid"):
     input_tokens: float = 0
     output_tokens: float = 0
     estimated: float = 0.0
+    unknown: float = 0.0
 
     def __add__(self, other: Spend) -> Spend:
         """Return both together."""
@@ -53,16 +56,18 @@ class Spend(BaseModel, frozen=True, extra="forbid"):
 
 
 def spend_of(result: Result) -> Spend:
-    """Return what one call spent."""
-    usage = result.usage or Usage()
-    return Spend(
+    """Return what one call spent, with all its attempts."""
+    usage, failed = result.usage or Usage(), isinstance(result, Failure)
+    last = Spend(
         calls=1,
-        failures=isinstance(result, Failure),
+        failures=failed,
         cost=result.paid,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         estimated=result.estimated,
+        unknown=result.unknown or 0.0,
     )
+    return sum(map(spend_of, result.earlier), last)
 
 
 def add_spend(table: dict[str, Spend], calls: Iterable[tuple[str, Result]]) -> None:

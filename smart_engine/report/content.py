@@ -229,6 +229,8 @@ def headlines(
     paid = "by all models and judges"
     if report.estimated:
         paid += f"; {usd(report.estimated)} USD of it estimated"
+    if report.unknown:
+        paid += f"; {usd(report.unknown)} USD of it unknown, at most"
     batches, streams = len(report.certificates), len(report.streams)
     work = (
         f"in {batches:,} batch{'' if batches == 1 else 'es'} "
@@ -277,6 +279,11 @@ def notes(report: Report) -> tuple[str, ...]:
         lines.append(
             f"{usd(report.estimated)} USD of the amount paid is estimated from the "
             "texts, because models reported no usage; hidden reasoning is not included."
+        )
+    if report.unknown:
+        lines.append(
+            f"{usd(report.unknown)} USD of the amount paid is the most that calls may "
+            "have cost which failed without telling whether they were billed."
         )
     if report.restored > tiny:
         lines.append(

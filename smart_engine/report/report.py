@@ -62,6 +62,11 @@ class Report(BaseModel):
         return sum(spend.estimated for spend in self.spend.values())
 
     @property
+    def unknown(self) -> float:
+        """USD of the cost that failed calls are charged at most; see `Spend`."""
+        return sum(spend.unknown for spend in self.spend.values())
+
+    @property
     def saved(self) -> float:
         """USD saved against the reference alone (estimated), in batches and streams."""
         return sum(record.saved or 0.0 for record in self.compared)
@@ -110,6 +115,11 @@ class Report(BaseModel):
                 f"of the cost, {self.estimated:.6f} USD is estimated: models reported "
                 "no usage"
             )
+        if self.unknown:
+            lines.append(
+                f"of the cost, {self.unknown:.6f} USD is what calls may have cost at "
+                "most that failed without telling"
+            )
         if self.restored:
             lines.append(f"of the cost, {self.restored:.6f} USD is from earlier runs")
         lines += [
@@ -151,7 +161,7 @@ class Report(BaseModel):
 
     def to_json(self) -> str:
         """Return all figures as JSON, totals first; `model_validate_json` reads it."""
-        names = ("cost", "estimated", "reference_only_cost", "saved")
+        names = ("cost", "estimated", "unknown", "reference_only_cost", "saved")
         totals = {name: getattr(self, name) for name in names}
         return json.dumps(totals | self.model_dump(mode="json"), indent=2)
 

@@ -20,7 +20,7 @@ from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSessio
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.money.reservations import Reservations
+from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.runtime.drive import Caller, adrive, drive
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
@@ -58,7 +58,7 @@ class Job(Caller):
     limit: int
     label: str | None = None
     session: Any = field(init=False, default=None)
-    reservations: Any = field(init=False, default=None)
+    reservations: Reservations | None = field(init=False, default=None)
 
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
@@ -67,6 +67,11 @@ class Job(Caller):
         Raises:
             InvalidInputError: If nothing limits that.
         """
+
+    def allowance(self, item: int, model: str) -> Allowance | None:
+        """Return what a model's call in flight may spend, if there is a budget."""
+        reserved = self.reservations
+        return None if reserved is None else reserved.allowance(Call(item, model))
 
     @abstractmethod
     def contents(self) -> Iterable[str]:

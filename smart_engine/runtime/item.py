@@ -21,7 +21,7 @@ from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.loop import Pump, take
-from smart_engine.runtime.requester import Requester, acall, astream, call, stream
+from smart_engine.runtime.requester import Requester, Streaming, acall, call
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
 
@@ -47,11 +47,10 @@ class ItemRun:
     item: SingleItem
     requester: Requester
     shown_model: str | None = field(init=False, default=None)
-    _pieces: list[Any] = field(init=False, default_factory=list)
     _answer: Any = field(init=False, default=None)
     _fatal: BaseException | None = field(init=False, default=None)
     _left: bool = field(init=False, default=False)
-    _live: Call | None = field(init=False, default=None)
+    _live: tuple[Call, Streaming] | None = field(init=False, default=None)
 
     # -- what a result means -----------------------------------------------------
 
@@ -74,23 +73,25 @@ class ItemRun:
         if (shown and self._seen(made)) or isinstance(result.error, UnpricedError):
             self._fatal = result.error
 
-    def _record_stream(self, made: Call, error: BaseException | None) -> None:
-        """Record the result of a streamed call that ended, by an error or not.
+    def _record_stream(self, error: BaseException | None) -> BaseException | None:
+        """Record the result of the streamed call that ended, by an error or not.
 
-        Raises:
-            BaseException: What made the call fail, if the user has seen any of it.
+        Returns:
+            What ends the item: an error after the user has seen any of the answer, or
+            one from outside.
         """
-        self._live = None
-        if error is not None:
-            failure = self.requester.failed(made.tier, self._pieces, error)
-            self.item.record(made, failure)
-            if self._pieces or self._seen(made) or not isinstance(error, Exception):
-                raise error
-        elif self._pieces:
-            result = self.requester.joined(made.tier, self._pieces)
-            self.item.record(made, result)
-            if isinstance(result, Failure):
-                raise result.error
+        if self._live is None:
+            return None
+        (made, streaming), self._live = self._live, None
+        result = streaming.result(error)
+        if result is None:
+            return None
+        self.item.record(made, result)
+        if not isinstance(result, Failure):
+            return None
+        shown = streaming.pieces or self._seen(made)
+        ends = shown or not isinstance(result.error, Exception)
+        return result.error if ends else None
 
     def _seen(self, made: Call) -> bool:
         """Whether the user has seen a model at work on a whole answer."""
@@ -98,7 +99,6 @@ class ItemRun:
 
     def _show(self, made: Call, piece: Any) -> Any:
         self.shown_model = made.tier
-        self._pieces.append(piece)
         return piece
 
     def _unseen(self, answer: Any) -> Iterator[Any]:
@@ -169,7 +169,9 @@ class ItemRun:
 
     def _stream(self, made: Call, beside: ThreadPoolExecutor | None) -> Iterator[Any]:
         """Make one call and yield its pieces, beside the calls of a pool."""
-        context, pieces = self.requester.context(), stream(self.requester, made.tier)
+        context = self.requester.context()
+        streaming = Streaming(self.requester, made.tier)
+        self._live, pieces = (made, streaming), streaming.stream()
         error: BaseException | None = None
         try:
             while (piece := context.run(next, pieces, _END)) is not _END:
@@ -177,7 +179,7 @@ class ItemRun:
         except GeneratorExit as left:
             if self.item.must_finish():
                 self._left = True
-                finish = partial(context.run, self._finish, made, pieces, beside)
+                finish = partial(context.run, self._finish, pieces, beside)
                 Thread(target=finish, name="smart", daemon=True).start()
                 return
             error = left
@@ -186,24 +188,22 @@ class ItemRun:
         finally:
             if not self._left:
                 context.run(pieces.close)
-        self._record_stream(made, error)
+        if (ending := self._record_stream(error)) is not None:
+            raise ending
 
-    def _finish(
-        self, made: Call, pieces: Iterator[Any], beside: ThreadPoolExecutor | None
-    ) -> None:
+    def _finish(self, pieces: Iterator[Any], beside: ThreadPoolExecutor | None) -> None:
         """Make the calls of an audit to their end, without the caller."""
         shown, until = self.shown_model is not None, monotonic() + _GRACE
         error: BaseException | None = None
         try:
-            for piece in pieces:
-                self._pieces.append(piece)
+            for _ in pieces:
                 if monotonic() > until:
                     error = GeneratorExit("an audit took too long without its caller")
                     break
         except BaseException as ended:  # noqa: BLE001 - recorded
             error = ended
         with suppress(BaseException):
-            self._record_stream(made, error)
+            self._record_stream(error)
         if beside is not None:
             beside.shutdown(wait=True)
         self.item.abandon(shown=shown)
@@ -253,8 +253,9 @@ class ItemRun:
         ]
         pump = None
         if live is not None and streams:
-            self._live = live
-            pump = Pump(astream(self.requester, live.tier), self.requester.context())
+            streaming = Streaming(self.requester, live.tier)
+            self._live = live, streaming
+            pump = Pump(streaming.astream(), self.requester.context())
         try:
             if live is not None and pump is not None:
                 async for piece in self._astream(live, pump):
@@ -283,8 +284,7 @@ class ItemRun:
             return
         # Nothing is awaited before this is done: the loop itself may be ending.
         if self._live is not None:
-            failure = self.requester.failed(self._live.tier, self._pieces, left)
-            await take(self.item, partial(self.item.record, self._live, failure))
+            await take(self.item, partial(self._record_stream, left))
         if tasks:
             await _cancel(tasks)
         self._left = True
@@ -308,7 +308,9 @@ class ItemRun:
             if piece is pump.END:
                 break
             yield self._show(made, piece)
-        await take(self.item, partial(self._record_stream, made, error))
+        ending = await take(self.item, partial(self._record_stream, error))
+        if ending is not None:
+            raise ending
 
     async def _afinish(
         self, pump: Pump | None, tasks: list[asyncio.Task[None]]
@@ -319,8 +321,8 @@ class ItemRun:
             async with asyncio.timeout(_GRACE):
                 if self._live is not None and pump is not None:
                     with suppress(Exception):
-                        async for piece in self._astream(self._live, pump):
-                            del piece
+                        async for _ in self._astream(self._live[0], pump):
+                            pass
                 if tasks:
                     await asyncio.wait(tasks)
         finally:

@@ -12,9 +12,14 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from smart_engine.calls import Failure, Outcome, Result, Timing
-from smart_engine.serving.retry import may_succeed_later
+from smart_engine.money.reservations import Allowance
+from smart_engine.runtime.failure import (
+    is_untold,
+    may_succeed_later,
+    seconds_asked_for,
+)
 
-__all__ = ["Clock", "Requester", "acall", "astream", "call", "stream"]
+__all__ = ["Clock", "Requester", "Streaming", "acall", "call"]
 
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
@@ -26,14 +31,22 @@ class Requester(ABC):
     """Puts one item to models, by the names that the engine knows them by.
 
     What its methods raise fails the call, not the item: `failed` makes it a result.
+
+    Attributes:
+        allowance: Returns what a model's call may spend, if there is a budget.
     """
 
     __slots__ = ()
 
-    @property
-    def retries(self) -> int:
-        """How often a call that failed is made again, where that may help."""
+    allowance: Callable[[str], Allowance | None]
+
+    def retries(self, model: str) -> int:  # noqa: ARG002
+        """How often a model's call that failed is made again, where that may help."""
         return 0
+
+    @abstractmethod
+    def worst_case(self, model: str) -> float | None:
+        """Return the most that a model's call can cost, in USD; None if unlimited."""
 
     @property
     def watched(self) -> bool:
@@ -72,10 +85,10 @@ class Requester(ABC):
     def failed(
         self, model: str, pieces: Sequence[Any], error: BaseException
     ) -> Failure:
-        """Return the result of a call that ended by an error, with what it cost."""
+        """Return the result of a call that ended by an error.
 
-    def retried(self, model: str, failure: Failure) -> None:  # noqa: B027
-        """Enter an attempt that failed and is followed by another."""
+        With what it cost, where that was told, and a timing, if it was made at all.
+        """
 
 
 class Clock:
@@ -105,88 +118,134 @@ class Clock:
 
 def call(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    pause, pauses = 0.0, _pauses(requester, model)
+    attempts, pause = _Attempts(requester, model), 0.0
     while True:
         try:
             if pause:
                 time.sleep(pause)
-            return requester.call(model, shown=shown)
+            return attempts.ended(requester.call(model, shown=shown))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = requester.failed(model, (), error)
-        if (wait := pauses(failure)) is None:
+            failure = attempts.failed(error)
+        if (wait := attempts.pause(failure)) is None:
             return failure
         pause = wait
 
 
 async def acall(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    pause, pauses = 0.0, _pauses(requester, model)
+    attempts, pause = _Attempts(requester, model), 0.0
     while True:
         try:
             if pause:
                 await asyncio.sleep(pause)
-            return await requester.acall(model, shown=shown)
+            return attempts.ended(await requester.acall(model, shown=shown))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = requester.failed(model, (), error)
-        if (wait := pauses(failure)) is None:
+            failure = attempts.failed(error)
+        if (wait := attempts.pause(failure)) is None:
             return failure
         pause = wait
 
 
-def stream(requester: Requester, model: str) -> Generator[Any]:
-    """Yield an answer piece by piece; only its beginning is tried again."""
-    started, pauses = False, _pauses(requester, model)
-    while True:
-        try:
-            with closing(requester.stream(model)) as pieces:
-                for piece in pieces:
-                    started = True
-                    yield piece
-        except Exception as error:
-            if started or not requester.retries:
-                raise
-            if (pause := pauses(requester.failed(model, (), error))) is None:
-                raise
-            time.sleep(pause)
-        else:
-            return
+class Streaming:
+    """A call whose answer comes piece by piece; only its beginning is tried again.
 
+    Args:
+        requester: Makes the call.
+        model: Name of the model.
 
-async def astream(requester: Requester, model: str) -> AsyncGenerator[Any]:
-    """Yield an answer piece by piece; only its beginning is tried again."""
-    started, pauses = False, _pauses(requester, model)
-    while True:
-        try:
-            async with aclosing(requester.astream(model)) as pieces:
-                async for piece in pieces:
-                    started = True
-                    yield piece
-        except Exception as error:
-            if started or not requester.retries:
-                raise
-            if (pause := pauses(requester.failed(model, (), error))) is None:
-                raise
-            await asyncio.sleep(pause)
-        else:
-            return
-
-
-def _pauses(requester: Requester, model: str) -> Callable[[Failure], float | None]:
-    """Return a function from an attempt that failed to the seconds before the next one.
-
-    It returns None where there is no further attempt, and else enters the one that
-    failed.
+    Attributes:
+        pieces: What has come so far.
     """
-    longest = _FIRST_PAUSE
-    left = requester.retries
 
-    def pause(failure: Failure) -> float | None:
-        nonlocal left, longest
-        if not left or not may_succeed_later(failure):
+    def __init__(self, requester: Requester, model: str) -> None:
+        self._requester, self._model = requester, model
+        self._attempts = _Attempts(requester, model)
+        self.pieces: list[Any] = []
+
+    def stream(self) -> Generator[Any]:
+        """Yield the pieces."""
+        while True:
+            try:
+                with closing(self._requester.stream(self._model)) as pieces:
+                    for piece in pieces:
+                        self.pieces.append(piece)
+                        yield piece
+            except Exception as error:
+                if (pause := self._pause(error)) is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return
+
+    async def astream(self) -> AsyncGenerator[Any]:
+        """Yield the pieces."""
+        while True:
+            try:
+                async with aclosing(self._requester.astream(self._model)) as pieces:
+                    async for piece in pieces:
+                        self.pieces.append(piece)
+                        yield piece
+            except Exception as error:
+                if (pause := self._pause(error)) is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    def result(self, error: BaseException | None) -> Result | None:
+        """Return the result of the call, which has ended, by an error or not.
+
+        It is None where the stream ended without a piece, and without an error.
+        """
+        if error is not None:
+            return self._attempts.failed(error, self.pieces)
+        if not self.pieces:
             return None
-        requester.retried(model, failure)
-        seconds = random.uniform(0, longest)  # noqa: S311 - no secret
-        left, longest = left - 1, min(_LONGEST_PAUSE, 2 * longest)
-        return seconds
+        return self._attempts.ended(self._requester.joined(self._model, self.pieces))
 
-    return pause
+    def _pause(self, error: Exception) -> float | None:
+        attempts = self._attempts
+        return None if self.pieces else attempts.pause(attempts.failed(error))
+
+
+class _Attempts:
+    """The attempts at one call: what each has cost, and whether there is another."""
+
+    def __init__(self, requester: Requester, model: str) -> None:
+        self._requester, self._model = requester, model
+        self._earlier: tuple[Failure, ...] = ()
+        self._left, self._longest = requester.retries(model), _FIRST_PAUSE
+
+    def ended(self, result: Result) -> Result:
+        """Return the result of the call, whose last attempt was answered."""
+        if isinstance(result, Failure):
+            result = self._charged(result)
+        return result._replace(earlier=self._earlier) if self._earlier else result
+
+    def failed(self, error: BaseException, pieces: Sequence[Any] = ()) -> Failure:
+        """Return the result of the call, whose last attempt ended by an error."""
+        failure = self._charged(self._requester.failed(self._model, pieces, error))
+        return failure._replace(earlier=self._earlier)
+
+    def pause(self, failure: Failure) -> float | None:
+        """Return the seconds before the next attempt, None where there is none.
+
+        There is one only where the budget, if there is any, has room for it.
+        """
+        if not self._left or not may_succeed_later(failure):
+            return None
+        allowance = self._requester.allowance(self._model)
+        if allowance is not None and not allowance.repeat(failure.paid):
+            return None
+        self._earlier = (*self._earlier, failure._replace(earlier=()))
+        drawn = random.uniform(0, self._longest)  # noqa: S311 - no secret
+        self._longest = min(_LONGEST_PAUSE, 2 * self._longest)
+        self._left -= 1
+        return seconds_asked_for(failure.error) or drawn
+
+    def _charged(self, failure: Failure) -> Failure:
+        """Return a failure at its most, where nobody told whether it was billed."""
+        if not is_untold(failure):
+            return failure
+        most = self._requester.worst_case(self._model)
+        return failure if most == 0 else failure._replace(unknown=most or 0.0)

@@ -56,7 +56,7 @@ class Books:
         self._shadows: dict[Hashable, SharedStream] = {}
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
-        self._estimated: set[str] = set()
+        self._warned: set[str | None] = set()
         self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -106,18 +106,25 @@ class Books:
         error: str | None,
         result: Result,
     ) -> None:
-        """Enter a call, and warn once of each model whose usage is estimated."""
+        """Enter a call, and warn once of each model whose costs are uncertain."""
+        problem = None
+        if result.estimated:
+            problem = (
+                f"{key.model} reported no usage that can be priced: what its calls "
+                "cost is estimated from their texts, and marked so"
+            )
+        elif result.unknown == 0:
+            problem = (
+                f"{key.model} failed and did not tell whether that was billed, and "
+                "nothing bounds it: it is entered at 0 USD and marked unknown; set "
+                "max_tokens, so that such calls are charged at their most"
+            )
         with self._lock:
             self._entries.enter(key, batch, item, error, result)
-            first = bool(result.estimated) and key.model not in self._estimated
-            if first:
-                self._estimated.add(key.model)
-        if first:
-            warnings.warn(
-                f"{key.model} reported no usage that can be priced: what its calls "
-                "cost is estimated from their texts, and marked so",
-                stacklevel=3,
-            )
+            problem = None if problem in self._warned else problem
+            self._warned.add(problem)
+        if problem is not None:
+            warnings.warn(problem, stacklevel=3)
 
     def end_batch(self, scope: LedgerScope, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from smart_engine.calls import Call, Failure, Outcome, Result
+from smart_engine.calls import Call, Outcome, Result
 from smart_engine.errors import ProtocolError
 from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.money.spending import record_rule_calls
@@ -120,12 +120,6 @@ class SingleItem:
                 self._pay(result)
                 self._scope.record_call(self._row, call.tier, result, unusable)
 
-    def record_retry(self, model: str, failure: Failure) -> None:
-        """Enter an attempt at a call that failed and is made again."""
-        with self._lock:
-            self._pay(failure)
-        self._scope.record_call(self._row, model, failure)
-
     def record_inner_call(self, model: str, result: Result) -> None:
         """Enter a model's call within the call of a chain."""
         self._scope.record_inner_call(self._row, model, result)
@@ -183,6 +177,5 @@ class SingleItem:
                     self._scope.record_judge_calls(self._row, made)
 
     def _pay(self, result: Result) -> None:
-        self._cost += result.paid
-        if result.usage is not None and result.usage.estimated:
-            self._estimated += result.paid
+        self._cost += result.total
+        self._estimated += result.estimated

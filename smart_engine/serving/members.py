@@ -91,11 +91,13 @@ class Member(Generic[M]):
         name: Its name in reports, certificates and `prices`.
         model: The model itself, as its framework knows it.
         price: What it charges.
+        retries: How often its client would make a failed call again.
     """
 
     name: str
     model: M = field(repr=False)  # may show a key
     price: Price
+    retries: int = 0
 
     def outcome(
         self,

@@ -78,7 +78,7 @@ class Item:
             self.errors[tier] = error
         elif not isinstance(result, Failure):
             self.answers[tier] = result.answer
-        self.cost += result.paid
+        self.cost += result.total
         self.estimated += result.estimated
         if tier == REFERENCE:
             self.server = REFERENCE

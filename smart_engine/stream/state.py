@@ -120,6 +120,11 @@ class StreamState(_Record):
         return sum(spend.estimated for spend in self.spend.values())
 
     @property
+    def unknown(self) -> float:
+        """USD of the cost that failed calls are charged at most; see `Spend`."""
+        return sum(spend.unknown for spend in self.spend.values())
+
+    @property
     def reference_only_cost(self) -> float | None:
         """USD that the reference alone would have cost (estimated), None if unknown."""
         if self.reference_cost is None:

@@ -63,7 +63,7 @@ class World:
         cost = PRICES[name].cost(usage)
         timing = Timing(1e9 + luck, luck)
         if luck < 0.05:
-            return Failure(ConnectionError(SECRET), timing=timing)
+            return Failure(ConnectionError(SECRET), timing=timing, unknown=5 * luck)
         if luck < 0.1:
             return Failure(RuntimeError(SECRET), cost, usage, timing)
         if luck < 0.12:
@@ -73,10 +73,15 @@ class World:
         if luck < 0.3:
             return Outcome("spam", cost, Usage(), cached=True, timing=timing)
         said = "spam" if luck < 0.8 else "ham"
-        return Outcome(said, cost, usage, restored=luck > 0.95, timing=timing)
+        if luck > 0.9:
+            reset = Failure(ConnectionError(SECRET), timing=timing, unknown=luck)
+            earlier = (reset, Failure(ConnectionRefusedError(SECRET), timing=timing))
+            return Outcome(said, cost, usage, timing=timing, earlier=earlier)
+        return Outcome(said, cost, usage, restored=luck > 0.75, timing=timing)
 
     def note(self, row: Row, result: Outcome | Failure) -> Outcome | Failure:
-        self.bill.append((row, result))
+        self.bill += [(row, attempt) for attempt in result.earlier]
+        self.bill.append((row, result._replace(earlier=())))
         return result
 
     def batch(self, items: int, *, ends: bool = True) -> None:
@@ -129,6 +134,7 @@ def entries_spend(entries: list[Entry]) -> Spend:
         input_tokens=sum(entry.input_tokens for entry in entries),
         output_tokens=sum(entry.output_tokens for entry in entries),
         estimated=math.fsum(entry.cost for entry in entries if entry.estimated),
+        unknown=math.fsum(entry.cost for entry in entries if entry.unknown),
     )
 
 
@@ -268,7 +274,7 @@ def test_sums_are_asked_for_by_a_name_that_is_known():
         Books(nullcontext, NAMES, -1)
 
 
-NUMBERS = {"at", "cost", "seconds", *Usage.__slots__}
+NUMBERS = {"at", "cost", "seconds", "unknown", *Usage.__slots__}
 
 
 def read_csv(text: str) -> list[Entry]:

@@ -21,7 +21,6 @@ AT_ONCE = 4
 class Interrupting:
     """Makes calls, and sends an interrupt while it makes a certain one."""
 
-    retries = 0
     context = staticmethod(copy_context)
 
     def __init__(self, at):
@@ -42,6 +41,9 @@ class Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.0005)
         return Outcome("yes", cost=1.0)
+
+    def retries(self, model):
+        return 0
 
     def failed(self, model, pieces, error):
         return Failure(error)

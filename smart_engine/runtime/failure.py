@@ -1,0 +1,127 @@
+"""What an error says of its call: whether it was billed, and whether to try again.
+
+An error is free only where it shows that no model was at work: the connection was
+refused, or the server refused the request. Everything else may have been billed. Errors
+are known by what the clients of providers have in common: HTTP statuses and the names
+of their classes, at any place of an error's chain of causes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from smart_engine.calls import Failure
+
+__all__ = ["is_untold", "may_succeed_later", "seconds_asked_for"]
+
+_UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}
+_UNSENT |= {"EndpointConnectionError", "ConnectTimeoutError", "NewConnectionError"}
+"""Errors of httpx, aiohttp, botocore and urllib3 before a request is sent."""
+
+_PASSING = {"APIConnectionError", "TransportError", "ClientConnectionError"}
+_PASSING |= {"HTTPClientError", "BotoConnectionError", "HTTPError"}
+"""Errors of their connections, and of the clients of OpenAI and Anthropic."""
+
+_AFTER_GENERATION = {408, 499}
+"""Statuses for a client that did not wait: the model may have answered."""
+
+_LONGEST_WAIT = 60.0
+"""Seconds that a server may ask to wait for before another attempt."""
+
+
+def is_untold(failure: Failure) -> bool:
+    """Whether a call was made of which nobody told whether it was billed.
+
+    Example:
+        ```python
+        from smart_engine.calls import Timing
+
+        made = Timing(began=0.0, seconds=1.0)
+        assert is_untold(Failure(TimeoutError(), timing=made))
+        assert not is_untold(Failure(TimeoutError(), cost=0.01, timing=made))
+        assert not is_untold(Failure(ConnectionRefusedError(), timing=made))
+        assert not is_untold(Failure(TimeoutError()))  # before any call
+        ```
+    """
+    told = failure.usage is not None or failure.cost or failure.unknown is not None
+    return not (told or failure.timing is None or _is_unbilled(failure.error))
+
+
+def _is_unbilled(error: BaseException) -> bool:
+    """Whether an error shows that its call cost nothing."""
+    for cause in _chain(error):
+        status = _status(cause)
+        if status is not None:
+            return 400 <= status < 500 and status not in _AFTER_GENERATION
+        if isinstance(cause, ConnectionRefusedError | socket.gaierror):
+            return True
+        if _UNSENT & _names(cause):
+            return True
+    return False
+
+
+def may_succeed_later(failure: Failure) -> bool:
+    """Whether the same call may succeed a little later; no answer is bought twice.
+
+    Example:
+        ```python
+        assert may_succeed_later(Failure(ConnectionError("reset")))
+        assert not may_succeed_later(Failure(ConnectionError("reset"), cost=0.01))
+        assert not may_succeed_later(Failure(ValueError("no such model")))
+        ```
+    """
+    if failure.usage is not None or failure.cost:
+        return False
+    for cause in _chain(failure.error):
+        status = _status(cause)
+        if status is not None:
+            return status in {408, 409, 429} or status >= 500
+        if isinstance(cause, OSError) or _PASSING & _names(cause):
+            return True
+    return False
+
+
+def seconds_asked_for(error: BaseException) -> float | None:
+    """Return how long a server asks to wait before another attempt, if it does."""
+    for cause in _chain(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
+        try:
+            seconds = float(headers.get("retry-after", ""))
+        except (AttributeError, TypeError, ValueError):
+            continue
+        if 0 < seconds <= _LONGEST_WAIT:
+            return seconds
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes; what was only handled before it is no cause."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that an error carries, wherever its client puts it."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        response = response.get("ResponseMetadata") or {}
+        return _number(response.get("HTTPStatusCode"))
+    places = ((error, "status_code"), (error, "code"), (error, "status"))
+    found = (_number(getattr(place, name, None)) for place, name in places)
+    first = next((status for status in found if status is not None), None)
+    return first or _number(getattr(response, "status_code", None))
+
+
+def _number(value: Any) -> int | None:
+    """Return a value if it can be an HTTP status."""
+    return value if type(value) is int and 100 <= value < 600 else None
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
