@@ -160,6 +160,7 @@ class Streaming:
     def __init__(self, requester: Requester, model: str) -> None:
         self._requester, self._model = requester, model
         self._attempts = _Attempts(requester, model)
+        self._failure: Failure | None = None
         self.pieces: list[Any] = []
 
     def stream(self) -> Generator[Any]:
@@ -198,14 +199,16 @@ class Streaming:
         It is None where the stream ended without a piece, and without an error.
         """
         if error is not None:
-            return self._attempts.failed(error, self.pieces)
+            return self._failure or self._attempts.failed(error, self.pieces)
         if not self.pieces:
             return None
         return self._attempts.ended(self._requester.joined(self._model, self.pieces))
 
     def _pause(self, error: Exception) -> float | None:
-        attempts = self._attempts
-        return None if self.pieces else attempts.pause(attempts.failed(error))
+        failure = self._attempts.failed(error, self.pieces)
+        pause = None if self.pieces else self._attempts.pause(failure)
+        self._failure = failure if pause is None else None
+        return pause
 
 
 class _Attempts:

@@ -36,7 +36,8 @@ class GoogleError(Exception):
 
 
 class BotoError(Exception):
-    response = {"ResponseMetadata": {"HTTPStatusCode": 403}}
+    def __init__(self) -> None:
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": 403}}
 
 
 UNBILLED = [
@@ -76,13 +77,9 @@ def test_what_may_have_been_billed_is_not_free(error):
 
 
 def test_what_was_only_handled_before_an_error_proves_nothing():
-    try:
-        try:
-            raise ConnectionRefusedError
-        except ConnectionRefusedError:
-            raise TimeoutError  # noqa: B904 - of another server
-    except TimeoutError as error:
-        assert is_untold(Failure(error, timing=Timing(0, 1)))
+    error = TimeoutError()  # of a second server, asked after the first one
+    error.__context__ = ConnectionRefusedError()
+    assert is_untold(Failure(error, timing=Timing(0, 1)))
 
 
 @pytest.mark.parametrize(
