@@ -55,6 +55,7 @@ from smart_engine.money.limits import settings_of
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.serving.members import find_members
+from smart_engine.serving.repeated import always_alike
 
 __all__ = ["SmartChatModel"]
 
@@ -135,6 +136,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             answers of a stream are stored.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
+        dedupe: Whether a batch puts the same messages to a model once, and hands its
+            answer to all items of a task that have them. Each item still counts in the
+            guarantee. Left out: where every member's `temperature` is set to 0.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that: as `estimated` in each answer's
             `response_metadata["smart"]` (USD), in ledger, certificates and report.
@@ -373,8 +377,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     ) -> tuple[Callable[..., ChatJob], Callable[[Sequence[Any]], str]]:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
         members = self._requested
-        for member in members.values():
-            request.bound_to(member)  # what it cannot take is an error before any call
+        # What a member cannot take is an error before any call.
+        bound = [request.bound_to(member) for member in members.values()]
         shown = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
         shown["stop"] = stop = request.arguments.get("stop")
         options: dict[str, Any] = {"stop": stop}
@@ -401,6 +405,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             estimates=self.estimate_usage,
             rate_limiter=self.rate_limiter,
             output_version=self.output_version,
+            alike=all(
+                always_alike(settings_of(each.arguments, each.model)) for each in bound
+            ),
         )
         return new_job, lambda prompts: task_of(prompts, request)
 

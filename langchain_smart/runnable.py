@@ -74,6 +74,9 @@ class SmartRunnable(SmartBatching[Any, Any]):
             call.
         task: As for `SmartChatModel`; this object's name if none is given.
         budget_usd: The most that a batch, and a task's stream, may cost; see above.
+        dedupe: Whether a batch calls a chain once for equal inputs, and hands its
+            answer, or a copy where one can be made, to all items of a task that have
+            them. Left out: no. Items whose config has another `configurable` differ.
         estimate_usage: As for `SmartChatModel`; a chain's call is marked as a whole if
             any model in it reported no usage.
         store: As for `SmartChatModel`. Inputs must be plain data, messages or pydantic

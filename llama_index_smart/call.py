@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
+    Collection,
     Generator,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -185,6 +185,9 @@ class LLMJob(Job):
     @override
     def contents(self) -> Iterator[str]:
         yield from (repr(identity_of(member)) for member in self.members.values())
+
+    @override
+    def requests(self) -> Iterator[str]:
         yield from (ask.content for ask in self.asks)
 
     write = staticmethod(write_response)
@@ -192,7 +195,7 @@ class LLMJob(Job):
 
     @override
     def output(self, served: Served, smart: dict[str, Any]) -> Response:
-        bought = (answer for _, answer in self.session.bought(served.item))
+        bought = [answer for _, answer in self.session.bought(served.item)]
         return marked(served.answer, bought, smart)
 
     @override
@@ -224,14 +227,14 @@ def ending(run: ItemRun) -> Response:
 
 
 def marked(
-    response: Response, bought: Iterable[Response], smart: dict[str, Any]
+    response: Response, bought: Collection[Response], smart: dict[str, Any]
 ) -> Response:
     """Return a copy of a member's response as the smart model's own.
 
     Args:
         response: The member's.
-        bought: The responses of all members that answered: their usage is summed, as
-            far as it can be true.
+        bought: The responses of all members that answered, those from a cache left
+            out in batches: their usage is summed, as far as it can be true.
         smart: Who answered, and at what cost.
     """
     found = [usage for usage in map(usage_of, bought) if usage is not None]
@@ -239,7 +242,7 @@ def marked(
     own, counts = response.additional_kwargs, _counts(Usage())
     kwargs = {name: value for name, value in own.items() if name not in counts}
     kwargs["smart"] = smart
-    if usages:
+    if usages or not bought:
         sent = sum(usage.input_tokens for usage in usages)
         written = sum(usage.output_tokens for usage in usages)
         kwargs |= _counts(Usage(sent, written))

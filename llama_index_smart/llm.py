@@ -62,6 +62,7 @@ from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import find_members, model_identity
+from smart_engine.serving.repeated import always_alike
 
 __all__ = ["SmartLLM"]
 
@@ -120,6 +121,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             process and are shared by several, as for `SmartChatModel`.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
+        dedupe: Whether a batch asks once about items with the same messages or prompt,
+            as for `SmartChatModel`.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
@@ -439,6 +442,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
             estimates=self.estimate_usage,
             callbacks=self.callback_manager,
             payload=self.to_payload(),
+            alike=all(
+                always_alike(member_settings(member, ask.arguments))
+                for member in self._members.values()
+                for ask in asks[:1]  # the same arguments come with each
+            ),
         )
 
     def _reading(self, asks: Sequence[Ask[Any]]) -> ResponseReading:

@@ -62,8 +62,9 @@ class Outcome(NamedTuple):
         cost: What the call cost, in USD.
         usage: Tokens it used, for the ledger.
         confidence: The model's own score of this answer, 0 to 1, where known.
-        cached: The answer came from a cache: nothing is paid, and `cost` is what it
-            would have cost, so that a plan does not take the model for free.
+        cached: The answer came from a cache, or from another item that asks the same:
+            nothing is paid, and `cost` is what it would have cost, so that a plan does
+            not take the model for free.
         restored: The answer was bought in an earlier run and read from a store.
         timing: When the call was made, where known.
         unknown: As for a `Failure`: of a chain, within which a call failed.

@@ -201,7 +201,13 @@ class ChainJob(RunnableJob):
     def contents(self) -> Iterator[str]:
         yield from map(repr, self.identities)
         yield identity_of(self.arguments)
-        yield from map(identity_of, self.inputs)
+
+    @override
+    def requests(self) -> Iterator[str]:
+        for given, config in zip(self.inputs, self.configs, strict=True):
+            chosen = config.get("configurable") or {}
+            own = {k: v for k, v in chosen.items() if not k.startswith("__")}
+            yield identity_of(given) + (identity_of(own) if own else "")
 
     @override
     def write(self, answer: Any) -> str:

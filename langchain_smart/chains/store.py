@@ -59,8 +59,8 @@ def identity_of(item: Any) -> str:
         return json.dumps(plain, sort_keys=True)
     except (PydanticSerializationError, TypeError, ValueError) as error:
         hint = (
-            f"a store cannot identify it ({error}): give texts, numbers, lists, dicts, "
-            "messages or pydantic objects, or leave store out"
+            f"it cannot be identified ({error}): give texts, numbers, lists, dicts, "
+            "messages or pydantic objects, or leave store out, and dedupe"
         )
         raise InvalidInputError("inputs", item, hint) from error
 

@@ -230,6 +230,9 @@ class ChatJob(RunnableJob):
     def contents(self) -> Iterator[str]:
         yield from map(repr, self.identities)
         yield self.request.content
+
+    @override
+    def requests(self) -> Iterator[str]:
         for given in self.inputs:
             yield repr([as_sent(message) for message in given.messages])
 
@@ -239,9 +242,8 @@ class ChatJob(RunnableJob):
     @override
     def output(self, served: Served, smart: dict[str, Any]) -> AIMessage:
         message: AIMessage = served.answer
-        bought = self.session.bought(served.item)
-        others = [answer for name, answer in bought if name != served.tier]
-        usage = _usage([message, *others])
+        bought = [answer for _, answer in self.session.bought(served.item)]
+        usage = _usage(bought) if bought else _free(message.usage_metadata)
         answer = _marked(message, self._runs[served.item], usage, smart)
         if self.output_version != "v1":
             return answer
@@ -316,6 +318,14 @@ def _marked(
             "response_metadata": named,
         }
     )
+
+
+def _free(usage: UsageMetadata | None) -> UsageMetadata | None:
+    """Return the usage of an answer for which nothing was bought, marked so."""
+    if usage is None or from_cache(usage):
+        return usage
+    none = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+    return none | {"total_cost": 0}  # type: ignore[return-value]
 
 
 def _usage(messages: Iterable[AIMessage]) -> UsageMetadata | None:

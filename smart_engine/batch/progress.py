@@ -74,7 +74,7 @@ def measure(
             answered |= (batch.status[tier] == ANSWERED) & (decision.route == tier)
     spend = sum(batch.spend.values(), Spend())
     paid = np.flatnonzero(by_reference)
-    mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
+    alone = batch.cost_alone(paid, np.flatnonzero(answered))
     failed = by_reference & (batch.status[REFERENCE] != ANSWERED)
     allowed = batch.guarantee.max_errors(batch.n_items - int(failed.sum()))
     compared = drawn[by_reference[drawn]]
@@ -88,7 +88,7 @@ def measure(
         items=batch.n_items,
         settled=batch.n_items if done else int((answered | by_reference).sum()),
         spent=spend.cost,
-        saved=None if mean is None else mean * int(answered.sum()) - spend.cost,
+        saved=None if alone is None else alone - spend.cost,
         draws=len(compared),
         may_differ=may_differ,
         allowed=allowed,

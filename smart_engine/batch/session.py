@@ -57,6 +57,9 @@ class BatchSession:
             sized to fill it, but never buy a draw beyond those that may suffice.
         task: Name of the task, for the certificate.
         scope: Where every call is entered as it is recorded, if anywhere.
+        firsts: Per item, the first one with the same request, if such requests are
+            made once, as by `RepeatedSession`: then the reference alone is taken to
+            be asked in that way, too. None if every item is asked.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -91,6 +94,7 @@ class BatchSession:
         max_in_flight: int = 1,
         task: str | None = None,
         scope: LedgerScope | None = None,
+        firsts: Sequence[int] | None = None,
     ) -> None:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
@@ -106,6 +110,7 @@ class BatchSession:
             rule,
             max_in_flight,
             scope,
+            firsts,
         )
         self._names = batch.names
         self._index = {name: tier for tier, name in enumerate(batch.names)}
@@ -271,10 +276,14 @@ class BatchSession:
     def bought(self, item: int) -> Iterator[tuple[str, Any]]:
         """Yield every answer bought for an item, with the name of its model.
 
-        Answers that could not be read are among them: they were paid for, too.
+        Answers that could not be read are among them: they were paid for, too. Those
+        from a cache are not.
         """
-        for name, answers in zip(self._names, self._batch.answers, strict=True):
-            if answers[item] is not None:
+        cached = self._batch.cached[:, item]
+        for tier, (name, answers) in enumerate(
+            zip(self._names, self._batch.answers, strict=True)
+        ):
+            if answers[item] is not None and not cached[tier]:
                 yield name, answers[item]
 
     @property
@@ -398,10 +407,10 @@ class BatchSession:
         by_reference = (asked != UNASKED) & ~self._uncovered
         failed = by_reference & (asked == FAILED)
         tiers = np.where(by_reference, REFERENCE, decision.route)
-        answering = tiers[(tiers >= 0) & ~failed]
+        has_answer = (tiers >= 0) & ~failed
+        answering = tiers[has_answer]
         counts = np.bincount(answering, minlength=len(names)).tolist()
         paid = np.flatnonzero(by_reference)
-        mean = batch.cost(REFERENCE, paid) / len(paid) if len(paid) else None
         tried = (batch.status[1:] != UNASKED).any(axis=0)
         answered = len(answering)
         allowed = guarantee.max_errors(answered)
@@ -442,6 +451,6 @@ class BatchSession:
             unanswered=batch.n_items - answered,
             uncertified=int(self._uncovered.sum()),
             spend=self.spend,
-            reference_only_cost=None if mean is None else mean * answered,
+            reference_only_cost=batch.cost_alone(paid, np.flatnonzero(has_answer)),
             valid=bool(kept),
         )

@@ -89,6 +89,7 @@ class Job:
                 max_tokens=calls.max_tokens,
                 temperature=calls.temperature,
                 estimate_usage=calls.estimate_usage,
+                dedupe=calls.dedupe,
                 max_concurrency=calls.max_concurrency,
                 seed=calls.seed,
                 **settings,

@@ -140,6 +140,13 @@ class Calls:
     temperature: Annotated[float | None, Option(help="Temperature of all models.")] = (
         None
     )
+    dedupe: Annotated[
+        bool | None,
+        Option(
+            help="Ask once about rows that make the same prompt; by default where "
+            "every temperature is set to 0."
+        ),
+    ] = None
     base_url: Annotated[
         str | None, Option(help="Where all models are served, if elsewhere.")
     ] = None

@@ -11,7 +11,9 @@ from smart_engine.calls import Failure
 from smart_engine.errors import SmartError
 from smart_engine.offline.estimate import Estimate, SampleSession, estimate
 from smart_engine.runtime.drive import drive
+from smart_engine.serving.repeated import Repeated
 from smart_engine.serving.resume import Resumed
+from smart_engine.serving.session import Session
 
 if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
@@ -38,14 +40,16 @@ def estimate_job(
     """
     (job,) = smart._jobs(inputs, None, {})  # noqa: SLF001
     batch = smart._batch([job], [])  # noqa: SLF001
-    config, stored = batch.config, batch.answers(job)
+    config, (firsts, stored) = batch.config, batch.known(job)
     seed = config.batch_seed(stored)
     rng = np.random.default_rng([seed, len(inputs), 1])
     drawn = rng.permutation(len(inputs))[
         :sampled
     ].tolist()  # a larger sample extends it
     sample = SampleSession(drawn, config.models, job.scope)
-    session = sample if stored is None else Resumed(sample, stored)
+    session: Session = sample if firsts is None else Repeated(sample, firsts)
+    if stored is not None:
+        session = Resumed(session, stored, firsts)
     drive(session, job, config.max_concurrency)
     results = sample.outcomes
     failed = [one for one in results[config.models[0]] if isinstance(one, Failure)]

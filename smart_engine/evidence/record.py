@@ -60,6 +60,7 @@ class BatchRecord:
         rule: Equivalence = Exact(),
         max_in_flight: int = 1,
         scope: LedgerScope | None = None,
+        firsts: Sequence[int] | None = None,
     ) -> None:
         self.n_items = n_items
         self.names = [tier.name for tier in tiers]
@@ -69,6 +70,7 @@ class BatchRecord:
         self.rule = rule
         self.keyed = bool(getattr(rule, "keyed", False))
         self.scope = scope
+        self._firsts = None if firsts is None else np.array(firsts, np.int64)
         shape = (len(tiers), n_items)
         self.status = np.zeros(shape, np.uint8)
         self.wrong = np.zeros(shape, bool)
@@ -140,6 +142,19 @@ class BatchRecord:
     def cost(self, tier: int, items: IntArray) -> float:
         """What that tier costs on these items, in USD, as if nothing were cached."""
         return float(self.costs[tier, items].sum())
+
+    def cost_alone(self, paid: IntArray, items: IntArray) -> float | None:
+        """What the reference alone would cost on these items, in USD, estimated.
+
+        That is its mean cost on those for which it was paid, None if there are none.
+        Where equal requests are made once, each counts once.
+        """
+        if self._firsts is not None:
+            _, places = np.unique(self._firsts[paid], return_index=True)
+            paid, items = paid[places], np.unique(self._firsts[items])
+        if not len(paid):
+            return None
+        return self.cost(REFERENCE, paid) / len(paid) * len(items)
 
     @property
     def spend(self) -> dict[str, Spend]:

@@ -49,8 +49,9 @@ class Entry(NamedTuple):
             chain, in whose row its cost is contained already.
         outcome: `answered`; `unreadable`: answered, but not so that the equivalence
             can read it; `failed`; `cancelled`: broken off from outside, as by an
-            interrupt; `cached`: from a cache, for nothing; `restored`: from a store,
-            where it was paid for in an earlier run.
+            interrupt; `cached`: for nothing, from a cache or from an item of the batch
+            that asks the same; `restored`: from a store, where it was paid for in an
+            earlier run.
         error: Type of the error, where there is no answer that can be used. Its
             message is left out, for it may hold a secret.
         input_tokens: Tokens that were billed, as are those of the fields that follow;

@@ -23,9 +23,9 @@ _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_pred
 _CHOICES = ("n", "candidate_count")
 _BODY = "extra_body"
 
-_SETTINGS = (*_LIMITS, *_CHOICES, _BODY)
+_SETTINGS = (*_LIMITS, *_CHOICES, _BODY, "temperature")
 """Names that frameworks and providers use for an answer's limit, the number of answers
-of one call, and settings that go straight into the request body."""
+of one call, settings that go straight into the request body, and the temperature."""
 
 _UNBOUNDED = ("image", "audio", "video", "file", "document", "media")
 """Parts of the names of content that is not counted by its bytes."""
@@ -77,7 +77,7 @@ def settings_of(arguments: Mapping[str, Any], *models: Any) -> list[Mapping[str,
         places += [
             getattr(model, "additional_kwargs", None) or {},
             getattr(model, "model_kwargs", None) or {},
-            {name: value for name, value in own.items() if value},
+            {name: value for name, value in own.items() if value or value == 0},
             {} if known is None else {"max_output_tokens": known},
         ]
     return places

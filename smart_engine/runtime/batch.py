@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
@@ -25,6 +25,7 @@ from smart_engine.runtime.drive import Caller, adrive, drive
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
 from smart_engine.store.store import Store
 
@@ -47,6 +48,7 @@ class Job(Caller):
         places: Per item, its place in the whole batch.
         limit: Most calls in flight at once.
         label: What a progress bar calls the task.
+        alike: Whether its models answer the same request alike, as far as is known.
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
     """
@@ -57,6 +59,7 @@ class Job(Caller):
     places: Sequence[int]
     limit: int
     label: str | None = None
+    alike: bool = False
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
 
@@ -75,7 +78,11 @@ class Job(Caller):
 
     @abstractmethod
     def contents(self) -> Iterable[str]:
-        """Yield texts that identify what is asked, and of which models."""
+        """Yield texts that identify the models, and what is asked with every item."""
+
+    @abstractmethod
+    def requests(self) -> Iterable[str]:
+        """Yield per item a text that identifies what is asked about it."""
 
     @abstractmethod
     def write(self, answer: Any) -> str:
@@ -121,6 +128,8 @@ class Batch:
         jobs: A job a task.
         results: Per input None, or why it cannot be used.
         progress: Whether a bar shows where each job stands.
+        dedupe: Whether items of a job with the same request are asked once; None:
+            where its models answer them alike.
     """
 
     config: ServingConfig
@@ -129,6 +138,7 @@ class Batch:
     jobs: Sequence[Job]
     results: list[Any]
     progress: bool = False
+    dedupe: bool | None = None
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
@@ -168,7 +178,7 @@ class Batch:
                 job.worst_case(Call(item, model))  # raises if there is no bound
             lock = self.books.new_lock()
             job.reservations = Reservations(budget, job.worst_case, lock)
-        stored = self.answers(job)
+        firsts, stored = self.known(job)
         job.session = self.config.session(
             len(job.places),
             job.rule,
@@ -177,16 +187,26 @@ class Batch:
             books=self.books,
             reservations=job.reservations,
             seed=self.config.batch_seed(stored),
+            firsts=firsts,
         )
         if stored is not None:
-            job.session = ResumedSession(job.session, stored)
+            job.session = ResumedSession(job.session, stored, firsts)
 
-    def answers(self, job: Job) -> AnswerStore | None:
-        """Return where the answers of a job outlive the process, if anywhere."""
+    def known(self, job: Job) -> tuple[Sequence[int] | None, AnswerStore | None]:
+        """Return which items of a job ask the same, and where its answers are stored.
+
+        The first is None where every item is asked, the second where nothing is stored.
+        """
+        dedupe = job.alike if self.dedupe is None else self.dedupe
+        if not dedupe and self.store is None:
+            return None, None
+        requests = [*job.requests()]
+        firsts = first_places(requests) if dedupe else None
         if self.store is None:
-            return None
-        key = self.config.job(job.rule, job.task, job.contents())
-        return self.store.answers(key, job.write, job.read)
+            return firsts, None
+        asked = chain(job.contents(), requests)
+        key = self.config.job(job.rule, job.task, asked)
+        return firsts, self.store.answers(key, job.write, job.read)
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()
@@ -206,6 +226,8 @@ def _outputs(
     """
     try:
         drive(job.session, job, job.limit, recorded)
+        for item in range(len(job.places)):
+            job.start(item)  # one that shares its answers was not called for
         outputs = close(job)
     except BaseException as error:
         for item in range(len(job.places)):
@@ -222,6 +244,8 @@ async def _aoutputs(
     """Drive the session of a job as `_outputs` does, in asynchronous code."""
     try:
         await adrive(job.session, job, job.limit, recorded)
+        for item in range(len(job.places)):
+            await job.astart(item)
         outputs = close(job)
     except BaseException as error:
         await _afinish(job, [error] * len(job.places))

@@ -36,10 +36,10 @@ class Caller(ABC):
     """Says how the calls of a session are made."""
 
     def start(self, item: int) -> None:  # noqa: B027
-        """Prepare an item before each of its calls."""
+        """Prepare an item, before each of its calls and before its answer."""
 
     async def astart(self, item: int) -> None:  # noqa: B027
-        """Prepare an item before each of its calls."""
+        """Prepare an item, before each of its calls and before its answer."""
 
     @abstractmethod
     def requester(self, item: int) -> Requester:

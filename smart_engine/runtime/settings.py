@@ -113,6 +113,7 @@ class Settings(PlainErrors):
         default=None, exclude=True
     )
     accept_noise: bool = False
+    dedupe: bool | None = None
     estimate_usage: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
@@ -183,7 +184,13 @@ class Settings(PlainErrors):
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
         """Return a batch of some jobs; see `Batch`."""
         return Batch(
-            self._serving, self._books, self._store, jobs, results, self.progress
+            self._serving,
+            self._books,
+            self._store,
+            jobs,
+            results,
+            self.progress,
+            self.dedupe,
         )
 
     def _measurement(self, job: Job) -> Measurement:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from smart_engine.batch.session import BatchSession
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.errors import BudgetExceededError, StoreError
 from smart_engine.money.reservations import Reservations, refusal
 from smart_engine.serving.router import Router, Settled
-from smart_engine.serving.session import SessionWrapper
+from smart_engine.serving.session import AnySession, SessionWrapper
 
 __all__ = ["BudgetedRouter", "BudgetedSession"]
 
@@ -33,33 +32,32 @@ class BudgetedSession(SessionWrapper):
     """
 
     def __init__(
-        self, session: BatchSession, reservations: Reservations, *, strict: bool
+        self, session: AnySession, reservations: Reservations, *, strict: bool
     ) -> None:
         super().__init__(session)
-        self._batch, self._strict = session, strict
-        self._reservations = reservations
+        self._reservations, self._strict = reservations, strict
         self._waiting: deque[Call] = deque()
         self._refused: BudgetExceededError | None = None
         self._stopped = False
 
     def next_calls(self) -> list[Call]:
         """Return the calls that may start now and fit into the budget."""
-        self._waiting.extend(self._batch.next_calls())
+        self._waiting.extend(self._session.next_calls())
         ready: list[Call] = []
         fits = self._reservations.begin
         while self._waiting and not self._refused and fits(self._waiting[0]):
             ready.append(self._waiting.popleft())
-        unfinished = self._refused and not self._stopped and self._batch.unfinished
+        unfinished = self._refused and not self._stopped and self._session.unfinished
         if (self._waiting or unfinished) and not self._reservations.in_flight:
             why = self._refused or self._reservations.budget.exceeded()
-            self._batch.stop(self._waiting, why, strict=self._strict)
+            self._session.stop(self._waiting, why, strict=self._strict)
             self._waiting.clear()
             self._stopped = True
         return ready
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome, and book what it cost."""
-        error = self._batch.record(call, outcome)
+        error = self._session.record(call, outcome)
         self._reservations.end(call, outcome)
         self._refused = self._refused or refusal(outcome)
         return error

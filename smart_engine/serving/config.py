@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -21,6 +21,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence, Profile, mark
+from smart_engine.serving.repeated import RepeatedSession
 from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
@@ -110,6 +111,7 @@ class ServingConfig:
         books: Books | None = None,
         reservations: Reservations | None = None,
         seed: int | None = None,
+        firsts: Sequence[int] | None = None,
     ) -> AnySession:
         """Return a fresh session over that many items.
 
@@ -121,13 +123,14 @@ class ServingConfig:
             books: Where the reference's agreement with itself may have been entered.
             reservations: What its calls reserve, if there is a budget.
             seed: Seed of its draws; see `batch_seed`.
+            firsts: Per item, the first one with the same request, if that is made once.
 
         Raises:
             NoisyReferenceError: If the reference agrees too seldom with itself.
         """
         if books is not None and self.strategy != "reference":
             self._refuse_noise(books, rule, task)
-        session = BatchSession(
+        session: AnySession = BatchSession(
             n_items,
             self._tiers,
             self.guarantee,
@@ -138,7 +141,10 @@ class ServingConfig:
             equivalence=rule,
             max_in_flight=self.max_concurrency,
             scope=scope,
+            firsts=firsts,
         )
+        if firsts is not None:
+            session = RepeatedSession(session, firsts)
         if reservations is None:
             return session
         return BudgetedSession(session, reservations, strict=self.mode == "strict")

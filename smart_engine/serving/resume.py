@@ -8,6 +8,7 @@ comes to where that one was, and ends as that one would have.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 from smart_engine.calls import Call, Failure, Outcome
@@ -67,13 +68,21 @@ class Resumed:
     Args:
         session: What asks for calls.
         stored: What was bought for its job before; an attribute, too.
+        firsts: Per item, the first one with the same request, under which its answers
+            are stored, if requests are made once; see `RepeatedSession`.
     """
 
     waits = True  # for the store
 
-    def __init__(self, session: Session, stored: AnswerStore) -> None:
-        self._steps, self.stored = session, stored
-        self._outcomes = stored.load_outcomes()
+    def __init__(
+        self,
+        session: Session,
+        stored: AnswerStore,
+        firsts: Sequence[int] | None = None,
+    ) -> None:
+        self._steps, self.stored, self._firsts = session, stored, firsts
+        outcomes = stored.load_outcomes().items()
+        self._outcomes = {self._place(call): outcome for call, outcome in outcomes}
         self._saved: set[Call] = set()
         self._problem: Exception | None = None
         self._unsaved: Exception | None = None
@@ -84,7 +93,7 @@ class Resumed:
         while calls := self._steps.next_calls():
             fresh = []
             for call in calls:
-                outcome = self._outcomes.pop(call, None)
+                outcome = self._outcomes.pop(self._place(call), None)
                 if outcome is None:
                     fresh.append(call)
                 else:
@@ -99,17 +108,18 @@ class Resumed:
         Any thread may do so at once. It raises nothing: a store that fails costs no
         answer.
         """
-        known = self._problem is not None or call in self._saved
+        place = self._place(call)
+        known = self._problem is not None or place in self._saved
         if known or not isinstance(outcome, Outcome):
             return
         try:
-            self.stored.save_outcome(call, outcome)
+            self.stored.save_outcome(place, outcome)
         except UnkeptAnswerError as error:
             self._unsaved = error
         except Exception as error:  # noqa: BLE001 - warned of when it is recorded
             self._problem = error
             return
-        self._saved.add(call)
+        self._saved.add(place)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome, and store it if that was not done yet."""
@@ -123,6 +133,11 @@ class Resumed:
                 warnings.warn(f"the batch goes on, but {what}: {problem}", stacklevel=2)
         return self._steps.record(call, outcome)
 
+    def _place(self, call: Call) -> Call:
+        """Return the call under which the outcome of this one is stored."""
+        item, model = call
+        return Call(item if self._firsts is None else self._firsts[item], model)
+
 
 class ResumedSession(Resumed, SessionWrapper):
     """A batch session that buys nothing that is stored, and stores the rest.
@@ -132,6 +147,7 @@ class ResumedSession(Resumed, SessionWrapper):
     Args:
         session: A fresh session of the job.
         stored: What was bought for the job before.
+        firsts: See `Resumed`.
 
     Example:
         ```python
@@ -162,8 +178,13 @@ class ResumedSession(Resumed, SessionWrapper):
         ```
     """
 
-    def __init__(self, session: AnySession, stored: AnswerStore) -> None:
-        Resumed.__init__(self, session, stored)
+    def __init__(
+        self,
+        session: AnySession,
+        stored: AnswerStore,
+        firsts: Sequence[int] | None = None,
+    ) -> None:
+        Resumed.__init__(self, session, stored, firsts)
         SessionWrapper.__init__(self, session)
         self._verdicts = stored.load_verdicts()
 

@@ -1,12 +1,12 @@
 """What runs a session needs of it, and a wrapper that passes that and its results on.
 
 A concern is added to a session by a wrapper that changes some steps, never by a
-subclass of the session: `ResumedSession(BudgetedSession(BatchSession(...)))`.
+subclass of the session: `ResumedSession(BudgetedSession(RepeatedSession(…)))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from smart_engine.batch.certificate import Certificate
@@ -65,6 +65,17 @@ class SessionWrapper:
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome; return why its answer cannot be used, if so."""
         return self._session.record(call, outcome)
+
+    def stop(
+        self, unmade: Iterable[Call], why: BaseException, *, strict: bool = False
+    ) -> None:
+        """End the session here; see `BatchSession.stop`."""
+        self._session.stop(unmade, why, strict=strict)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Items for which the reference's call went beyond a budget."""
+        return self._session.unfinished
 
     @property
     def done(self) -> bool:
