@@ -156,6 +156,22 @@ def test_a_table_is_answered_and_the_claim_can_be_checked(server, mails, tmp_pat
     assert printed["claim"] in " ".join(plain.stdout.split())
 
 
+@pytest.mark.parametrize("option", [["--temperature", "0"], ["--dedupe"]])
+def test_rows_that_make_the_same_prompt_are_asked_once(server, tmp_path, option):
+    mails, out = tmp_path / "mails.csv", tmp_path / "out.csv"
+    numbers = [row % 12 for row in range(ROWS)]
+    lines = ["the mail", *(f"mail {number}" for number in numbers)]
+    mails.write_text("\n".join(lines) + "\n")
+    words = [*job(server), *option, "--json"]
+    assert smart("estimate", mails, *words, "--items", 40).exit_code == 0
+    result = smart("run", mails, out, *words)
+    assert result.exit_code == 0, result.output
+    assert bought_once(server)
+    assert 0 < json.loads(result.stdout)["cost"] <= bill(server)
+    answers = [row["answer"] for row in read(out)]
+    assert answers == [say("big", f"{number}", 1) for number in numbers]
+
+
 def test_objects_come_out_as_they_went_in(server, tmp_path):
     path, out = tmp_path / "mails.jsonl", tmp_path / "out.jsonl"
     rows = [
