@@ -130,6 +130,8 @@ class Repeated:
             cached=True,
             restored=False,
             timing=None,
+            unknown=None,
+            earlier=(),
         )
         self._steps.record(call, shared)
 

@@ -114,6 +114,14 @@ def test_the_ledger_has_a_row_for_every_item_and_what_was_paid():
     assert session.certificate.cost == pytest.approx(paid)
 
 
+def test_what_failed_before_an_answer_is_paid_once():
+    reset = Failure(ConnectionResetError(), unknown=0.5)
+    session = session_of([0] * 100)
+    drive(session, lambda call: Outcome("yes", COST[call.tier], earlier=(reset,)))
+    assert session.certificate.unknown == 2 * 0.5
+    assert session.certificate.cost == pytest.approx(2 * 0.5 + sum(COST.values()))
+
+
 def test_an_answer_that_is_changed_changes_no_other():
     firsts = [0] * 100
     session = session_of(firsts)
