@@ -52,6 +52,7 @@ from langchain_smart.chat.request import SCHEMA, Request, task_of
 from langchain_smart.chat.structured import Parsed, Schema
 from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
 from smart_engine.money.limits import settings_of
+from smart_engine.runtime.clients import once
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.serving.members import find_members
@@ -191,6 +192,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     def model_post_init(self, context: Any, /) -> None:
         found = find_members(self.reference, self.candidates, self.prices, read_model)
         reference, *candidates = (member.model for member in found)
+        found = tuple(map(once, found))
         self._members = {member.name: member for member in found}
         self._cached = {each.name: cached(each, self.cache) for each in found}
         prices = self.prices | {member.name: member.price for member in found}
@@ -198,7 +200,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         self._open()
         if self.budget_usd is not None:
             for member in found:
-                member.output_limit(settings_of(self._defaults, member.model))
+                settings = settings_of(self._defaults, member.model)
+                member.check_budget(self.budget_usd, settings)
 
     @property
     @override

@@ -137,7 +137,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             self.reference,
             self.candidates,
             self.prices,
-            budgeted=self.budget_usd is not None,
+            budget_usd=self.budget_usd,
             estimate=self.estimate_usage,
         )
         self._confused = confused(self._members.values())

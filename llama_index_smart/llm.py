@@ -39,6 +39,7 @@ from llama_index_smart.cost import member_settings, worst_case
 from llama_index_smart.events import ItemEvent, item_event
 from llama_index_smart.members import (
     LLMMember,
+    asked_once,
     identity_of,
     read_model,
     shared_metadata,
@@ -162,12 +163,12 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def model_post_init(self, context: Any, /) -> None:
         """Check everything before anything is spent."""
         found = find_members(self.reference, self.candidates, self.prices, read_model)
-        self._members = {member.name: member for member in found}
+        self._members = {member.name: asked_once(member) for member in found}
         self.prices = {**self.prices, **{each.name: each.price for each in found}}
         self._open()
         if self.budget_usd is not None:
-            for member in found:
-                member.output_limit(member_settings(member, {}))
+            for member in self._members.values():
+                member.check_budget(self.budget_usd, member_settings(member, {}))
 
     @property
     @override

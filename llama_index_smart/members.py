@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -14,13 +16,23 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
+from pydantic import BaseModel
 
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.price_list import why_unlisted
+from smart_engine.runtime.clients import once
+from smart_engine.runtime.connections import by_loop
 from smart_engine.serving.members import Member, Named, addresses, fields_of
 
-__all__ = ["LLMMember", "Response", "identity_of", "read_model", "shared_metadata"]
+__all__ = [
+    "LLMMember",
+    "Response",
+    "asked_once",
+    "identity_of",
+    "read_model",
+    "shared_metadata",
+]
 
 LLMMember = Member[LLM]
 """A LlamaIndex LLM behind a smart one."""
@@ -76,6 +88,31 @@ def _provider(model: LLM) -> tuple[str | None, str | None]:
         return None if unlisted else "openai", unlisted
     known = module.startswith("llama_index.llms.anthropic.")
     return "anthropic" if known else None, None
+
+
+def asked_once(member: LLMMember) -> LLMMember:
+    """Return a member that holds a copy of its model, whose client repeats nothing."""
+    inner = getattr(member.model, "model", None)
+    if isinstance(inner, BaseModel):  # LangChain's
+        own = once(replace(member, model=inner))
+        model = member.model.model_copy(update={"model": own.model})
+        return replace(own, model=model)
+    own = once(member)
+    model = own.model
+    if (
+        getattr(model, "reuse_client", False)
+        and getattr(model, "_aclient", ...) is None
+    ):
+        model._async_http_client = model._async_http_client or _shared_http()  # noqa: SLF001
+    return own
+
+
+@cache
+def _shared_http() -> Any:
+    """Return a client for all OpenAI models that would each make one when called."""
+    from openai import DefaultAsyncHttpxClient
+
+    return by_loop(DefaultAsyncHttpxClient())
 
 
 def identity_of(member: LLMMember) -> tuple[str, str]:

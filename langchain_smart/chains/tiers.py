@@ -17,6 +17,7 @@ from langchain_smart.chat.members import read_model, unwrapped
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price
+from smart_engine.runtime.clients import asked_once
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import Member, UnpricedError, addresses, find_member
 
@@ -53,7 +54,7 @@ def find_chains(
     candidates: Any,
     prices: Mapping[str, Price],
     *,
-    budgeted: bool,
+    budget_usd: float | None,
     estimate: bool,
 ) -> dict[str, ChainMember]:
     """Return the chains by name, reference first.
@@ -62,7 +63,7 @@ def find_chains(
         reference: A chain, or its name and itself, as in `{"long prompt": chain}`.
         candidates: A list of chains, or a dict with a name for each.
         prices: Model name → price; chain name → price per call.
-        budgeted: Whether there is a budget: the cost of calls must have a bound.
+        budget_usd: The budget, if there is one: the cost of calls must have a bound.
         estimate: Whether usage that no model reports is estimated.
 
     Raises:
@@ -86,7 +87,9 @@ def find_chains(
                 '{"short prompt": chain} or chain.with_config(run_name="short prompt")'
             )
             raise InvalidInputError(field, name, hint)
-        found[name] = _member(name, chain, prices, budgeted=budgeted, estimate=estimate)
+        found[name] = _member(
+            name, chain, prices, budget_usd=budget_usd, estimate=estimate
+        )
     return found
 
 
@@ -114,7 +117,7 @@ def _member(
     chain: Runnable[Any, Any],
     prices: Mapping[str, Price],
     *,
-    budgeted: bool,
+    budget_usd: float | None,
     estimate: bool,
 ) -> ChainMember:
     """Return a chain whose models all have a price."""
@@ -127,7 +130,7 @@ def _member(
         if isinstance(model, BaseChatModel) and not isinstance(model, Settings):
             with suppress(Exception):  # without a key there is no cache either
                 by_key[model._get_llm_string(**arguments)] = model  # noqa: SLF001
-        if budgeted and isinstance(model, Settings):
+        if budget_usd is not None and isinstance(model, Settings):
             hint = "give the smart model in this chain a budget_usd of its own instead"
             raise InvalidInputError("budget_usd", model.get_name(), hint)
         identities.append(_identity(model, arguments))
@@ -141,8 +144,10 @@ def _member(
             listed[wanted] = price = find_member(named, prices).price
         if price is not None:
             settings = settings_of(arguments, model)
-            if budgeted:
-                Member(wanted, model, price).output_limit(settings)
+            if budget_usd is not None:
+                unseen = _unseen_retries(model)
+                member = Member(wanted, model, price, unseen=unseen)
+                member.check_budget(budget_usd, settings)
             if (limit := max_output_tokens(settings)) is not None:
                 limits |= {name: max(limit, limits.get(name, 0)) for name in names}
     fee = None if name in own_names else prices.get(name)
@@ -156,6 +161,14 @@ def _member(
     known = {**listed, **prices}
     found = tuple(identities)
     return ChainMember(name, chain, known, call, found, limits, estimate, by_key)
+
+
+def _unseen_retries(model: BaseLanguageModel[Any]) -> str | None:
+    """Return what to do instead of a client's own retries, which nobody sees."""
+    found = asked_once(model)
+    if not found.retries:
+        return None
+    return f"{found.way_out}, and .with_retry(), whose attempts are runs of their own"
 
 
 def _identity(model: BaseLanguageModel[Any], arguments: Mapping[str, Any]) -> str:

@@ -91,13 +91,15 @@ class Member(Generic[M]):
         name: Its name in reports, certificates and `prices`.
         model: The model itself, as its framework knows it.
         price: What it charges.
-        retries: How often its client would make a failed call again.
+        retries: How often its client would make a failed request again.
+        unseen: What turns that off, where only the user can: until then nobody sees it.
     """
 
     name: str
     model: M = field(repr=False)  # may show a key
     price: Price
     retries: int = 0
+    unseen: str | None = None
 
     def outcome(
         self,
@@ -144,6 +146,28 @@ class Member(Generic[M]):
         )
         warnings.warn(str(error), stacklevel=3)
         return Failure(error)
+
+    def check_budget(
+        self, budget_usd: float, settings: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Check that a budget can be kept.
+
+        Args:
+            budget_usd: The budget.
+            settings: Where settings of a call stand, those that take precedence first.
+
+        Raises:
+            InvalidInputError: If nothing limits its answers, or its client repeats
+                requests where nobody sees it.
+        """
+        if self.unseen and self.price.most(1, 1):
+            hint = (
+                f"the client of {self.name} ({type(self.model).__name__}) makes failed "
+                "requests again by itself, and what those cost would be in no ledger: "
+                f"give it {self.unseen}"
+            )
+            raise InvalidInputError("budget_usd", budget_usd, hint)
+        self.output_limit(settings)
 
     def output_limit(self, settings: Sequence[Mapping[str, Any]]) -> int:
         """Return the most tokens that a call's answers can have, for a budget.
