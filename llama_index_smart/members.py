@@ -92,24 +92,21 @@ def _provider(model: LLM) -> tuple[str | None, str | None]:
 
 def asked_once(member: LLMMember) -> LLMMember:
     """Return a member that holds a copy of its model, whose client repeats nothing."""
-    inner = getattr(member.model, "model", None)
-    if isinstance(inner, BaseModel):  # LangChain's
-        own = once(replace(member, model=inner))
-        model = member.model.model_copy(update={"model": own.model})
-        return replace(own, model=model)
+    model: Any = member.model
+    if isinstance(getattr(model, "model", None), BaseModel):  # LangChain's
+        own: LLMMember = once(replace(member, model=model.model))
+        return replace(own, model=model.model_copy(update={"model": own.model}))
     own = once(member)
     model = own.model
-    if (
-        getattr(model, "reuse_client", False)
-        and getattr(model, "_aclient", ...) is None
-    ):
-        model._async_http_client = model._async_http_client or _shared_http()  # noqa: SLF001
+    made_later = getattr(model, "_aclient", ...) is None
+    if made_later and model.reuse_client and model._async_http_client is None:  # noqa: SLF001
+        model._async_http_client = _shared_http()  # noqa: SLF001
     return own
 
 
 @cache
 def _shared_http() -> Any:
-    """Return a client for all OpenAI models that would each make one when called."""
+    """Return what OpenAI's models use that would make one each when they are called."""
     from openai import DefaultAsyncHttpxClient
 
     return by_loop(DefaultAsyncHttpxClient())

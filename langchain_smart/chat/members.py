@@ -119,7 +119,9 @@ class BoundModel:
     def streaming_arguments(self) -> dict[str, Any]:
         """Arguments of a streamed call: it reports usage unless that was chosen."""
         undecided = getattr(self.model, "stream_usage", ...) is None
-        return {"stream_usage": True, **self.arguments} if undecided else self.arguments
+        if not undecided or getattr(self.model, "use_responses_api", None):
+            return self.arguments  # the Responses API reports it always
+        return {"stream_usage": True, **self.arguments}
 
 
 def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:

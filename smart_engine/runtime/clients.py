@@ -62,13 +62,17 @@ def asked_once(model: Any) -> Once:
         for name, part in vars(kind).items():
             if isinstance(part, cached_property) and name.endswith("client"):
                 getattr(own, name)  # makes the client, which is replaced below
+    changed = False
     for values in (own.__dict__, own.__pydantic_private__ or {}):
         for name, value in list(values.items()):
-            found.append(_part(value))
-            values[name] = found[-1].value
-    found = [part for part in found if part.retries is not None]
+            part = _part(value)
+            changed |= part.value is not value
+            values[name] = part.value
+            if part.retries is not None:
+                found.append(part)
     chosen, off = getattr(model, "max_retries", None) or 0, _off(type(model))
     if off is not None:
+        changed |= chosen != off
         own.__dict__["max_retries"] = off
         found.append(Once(own, chosen - off, way_out=f"max_retries={off}"))
     elif chosen and not found:
@@ -76,7 +80,7 @@ def asked_once(model: Any) -> Once:
     stuck = [part for part in found if part.unseen]
     retries = max([0, *(part.retries or 0 for part in found)])
     way_out = (stuck or found or [Once(own)])[-1].way_out
-    return Once(own, retries, bool(stuck), way_out)
+    return Once(own if changed else model, retries, bool(stuck), way_out)
 
 
 def once(member: Member[M]) -> Member[M]:
@@ -84,7 +88,7 @@ def once(member: Member[M]) -> Member[M]:
     found = asked_once(member.model)
     if found.unseen:
         return replace(member, model=found.value, unseen=found.way_out)
-    return replace(member, model=found.value, retries=found.retries)
+    return replace(member, model=found.value, retries=found.retries or 0)
 
 
 def _off(kind: type[Any]) -> int | None:
@@ -98,7 +102,7 @@ def _off(kind: type[Any]) -> int | None:
 
 def _part(value: Any) -> Once:
     """Return a client, or a part of one, that makes each request once."""
-    client = value if _repeats(value) else getattr(value, "_client", None)
+    client: Any = value if _repeats(value) else getattr(value, "_client", None)
     if _repeats(client):
         http = getattr(client, "_client", None)
         own = {} if by_loop(http) is http else {"http_client": by_loop(http)}
@@ -112,7 +116,7 @@ def _part(value: Any) -> Once:
     attempts = getattr(settings, "retries", None)  # of botocore, which takes no copies
     if isinstance(attempts, dict) and "mode" in attempts:
         retries = attempts.get("total_max_attempts", 5) - 1
-        way_out = "a botocore client with Config(retries={'total_max_attempts': 1})"
+        way_out = "a client with Config(retries={'total_max_attempts': 1})"
         return Once(value, retries, retries > 0, way_out)
     return Once(by_loop(value))
 
