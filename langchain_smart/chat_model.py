@@ -103,7 +103,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             `mode="strict"` all items that the guarantee does not cover, raise
             `BudgetExceededError`. Costs without a bound are refused, unless they are
             zero: a judge, a picture, audio or a file in a message, a tool that the
-            provider runs.
+            provider runs, and what a client that cannot be stopped repeats by itself.
         equivalence: When two answers mean the same: `Normalized()`, `Exact()`,
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared by their values, or by your `Json(fields=…)` or function.

@@ -126,8 +126,8 @@ class Settings(PlainErrors):
     def ledger(self) -> Ledger:
         """Return every call so far, one by one and in sums.
 
-        Each attempt at a call has a row, as has each model's run within a chain.
-        `report()` is made of the same rows.
+        Each attempt has a row, as has each model's run within a chain, where what a
+        provider's own client retries is seen once. `report()` is made of the same rows.
         """
         return self._books.ledger()
 

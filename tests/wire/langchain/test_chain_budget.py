@@ -311,3 +311,49 @@ def test_a_smart_model_within_a_chain_has_its_own_budget():
             prices=PRICES,
             budget_usd=1.0,
         )
+
+
+# -- retries of clients ----------------------------------------------------------
+
+
+def test_a_client_that_tries_again_by_itself_is_refused_beside_a_budget():
+    with serve(yes) as server:
+        retrying = openai(server, "big", max_retries=2)
+        told = {"reference": {"long": LONG | retrying}}
+        told |= {"candidates": [openai(server, "small")]}
+        refused = (
+            r"^budget_usd=1.0: .* big \(ChatOpenAI\) .* again by itself, .*: give it "
+            r"max_retries=0, and \.with_retry\(\)"
+        )
+        with pytest.raises(InvalidInputError, match=refused):
+            SmartRunnable(**told, prices=PRICES, budget_usd=1)
+        SmartRunnable(**told, prices=PRICES)
+        free = {**PRICES, "big": Price.free()}
+        SmartRunnable(**told, prices=free, budget_usd=1)
+
+
+@pytest.mark.parametrize("verb", ["invoke", "ainvoke", "batch"])
+async def test_attempts_of_with_retry_are_booked_one_by_one(verb):
+    def busy(model, text, attempt):
+        return Fault("busy", 429) if attempt == 1 else "yes"
+
+    with serve(busy) as server:
+        patient = openai(server, "big").with_retry(wait_exponential_jitter=False)
+        smart = SmartRunnable(
+            reference={"long": LONG | patient | StrOutputParser()},
+            candidates={"short": openai(server, "small") | StrOutputParser()},
+            prices=PRICES,
+            budget_usd=1,
+            strategy="reference",
+        )
+        item = {"t": "mail 1"}
+        if verb == "ainvoke":
+            assert await smart.ainvoke(item) == "yes"
+        elif verb == "batch":
+            assert smart.batch([item]) == ["yes"]
+        else:
+            assert smart.invoke(item) == "yes"
+        assert server.requests == {"big": 2}
+        assert smart.report().cost == pytest.approx(bill(server))
+        runs = smart.report().inside["big"]
+        assert (runs.calls, runs.failures) == (2, 1)
