@@ -60,8 +60,8 @@ class SmartRunnable(SmartBatching[Any, Any]):
     begins, and each call of a chain its price per call; where that does not fit, the
     call ends there, and with it the batch, as for `SmartChatModel`. So every model in a
     chain needs `max_tokens`, and `max_retries=0`: what a client repeats by itself is
-    seen by nobody, but each attempt of `.with_retry()` is. The first calls of a chain in a batch are made one by one:
-    they show what it needs.
+    seen by nobody, but each attempt of `.with_retry()` is. The first calls of a chain
+    in a batch are made one by one: they show what it needs.
 
     Several chains may run on one item: their answer should be their only effect.
 
