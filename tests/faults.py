@@ -7,11 +7,12 @@ well. An `Adapter` puts such items to one verb, and says what came of each.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import httpx
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
@@ -32,6 +33,8 @@ TERMS: dict[str, Any] = {
     "confidence": 0.8,
     "max_concurrency": 8,
 }
+ONCE = {"max_retries": 0}
+"""Settings of clients that ask but once."""
 
 
 def half(good: Good) -> Good:
@@ -145,6 +148,8 @@ class Adapter:
         verbs: The verbs of the default tests.
         further: Other ways to ask the same.
         smart: What is asked.
+
+    `coming` and `acoming` return what yields an answer piece by piece.
     """
 
     verbs: tuple[str, ...] = ("whole", "batch", "pieces", "tools", "object")
@@ -201,12 +206,17 @@ class LangChain(Adapter):
     further = ("completed", "events")
 
     def __init__(
-        self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
+        self,
+        url: str,
+        sync: httpx.Client,
+        asynchronous: Any,
+        client: Mapping[str, Any] = ONCE,
+        **settings: Any,
     ) -> None:
         def member(name: str) -> ChatOpenAI:
             at = {"base_url": url, "api_key": "none", "http_client": sync}
             at["http_async_client"] = asynchronous
-            return ChatOpenAI(model=name, max_retries=0, timeout=20, **at)
+            return ChatOpenAI(model=name, timeout=20, **at, **client)
 
         members = {"reference": member("big"), "candidates": [member("small")]}
         self.smart = SmartChatModel(**members, **{**TERMS, **settings})
@@ -227,6 +237,12 @@ class LangChain(Adapter):
 
     async def awhole(self, item: str, shown: list[str]) -> Any:
         return self.read(await self.smart.ainvoke(item))
+
+    def coming(self, item: str) -> Any:
+        return self.smart.stream(item)
+
+    async def acoming(self, item: str) -> Any:
+        return self.smart.astream(item)
 
     def pieces(self, item: str, shown: list[str]) -> Any:
         told: dict[str, Any] = {}
@@ -307,17 +323,25 @@ class Chains(Adapter):
     verbs = ()
     further = ("whole", "batch", "pieces", "completed", "events")
 
-    def __init__(self, url: str, sync: httpx.Client, asynchronous: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        sync: httpx.Client,
+        asynchronous: Any,
+        client: Mapping[str, Any] = ONCE,
+        **settings: Any,
+    ) -> None:
+        prompt = ChatPromptTemplate.from_template("{item}")
+
         def chain(name: str) -> Any:
             at = {"base_url": url, "api_key": "none", "http_client": sync}
             at |= {"http_async_client": asynchronous, "stream_usage": True}
-            model = ChatOpenAI(model=name, max_retries=0, timeout=20, **at)
-            return model | StrOutputParser()
+            model = ChatOpenAI(model=name, timeout=20, **at, **client)
+            return prompt | model | StrOutputParser()
 
         tiers = {"reference": {"long": chain("big")}}
-        self.smart = SmartRunnable(
-            candidates={"short": chain("small")}, **tiers, **TERMS
-        )
+        tiers["candidates"] = {"short": chain("small")}
+        self.smart = SmartRunnable(**tiers, **{**TERMS, **settings})
 
     def whole(self, item: str, shown: list[str]) -> Any:
         return self.smart.invoke(item), {}
@@ -356,6 +380,7 @@ class Chains(Adapter):
         return read_all(self.read, answers)
 
     completed, acompleted = LangChain.completed, LangChain.acompleted
+    coming, acoming = LangChain.coming, LangChain.acoming
 
 
 class LlamaIndex(Adapter):
@@ -364,13 +389,18 @@ class LlamaIndex(Adapter):
     further = ("chat", "chats", "texts", "predicted", "called", "filled")
 
     def __init__(
-        self, url: str, sync: httpx.Client, asynchronous: Any, **settings: Any
+        self,
+        url: str,
+        sync: httpx.Client,
+        asynchronous: Any,
+        client: Mapping[str, Any] = ONCE,
+        **settings: Any,
     ) -> None:
         def member(name: str) -> OpenAILike:
             at = {"api_base": url, "api_key": "none", "http_client": sync}
             at |= {"async_http_client": asynchronous, "timeout": 20}
             can = {"is_chat_model": True, "is_function_calling_model": True}
-            return OpenAILike(model=name, max_retries=0, **can, **at)
+            return OpenAILike(model=name, **can, **at, **client)
 
         members = {"reference": member("big"), "candidates": [member("small")]}
         self.smart = SmartLLM(**members, **{**TERMS, **settings})
@@ -386,6 +416,12 @@ class LlamaIndex(Adapter):
     @staticmethod
     def read(response: Any) -> Any:
         return response.text, response.additional_kwargs["smart"]
+
+    def coming(self, item: str) -> Any:
+        return self.smart.stream_chat([ChatMessage(content=item)])
+
+    async def acoming(self, item: str) -> Any:
+        return await self.smart.astream_chat([ChatMessage(content=item)])
 
     def pieces(self, item: str, shown: list[str]) -> Any:
         for piece in self.smart.stream_chat([ChatMessage(content=item)]):

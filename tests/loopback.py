@@ -2,9 +2,11 @@
 process behind an httpx client.
 
 `script(model, text, attempt)` decides each answer: a text, a `Verdict` with logprobs,
-`Calls` of tools, a `Refusal`, an `Odd` answer, one that is `Broken` off, or a `Fault`;
-`text` is the last message's, and carries the whole request in `text.body`. Everything
-the server answered with a usage that can be true is on the bill, by model. It streams
+`Calls` of tools, a `Refusal`, an answer after `Hidden` reasoning, an `Odd` one, one
+that is `Broken` off, or a `Fault`; `text` is the last message's, and carries the whole
+request in `text.body`. Everything the server answered with a usage that can be true is
+counted, by model. `owed` has every request, with what a provider may bill for it before
+it fails: all tokens that the request allows where no answer is sent. The server streams
 to who asks for a stream, stops where it is told to, and a gauge says how many requests
 it worked on at once.
 """
@@ -13,6 +15,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -20,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -33,6 +37,11 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     code: str | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether it shows that no model was at work."""
+        return 400 <= self.status < 500 and self.status not in (408, 499)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,14 @@ class Odd:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """An answer after reasoning that is in the total of its usage, and nowhere else."""
+
+    answer: str | Calls
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Broken:
     """An answer of which only half is sent; then comes the end, or nothing at all."""
 
@@ -89,7 +106,17 @@ class Asked(str):  # noqa: SLOT000 - it carries more than a text
         return asked
 
 
-Answer = str | Verdict | Calls | Refusal | Odd | Broken
+class Owed(NamedTuple):
+    """What one request may be billed, and whether the answer says so."""
+
+    model: str
+    text: str
+    input_tokens: int
+    output_tokens: int
+    told: bool
+
+
+Answer = str | Verdict | Calls | Refusal | Hidden | Odd | Broken
 Script = Callable[[str, Any, int], "Answer | Fault"]
 
 
@@ -126,6 +153,7 @@ class Provider:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.in_flight = self.most_in_flight = 0
         self.bodies: list[dict[str, Any]] = []
+        self.owed: list[Owed] = []
 
     def reply(self, body: dict[str, Any]) -> Reply:
         """Return what is sent to a request."""
@@ -137,21 +165,25 @@ class Provider:
             attempt = self.attempts[model, text]
         answer = self.script(model, text, attempt)
         if isinstance(answer, Fault):
-            return _failed(answer)
+            read, written = (0, 0) if answer.free else (len(text) or 1, _limit(body))
+            self.owed.append(Owed(model, text, read, written, answer.free))
+            return _failed(answer, streams=bool(body.get("stream")))
         odd = answer if isinstance(answer, Odd) else None
         broken = answer if isinstance(answer, Broken) else None
-        if isinstance(answer, Odd | Broken):
+        hidden = answer.tokens if isinstance(answer, Hidden) else 0
+        if isinstance(answer, Odd | Broken | Hidden):
             answer = answer.answer
         message, finish = _message(answer, body, attempt)
         finish = odd.finish or finish if odd else finish
-        usage = self._billed(model, text, message, odd, broken)
+        wanted = (body.get("stream_options") or {}).get("include_usage")
+        wanted = bool(wanted or not body.get("stream"))
+        usage = self._billed(model, text, message, hidden, odd, broken, wanted)
         head = {"id": "chatcmpl-1", "created": 0, "model": model}
         choice = {"index": 0, "message": message, "finish_reason": finish}
         if isinstance(answer, Verdict) and body.get("logprobs"):
             logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]
             choice["logprobs"] = {"content": logs, "refusal": None}
         if body.get("stream"):
-            wanted = (body.get("stream_options") or {}).get("include_usage")
             parts = _events(head, choice, usage if wanted else None, self.piece)
             kind = "text/event-stream"
         else:
@@ -166,20 +198,25 @@ class Provider:
         model: str,
         text: str,
         message: dict[str, Any],
+        hidden: int,
         odd: Odd | None,
         broken: Broken | None,
+        wanted: bool,
     ) -> dict[str, Any] | None:
         """Return the usage that is told; on the bill if it arrives and is true."""
         said = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
         said += message.get("refusal") or message["content"] or ""
         used = {"prompt_tokens": len(text) or 1, "completion_tokens": len(said)}
-        usage = {**used, "total_tokens": sum(used.values())}
+        usage = {**used, "total_tokens": sum(used.values()) + hidden}
+        written = used["completion_tokens"] + hidden
+        told = wanted and not broken and (odd is None or odd.usage == {})
+        self.owed.append(Owed(model, text, used["prompt_tokens"], written, told))
         if odd and odd.usage != {}:
             return None if odd.usage is None else {**usage, **odd.usage}
         if not broken:
             with self.lock:
                 self.input_tokens[model] += used["prompt_tokens"]
-                self.output_tokens[model] += used["completion_tokens"]
+                self.output_tokens[model] += written
         return usage
 
 
@@ -231,6 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         if reply.fault == "reset":
             self.close_connection = True
+            at_once = struct.pack("ii", 1, 0)  # else the connection ends in good order
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
             return self.connection.close()
         if reply.fault == "silent":
             return self._stall()
@@ -298,12 +337,20 @@ class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield part
 
 
-def _failed(fault: Fault) -> Reply:
+def _limit(body: dict[str, Any]) -> int:
+    """Return the most tokens that a request allows an answer; 1 where it says none."""
+    return body.get("max_completion_tokens") or body.get("max_tokens") or 1
+
+
+def _failed(fault: Fault, *, streams: bool) -> Reply:
     """Return what is sent where something goes wrong."""
     if fault.kind in ("reset", "silent"):
         return Reply([], fault=fault.kind)
     if fault.kind == "malformed":
         return Reply([b'{"id": "chatcmpl-1", "choices": ['])
+    if fault.kind == "strange":
+        body = b'{"id": "chatcmpl-1", "choices": [["yes"]], "usage": [20, 3]}'
+        return Reply([b"data: " + body + b"\n\n" if streams else body])
     error = {"message": fault.kind, "type": "server_error", "code": fault.code}
     body = json.dumps({"error": error}).encode()
     return Reply([body], fault.status, fault.headers)

@@ -3,8 +3,9 @@
 One loop says what to do next; a runner with threads and one with tasks do it. Whatever
 ends a drive, results that have arrived are recorded first: they were paid for. Ctrl-C
 reaches the main thread alone, so threads are driven from a thread of their own: nothing
-comes between a result and its record. A kill reaches all, so results are saved, where
-the session saves any, before anything else happens.
+comes between a result and its record. The first one waits for the calls in flight; the
+second one leaves them, each recorded as cancelled. A kill reaches all, so results are
+saved, where the session saves any, before anything else happens.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -105,10 +106,17 @@ def drive(
     threads = _Threads(session, caller, limit)
     loop = _Loop(session, _AHEAD * limit, recorded)
     with ThreadPoolExecutor(1, "smart") as own:
+        driving = own.submit(copy_context().run, threads.drive, loop)
         try:
-            own.submit(copy_context().run, threads.drive, loop).result()
-        finally:
-            threads.stop()
+            driving.result()
+        except BaseException:
+            try:
+                threads.stop()
+                wait([driving])
+            except BaseException as again:
+                threads.leave(again)
+                raise
+            raise
 
 
 class _Threads:
@@ -118,11 +126,19 @@ class _Threads:
         self._session, self._caller = session, caller
         self._arrived: SimpleQueue[_Arrived | None] = SimpleQueue()
         self._pool = ThreadPoolExecutor(limit, "smart")
+        self._flying: dict[Call, tuple[Requester, Future[None]]] = {}
         self._stopping = False
+        self._left: BaseException | None = None
 
     def stop(self) -> None:
+        """Start no further call."""
         self._stopping = True
         self._arrived.put(None)  # wakes the drive
+
+    def leave(self, why: BaseException) -> None:
+        """Wait for no call in flight any more."""
+        self._left = why
+        self.stop()
 
     def drive(self, loop: _Loop) -> None:
         try:
@@ -135,19 +151,35 @@ class _Threads:
                 elif not loop.in_flight:
                     return
                 elif (arrived := self._arrived.get()) is not None:
-                    self._session.record(*arrived)
+                    self._record(*arrived)
                     loop.end(arrived[1])
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            while not self._arrived.empty():
-                arrived = self._arrived.get()
-                if arrived is not None:
-                    self._session.record(*arrived)
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._end()
+            self._pool.shutdown(wait=self._left is None)
+
+    def _end(self) -> None:
+        """Record the calls in flight: as they end, or now, if they are to be left."""
+        for made, (_, future) in list(self._flying.items()):
+            if future.cancelled():
+                del self._flying[made]
+        while self._flying:
+            if self._left is not None and self._arrived.empty():
+                made, (requester, _) = next(iter(self._flying.items()))
+                self._record(made, requester.failed(made.tier, (), self._left))
+            elif (arrived := self._arrived.get()) is not None:
+                self._record(*arrived)
+
+    def _record(self, made: Call, result: Result) -> None:
+        del self._flying[made]
+        self._session.record(made, result)
 
     def _start(self, fresh: Call) -> None:
         self._caller.start(fresh.item)
         requester = self._caller.requester(fresh.item)
-        self._pool.submit(requester.context().run, self._make, requester, fresh)
+        run = requester.context().run
+        future = self._pool.submit(run, self._make, requester, fresh)
+        self._flying[fresh] = requester, future
 
     def _make(self, requester: Requester, made: Call) -> None:
         result = call(requester, made.tier)
