@@ -49,8 +49,16 @@ SETTLED_WITHIN = 5.0
 """Seconds in which the server has read what was sent."""
 
 
+class BareError(TimeoutError):
+    """Python's own error, as some clients raise it; what they had caught is lost."""
+
+    __cause__ = None
+
+
 class Foreign(Exception):  # noqa: N818 - its name shall tell nothing
-    """What a client raises that nobody has heard of."""
+    """An error that nobody has heard of."""
+
+    __cause__ = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,9 @@ class Kind:
         read: Whether the server reads the request.
         streams: Whether only streams meet it.
         leaves: Whether it is the caller that goes away.
-        again: Who asks again: the members' clients, as often as they do by default; the
-            smart model, twice, where it has such a setting; or nobody.
+        again: Who asks again: the members' clients, as often as they do by default; we,
+            twice, as a chat model's `max_retries`, an LLM's own, or a chain's
+            `with_retry` says; or nobody.
         raised: What the client raises instead of its own error.
     """
 
@@ -89,8 +98,8 @@ SILENT, LATE = Fault("silent"), {"silent", "stalled", "leaves"}
 KINDS = {
     "timeout": Kind(SILENT),
     "timeout, client asks again": Kind(SILENT, again="client"),
-    "timeout, smart asks again": Kind(SILENT, again="smart"),
-    "TimeoutError": Kind(SILENT, raised=TimeoutError),
+    "timeout, we ask again": Kind(SILENT, again="we"),
+    "TimeoutError": Kind(SILENT, raised=BareError),
     "foreign error": Kind(SILENT, raised=Foreign),
     "reset": Kind(Fault("reset")),
     "reset, client asks again": Kind(Fault("reset"), again="client"),
@@ -102,7 +111,7 @@ KINDS = {
     "more in all": Kind(Hidden("yes", 5), told=True),
     **{str(code): status(code) for code in (500, 502, 503, 504, 529, 408)},
     "503, client asks again": status(503, again="client"),
-    "503, smart asks again": status(503, again="smart"),
+    "503, we ask again": status(503, again="we"),
     **{str(code): status(code) for code in (400, 401, 404, 429)},
     "429, client asks again": status(429, again="client"),
     "refused": Kind("yes", free=True, read=False),
@@ -137,6 +146,10 @@ def cells() -> Iterator[Cell]:
                 continue
             if kind == "cancelled" and cell.mode == "sync":
                 continue
+            if kind == "reader leaves" and cell.verb != "pieces":
+                continue
+            if KINDS[kind].again == "client" and adapter is Chains:
+                continue  # refused, with a budget
             yield cell
 
 
@@ -275,10 +288,9 @@ def run(cell: Cell, budget: float = BUDGET) -> Ran:
     if cell.who == "big":  # so few items are all put to the reference
         settings |= {"max_disagreement": 0.05, "confidence": 0.95}
     client = {"max_tokens": LIMIT, **({} if kind.again == "client" else ONCE)}
-    if kind.again == "smart" and cell.adapter is LangChain:
-        settings["max_retries"] = 2
-    elif kind.again == "smart":
-        client["max_retries"] = 2
+    if kind.again == "we":
+        where = client if cell.adapter is LlamaIndex else settings
+        where["max_retries"] = 2
 
     async def asked(server: Server) -> Ran:
         clients = Clients()
@@ -288,8 +300,8 @@ def run(cell: Cell, budget: float = BUDGET) -> Ran:
             stack.enter_context(clients.closed)
             sync = stack.enter_context(httpx.Client(**hooks))
             async with httpx.AsyncClient(**ahooks) as asynchronous:
-                where = (server.url, sync, asynchronous, client)
-                adapter = cell.adapter(*where, **settings)
+                at = (server.url, sync, asynchronous, client)
+                adapter = cell.adapter(*at, **settings)
                 ran = Ran(cell, [], server, adapter.smart, items)
                 ran.answers.extend(await put(ran, adapter))
                 await settled(ran)
@@ -387,13 +399,13 @@ def assert_the_budget_held(ran: Ran) -> None:
 
 
 def assert_no_request_is_missing(ran: Ran) -> None:
-    """Each that the server read has a row, and no other has, if all were read."""
+    """Each that the server read has a row, and no other has, if all were sent."""
     read = Counter(owed.model for owed in ran.server.owed)
     rows = Counter(entry.model for entry in ran.entries)
-    if KINDS[ran.cell.kind].read:
+    kind = KINDS[ran.cell.kind]
+    assert rows >= read
+    if kind.read and not (kind.leaves and ran.cell.mode == "async"):
         assert rows == read
-    else:
-        assert rows >= read
 
 
 def assert_nothing_is_free_that_was_not(ran: Ran) -> None:
@@ -424,13 +436,14 @@ def assert_what_is_unknown_is_marked(ran: Ran) -> None:
     batches = sum(certificate.unknown for certificate in report.certificates)
     if ran.cell.verb in BATCHES and report.certificates:
         assert batches == pytest.approx(report.unknown, abs=1e-9)
-    assert ("unknown" in str(report)) == (report.unknown > 0)
+    assert report.unknown == 0 or f"{report.unknown:.6f} USD is what" in str(report)
     assert report.cost == pytest.approx(sum(ran.booked().values()), abs=1e-9)
 
 
 def assert_the_failure_was_met(ran: Ran) -> None:
     """And the budget ended before the job did, unless the caller went away."""
-    if KINDS[ran.cell.kind].read:
-        assert ran.met > 1
+    kind = KINDS[ran.cell.kind]
+    if kind.read:
+        assert ran.met > (not kind.leaves)
     if ran.answers:
         assert sum(ran.booked().values()) > BUDGET / 2

@@ -329,6 +329,7 @@ class Chains(Adapter):
         sync: httpx.Client,
         asynchronous: Any,
         client: Mapping[str, Any] = ONCE,
+        max_retries: int = 0,
         **settings: Any,
     ) -> None:
         prompt = ChatPromptTemplate.from_template("{item}")
@@ -336,7 +337,10 @@ class Chains(Adapter):
         def chain(name: str) -> Any:
             at = {"base_url": url, "api_key": "none", "http_client": sync}
             at |= {"http_async_client": asynchronous, "stream_usage": True}
-            model = ChatOpenAI(model=name, timeout=20, **at, **client)
+            model: Any = ChatOpenAI(model=name, timeout=20, **at, **client)
+            if max_retries:
+                times = {"stop_after_attempt": 1 + max_retries}
+                model = model.with_retry(**times, wait_exponential_jitter=False)
             return prompt | model | StrOutputParser()
 
         tiers = {"reference": {"long": chain("big")}}

@@ -22,6 +22,9 @@ from budget_runs import (
     cells,
     run,
 )
+from faults import Chains
+
+from smart_engine.errors import InvalidInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*reported no usage")
 
@@ -56,6 +59,11 @@ def test_the_budget_holds_and_every_request_is_booked(cell):
     assert_no_request_is_missing(ran)
     assert_nothing_is_free_that_was_not(ran)
     assert_what_is_unknown_is_marked(ran)
+
+
+def test_a_chain_whose_clients_ask_again_unseen_has_no_budget():
+    with pytest.raises(InvalidInputError, match=r"budget_usd.*max_retries"):
+        run(Cell("503, client asks again", Chains, "whole", "sync", "big"))
 
 
 def test_every_failure_meets_every_verb():
