@@ -13,7 +13,7 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -34,6 +34,8 @@ from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.requester import Requester
 
 __all__ = ["ChainJob", "ChainRequester"]
+
+R = TypeVar("R", Result, Failure)
 
 
 @dataclass
@@ -76,13 +78,13 @@ class ChainRequester(Requester):
     def call(self, model: str, *, shown: bool = False) -> Result:
         chain, config = self._start(model, shown=shown)
         answer = chain.invoke(self.given, config, **self.arguments)
-        return self._ended(model).outcome(answer)
+        return self._enter(model, self._meters[model].outcome(answer))
 
     @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
         chain, config = self._start(model, shown=shown)
         answer = await chain.ainvoke(self.given, config, **self.arguments)
-        return self._ended(model).outcome(answer)
+        return self._enter(model, self._meters[model].outcome(answer))
 
     @override
     def stream(self, model: str) -> Generator[Any]:
@@ -116,7 +118,7 @@ class ChainRequester(Requester):
                 whole = whole + piece
             except TypeError:
                 whole = piece
-        return self._ended(model).outcome(whole)
+        return self._enter(model, self._meters[model].outcome(whole))
 
     @override
     def failed(
@@ -125,7 +127,7 @@ class ChainRequester(Requester):
         del pieces
         if model not in self._meters:  # its price per call did not fit into the budget
             return Failure(error)
-        return self._ended(model).failure(error)
+        return self._enter(model, self._meters[model].failure(error))
 
     def _start(
         self, model: str, *, shown: bool
@@ -135,12 +137,11 @@ class ChainRequester(Requester):
         self._meters[model] = meter = Meter(member, self.allowance(model))
         return member.chain, chain_config(self.config, meter, model, shown=shown)
 
-    def _ended(self, model: str) -> Meter:
-        """Enter what was called within a call; return what it cost."""
-        meter = self._meters[model]
-        for name, result in meter.calls:
+    def _enter(self, model: str, ended: R) -> R:
+        """Enter what was called within a call that has ended; return its result."""
+        for name, result in self._meters[model].take_calls():
             self.record_inner_call(name, result)
-        return meter
+        return ended
 
 
 @dataclass(kw_only=True)

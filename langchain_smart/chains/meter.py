@@ -69,6 +69,7 @@ class Meter(BaseCallbackHandler):
         self.raise_error = allowance is not None  # else core makes the call anyhow
         self._chain, self._allowance, self._clock = chain, allowance, Clock()
         self._runs: dict[UUID, _ModelRun] = {}
+        self._taken = False
         self._refused: SmartError | None = None
         self._unpriced: BaseException | None = None
         if chain.fee:
@@ -103,6 +104,11 @@ class Meter(BaseCallbackHandler):
         problem, timing = self._problem, self._clock.timing
         cause = problem if isinstance(problem, _ROOT_CAUSES) else error
         return Failure(cause, self._paid, self._usage, timing, self._unknown)
+
+    def take_calls(self) -> Sequence[tuple[str, Result]]:
+        """Return all calls, once: what ends later was charged when the chain ended."""
+        calls, self._taken = () if self._taken else self.calls, True
+        return calls
 
     @property
     def _problem(self) -> BaseException | None:
