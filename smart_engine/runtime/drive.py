@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.loop import take, turn
-from smart_engine.runtime.requester import Requester, acall, call
+from smart_engine.runtime.requester import Attempts, Requester, acall, call
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
@@ -126,7 +126,7 @@ class _Threads:
         self._session, self._caller = session, caller
         self._arrived: SimpleQueue[_Arrived | None] = SimpleQueue()
         self._pool = ThreadPoolExecutor(limit, "smart")
-        self._flying: dict[Call, tuple[Requester, Future[None]]] = {}
+        self._flying: dict[Call, tuple[Attempts, Future[None]]] = {}
         self._stopping = False
         self._left: BaseException | None = None
 
@@ -165,8 +165,8 @@ class _Threads:
                 del self._flying[made]
         while self._flying:
             if self._left is not None and self._arrived.empty():
-                made, (requester, _) = next(iter(self._flying.items()))
-                self._record(made, requester.failed(made.tier, (), self._left))
+                made, (attempts, _) = next(iter(self._flying.items()))
+                self._record(made, attempts.failed(self._left))
             elif (arrived := self._arrived.get()) is not None:
                 self._record(*arrived)
 
@@ -177,12 +177,12 @@ class _Threads:
     def _start(self, fresh: Call) -> None:
         self._caller.start(fresh.item)
         requester = self._caller.requester(fresh.item)
-        run = requester.context().run
-        future = self._pool.submit(run, self._make, requester, fresh)
-        self._flying[fresh] = requester, future
+        attempts, run = Attempts(requester, fresh.tier), requester.context().run
+        future = self._pool.submit(run, self._make, requester, fresh, attempts)
+        self._flying[fresh] = attempts, future
 
-    def _make(self, requester: Requester, made: Call) -> None:
-        result = call(requester, made.tier)
+    def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
+        result = call(requester, made.tier, attempts=attempts)
         try:
             self._session.keep(made, result)
         finally:

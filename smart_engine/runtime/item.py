@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.loop import Pump, take
-from smart_engine.runtime.requester import Requester, Streaming, acall, call
+from smart_engine.runtime.requester import Attempts, Requester, Streaming, acall, call
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
 
@@ -51,6 +51,7 @@ class ItemRun:
     _fatal: BaseException | None = field(init=False, default=None)
     _left: bool = field(init=False, default=False)
     _live: tuple[Call, Streaming] | None = field(init=False, default=None)
+    _flying: dict[Call, Attempts] = field(init=False, default_factory=dict)
 
     # -- what a result means -----------------------------------------------------
 
@@ -149,29 +150,55 @@ class ItemRun:
     def _make(
         self, calls: Sequence[Call], live: Call | None, *, streams: bool
     ) -> Iterator[Any]:
-        """Make calls: the first one here, unless it is streamed, others in threads."""
+        """Make calls: the first one here, unless it is streamed, others in threads.
+
+        An interrupt waits for the others, which are paid for; a second one leaves them.
+        """
         first = live or (None if streams else calls[0])
         others = [made for made in calls if made != first]
-        pool = ThreadPoolExecutor(len(others), "smart") if others else None
+        pool = ThreadPoolExecutor(len(others) or 1, "smart")
+        self._flying = {made: Attempts(self.requester, made.tier) for made in calls}
+        beside = [
+            pool.submit(self.requester.context().run, self._call, made)
+            for made in others
+        ]
+        gone = False
         try:
-            for made in others:
-                pool.submit(self.requester.context().run, self._call, made)  # type: ignore[union-attr]
             if first is not None and streams:
                 yield from self._stream(first, pool)
             elif first is not None:
                 self.requester.context().run(self._call, first, shown=first == live)
+            if not self._left:
+                wait(beside)
+        except BaseException:
+            try:
+                wait(beside)
+            except BaseException as again:
+                gone = True
+                self._break_off(again)
+                raise
+            raise
         finally:
-            if pool is not None:
-                pool.shutdown(wait=not self._left)
+            pool.shutdown(wait=not (self._left or gone))
 
     def _call(self, made: Call, *, shown: bool = False) -> None:
-        self._record(made, call(self.requester, made.tier, shown=shown), shown=shown)
+        attempts = self._flying[made]
+        result = call(self.requester, made.tier, shown=shown, attempts=attempts)
+        if self._flying.pop(made, None) is not None:
+            self._record(made, result, shown=shown)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Record the calls in flight, whose results nobody waits for."""
+        for made in list(self._flying):
+            if (attempts := self._flying.pop(made, None)) is not None:
+                self.item.record(made, attempts.failed(error))
 
     def _stream(self, made: Call, beside: ThreadPoolExecutor | None) -> Iterator[Any]:
         """Make one call and yield its pieces, beside the calls of a pool."""
         context = self.requester.context()
         streaming = Streaming(self.requester, made.tier)
         self._live, pieces = (made, streaming), streaming.stream()
+        self._flying.pop(made)
         error: BaseException | None = None
         try:
             while (piece := context.run(next, pieces, _END)) is not _END:

@@ -19,7 +19,7 @@ from smart_engine.runtime.failure import (
     seconds_asked_for,
 )
 
-__all__ = ["Clock", "Requester", "Streaming", "acall", "call"]
+__all__ = ["Attempts", "Clock", "Requester", "Streaming", "acall", "call"]
 
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
@@ -116,9 +116,15 @@ class Clock:
         return result._replace(timing=self.timing)
 
 
-def call(requester: Requester, model: str, *, shown: bool = False) -> Result:
+def call(
+    requester: Requester,
+    model: str,
+    *,
+    shown: bool = False,
+    attempts: Attempts | None = None,
+) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = _Attempts(requester, model), 0.0
+    attempts, pause = attempts or Attempts(requester, model), 0.0
     while True:
         try:
             if pause:
@@ -133,7 +139,7 @@ def call(requester: Requester, model: str, *, shown: bool = False) -> Result:
 
 async def acall(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = _Attempts(requester, model), 0.0
+    attempts, pause = Attempts(requester, model), 0.0
     while True:
         try:
             if pause:
@@ -159,7 +165,7 @@ class Streaming:
 
     def __init__(self, requester: Requester, model: str) -> None:
         self._requester, self._model = requester, model
-        self._attempts = _Attempts(requester, model)
+        self._attempts = Attempts(requester, model)
         self._failure: Failure | None = None
         self.pieces: list[Any] = []
 
@@ -211,7 +217,7 @@ class Streaming:
         return pause
 
 
-class _Attempts:
+class Attempts:
     """The attempts at one call: what each has cost, and whether there is another."""
 
     def __init__(self, requester: Requester, model: str) -> None:
