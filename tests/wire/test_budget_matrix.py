@@ -35,8 +35,8 @@ def chosen() -> list[Cell]:
     """Return one cell of each kind and adapter, of other verbs each time."""
     found = []
     for number, (kind, adapter) in enumerate(itertools.product(KINDS, FORMS)):
-        mine = [cell for cell in ALL if cell[:2] == (kind, adapter)]
-        found.append(mine[number * 7 % len(mine)])
+        if mine := [cell for cell in ALL if cell[:2] == (kind, adapter)]:
+            found.append(mine[number * 7 % len(mine)])
     return found
 
 
