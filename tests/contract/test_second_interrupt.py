@@ -97,7 +97,7 @@ def test_the_second_one_leaves_a_batch_with_a_row_for_each_request(cls, interrup
     with asked(cls, gate, max_concurrency=4) as (adapter, server):
 
         def twice() -> None:
-            while server.in_flight < 4:
+            while server.requests.total() < 4:
                 gate.open.wait(0.002)
             interrupts.press()
             interrupts.press()
@@ -150,7 +150,7 @@ def test_the_second_one_leaves_an_item_with_a_row_for_each_request(
     with asked(cls, gate) as (adapter, server):
 
         def twice() -> None:
-            while server.in_flight < 2:
+            while server.requests.total() < 2:
                 gate.open.wait(0.002)
             interrupts.press()
             interrupts.press()
