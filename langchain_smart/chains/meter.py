@@ -310,6 +310,7 @@ def _message_in(response: LLMResult) -> AIMessage | None:
     counts = (response.llm_output or {}).get("token_usage") or {}
     if "prompt_tokens" in counts:  # a model of texts
         read, written = counts["prompt_tokens"], counts.get("completion_tokens", 0)
-        usage = {"input_tokens": read, "output_tokens": written}
+        total = counts.get("total_tokens", 0)
+        usage = {"input_tokens": read, "output_tokens": written, "total_tokens": total}
         return text.model_copy(update={"usage_metadata": usage})
     return text if firsts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
@@ -13,6 +14,7 @@ __all__ = ["first_of", "from_cache", "reported_usage"]
 
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
+_TOTAL = ("total_tokens", "total_token_count")
 _OF_INPUT = ("input_token_details", "prompt_tokens_details", "input_tokens_details")
 _OF_OUTPUT = (
     "output_token_details",
@@ -20,6 +22,9 @@ _OF_OUTPUT = (
     "output_tokens_details",
 )
 """Names that LangChain, OpenAI, Anthropic and Gemini give to the parts of a usage."""
+
+_ABSURD = 2**1000
+"""An integer beyond this may be too large for a float."""
 
 _MAPPINGS = (dict, Mapping)
 """The first of them is tested quickly."""
@@ -48,8 +53,11 @@ def reported_usage(reported: Any) -> Usage | None:
 
     OpenAI counts what was cached among the input, Anthropic beside it; LiteLLM, which
     reports it under both names, among it; LangChain among it. Gemini counts thoughts
-    beside the answer. What was written to a cache is reported in total, by duration, or
-    both.
+    beside the answer, and what its own tools read beside the prompt. What was written
+    to a cache is reported in total, by duration, or both.
+
+    A total that is larger than its parts holds: xAI counts reasoning in the total only.
+    The rest is output, and shown as reasoning. A smaller total is ignored.
 
     Args:
         reported: A usage as LangChain or a provider forms it, a mapping or an object.
@@ -63,11 +71,14 @@ def reported_usage(reported: Any) -> Usage | None:
             "input_token_details": details,
         }
         assert reported_usage(reported) == Usage(9, 1, cache_read=5, cache_write_1h=3)
+        xai = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 60}
+        assert reported_usage(xai) == Usage(9, 51, reasoning=50)
         ```
     """
     sent, written = _number(reported, _INPUT), _number(reported, _OUTPUT)
-    if sent is None or written is None:
-        return None
+    total = _number(reported, _TOTAL)
+    if sent is None or (written is None and not total):
+        return None  # Gemini leaves out the output of an answer that is all thoughts
     of_input, of_output = first_of(reported, _OF_INPUT), first_of(reported, _OF_OUTPUT)
     by_age = first_of(reported, ("cache_creation",)) or of_input
     one_hour = _number(by_age, _FOR_AN_HOUR) or 0
@@ -79,15 +90,18 @@ def reported_usage(reported: Any) -> Usage | None:
     created = max(created, _number(of_input, _CREATED) or 0, short + one_hour)
     within = _number(reported, ("cached_content_token_count",)) or 0
     thoughts = _number(reported, ("thoughts_token_count",)) or 0
+    sent += added + (_number(reported, ("tool_use_prompt_token_count",)) or 0)
+    written = (written or 0) + thoughts
+    rest = max(0, (total or 0) - sent - written)
     return Usage(
-        sent + added,
-        written + thoughts,
+        sent,
+        written + rest,
         cache_read=beside or within or among or 0,
         cache_write=created - one_hour,
         cache_write_1h=one_hour,
         input_audio=_number(of_input, _AUDIO) or 0,
         output_audio=_number(of_output, _AUDIO) or 0,
-        reasoning=thoughts or _number(of_output, _REASONING) or 0,
+        reasoning=max(thoughts or _number(of_output, _REASONING) or 0, rest),
     )
 
 
@@ -106,4 +120,8 @@ def first_of(reported: Any, names: tuple[str, ...]) -> Any:
 def _number(reported: Any, names: tuple[str, ...]) -> Any:
     value = first_of(reported, names)
     number = isinstance(value, int | float) or (value and isinstance(value, Real))
-    return value if number and not isinstance(value, bool) else None
+    if not number or isinstance(value, bool):
+        return None
+    if abs(value) > _ABSURD:  # else sums with floats overflow
+        return math.inf if value > 0 else -math.inf
+    return value

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from langchain_openai import ChatOpenAI
 from llama_index.llms.openai_like import OpenAILike
-from loopback import Fault, serve
+from loopback import Fault, Odd, serve
 
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
@@ -127,3 +127,41 @@ async def test_rows_are_what_the_server_billed(verb, adapter):
             report.spend[name].failures,
         )
     assert SECRET not in ledger.to_csv() + ledger.to_jsonl() + repr(entries)
+
+
+def thinking(model, text, attempt):
+    """Answer as xAI does: hidden reasoning is in the total, not in the completion."""
+    thought = len(text) * (5 if model == "big" else 1)
+    usage = {
+        "prompt_tokens": len(text),
+        "completion_tokens": 3,
+        "total_tokens": len(text) + 3 + thought,
+        "completion_tokens_details": {"reasoning_tokens": thought},
+    }
+    return Odd("yes", usage=usage)
+
+
+def stream_all(asked):
+    stream = getattr(asked.smart, "stream_complete", None) or asked.smart.stream
+    for item in ITEMS:
+        list(stream(item))
+
+
+@pytest.mark.parametrize("adapter", [LangChain, LlamaIndex])
+@pytest.mark.parametrize("verb", ["invoke", "batch", "stream"])
+async def test_reasoning_beside_the_answer_is_billed_and_shown(verb, adapter):
+    with serve(thinking) as server:
+        asked = adapter(server.url)
+        if verb == "stream":
+            await asyncio.to_thread(stream_all, asked)
+        else:
+            await ask_all(asked, verb)
+        entries = asked.smart.ledger().entries
+        assert len(entries) == server.requests.total()
+    for entry in entries:
+        thought = entry.input_tokens * (5 if entry.model == "big" else 1)
+        assert (entry.outcome, entry.reasoning) == ("answered", thought)
+        assert entry.output_tokens == 3 + thought
+        price = PRICES[entry.model]
+        billed = entry.input_tokens * price.input + entry.output_tokens * price.output
+        assert entry.cost == pytest.approx(billed / 1e6)

@@ -6,8 +6,10 @@ import pickle
 
 import pytest
 from fakes import Scripted
+from langchain_core.language_models.llms import BaseLLM
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
@@ -197,3 +199,28 @@ def test_a_model_in_a_chain_is_looked_up_too():
     assert listed == [["gpt-4o-2024-08-06"], ["gpt-4o-mini"]]
     with pytest.raises(InvalidInputError, match=r"no-such-model.*no price is known"):
         SmartRunnable(reference=chain(openai()), candidates=[openai("no-such-model")])
+
+
+class Texts(BaseLLM):
+    """A model of texts, which counts its thoughts in the total only."""
+
+    name: str = "texts"
+
+    def _generate(self, prompts, stop=None, run_manager=None, **kwargs) -> LLMResult:
+        used = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 31}
+        return LLMResult(
+            generations=[[Generation(text="x")]], llm_output={"token_usage": used}
+        )
+
+    @property
+    def _llm_type(self) -> str:
+        return "texts"
+
+
+def test_a_total_larger_than_its_parts_holds_in_chains_too() -> None:
+    prices = {"texts": Price(1, 2)}
+    chains = {"reference": {"long": Texts()}, "candidates": {"short": Texts()}}
+    smart = SmartRunnable(**chains, prices=prices)
+    assert smart.invoke("x") == "x"
+    inner = [each for each in smart.ledger().entries if each.role == "inside"]
+    assert {(each.output_tokens, each.cost) for each in inner} == {(21, 52e-6)}

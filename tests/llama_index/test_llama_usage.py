@@ -47,8 +47,10 @@ GEMINI = {
     "total_token_count": 115,
 }
 PLAIN_GEMINI = {**GEMINI, "thoughts_token_count": None} | {
-    "cached_content_token_count": None
+    "cached_content_token_count": None,
+    "total_token_count": 95,
 }
+XAI = {**OPENAI, "completion_tokens": 5, "total_tokens": 115}
 CONVERSE = {"inputTokens": 90, "outputTokens": 5}
 
 
@@ -84,6 +86,8 @@ CONVERSE = {"inputTokens": 90, "outputTokens": 5}
         ),
         ({"usage_metadata": PLAIN_GEMINI}, {}, Usage(90, 5)),
         ({"usage": CONVERSE}, COUNTED, Usage(90, 5)),
+        ({"usage": XAI}, {}, Usage(90, 25, cache_read=40, reasoning=20)),
+        (None, {**COUNTED, "total_tokens": 115}, Usage(90, 25, reasoning=20)),
         ({"usage": None}, {}, None),
         ({"usage": {"prompt_tokens": 90}}, {}, None),
         ("text", {}, None),
@@ -98,7 +102,8 @@ CONVERSE = {"inputTokens": 90, "outputTokens": 5}
             "LiteLLM",
             "Gemini that thinks",
         ),
-        *("Gemini", "Converse", "none", "half", "no usage"),
+        *("Gemini", "Converse", "xAI", "a larger total"),
+        *("none", "half", "no usage"),
     ],
 )
 def test_the_usage_is_found(raw, counted, used):
