@@ -26,7 +26,7 @@ from llama_index_smart.tools import calls_in
 from smart_engine.calls import Result
 from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Usage
-from smart_engine.money.usage import first_of, reported_usage
+from smart_engine.money.usage import first_of, reported_usage, service_tier
 
 __all__ = [
     "estimated",
@@ -51,7 +51,10 @@ def outcome(
     """
     usage, confidence = usage_of(response), _confidence(response)
     cached = usage is not None and not usage.total_tokens  # no call reads nothing
-    return member.outcome(response, usage, confidence, cached=cached, estimate=estimate)
+    tier = service_tier(response.raw, first_of(response.raw, ("usage",)))
+    return member.outcome(
+        response, usage, confidence, cached=cached, tier=tier, estimate=estimate
+    )
 
 
 def usage_of(response: Response) -> Usage | None:

@@ -20,10 +20,16 @@ from pydantic import BaseModel
 
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.price_list import why_unlisted
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.connections import by_loop
-from smart_engine.serving.members import Member, Named, addresses, fields_of
+from smart_engine.serving.members import (
+    Member,
+    Named,
+    address_of,
+    addresses,
+    asked_tier,
+    fields_of,
+)
 
 __all__ = [
     "LLMMember",
@@ -74,20 +80,19 @@ def read_model(field: str, given: Any) -> Named:
     name = given.metadata.model_name
     if not name or name == "unknown":
         name = getattr(given, "model", None) or given.class_name()
-    provider, unlisted = _provider(given)
-    return Named(str(name), silent, str(name), provider, unlisted=unlisted)
+    inner = getattr(given, "model", None)
+    asked = inner if hasattr(inner, "_get_ls_params") else given  # LangChain's own
+    address, tier = address_of(asked), asked_tier(asked)
+    provider = _provider(asked)
+    return Named(str(name), silent, str(name), provider, address=address, tier=tier)
 
 
-def _provider(model: LLM) -> tuple[str | None, str | None]:
-    """Return who serves a model at list prices, if that is sure, or why none does."""
-    module = type(model).__module__
-    if module.startswith("llama_index.llms.openai."):
-        arguments = getattr(model, "additional_kwargs", None) or {}
-        address, tier = getattr(model, "api_base", None), arguments.get("service_tier")
-        unlisted = why_unlisted(address, [tier])
-        return None if unlisted else "openai", unlisted
-    known = module.startswith("llama_index.llms.anthropic.")
-    return "anthropic" if known else None, None
+def _provider(model: Any) -> str | None:
+    """Return who serves a model, where its class tells."""
+    if hasattr(model, "_get_ls_params"):
+        return str(model._get_ls_params().get("ls_provider"))  # noqa: SLF001 - core's own
+    package, kind, *rest = [*type(model).__module__.split("."), "", ""]
+    return rest[0] if (package, kind) == ("llama_index", "llms") else None
 
 
 def asked_once(member: LLMMember) -> LLMMember:

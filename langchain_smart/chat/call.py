@@ -36,6 +36,7 @@ from langchain_smart.chat.cost import (
     answer_in,
     estimated,
     outcome,
+    tier_in,
     usage_in,
     worst_case,
 )
@@ -134,7 +135,9 @@ class ChatRequester(Requester):
             billed = self.joined(model, pieces)
         elif usage is not None or (answer is not None and self.estimates):
             estimate = self._estimate(model, answer)
-            billed = self.members[model].outcome(None, usage, estimate=estimate)
+            billed = self.members[model].outcome(
+                None, usage, tier=tier_in(error), estimate=estimate
+            )
         failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)

@@ -21,7 +21,7 @@ from smart_engine.calls import Outcome, Result
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Price, Usage
-from smart_engine.money.usage import from_cache, reported_usage
+from smart_engine.money.usage import from_cache, reported_usage, service_tier
 from smart_engine.serving.members import Member, UnpricedError, unlimited
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "counted",
     "estimated",
     "outcome",
+    "tier_in",
     "usage_in",
     "worst_case",
     "worst_case_of_run",
@@ -47,8 +48,11 @@ def outcome(
     """
     reported = message.usage_metadata
     usage, cached = reported_usage(reported), from_cache(reported)
-    score = confidence_of(message)
-    result = member.outcome(message, usage, score, cached=cached, estimate=estimate)
+    score, metadata = confidence_of(message), message.response_metadata
+    tier = service_tier(metadata, metadata.get("usage"))
+    result = member.outcome(
+        message, usage, score, cached=cached, tier=tier, estimate=estimate
+    )
     unusable = reported and not cached and result.usage is not usage
     if unusable and isinstance(result, Outcome):
         # It would corrupt sums, and could not be stored.
@@ -66,6 +70,14 @@ def usage_in(error: BaseException) -> Usage | None:
         return reported_usage(error.response.json()["usage"])  # type: ignore[attr-defined]
     except (AttributeError, LookupError, TypeError, ValueError):
         return None  # there was no reply, or none with a usage
+
+
+def tier_in(error: BaseException) -> str | None:
+    """Return the service tier of such a reply, if it reports one."""
+    try:
+        return service_tier(error.response.json())  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def answer_in(error: BaseException) -> AIMessage | None:

@@ -11,8 +11,13 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.price_list import why_unlisted
-from smart_engine.serving.members import Member, Named, addresses
+from smart_engine.serving.members import (
+    Member,
+    Named,
+    address_of,
+    addresses,
+    asked_tier,
+)
 
 __all__ = [
     "BoundModel",
@@ -63,19 +68,10 @@ def read_model(field: str, given: Any) -> Named:
         raise InvalidInputError(field, model, hint)
     params = model._get_ls_params()  # noqa: SLF001 - core's own
     official, provider = params.get("ls_model_name"), params.get("ls_provider")
-    unlisted = _why_unlisted(model) if provider == "openai" else None
     name = model.name or official or type(model).__name__
-    provider = None if unlisted else provider
     string = given if model is not given else None
-    return Named(name, model, official, provider, string, unlisted)
-
-
-def _why_unlisted(model: BaseChatModel) -> str | None:
-    """Return why OpenAI's list prices may not hold for a model of its class, if so."""
-    address = getattr(getattr(model, "root_client", None), "base_url", None)
-    places = [getattr(model, n, None) or {} for n in ("model_kwargs", "extra_body")]
-    tiers = [getattr(model, "service_tier", None)]
-    return why_unlisted(address, tiers + [p.get("service_tier") for p in places])
+    asked = (address_of(model), asked_tier(model))
+    return Named(name, model, official, provider, string, *asked)
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

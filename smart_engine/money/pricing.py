@@ -14,7 +14,13 @@ from typing import Self
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["TOKEN_KINDS", "Price", "Usage"]
+__all__ = ["STANDARD_TIERS", "TOKEN_KINDS", "Price", "Usage"]
+
+STANDARD_TIERS = frozenset({"auto", "default", "standard", "on_demand"})
+"""Names of the service tier that a price is for, where it names no other."""
+
+_CHEAPER_TIERS = frozenset({"flex", "batch"})
+"""Service tiers that cost no more than the standard one."""
 
 _PER_MILLION = 1e-6
 _MAX_TOKENS = 2**53
@@ -95,6 +101,8 @@ class Price:
         reasoning: Of output tokens of hidden reasoning.
         above: Number of input tokens → the price of a whole call that has more of
             them, in place of this one.
+        tiers: Service tier, such as `flex` or `priority` → the price of a call whose
+            reply reports it, in place of this one, which is for the standard tier.
         call: USD per call, beside its tokens.
 
     Raises:
@@ -121,6 +129,7 @@ class Price:
     reasoning: float | None = None
     above: Mapping[int, Price] = field(default_factory=dict, hash=False)
     call: float = 0.0
+    tiers: Mapping[str, Price] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check all prices."""
@@ -134,13 +143,21 @@ class Price:
                     "write Price.free() for a model that costs nothing"
                 )
                 raise InvalidInputError(f"Price.{name}", value, hint)
-        tiers = dict(self.above) if isinstance(self.above, Mapping) else {0: None}
-        for start, price in tiers.items():
+        above = dict(self.above) if isinstance(self.above, Mapping) else {0: None}
+        for start, price in above.items():
             whole = isinstance(start, int) and not isinstance(start, bool) and start > 0
-            if not (whole and isinstance(price, Price) and not price.above):
+            nested = isinstance(price, Price) and (price.above or price.tiers)
+            if not (whole and isinstance(price, Price) and not nested):
                 hint = "give a price per number of tokens: {200_000: Price(6, 22.5)}"
                 raise InvalidInputError("Price.above", self.above, hint)
-        object.__setattr__(self, "above", dict(sorted(tiers.items())))
+        object.__setattr__(self, "above", dict(sorted(above.items())))
+        tiers = dict(self.tiers) if isinstance(self.tiers, Mapping) else {"": None}
+        for tier, price in tiers.items():
+            named = isinstance(tier, str) and tier and tier not in STANDARD_TIERS
+            if not (named and isinstance(price, Price) and not price.tiers):
+                hint = 'give a price per service tier: {"flex": Price(0.6, 5)}'
+                raise InvalidInputError("Price.tiers", self.tiers, hint)
+        object.__setattr__(self, "tiers", tiers)
 
     @classmethod
     def free(cls) -> Self:
@@ -163,15 +180,39 @@ class Price:
             ```
         """
         prices = (self.input, self.output, *(getattr(self, n) for n in _OPTIONAL))
-        return bool(self.above) or any(prices)
+        tiers = (price.by_token for price in self.tiers.values())
+        return bool(self.above) or any(prices) or any(tiers)
+
+    def at(self, tier: str | None) -> Price | None:
+        """Return the price at a service tier, as a reply reports it; None if unknown.
+
+        `flex` and `batch` are nowhere dearer than the standard: where they have no
+        price of their own, they are charged as the standard.
+
+        Example:
+            ```python
+            price = Price(2, 8, tiers={"flex": Price(1, 4)})
+            assert price.at(None) == price.at("default") == price.at("batch") == price
+            assert price.at("flex") == Price(1, 4)
+            assert price.at("priority") is None
+            ```
+        """
+        if tier is None or tier in self.tiers:
+            return self if tier is None else self.tiers[tier]
+        return self if tier in STANDARD_TIERS | _CHEAPER_TIERS else None
 
     def cost(self, usage: Usage) -> float:
-        """Cost in USD of one call with that usage; never of several calls' sum."""
+        """Cost in USD of one call with that usage; never of several calls' sum.
+
+        Its tier is the one that this price is for; see `at`.
+        """
         price = self._reached(usage.input_tokens)[-1]
         return price._flat_cost(usage) * _PER_MILLION + price.call  # noqa: SLF001 - of the same class
 
     def most(self, input_tokens: float, output_tokens: float) -> float:
         """Worst-case cost in USD of a call of at most so many tokens of any kind.
+
+        It may be served at any of the tiers that have a price.
 
         Example:
             ```python
@@ -180,7 +221,7 @@ class Price:
             assert round(price.most(300_000, 0), 9) == 1.8
             ```
         """
-        costs = []
+        costs = [tier.most(input_tokens, output_tokens) for tier in self.tiers.values()]
         for price in self._reached(input_tokens):
             read = [price.cache_read, price.cache_write, price.cache_write_1h]
             inputs = [price.input, price.input_audio, *read]

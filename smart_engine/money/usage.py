@@ -8,9 +8,9 @@ from functools import partial
 from numbers import Real
 from typing import Any
 
-from smart_engine.money.pricing import Usage
+from smart_engine.money.pricing import STANDARD_TIERS, Usage
 
-__all__ = ["first_of", "from_cache", "reported_usage"]
+__all__ = ["first_of", "from_cache", "reported_usage", "service_tier"]
 
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
@@ -22,6 +22,9 @@ _OF_OUTPUT = (
     "output_tokens_details",
 )
 """Names that LangChain, OpenAI, Anthropic and Gemini give to the parts of a usage."""
+
+_TIER = ("service_tier", "serviceTier", "speed")
+"""Names of the service tier in replies and requests."""
 
 _ABSURD = 2**1000
 """An integer beyond this may be too large for a float."""
@@ -103,6 +106,27 @@ def reported_usage(reported: Any) -> Usage | None:
         output_audio=_number(of_output, _AUDIO) or 0,
         reasoning=max(thoughts or _number(of_output, _REASONING) or 0, rest),
     )
+
+
+def service_tier(*parts: Any) -> str | None:
+    """Return the first service tier but the standard one that is named in these parts.
+
+    Args:
+        *parts: Parts of a reply, or of a request: mappings or objects.
+
+    Example:
+        ```python
+        assert service_tier({"service_tier": "default"}, None) is None
+        assert service_tier({"serviceTier": {"type": "flex"}}) == "flex"
+        usage = {"service_tier": "standard", "speed": "fast"}
+        assert service_tier({}, usage) == "fast"
+        ```
+    """
+    for value in (first_of(part, (name,)) for part in parts for name in _TIER):
+        tier = value.get("type") if isinstance(value, _MAPPINGS) else value
+        if isinstance(tier, str) and tier and tier not in STANDARD_TIERS:
+            return tier
+    return None
 
 
 def first_of(reported: Any, names: tuple[str, ...]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -16,13 +18,16 @@ from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
 from smart_engine.money.limits import Content, max_output_tokens, setting_texts
 from smart_engine.money.price_list import UnlistedError, listed_price
 from smart_engine.money.pricing import Price, Usage
+from smart_engine.money.usage import first_of, service_tier
 
 __all__ = [
     "Member",
     "MissingUsageError",
     "Named",
     "UnpricedError",
+    "address_of",
     "addresses",
+    "asked_tier",
     "fields_of",
     "find_member",
     "find_members",
@@ -70,9 +75,10 @@ class Named(NamedTuple):
         name: What it is called in reports, certificates and prices.
         model: The model itself.
         official: The provider's name of it, under which a price may be listed, too.
-        provider: Who serves it, where that is known for sure.
+        provider: Who serves it, where its class tells.
         given: The string that named it, if one did; it may be priced under that, too.
-        unlisted: Why no list price holds for it, where the reason is known.
+        address: Where it is asked, if its client shows that.
+        tier: The service tier that it asks for, unless that is the standard one.
     """
 
     name: str
@@ -80,7 +86,13 @@ class Named(NamedTuple):
     official: str | None = None
     provider: str | None = None
     given: str | None = None
-    unlisted: str | None = None
+    address: str | None = None
+    tier: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names that it may have in `prices`."""
+        return [name for name in (self.name, self.official, self.given) if name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,7 @@ class Member(Generic[M]):
         confidence: float | None = None,
         *,
         cached: bool = False,
+        tier: str | None = None,
         estimate: Callable[[], Usage] | None = None,
     ) -> Outcome | Failure:
         """Return the result of a call, priced by the usage that the model reported.
@@ -117,6 +130,7 @@ class Member(Generic[M]):
             usage: Tokens that the answer used; None if the model did not report them.
             confidence: The model's own score of it, 0 to 1, where known.
             cached: It came from a cache: it was paid and counted when it was made.
+            tier: The service tier that the reply reports; see `Price.tiers`.
             estimate: Returns what it may have used, where nothing was reported that can
                 be priced; None where the user did not allow that: the call has failed.
 
@@ -136,14 +150,22 @@ class Member(Generic[M]):
             problem = None if usage.input_tokens else "no input tokens"
         if problem is not None and estimate is not None:
             usage, problem = replace(estimate(), estimated=True), None
-        if usage is not None and problem is None:
-            cost, billed = self.price.cost(usage), Usage() if cached else usage
+        price = self.price.at(tier if by_token and not cached else None)
+        if usage is not None and problem is None and price is not None:
+            cost, billed = price.cost(usage), Usage() if cached else usage
             return Outcome(answer, cost, billed, confidence, cached=cached)
-        error = MissingUsageError(
-            f"{self.name} reported no usage that can be priced ({problem}): its cost "
-            "is unknown: turn usage reporting on (ChatOpenAI: stream_usage=True), "
-            "allow estimate_usage=True, or give it Price.free() if it costs nothing"
-        )
+        if price is None:
+            error = MissingUsageError(
+                f"{self.name} was served at the tier {tier!r}, whose price is unknown: "
+                f"add {_tier_price(self.name, tier)}"
+            )
+        else:
+            error = MissingUsageError(
+                f"{self.name} reported no usage that can be priced ({problem}): its "
+                "cost is unknown: turn usage reporting on (ChatOpenAI: "
+                "stream_usage=True), allow estimate_usage=True, or give it "
+                "Price.free() if it costs nothing"
+            )
         warnings.warn(str(error), stacklevel=3)
         return Failure(error)
 
@@ -211,6 +233,31 @@ def unlimited(name: str) -> str:
     )
 
 
+def _tier_price(name: str, tier: str | None) -> str:
+    """Return what to write to give a model's service tier a price."""
+    tiers = f"tiers={{{tier!r}: Price(…)}}"
+    return f"prices={{{name!r}: Price(input=…, output=…, {tiers})}}"
+
+
+def address_of(model: object) -> str | None:
+    """Return where a model is asked: its client tells, else its own settings."""
+    for name in ("root_client", "_client", "client"):
+        with suppress(Exception):  # a client that cannot be made yet
+            client = getattr(model, name, None)
+            for each in (client, getattr(client, "_client", None)):
+                if address := getattr(each, "base_url", None):
+                    return str(address)
+    return next(iter(addresses(model).values()), None)
+
+
+def asked_tier(model: object) -> str | None:
+    """Return the service tier that a model's settings ask for, but the standard one."""
+    names = ("extra_body", "additional_kwargs", "model_kwargs")
+    settings = [getattr(model, name, None) or {} for name in names]
+    bodies = [first_of(each, ("extra_body",)) for each in settings[1:]]
+    return service_tier(model, *settings, *bodies)
+
+
 def addresses(model: object) -> dict[str, str]:
     """Return where a model is asked, by field, to distinguish models of one name.
 
@@ -275,7 +322,8 @@ def find_members(
         read: Told the field and what was given for it, returns the model.
 
     Raises:
-        InvalidInputError: If there is no candidate, or a model is named twice.
+        InvalidInputError: If there is no candidate, a model is named twice, or a price
+            is for none of them while one of them has none.
         UnpricedError: If a price is missing.
 
     Example:
@@ -289,9 +337,12 @@ def find_members(
     if not listed or not candidates:
         hint = "name at least one cheaper model, in a list"
         raise InvalidInputError("candidates", candidates, hint)
-    members = [find_member(read("reference", reference), prices)]
-    for candidate in candidates:
-        member = find_member(read("candidates", candidate), prices)
+    named = [read("reference", reference)]
+    named += [read("candidates", candidate) for candidate in candidates]
+    _check_keys(prices, named)
+    members = [find_member(named[0], prices)]
+    for candidate in named[1:]:
+        member = find_member(candidate, prices)
         if member.name == members[0].name:
             hint = "this is the reference; a candidate is another, cheaper model"
             raise InvalidInputError("candidates", member.name, hint)
@@ -315,15 +366,29 @@ def find_member(
     Raises:
         InvalidInputError: If no price is known.
     """
-    called = (named.name, named.official or "", named.given or "")
-    price = next((prices[name] for name in called if name in prices), None)
-    unlisted: object = named.unlisted
+    price = next((prices[name] for name in named.names if name in prices), None)
+    reason = "no price is known"
     if price is None and named.official and named.provider:
         try:
-            price = listed_price(named.official, named.provider)
+            price = listed_price(named.official, named.provider, named.address)
         except (UnlistedError, MissingExtraError) as error:
-            unlisted = error
+            reason += f", and {error}"
+    tier = named.tier
+    if price is not None and price.by_token and tier and tier not in price.tiers:
+        reason = f"it asks for the service tier {tier!r}, whose price is unknown"
+        way_out, price = way_out or _tier_price(named.name, tier), None
     if price is None:
-        reason = "no price is known" + (f", and {unlisted}" if unlisted else "")
         raise UnpricedError(named.name, reason=reason, way_out=way_out)
     return Member(named.name, named.model, price)
+
+
+def _check_keys(prices: Mapping[str, Price], models: Sequence[Named]) -> None:
+    """Raise if a price is for no model, while a model has none: it may be misspelt."""
+    names = dict.fromkeys(name for model in models for name in model.names)
+    without = [m.name for m in models if not any(name in prices for name in m.names)]
+    for key in prices:
+        if key not in names and without:
+            near = get_close_matches(key, names, 1)
+            known = f"did you mean {near[0]!r}?" if near else ", ".join(names)
+            hint = f"no model here has this name, and {without[0]!r} no price: {known}"
+            raise InvalidInputError("prices", key, hint)

@@ -8,6 +8,7 @@ import socket
 import sys
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -246,6 +247,51 @@ def test_tiers_are_checked(above) -> None:
     assert error.value.field == "Price.above"
 
 
+@pytest.mark.parametrize(
+    "tiers",
+    [
+        *(None, 7, {"": PLAIN}, {1: PLAIN}, {"flex": 1.0}, {"default": PLAIN}),
+        {"flex": Price(1, 1, tiers={"batch": PLAIN})},
+    ],
+    ids=str,
+)
+def test_service_tiers_are_checked(tiers) -> None:
+    with pytest.raises(InvalidInputError, match="per service tier") as error:
+        Price(1, 1, tiers=tiers)
+    assert error.value.field == "Price.tiers"
+
+
+def test_a_service_tier_may_be_dearer_for_long_calls() -> None:
+    price = Price(1, 1, tiers={"priority": Price(2, 2, above={10: Price(3, 3)})})
+    assert price.by_token
+    assert Price(0, 0, tiers={"priority": PLAIN}).by_token
+    assert price.at("priority").cost(Usage(11)) == pytest.approx(33e-6)
+    assert price.most(11, 1) == pytest.approx(36e-6)
+    assert price.cost(Usage(11)) == pytest.approx(11e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("smal", "did you mean 'small'?"),
+        ("Small", "did you mean 'small'?"),
+        ("another", "and 'small' no price: big, big-1, small"),
+    ],
+)
+def test_a_price_for_no_model_is_an_error_where_a_model_has_none(key, hint) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        members({"big": PLAIN, key: PLAIN}, official="big-1")
+    assert (error.value.field, error.value.value) == ("prices", key)
+    assert hint in str(error.value)
+    # A table of prices may be shared.
+    assert members({"big-1": PLAIN, "small": PLAIN, key: PLAIN}, official="big-1")
+
+
+def test_a_misspelt_price_is_named_before_the_model_that_has_none() -> None:
+    with pytest.raises(InvalidInputError, match=r"'smal': .*mean 'small'"):
+        members({"big": PLAIN, "smal": PLAIN})
+
+
 def test_a_price_is_a_value() -> None:
     again = (deepcopy(FULL), pickle.loads(pickle.dumps(FULL)))  # noqa: S301 - our own
     assert again == (FULL, FULL)
@@ -365,7 +411,13 @@ def test_the_packages_own_list_is_read_without_a_network(monkeypatch) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     dated = listed_price("gpt-4o-2024-08-06", "openai")
-    assert dated == Price(2.5, 10.0, cache_read=1.25)
+    assert replace(dated, tiers={}) == Price(2.5, 10.0, cache_read=1.25)
+    priority = replace(dated.at("priority"), tiers={})
+    assert priority == Price(4.25, 17.0, cache_read=2.125)
+    assert dated.at("batch") == Price(
+        1.25, 5.0, cache_read=dated.at("batch").cache_read
+    )
+    assert dated.most(100, 10) == dated.at("priority").most(100, 10)
     assert listed_price("gpt-4o", "openai") == dated
     with pytest.raises(UnlistedError):
         listed_price("gpt-4o-2031-01-01", "openai")

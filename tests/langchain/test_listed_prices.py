@@ -17,7 +17,7 @@ from langchain_smart import Price, SmartChatModel, SmartRunnable
 from langchain_smart.chat.cost import outcome
 from langchain_smart.chat.members import read_model
 from smart_engine import Failure, InvalidInputError, Usage
-from smart_engine.serving.members import Member
+from smart_engine.serving.members import Member, MissingUsageError, find_member
 
 RATES = Price(
     input=3,
@@ -29,6 +29,9 @@ RATES = Price(
     output_audio=64,
     reasoning=20,
 )
+
+
+PLAIN = Price(2, 8)
 
 
 def openai(name: str = "gpt-4o-2024-08-06", **settings) -> ChatOpenAI:
@@ -108,13 +111,17 @@ def test_models_without_a_price_are_looked_up_and_keep_it() -> None:
         candidates=[openai("gpt-4o-mini-2024-07-18"), Scripted(script=lambda *_: "x")],
         prices={"scripted": Price.free()},
     )
-    assert smart.prices["gpt-4o-2024-08-06"] == Price(2.5, 10, cache_read=1.25)
+    listed = smart.prices["gpt-4o-2024-08-06"]
+    assert (listed.input, listed.output, listed.cache_read) == (2.5, 10, 1.25)
     assert smart.prices["gpt-4o-mini-2024-07-18"].input == 0.15
     assert smart.prices["scripted"] == Price.free()
     usage = Usage(1_000_000, cache_read=1_000_000)
     assert smart.prices["gpt-4o-2024-08-06"].cost(usage) == pytest.approx(1.25)
+    del smart.prices["scripted"]
     again = SmartChatModel(
-        reference=openai(), candidates=[openai("gpt-4o-mini")], prices=smart.prices
+        reference=openai(),
+        candidates=[openai("gpt-4o-mini-2024-07-18")],
+        prices=smart.prices,
     )
     assert pickle.loads(pickle.dumps(again.prices)) == again.prices  # noqa: S301
 
@@ -136,44 +143,142 @@ def test_what_is_not_known_for_sure_is_an_error(model, named) -> None:
     assert error.value.field == "prices"
 
 
-def test_whoever_serves_a_model_is_told_by_it() -> None:
-    assert read_model("reference", openai()).provider == "openai"
-    home = "https://api.openai.com/v1"
-    assert read_model("reference", openai(base_url=home)).provider == "openai"
-    other = "https://example.org/v1"
-    assert read_model("reference", openai(base_url=other)).provider is None
-    azure = AzureChatOpenAI(
+def price_of(model):
+    """Return the list price of a model."""
+    return find_member(read_model("reference", model), {}).price
+
+
+def test_an_address_that_is_not_the_providers_has_no_list_price(monkeypatch) -> None:
+    at_home = price_of(openai())
+    assert price_of(openai(base_url="https://api.openai.com/v1")) == at_home
+    elsewhere = ["https://example.org/v1", "https://api.openai.com.example.org/v1"]
+    elsewhere += ["https://eu.api.openai.com/v1"]  # regions may cost more
+    for address in elsewhere:
+        host = address.split("/")[2]
+        named = f"its base URL leads to {host}, where OpenAI's list prices may not"
+        with pytest.raises(InvalidInputError, match=named):
+            price_of(openai(base_url=address))
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(InvalidInputError, match=named):
+            price_of(openai())
+    with pytest.raises(InvalidInputError) as error:
+        price_of(openai(base_url="https://me:hush@example.org/v1"))
+    assert "hush" not in str(error.value)
+
+
+def azure(endpoint):
+    return AzureChatOpenAI(
         model="gpt-4o",
         azure_deployment="mine",
-        azure_endpoint="https://example.org",
+        azure_endpoint=endpoint,
         api_key="none",
         api_version="2024-10-21",
     )
-    assert read_model("reference", azure).provider == "azure"
 
 
-def test_a_model_is_elsewhere_wherever_its_client_asks(monkeypatch) -> None:
-    monkeypatch.setenv("OPENAI_BASE_URL", "https://example.org/v1")
-    assert read_model("reference", openai()).provider is None
-    monkeypatch.setenv("OPENAI_BASE_URL", "https://eu.api.openai.com/v1")
-    assert read_model("reference", openai()).provider is None  # regions may cost more
-    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1")
-    assert read_model("reference", openai()).provider == "openai"
+def test_azure_is_asked_at_its_own_addresses() -> None:
+    assert read_model("reference", azure("https://example.org")).provider == "azure"
+    with pytest.raises(InvalidInputError, match=r"example\.org, where .*Azure"):
+        price_of(azure("https://example.org"))
+
+
+class Served(Scripted):
+    """A model of some provider, as its integration would tell."""
+
+    provider: str
+    base_url: str | None = None
+
+    def _get_ls_params(self, stop=None, **kwargs):
+        return {"ls_provider": self.provider, "ls_model_name": self.name}
+
+
+def served(provider, name, address=None):
+    return Served(script=lambda *_: "x", provider=provider, name=name, base_url=address)
 
 
 @pytest.mark.parametrize(
-    ("settings", "listed"),
+    ("provider", "name", "address"),
     [
-        ({"service_tier": "auto"}, True),
-        ({"service_tier": "default"}, True),
-        ({"service_tier": "priority"}, False),
-        ({"service_tier": "flex"}, False),
-        ({"extra_body": {"service_tier": "flex"}}, False),
+        (
+            "google_genai",
+            "gemini-2.5-flash",
+            "https://generativelanguage.googleapis.com",
+        ),
+        ("google_genai", "models/gemini-2.5-flash", None),
+        ("groq", "llama-3.3-70b-versatile", "https://api.groq.com"),
+        ("mistral", "mistral-large-latest", "https://api.mistral.ai/v1"),
+        ("mistralai", "mistral-large-latest", None),
+        ("deepseek", "deepseek-v3.2", "https://api.deepseek.com/v1"),
+        ("xai", "grok-4", "https://api.x.ai/v1/"),
+        (
+            "amazon_bedrock",
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "https://bedrock-runtime.us-east-1.amazonaws.com",
+        ),
+        ("anthropic", "claude-sonnet-4-5", "https://api.anthropic.com"),
     ],
 )
-def test_another_service_tier_has_another_price(settings, listed) -> None:
-    provider = read_model("reference", openai(**settings)).provider
-    assert provider == ("openai" if listed else None)
+def test_providers_are_known_by_their_classes(provider, name, address) -> None:
+    assert price_of(served(provider, name, address)).input > 0
+    with pytest.raises(
+        InvalidInputError, match=r"its base URL leads to 10\.0\.0\.9:1,"
+    ):
+        price_of(served(provider, name, "http://10.0.0.9:1/v1"))
+
+
+def test_a_class_that_is_only_named_like_a_provider_has_no_list_price() -> None:
+    with pytest.raises(InvalidInputError, match="no 'gpt-4o' of 'myopenaigateway'"):
+        price_of(served("myopenaigateway", "gpt-4o"))
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "free"),
+    [
+        ("llama3.2", "http://localhost:11434", True),
+        ("llama3.2", "http://127.0.0.1:11434/", True),
+        ("llama3.2", "127.0.0.1:11434", True),
+        ("llama3.2", "http://gpu.example.org:11434", False),
+        ("llama3.2", "http://localhost.example.org", False),
+        ("llama3.2", None, False),
+        ("gpt-oss:120b-cloud", "http://localhost:11434", False),
+    ],
+)
+def test_ollama_on_this_machine_is_free(name, address, free) -> None:
+    model = served("ollama", name, address)
+    if free:
+        assert price_of(model) == Price.free()
+    else:
+        with pytest.raises(InvalidInputError, match="on this machine"):
+            price_of(model)
+
+
+FLEX = Price(2, 8, tiers={"flex": Price(1, 4)})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"service_tier": "flex"},
+        {"extra_body": {"service_tier": "flex"}},
+    ],
+)
+def test_a_model_that_asks_for_a_tier_needs_the_price_of_it(settings) -> None:
+    def smart(price):
+        prices = {"mine": price, "gpt-4o-mini": PLAIN}
+        members = {"reference": openai("mine", **settings)}
+        members["candidates"] = [openai("gpt-4o-mini")]
+        return SmartChatModel(**members, prices=prices)
+
+    assert smart(FLEX).prices["mine"] == FLEX
+    assert smart(Price.free()).prices["mine"] == Price.free()
+    with pytest.raises(InvalidInputError, match=r"tiers=\{'flex': Price\(…\)\}"):
+        smart(PLAIN)
+    listed = price_of(openai("gpt-5", **settings))
+    assert listed.at("flex").input == listed.input / 2
+    standard = ["auto", "default", None]
+    assert {price_of(openai("gpt-5", service_tier=tier)) for tier in standard}
+    with pytest.raises(InvalidInputError, match="'scale'"):
+        price_of(openai("gpt-5", service_tier="scale"))
 
 
 def test_a_price_is_found_under_the_string_that_named_the_model(monkeypatch) -> None:
@@ -224,3 +329,42 @@ def test_a_total_larger_than_its_parts_holds_in_chains_too() -> None:
     assert smart.invoke("x") == "x"
     inner = [each for each in smart.ledger().entries if each.role == "inside"]
     assert {(each.output_tokens, each.cost) for each in inner} == {(21, 52e-6)}
+
+
+# -- service tiers, by what the reply reports ----------------------------------------
+
+
+def at_tier(**metadata) -> AIMessage:
+    message = reporting()
+    message.response_metadata = metadata
+    return message
+
+
+@pytest.mark.parametrize(
+    ("metadata", "cost"),
+    [
+        ({}, 2000 + 800),
+        ({"service_tier": "default"}, 2000 + 800),
+        ({"service_tier": "flex"}, 1000 + 400),
+        ({"service_tier": "batch"}, 2000 + 800),  # never dearer than the standard
+        ({"usage": {"service_tier": "standard"}}, 2000 + 800),
+        ({"usage": {"service_tier": "flex"}}, 1000 + 400),
+        ({"serviceTier": {"type": "flex"}}, 1000 + 400),
+    ],
+)
+def test_the_tier_that_a_reply_reports_is_billed(metadata, cost) -> None:
+    result = outcome(Member("m", None, FLEX), at_tier(**metadata))
+    assert result.cost == pytest.approx(cost / 1e6)
+
+
+@pytest.mark.parametrize("tier", ["priority", "fast", "scale"])
+@pytest.mark.parametrize("price", [PLAIN, FLEX])
+def test_a_tier_whose_price_is_unknown_is_never_guessed(tier, price) -> None:
+    named = rf"m was served at the tier '{tier}'.*tiers=\{{'{tier}': Price"
+    with pytest.warns(UserWarning, match=named):
+        failed = outcome(
+            Member("m", None, price), at_tier(service_tier=tier), lambda: Usage(1, 1)
+        )
+    assert isinstance(failed.error, MissingUsageError)
+    free = outcome(Member("m", None, Price.per_call(1)), at_tier(service_tier=tier))
+    assert free.cost == 1

@@ -14,7 +14,6 @@ from llama_index.llms.openai import OpenAI
 from llama_index_smart import Price, SmartLLM
 from smart_engine import Label
 
-PRICES = {name: Price(1, 2) for name in ("gpt-4o", "gpt-4.1", "gpt-4o-mini")}
 SECRET = "sk-not-to-be-seen"  # noqa: S105 - that is the test
 
 MEMBERS = [
@@ -32,7 +31,8 @@ def extractor(kind: Any = OpenAI, member: Any = None, **settings: Any) -> Any:
     """Return a transformation with a smart LLM whose reference has these settings."""
     given = {"model": "gpt-4o", "api_key": SECRET, **(member or {})}
     small = OpenAI(model="gpt-4o-mini", api_key=SECRET)
-    terms = {"prices": PRICES, **settings}
+    prices = {name: Price(1, 2) for name in (given["model"], small.model)}
+    terms = {"prices": prices, **settings}
     llm = SmartLLM(reference=kind(**given), candidates=[small], **terms)
     return TitleExtractor(llm=llm)
 
