@@ -112,8 +112,10 @@ def _kinds_in(blocks: Iterable[Any]) -> Iterator[str]:
     """Yield what parts of a message are called, nested ones included."""
     for block in blocks:
         yield str(getattr(block, "block_type", ""))
-        nested = getattr(block, "content", None)
-        yield from _kinds_in(nested if isinstance(nested, list) else ())
+        for name in ("content", "cited_content"):
+            nested = getattr(block, name, None) or []
+            parts = nested if isinstance(nested, list) else [nested]
+            yield from _kinds_in(part for part in parts if not isinstance(part, str))
 
 
 # -- as estimated ----------------------------------------------------------------------

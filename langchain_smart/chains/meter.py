@@ -45,6 +45,9 @@ _ROOT_CAUSES = (UnpricedError, BudgetExceededError)
 _EXTRAS = ("tools", "functions", "response_format", "tool_choice", "extra_body")
 """Parameters of a run that are sent with its messages, as providers call them."""
 
+_SEARCHES = ("extra_body", "web_search_options", "search_parameters", "plugins")
+"""Those that may have no bound, however short the messages and the answer are."""
+
 
 class Meter(BaseCallbackHandler):
     """Reads what models report while one call of a chain runs.
@@ -174,7 +177,8 @@ class Meter(BaseCallbackHandler):
         limits = (self._chain.limits.get(name) for name in names)
         own = {"max_tokens": next((limit for limit in limits if limit), None)}
         limit = max_output_tokens([params, own])
-        run = _ModelRun(names, sent, limit, Clock())
+        settings = {name: params[name] for name in _SEARCHES if params.get(name)}
+        run = _ModelRun(names, sent, limit, Clock(), settings)
         if self._allowance is not None:
             try:
                 run = run._replace(reserved=self._worst_case(run))
@@ -191,7 +195,7 @@ class Meter(BaseCallbackHandler):
             UnpricedError: If that is unknown.
         """
         name, price = price_of(run.names, self._chain.prices)
-        return worst_case_of_run(name, price, run.sent, run.limit)
+        return worst_case_of_run(name, price, run.sent, run.limit, run.settings)
 
     def _reserve(self, worst_case: float) -> None:
         refused = self._allowance and self._allowance.begin(worst_case)
@@ -289,6 +293,7 @@ class _ModelRun(NamedTuple):
         sent: What was sent.
         limit: Most tokens of its answer, if there is a limit.
         clock: When it began.
+        settings: Those of its parameters that may leave it without a bound.
         reserved: USD that are reserved for it.
     """
 
@@ -296,6 +301,7 @@ class _ModelRun(NamedTuple):
     sent: Sequence[Any]
     limit: int | None
     clock: Clock
+    settings: dict[str, Any]
     reserved: float = 0.0
 
 

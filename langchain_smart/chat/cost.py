@@ -19,7 +19,12 @@ from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request
 from smart_engine.calls import Outcome, Result
 from smart_engine.errors import InvalidInputError
-from smart_engine.money.limits import Content, max_output_tokens, settings_of
+from smart_engine.money.limits import (
+    Content,
+    max_output_tokens,
+    settings_of,
+    tool_types,
+)
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.usage import from_cache, reported_usage, service_tier
 from smart_engine.serving.members import Member, UnpricedError, unlimited
@@ -118,14 +123,26 @@ def worst_case(
     Raises:
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
-    settings = settings_of(request.arguments, member.model)
+    options = request.tools.options if request.tools else {}
+    settings = settings_of({**options, **request.arguments}, member.model)
     return member.worst_case(_content([*messages, *request.extras]), settings)
 
 
 def worst_case_of_run(
-    name: str, price: Price | None, sent: Sequence[Any], limit: int | None
+    name: str,
+    price: Price | None,
+    sent: Sequence[Any],
+    limit: int | None,
+    settings: dict[str, Any],
 ) -> float:
     """Return the most a model's run within a chain can cost, in USD.
+
+    Args:
+        name: Its name.
+        price: What it charges, if that is known.
+        sent: Messages or prompts, and what is sent with them.
+        limit: Most tokens of its answer, if there is a limit.
+        settings: Parameters of the run that may leave it without a bound.
 
     Raises:
         UnpricedError: If its price is unknown, nothing limits the answer, or more than
@@ -133,9 +150,9 @@ def worst_case_of_run(
     """
     if price is None or (price.by_token and limit is None):
         raise UnpricedError(name, "" if price is None else unlimited(name))
-    settings = [{"max_tokens": limit}]
+    places = [{"max_tokens": limit}, settings]
     try:
-        return Member(name, None, price).worst_case(_content(sent), settings)
+        return Member(name, None, price).worst_case(_content(sent), places)
     except InvalidInputError as error:
         raise UnpricedError(name, str(error)) from error
 
@@ -148,7 +165,7 @@ def _content(sent: Sequence[Any]) -> Content:
         if isinstance(part, BaseMessage):
             kinds += [*_kinds(part.content), *part.additional_kwargs.keys() & {"audio"}]
         elif isinstance(part, list):
-            tools += _tool_types(part)
+            tools += tool_types(part)
     extras = any(not isinstance(part, str | BaseMessage) for part in sent)
     return Content([*_texts(sent)], kinds, tools, extras)
 
@@ -168,20 +185,14 @@ def _texts(parts: Iterable[Any]) -> Iterator[str]:
             yield str(part)
 
 
-def _tool_types(tools: Iterable[Any]) -> Iterator[str]:
-    """Yield the types of tools, or what stands in their place."""
-    for tool in tools:
-        if isinstance(tool, dict):
-            named = "function" if "name" in tool else next(iter(tool), "")
-            yield str(tool.get("type", named))
-
-
 def _kinds(content: Any) -> Iterator[str]:
     """Yield the types of the parts of a message's content, nested ones included."""
-    for block in content if isinstance(content, list) else ():
+    for block in content if isinstance(content, list) else [content]:
         if isinstance(block, dict):
-            yield str(block.get("type") or list(block))
+            plain = [*block] == ["text"]  # as Google and Bedrock write it
+            yield str(block.get("type") or ("text" if plain else [*block]))
             yield from _kinds(block.get("content"))
+            yield from _kinds(block.get("output"))
 
 
 # -- as estimated ----------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Upper bounds of a call's tokens, from its settings and texts: for budgets.
 
-A token is at least one byte of text, and an answer ends at its limit. Content that a
-provider counts otherwise, such as a picture, has no known bound, and is refused.
+A token is at least one byte of text, and an answer ends at its limit. Content, tools
+and settings pass only if they are known to keep that bound: what is not listed here,
+such as a picture or a search by the provider, is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,27 +17,103 @@ from smart_engine.errors import InvalidInputError
 __all__ = [
     "Content",
     "max_output_tokens",
+    "overrun",
+    "refuse_unbounded_settings",
     "setting_texts",
     "settings_of",
+    "tool_types",
 ]
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
 _CHOICES = ("n", "candidate_count")
 _BODY = "extra_body"
 
-_SETTINGS = (*_LIMITS, *_CHOICES, _BODY, "temperature")
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_OWN_SETTINGS = (
+    *(*_LIMITS, *_CHOICES, _BODY, "best_of", "plugins", "web_search_options"),
+    *("search_parameters", "mcp_servers", "cached_content", "previous_response_id"),
+    *("use_previous_response_id", "track_previous_responses", "built_in_tool"),
+    *("built_in_tools", "temperature"),
+)
 """Names that frameworks and providers use for an answer's limit, the number of answers
-of one call, settings that go straight into the request body, and the temperature."""
+of one call, settings that go straight into the request body, the temperature, and what
+has no bound, as fields of a model."""
 
-_UNBOUNDED = ("image", "audio", "video", "file", "document", "media")
-"""Parts of the names of content that is not counted by its bytes."""
+_KINDS = _names(
+    """
+    text input_text output_text refusal thinking redacted_thinking reasoning
+    reasoning_content tool_use tool_call tool_call_chunk invalid_tool_call tool_result
+    function_call function_call_output custom_tool_call custom_tool_call_output
+    input_json_delta search_result cache citable citation
+    """
+)
+"""Types of content that is counted by its bytes."""
 
-_CLIENT_TOOLS = ("function", "custom", "toolSpec", "function_declarations")
+_CLIENT_TOOLS = frozenset({"function", "custom", "toolSpec", "function_declarations"})
 """Types of tools that the caller runs."""
+
+_TOOLS = frozenset({"tools", "functions"})
+_WRAPPERS = _names(
+    """
+    extra_body model_kwargs options generation_config generationConfig
+    additional_model_request_fields inferenceConfig parameters
+    """
+)
+"""Settings that hold tools, and those that hold settings."""
+
+_BOUNDED = _names(
+    """
+    model model_name temperature top_p top_k top_a min_p typical_p tfs_z mirostat
+    mirostat_eta mirostat_tau seed random_seed stop stop_sequences stop_words
+    frequency_penalty presence_penalty repetition_penalty repeat_penalty repeat_last_n
+    logit_bias logprobs top_logprobs response_logprobs echo suffix prefix min_tokens
+
+    response_format format response_mime_type responseMimeType response_schema
+    response_json_schema responseSchema json_schema text strict guided_json
+    guided_choice guided_regex guided_grammar structured_outputs grammar
+    chat_template_kwargs include_raw ls_structured_output_format output_version
+
+    tool_choice tool_config tool_required function_call allow_parallel_tool_calls
+    parallel_tool_calls disable_parallel_tool_use verbose verbosity
+
+    reasoning reasoning_effort reasoning_format reasoning_summary include_reasoning
+    effort output_config thinking thinking_budget thinking_config thinking_level
+    thinkingConfig include_thoughts enable_thinking think
+
+    system instructions system_instruction user metadata labels store service_tier
+    stream streaming stream_options stream_usage usage include truncation betas
+    cache_control prompt_cache_retention prompt_cache_options safe_prompt
+    safety_settings safety_identifier use_responses_api
+
+    keep_alive num_ctx num_batch num_gpu num_thread low_vram f16_kv use_mmap use_mlock
+    vocab_only numa ignore_eos
+    """
+)
+"""Settings that change neither what is read beyond the texts sent, nor the limit."""
+
+_KNOWN = _BOUNDED.union(_LIMITS, _CHOICES)
+_AS_TEXT = {"modalities": ["text"]}
+
+_OF_THE_CLIENT = re.compile(
+    "(key|secret|password|credentials?|_token|headers|extra_query|timeout|retries"
+    "|callbacks?)$"
+)
+"""Names of settings that do not reach the model."""
 
 _NO_BOUND = (
     "what this costs cannot be said before it is sent, so that no budget would hold; "
     "leave budget_usd out"
+)
+
+_RUN_HERE = f"{_NO_BOUND}, or run tools here"
+
+_NO_LIMIT = (
+    "give a whole number, one or more: providers take anything else for an error, or "
+    "for no limit, so that no budget would hold"
 )
 
 _TOKENS_AROUND_PART = 16
@@ -72,12 +150,12 @@ def settings_of(arguments: Mapping[str, Any], *models: Any) -> list[Mapping[str,
     """
     places = [arguments]
     for model in models:
-        own = {name: getattr(model, name, None) for name in _SETTINGS}
+        own = {name: getattr(model, name, None) for name in _OWN_SETTINGS}
         known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
         places += [
             getattr(model, "additional_kwargs", None) or {},
             getattr(model, "model_kwargs", None) or {},
-            {name: value for name, value in own.items() if value or value == 0},
+            {name: value for name, value in own.items() if value is not None},
             {} if known is None else {"max_output_tokens": known},
         ]
     return places
@@ -86,7 +164,8 @@ def settings_of(arguments: Mapping[str, Any], *models: Any) -> list[Mapping[str,
 def setting_texts(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the settings that a model may read, as texts: all but numbers."""
     values = (value for place in places for value in place.values())
-    return [str(value) for value in values if not isinstance(value, int | float)]
+    texts = (value for value in values if not isinstance(value, int | float))
+    return [str(value) for value in texts if value not in (None, "", [], {})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +198,109 @@ class Content:
             InvalidInputError: It names the part.
         """
         for kind in self.kinds:
-            if any(name in kind for name in _UNBOUNDED):
+            if kind not in _KINDS:
                 raise InvalidInputError("messages", kind, f"{_NO_BOUND}, or send text")
         for kind in self.tools:
             if kind not in _CLIENT_TOOLS:
-                raise InvalidInputError(
-                    "tools", kind, f"{_NO_BOUND}, or run tools here"
-                )
+                raise InvalidInputError("tools", kind, _RUN_HERE)
+
+
+def tool_types(tools: object) -> Iterator[str]:
+    """Yield the types of tools in a provider's form, or what stands in their place.
+
+    Example:
+        ```python
+        tools = [{"type": "custom"}, {"name": "look", "input_schema": {}}]
+        assert [*tool_types(tools)] == ["custom", "function"]
+        assert [*tool_types([{"google_search": {}}])] == ["google_search"]
+        ```
+    """
+    for tool in tools if isinstance(tools, list | tuple) else [tools]:
+        if isinstance(tool, Mapping):
+            if "type" in tool or "name" in tool:
+                yield str(tool.get("type", "function"))
+            else:
+                yield from map(str, tool)
+
+
+def refuse_unbounded_settings(places: Iterable[Mapping[str, Any]]) -> None:
+    """Raise unless all settings of a call are known to keep its bound.
+
+    Args:
+        places: See `max_output_tokens`.
+
+    Raises:
+        InvalidInputError: It names the setting.
+
+    Example:
+        ```python
+        refuse_unbounded_settings([{"temperature": 0, "web_search_options": None}])
+        try:
+            refuse_unbounded_settings([{"extra_body": {"plugins": [{"id": "web"}]}}])
+        except InvalidInputError as error:
+            assert error.field == "plugins"
+        ```
+    """
+    places = list(places)
+    bodies = [body for place in places if (body := place.get(_BODY))]
+    for names in (_LIMITS, _CHOICES):
+        given = [p for p in places if any(p.get(name) is not None for name in names)]
+        for place in (*given[:1], *bodies[:1]):
+            for name in names:
+                value = place.get(name)
+                if value is not None and (type(value) is not int or value <= 0):
+                    raise InvalidInputError(name, value, _NO_LIMIT)
+    for place in places:
+        for name, value in place.items():
+            _refuse_unbounded_setting(name, value)
+
+
+def overrun(model: str, paid: float, reserved: float) -> str | None:
+    """Return what to warn of where a call cost more than its worst case.
+
+    Its model, or who serves it, ignores the limit of its answers.
+
+    Args:
+        model: Name of the model.
+        paid: USD that the call cost, as it was reported.
+        reserved: USD of its worst case.
+
+    Example:
+        ```python
+        assert overrun("small", 0.1, 0.1) is None
+        assert "budget_usd may not hold" in overrun("small", 0.3, 0.1)
+        ```
+    """
+    if paid <= reserved * (1 + 1e-9):  # sums of floats
+        return None
+    return (
+        f"{model} ignores max_tokens: a call cost {paid:.6g} USD, and {reserved:.6g} "
+        "USD at most by its limit; budget_usd may not hold with this model"
+    )
+
+
+def _refuse_unbounded_setting(name: str, value: Any) -> None:
+    if not isinstance(value, int | float | str | Mapping | list | tuple) or not value:
+        return
+    if name in _WRAPPERS and isinstance(value, Mapping):
+        for inner, each in value.items():
+            _refuse_unbounded_setting(inner, each)
+    elif name in _TOOLS:
+        for kind in tool_types(value):
+            if kind not in _CLIENT_TOOLS and name == "tools":
+                raise InvalidInputError(name, kind, _RUN_HERE)
+    elif not (name in _KNOWN or value == _AS_TEXT.get(name)):
+        if _OF_THE_CLIENT.search(name):
+            return
+        hint = f"{_NO_BOUND}, or leave this setting out"
+        raise InvalidInputError(name, _outline(value), hint)
+
+
+def _outline(value: Any) -> Any:
+    """Return a value without what stands in its mappings: that may be a secret."""
+    if isinstance(value, Mapping):
+        return list(value)
+    return [*map(_outline, value)] if isinstance(value, list | tuple) else value
 
 
 def _largest(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> int | None:

@@ -15,7 +15,12 @@ from pydantic import BaseModel
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence.identity import Identity, identity
 from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
-from smart_engine.money.limits import Content, max_output_tokens, setting_texts
+from smart_engine.money.limits import (
+    Content,
+    max_output_tokens,
+    refuse_unbounded_settings,
+    setting_texts,
+)
 from smart_engine.money.price_list import UnlistedError, listed_price
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.usage import first_of, service_tier
@@ -198,9 +203,12 @@ class Member(Generic[M]):
             settings: Where settings of a call stand, those that take precedence first.
 
         Raises:
-            InvalidInputError: If nothing limits them.
+            InvalidInputError: If nothing limits them, or a setting has no bound.
         """
-        limit = max_output_tokens(settings) if self.price.by_token else 0
+        if not self.price.by_token:
+            return 0
+        refuse_unbounded_settings(settings)
+        limit = max_output_tokens(settings)
         if limit is None:
             raise InvalidInputError("max_tokens", None, unlimited(self.name))
         return limit
@@ -221,7 +229,8 @@ class Member(Generic[M]):
             return self.price.most(0, 0)
         content.refuse_unbounded()
         texts = [*content.texts, *setting_texts(settings)]
-        sent = replace(content, texts=texts).max_tokens
+        tools = content.with_tools or any("tools" in place for place in settings)
+        sent = replace(content, texts=texts, with_tools=tools).max_tokens
         return self.price.most(sent, self.output_limit(settings))
 
 

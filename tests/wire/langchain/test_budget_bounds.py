@@ -111,9 +111,14 @@ def test_all_of_a_history_is_set_aside() -> None:
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
 NESTED = {"type": "tool_result", "tool_use_id": "1", "content": [PICTURE]}
+WITHIN = {"type": "tool_result", "tool_use_id": "1", "content": PICTURE}
+OUTPUT = {"type": "function_call_output", "call_id": "1", "output": [PICTURE]}
+UPLOAD = {"type": "container_upload", "file_id": "file_1"}
+NO_TYPE = {"image_url": {"url": "https://example.org/a.png"}, "text": "x"}
+PARTS = [PICTURE, SOUND, NESTED, WITHIN, OUTPUT, UPLOAD, NO_TYPE]
 
 
-@pytest.mark.parametrize("part", [PICTURE, SOUND, NESTED], ids=lambda p: p["type"])
+@pytest.mark.parametrize("part", PARTS, ids=str)
 async def test_what_has_no_bound_is_refused_before_anything_is_spent(part) -> None:
     shown = [HumanMessage([{"type": "text", "text": "What is it?"}, part])]
     with serve(say_all) as server:
@@ -134,3 +139,37 @@ async def test_what_has_no_bound_is_refused_before_anything_is_spent(part) -> No
         free = dict.fromkeys(PRICES, Price.free())
         smart_at(server, prices=free).invoke(shown)
         smart_at(server, budget_usd=None).batch([shown])
+
+
+SEARCH = {"web_search_options": {"search_context_size": "high"}}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"model_kwargs": SEARCH},
+        {"extra_body": SEARCH},
+        {"extra_body": {"plugins": [{"id": "web"}]}},
+        {"extra_body": {"tools": [{"type": "web_search"}]}},
+        {"max_tokens": 0},
+    ],
+    ids=str,
+)
+def test_a_model_whose_settings_have_no_bound_is_refused_at_construction(own) -> None:
+    with serve(say_all) as server:
+        with pytest.raises(InvalidInputError, match="no budget would hold"):
+            smart_at(server, own, max_tokens=None)
+        smart_at(server, own, budget_usd=None)
+
+
+@pytest.mark.parametrize("verb", ["batch", "invoke"])
+def test_a_call_whose_settings_have_no_bound_is_refused(verb) -> None:
+    with serve(say_all) as server:
+        smart = smart_at(server)
+        asked = ["a text"] if verb == "batch" else "a text"
+        for bound in (smart, smart.bind_tools([look], **SEARCH)):
+            settings = SEARCH if bound is smart else {}
+            with pytest.raises(InvalidInputError, match="web_search_options"):
+                getattr(bound, verb)(asked, **settings)
+        assert not server.bodies
+        smart.invoke([HumanMessage([{"text": "a text without a type"}])])

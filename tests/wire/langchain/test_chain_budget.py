@@ -357,3 +357,20 @@ async def test_attempts_of_with_retry_are_booked_one_by_one(verb):
         assert smart.report().cost == pytest.approx(bill(server))
         runs = smart.report().inside["big"]
         assert (runs.calls, runs.failures) == (2, 1)
+
+
+SEARCH = {"web_search_options": {"search_context_size": "high"}}
+
+
+def test_a_search_in_a_chain_is_refused_before_it_is_made():
+    with serve(yes) as server:
+        big, small = (openai(server, name) for name in PRICES)
+        searching = {"small": small.bind(**SEARCH)}
+        told = {"reference": {"long": big}, "prices": PRICES, "budget_usd": 1}
+        with pytest.raises(InvalidInputError, match="web_search_options"):
+            SmartRunnable(candidates={"short": searching["small"]}, **told)
+        hidden = RunnableLambda(lambda text: searching["small"].invoke(text))
+        smart = SmartRunnable(candidates={"short": hidden}, **told)
+        with pytest.raises(UnpricedError, match="web_search_options"):
+            smart.invoke("a text")
+        assert "small" not in server.requests

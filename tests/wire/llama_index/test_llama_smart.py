@@ -399,6 +399,32 @@ def test_a_budget_sets_aside_all_choices_and_refuses_what_has_no_bound():
         assert 0.01 < smart.report().cost <= 0.02
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"web_search_options": {}, "plugins": [{"id": "web"}]},
+        {"extra_body": {"tools": [{"type": "web_search"}]}},
+        {"max_tokens": 0},
+    ],
+    ids=str,
+)
+def test_within_a_budget_a_setting_without_a_bound_is_refused(own):
+    with serve(label) as server:
+        for name in PRICES:
+            others = [plain(server, other, max_tokens=8) for other in PRICES]
+            others = [one for one in others if one.model != name]
+            odd = plain(server, name, max_tokens=8, additional_kwargs=own)
+            members = {"reference": odd, "candidates": others}
+            with pytest.raises(InvalidInputError, match="no budget would hold"):
+                smart_at(server, **members, budget_usd=1)
+            smart_at(server, **members)
+        big, small = (plain(server, name, max_tokens=8) for name in PRICES)
+        smart = smart_at(server, reference=big, candidates=[small], budget_usd=1)
+        with pytest.raises(InvalidInputError, match="search"):
+            smart.complete("mail 1", web_search_options={"search": "web"})
+        assert not server.bodies
+
+
 def test_a_budget_knows_the_limit_of_a_langchain_model():
     with serve(label) as server:
         at = {"base_url": server.url, "api_key": SECRET, "max_tokens": 8}
