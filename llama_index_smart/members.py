@@ -22,6 +22,7 @@ from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.connections import by_loop
+from smart_engine.runtime.settings import refuse_smart
 from smart_engine.serving.members import (
     Member,
     Named,
@@ -58,8 +59,10 @@ def read_model(field: str, given: Any) -> Named:
 
     Raises:
         InvalidInputError: If it is neither, or a structured LLM, whose objects would be
-            compared by how they are written out.
+            compared by how they are written out, or a smart model.
     """
+    refuse_smart(field, given)
+    refuse_smart(field, getattr(given, "model", None))  # within a `LangChainLLM`
     if isinstance(given, StructuredLLM):
         hint = (
             f"an LLM of {given.output_cls.__name__} objects tells only their text: "

@@ -32,6 +32,7 @@ from smart_engine.errors import BudgetExceededError, SmartError
 from smart_engine.money.limits import max_output_tokens
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
+from smart_engine.money.spending import cost_until
 from smart_engine.money.usage import from_cache, reported_usage
 from smart_engine.runtime.failure import is_untold
 from smart_engine.runtime.requester import Clock
@@ -178,7 +179,8 @@ class Meter(BaseCallbackHandler):
         own = {"max_tokens": next((limit for limit in limits if limit), None)}
         limit = max_output_tokens([params, own])
         settings = {name: params[name] for name in _SEARCHES if params.get(name)}
-        run = _ModelRun(names, sent, limit, Clock(), settings)
+        smart = params.get("_type") == "smart"
+        run = _ModelRun(names, sent, limit, Clock(), settings, smart)
         if self._allowance is not None:
             try:
                 run = run._replace(reserved=self._worst_case(run))
@@ -227,6 +229,8 @@ class Meter(BaseCallbackHandler):
         """Enter the result of a model's run that ends."""
         run, message = self._runs.pop(run_id, None), _message_in(response)
         name, result = self._priced(run, message, failed=error is not None)
+        if error is not None and run is not None and run.smart:
+            result = Outcome(None, cost_until(error))
         if error is not None:
             result = Failure(error, result.paid, result.usage)
         elif isinstance(result, Failure):
@@ -237,7 +241,7 @@ class Meter(BaseCallbackHandler):
 
     def _charged(self, run: _ModelRun, result: Result) -> Result:
         """Return the result of a run, at its most where nobody told what it cost."""
-        if isinstance(result, Failure) and is_untold(result):
+        if isinstance(result, Failure) and not run.smart and is_untold(result):
             most = None
             with suppress(UnpricedError):
                 most = run.reserved or self._worst_case(run)
@@ -294,6 +298,7 @@ class _ModelRun(NamedTuple):
         limit: Most tokens of its answer, if there is a limit.
         clock: When it began.
         settings: Those of its parameters that may leave it without a bound.
+        smart: Whether it is a smart model's, which prices its calls itself.
         reserved: USD that are reserved for it.
     """
 
@@ -302,6 +307,7 @@ class _ModelRun(NamedTuple):
     limit: int | None
     clock: Clock
     settings: dict[str, Any]
+    smart: bool
     reserved: float = 0.0
 
 

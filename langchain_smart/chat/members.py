@@ -11,6 +11,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from smart_engine.errors import InvalidInputError
+from smart_engine.runtime.settings import refuse_smart
 from smart_engine.serving.members import (
     Member,
     Named,
@@ -60,9 +61,10 @@ def read_model(field: str, given: Any) -> Named:
     """Return the model that the user gave for a field: itself, or a string.
 
     Raises:
-        InvalidInputError: If it is neither, or names no known model.
+        InvalidInputError: If it is neither, names no known model, or is a smart model.
     """
     model = load_model(field, given) if isinstance(given, str) else given
+    refuse_smart(field, model)
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
         raise InvalidInputError(field, model, hint)

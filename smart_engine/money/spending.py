@@ -19,7 +19,9 @@ __all__ = [
     "RuleCalls",
     "Spend",
     "add_spend",
+    "cost_until",
     "make_rule_call",
+    "note_cost",
     "record_rule_calls",
     "report_rule_call",
     "spend_of",
@@ -74,6 +76,25 @@ def add_spend(table: dict[str, Spend], calls: Iterable[tuple[str, Result]]) -> N
     """Add what calls spent to a table by name."""
     for name, result in calls:
         table[name] = table.get(name, Spend()) + spend_of(result)
+
+
+def note_cost(error: BaseException, cost: float) -> None:
+    """Note on an error what an item cost until it failed, for a chain around it."""
+    error.smart_cost = cost  # type: ignore[attr-defined]
+
+
+def cost_until(error: BaseException | None) -> float:
+    """Return what `note_cost` noted on an error, in USD; 0 if nothing.
+
+    Example:
+        ```python
+        error = ValueError("no answer")
+        assert cost_until(error) == cost_until(None) == 0
+        note_cost(error, 0.25)
+        assert cost_until(error) == 0.25
+        ```
+    """
+    return float(getattr(error, "smart_cost", 0.0))
 
 
 RuleCalls = list[tuple[str, Result]]

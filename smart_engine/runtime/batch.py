@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -21,6 +21,7 @@ from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
+from smart_engine.money.spending import note_cost
 from smart_engine.runtime.drive import Caller, adrive, drive
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
@@ -233,7 +234,7 @@ def _outputs(
         for item in range(len(job.places)):
             job.finish(item, error)
         raise
-    for item, output in enumerate(outputs):
+    for item, output in _noted(job, outputs):
         job.finish(item, output)
     return outputs
 
@@ -248,14 +249,24 @@ async def _aoutputs(
             await job.astart(item)
         outputs = close(job)
     except BaseException as error:
-        await _afinish(job, [error] * len(job.places))
+        await _afinish(job, enumerate([error] * len(job.places)))
         raise
-    await _afinish(job, outputs)
+    await _afinish(job, _noted(job, outputs))
     return outputs
 
 
-async def _afinish(job: Job, outputs: Iterable[Any]) -> None:
-    for item, output in enumerate(outputs):
+def _noted(job: Job, outputs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield items and outputs, each error with its item's cost: it may be shared."""
+    for served, (item, output) in zip(
+        job.session.answers, enumerate(outputs), strict=True
+    ):
+        if isinstance(output, BaseException):
+            note_cost(output, served.cost)
+        yield item, output
+
+
+async def _afinish(job: Job, outputs: Iterable[tuple[int, Any]]) -> None:
+    for item, output in outputs:
         if (ending := job.finish(item, output)) is not None:
             await ending
 

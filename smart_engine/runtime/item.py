@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
+from smart_engine.money.spending import note_cost
 from smart_engine.runtime.loop import Pump, take
 from smart_engine.runtime.requester import Attempts, Requester, Streaming, acall, call
 from smart_engine.serving.item import SingleItem
@@ -143,6 +144,7 @@ class ItemRun:
                 yield from self._make(calls, live, streams=streams)
             return self.item.settle()
         except BaseException as error:
+            note_cost(error, self.item.cost)
             if not self._left:
                 self._abandon(error)
             raise
@@ -263,6 +265,7 @@ class ItemRun:
                         yield piece
             self._answer = await take(item, item.settle)
         except BaseException as error:
+            note_cost(error, item.cost)
             if not self._left:
                 await take(item, partial(self._abandon, error))
             raise

@@ -30,7 +30,7 @@ from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
 from smart_engine.store.store import Store, as_store
 
-__all__ = ["PlainErrors", "Settings"]
+__all__ = ["PlainErrors", "Settings", "refuse_smart"]
 
 
 def fresh_seed() -> int:
@@ -217,3 +217,17 @@ class Settings(PlainErrors):
             max_concurrency=self.max_concurrency,
             accept_noise=self.accept_noise,
         )
+
+
+def refuse_smart(field: str, model: Any) -> None:
+    """Raise if a model is a smart one: what its own models cost would not be booked.
+
+    Raises:
+        InvalidInputError: It names the field and the way out.
+    """
+    if isinstance(model, Settings):
+        hint = (
+            "a smart model asks several models, whose calls a member cannot book: name "
+            "its reference and its candidates here, as candidates"
+        )
+        raise InvalidInputError(field, type(model).__name__, hint)

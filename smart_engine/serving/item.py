@@ -72,6 +72,11 @@ class SingleItem:
         self.mark: dict[str, Any] = {}
 
     @property
+    def cost(self) -> float:
+        """USD that it has cost so far."""
+        return self._cost
+
+    @property
     def waits(self) -> bool:
         """Whether a step may wait for a database or a judge."""
         return self._router.waits

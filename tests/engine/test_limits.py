@@ -60,7 +60,7 @@ def test_a_setting_that_is_not_known_to_be_bounded_is_refused(settings, field) -
         {"tools": [{"type": "function", "function": {}}], "tool_choice": "auto"},
         {"tools": [{"name": "look", "input_schema": {}}, {"toolSpec": {}}]},
         {"extra_headers": {"x": "y"}, "api_key": "hush", "timeout": 3, "model": "m"},
-        {"options": {"num_ctx": 2048}, "modalities": ["text"], "callbacks": [object()]},
+        {"options": {"num_ctx": 2048}, "modalities": ["text"], "callbacks": ["x"]},
     ],
     ids=str,
 )
