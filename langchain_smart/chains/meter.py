@@ -236,10 +236,10 @@ class Meter(BaseCallbackHandler):
         elif isinstance(result, Failure):
             self._unpriced = self._unpriced or result.error
         if run is not None:
-            result = self._charged(run, run.clock.timed(result))
+            result = self._charged(name, run, run.clock.timed(result))
         self.calls.append((name, result))
 
-    def _charged(self, run: _ModelRun, result: Result) -> Result:
+    def _charged(self, name: str, run: _ModelRun, result: Result) -> Result:
         """Return the result of a run, at its most where nobody told what it cost."""
         if isinstance(result, Failure) and not run.smart and is_untold(result):
             most = None
@@ -247,7 +247,7 @@ class Meter(BaseCallbackHandler):
                 most = run.reserved or self._worst_case(run)
             result = result if most == 0 else result._replace(unknown=most or 0.0)
         if self._allowance is not None:
-            self._allowance.end(run.reserved, result.paid)
+            self._allowance.end(name, run.reserved, result.paid)
         return result
 
     def _close_runs(self, error: BaseException) -> None:

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from smart_engine.errors import BudgetExceededError, InvalidInputError, StoreError
+from smart_engine.money.limits import overrun
 from smart_engine.row import StreamRow
 
 __all__ = ["Budget", "check_budget"]
@@ -59,6 +60,7 @@ class Budget:
         self.needs: dict[str, float] = {}
         self._lock, self._row = lock, row
         self._spent = self._reserved = 0.0
+        self._unlimited: set[str] = set()
 
     @property
     def left(self) -> float:
@@ -97,6 +99,13 @@ class Budget:
                 yield
                 # Sums of floats may miss zero by a rounding error.
                 row.text = json.dumps([self._spent, max(0.0, self._reserved)])
+
+    def compare(self, model: str, paid: float, worst_case: float) -> None:
+        """Warn, once a model, where a call cost more than its worst case."""
+        problem = overrun(model, paid, worst_case)
+        if problem is not None and model not in self._unlimited:
+            self._unlimited.add(model)
+            warnings.warn(problem, stacklevel=2)
 
     def exceeded(self) -> BudgetExceededError:
         """Return the error that says that nothing more fits."""

@@ -27,8 +27,10 @@ class Allowance:
         budget: The budget.
         reserved: USD that are reserved for it.
         lock: Held at every change; a call's own calls may start and end at once.
+        bounded: Whether that was known to be the most that it can cost.
 
     Attributes:
+        bounded: As given.
         reserved: USD that are reserved for it by now.
         needed: The most that it has needed at once.
 
@@ -40,16 +42,21 @@ class Allowance:
         one, other = (Allowance(budget, 0.0, nullcontext()) for _ in range(2))
         assert one.begin(0.75) is None
         assert "0.25 USD are left" in str(other.begin(0.75))
-        one.end(0.75, paid=0.25)
+        one.end("big", 0.75, paid=0.25)
         assert one.begin(0.5) is None
         assert one.reserved == one.needed == 0.75
         ```
     """
 
     def __init__(
-        self, budget: Budget, reserved: float, lock: AbstractContextManager[Any]
+        self,
+        budget: Budget,
+        reserved: float,
+        lock: AbstractContextManager[Any],
+        *,
+        bounded: bool = False,
     ) -> None:
-        self._budget, self._lock = budget, lock
+        self._budget, self._lock, self.bounded = budget, lock, bounded
         self.reserved, self.needed = reserved, 0.0
         self._spent = self._running = 0.0
         self._refused: BudgetExceededError | None = None
@@ -77,8 +84,9 @@ class Allowance:
                 self.needed = max(self.needed, needed)
             return self._refused
 
-    def end(self, worst_case: float, paid: float) -> None:
+    def end(self, model: str, worst_case: float, paid: float) -> None:
         """Book what a call of its own cost that began with that worst case."""
+        self._budget.compare(model, paid, worst_case)
         with self._lock:
             self._running -= worst_case
             self._spent += paid
@@ -122,6 +130,7 @@ class Reservations:
         known, one alone begins with nothing, and finds out.
         """
         worst_case = self._worst_case(call)
+        bounded = worst_case is not None
         if worst_case is None:
             worst_case = self.budget.needs.get(call.tier)
         if worst_case is None:
@@ -130,12 +139,15 @@ class Reservations:
             worst_case = 0.0
         if not self.budget.reserve(worst_case):
             return False
-        self._allowances[call] = Allowance(self.budget, worst_case, self._lock)
+        allowance = Allowance(self.budget, worst_case, self._lock, bounded=bounded)
+        self._allowances[call] = allowance
         return True
 
     def end(self, call: Call, result: Result) -> None:
         """Book what a call cost, and release the rest of what was reserved for it."""
         allowance, paid = self._allowances.pop(call), result.total
+        if allowance.bounded:
+            self.budget.compare(call.tier, paid, allowance.reserved)
         self.budget.settle(allowance.reserved, paid)
         needs = self.budget.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)

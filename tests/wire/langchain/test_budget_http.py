@@ -191,3 +191,14 @@ def test_a_budget_needs_answers_of_limited_length():
             server, max_tokens=None, prices=dict.fromkeys(PRICES, Price.free())
         )
         assert smart.invoke("mail").content == "yes"
+
+
+@pytest.mark.parametrize("verb", ["batch", "abatch"])
+async def test_a_model_that_ignores_its_limit_is_named_once(verb):
+    usage = {"prompt_tokens": 9, "completion_tokens": 900, "total_tokens": 909}
+    with serve(lambda *_: Odd("yes", usage=usage)) as server:
+        smart = smart_at(server, task="mails")
+        with pytest.warns(UserWarning, match="small ignores max_tokens") as warned:
+            await answers_of(smart, verb)
+    said = [str(each.message) for each in warned if "ignores" in str(each.message)]
+    assert sorted(text.split()[0] for text in said) == ["big", "small"]
