@@ -281,7 +281,7 @@ class Unfolding:
         """Begin or end one; record the call when it is over, and say so."""
         if self._running and (not self._steps or rng.random() < 0.6):
             most, paid = self._running.pop()
-            self._allowance.end(most, paid)
+            self._allowance.end("big", most, paid)
             self.paid += paid
             return False
         if self._steps:
@@ -380,7 +380,7 @@ def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
             for call in calls:
                 allowance = item.allowance(call.tier)
                 assert allowance.begin(0.25) is None
-                allowance.end(0.25, 0.2)
+                allowance.end(call.tier, 0.25, 0.2)
                 error = allowance.begin(5.0 if call.tier in refused else 0.1)
                 done = Outcome("yes", 0.3)
                 item.record(call, done if error is None else Failure(error, 0.2))
