@@ -52,6 +52,7 @@ class Job(Caller):
         alike: Whether its models answer the same request alike, as far as is known.
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
+        served: What is handed out per item, once the job is done.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Job(Caller):
     alike: bool = False
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
+    served: Sequence[Served] = field(init=False, default=())
 
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
@@ -104,9 +106,10 @@ class Job(Caller):
         """Return per item its answer, or why there is none."""
         certificate = self.session.certificate
         common = {"task": self.task, "certificate": certificate.id}
+        self.served = self.session.answers
         return [
             served.error or self.output(served, _mark(served, certificate, common))
-            for served in self.session.answers
+            for served in self.served
         ]
 
 
@@ -257,11 +260,10 @@ async def _aoutputs(
 
 def _noted(job: Job, outputs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Yield items and outputs, each error with its item's cost: it may be shared."""
-    for served, (item, output) in zip(
-        job.session.answers, enumerate(outputs), strict=True
-    ):
+    costs = {served.item: served.cost for served in job.served}
+    for item, output in enumerate(outputs):
         if isinstance(output, BaseException):
-            note_cost(output, served.cost)
+            note_cost(output, costs.get(item, 0.0))
         yield item, output
 
 
