@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from smart_engine.money.ledger import Ledger
 from smart_engine.money.pricing import Price
 from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
+from smart_engine.store.forks import ForkSafeLock
 
 __all__ = ["SmartMiddleware"]
 
@@ -65,7 +65,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         rule = as_equivalence(settings.get("equivalence", Normalized()))
         given = {**settings, "candidates": candidates, "equivalence": rule}
-        books = given.pop("books", None) or Books(threading.Lock)
+        books = given.pop("books", None) or Books(ForkSafeLock)
         stand_in = FakeListChatModel(responses=[""], name="the agent's own model")
         prices = {**given.get("prices", {}), str(stand_in.name): Price.free()}
         checked = SmartChatModel(

@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from threading import Lock
 from typing import Any
 
 import llama_index.core
@@ -27,6 +26,7 @@ from smart_engine.calls import Result
 from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Usage
 from smart_engine.money.usage import first_of, reported_usage, service_tier
+from smart_engine.store.forks import ForkSafeLock
 
 __all__ = [
     "estimated",
@@ -128,7 +128,7 @@ _AROUND = 3
 
 _CACHE = "TIKTOKEN_CACHE_DIR"
 
-_loading = Lock()
+_loading = ForkSafeLock()
 
 
 def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from os import PathLike
@@ -28,6 +27,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
+from smart_engine.store.forks import ForkSafeLock
 from smart_engine.store.store import Store, as_store
 
 __all__ = ["PlainErrors", "Settings", "refuse_smart"]
@@ -135,7 +135,7 @@ class Settings(PlainErrors):
         """Check the settings, open the ledger and the store."""
         self.equivalence = as_equivalence(self.equivalence)
         self._serving.check()
-        self.books = self.books or Books(threading.Lock)
+        self.books = self.books or Books(ForkSafeLock)
         self.books.admit(self._names)
         self.store = as_store(self.store)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -17,6 +16,7 @@ from smart_engine.errors import StoreError, UnkeptAnswerError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import Spend
 from smart_engine.store.dialects import reason
+from smart_engine.store.forks import ForkSafeLock, connected
 from smart_engine.store.schema import JOBS, OUTCOMES, USAGE, VERDICTS
 
 __all__ = ["SqlAnswers", "bought"]
@@ -34,7 +34,7 @@ class SqlAnswers:
     ) -> None:
         self._engine, self._job = engine, job
         self._write, self._read = write, read
-        self._lock = threading.Lock()  # else writers wait for each other by the clock
+        self._lock = ForkSafeLock()  # else writers wait for each other by the clock
 
     def seed(self, fresh: int) -> int:
         """Return the seed of the job's draws."""
@@ -84,13 +84,13 @@ class SqlAnswers:
 
     def _rows(self, table: sql.Table) -> Sequence[Any]:
         wanted = sql.select(table).where(table.c.job == self._job)
-        with self._engine.connect() as connection:
+        with connected(self._engine) as connection:
             return connection.execute(wanted).all()
 
     def _insert(self, table: sql.Table, row: dict[str, Any]) -> None:
         """Add a row, committed once this returns."""
         try:
-            with self._lock, self._engine.begin() as connection:
+            with self._lock, connected(self._engine) as connection:
                 connection.execute(table.insert(), {"job": self._job, **row})
         except sql.exc.IntegrityError:
             return  # another process that works on the same job was first
@@ -101,9 +101,9 @@ class SqlAnswers:
 
 def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
     """Return what all jobs' answers had cost; see `Store.bought`."""
-    stored = {
-        column["name"] for column in sql.inspect(engine).get_columns(OUTCOMES.name)
-    }
+    with connected(engine) as connection:
+        table = sql.inspect(connection).get_columns(OUTCOMES.name)
+    stored = {column["name"] for column in table}
     columns = {  # an older version stored fewer
         each.name: each if each.name in stored else sql.cast(sql.null(), each.type)
         for each in OUTCOMES.columns
@@ -119,7 +119,7 @@ def bought(engine: sql.Engine) -> dict[str, dict[str, Spend]]:
     sums = [sql.func.sum(value).label(name) for name, value in summed.items()]
     wanted = sql.select(*key, sql.func.count().label("calls"), *sums)
     jobs: dict[str, dict[str, Spend]] = {}
-    with engine.connect() as connection:
+    with connected(engine) as connection:
         rows = connection.execute(wanted.group_by(*key).order_by(*key))
         for job, model, *values in rows:
             spend = dict(zip(("calls", *summed), values, strict=True))

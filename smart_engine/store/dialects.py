@@ -1,9 +1,8 @@
-"""What each kind of database needs: SQLite, PostgreSQL, and processes that fork."""
+"""What each kind of database needs: SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import sqlalchemy as sql
 
 from smart_engine.errors import InvalidInputError
+from smart_engine.store.forks import fork_safely
 
 __all__ = ["begin", "open_engine", "reason", "refuse_memory"]
 
@@ -22,7 +22,7 @@ def open_engine(url: sql.URL, *, read_only: bool = False) -> sql.Engine:
     listeners = _READING if read_only else _LISTENERS
     for event, listener in listeners.get(engine.dialect.name, {}).items():
         sql.event.listen(engine, event, listener)
-    _reconnect_in_children(engine)
+    fork_safely(engine)
     return engine
 
 
@@ -112,18 +112,6 @@ def _begin_read_only(connection: Any, _: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     connection.commit()
-
-
-def _reconnect_in_children(engine: sql.Engine) -> None:
-    """Let forked children connect anew: two processes would share one connection."""
-    known = weakref.ref(engine)
-
-    def forget() -> None:
-        if (inherited := known()) is not None:
-            inherited.dispose(close=False)
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forget)
 
 
 _LISTENERS: dict[str, dict[str, Callable[..., None]]] = {

@@ -10,6 +10,7 @@ from dataclasses import fields
 import sqlalchemy as sql
 
 from smart_engine.money.pricing import Usage
+from smart_engine.store.forks import connected
 
 __all__ = ["JOBS", "OUTCOMES", "STREAMS", "USAGE", "VERDICTS", "create_tables"]
 
@@ -66,24 +67,26 @@ STREAMS = sql.Table(
 
 def create_tables(engine: sql.Engine) -> None:
     """Create what is missing, tables and columns; another process may be faster."""
+
+    def columns(table: sql.Table) -> set[str]:
+        with connected(engine) as connection:
+            return {c["name"] for c in sql.inspect(connection).get_columns(table.name)}
+
     for table in (JOBS, OUTCOMES, VERDICTS, STREAMS):
         try:
-            table.create(engine, checkfirst=True)
+            with connected(engine) as connection:
+                table.create(connection, checkfirst=True)
         except sql.exc.DBAPIError:
-            if not sql.inspect(engine).has_table(table.name):
-                raise
-
-    def missing() -> set[str]:
-        found = sql.inspect(engine).get_columns(OUTCOMES.name)
-        may_be_empty = {column.name for column in OUTCOMES.columns if column.nullable}
-        return may_be_empty - {column["name"] for column in found}
-
-    for name in sorted(missing()):
-        kind = engine.dialect.type_compiler_instance.process(OUTCOMES.c[name].type)
-        change = f"ALTER TABLE {OUTCOMES.name} ADD {name} {kind}"
-        try:
-            with engine.begin() as connection:
-                connection.exec_driver_sql(change)
-        except sql.exc.DBAPIError:
-            if name in missing():
-                raise
+            with connected(engine) as connection:
+                if not sql.inspect(connection).has_table(table.name):
+                    raise
+        may_be_missing = {column.name for column in table.columns if column.nullable}
+        for name in sorted(may_be_missing - columns(table)):
+            kind = engine.dialect.type_compiler_instance.process(table.c[name].type)
+            change = f"ALTER TABLE {table.name} ADD {name} {kind}"
+            try:
+                with connected(engine) as connection:
+                    connection.exec_driver_sql(change)
+            except sql.exc.DBAPIError:
+                if name not in columns(table):
+                    raise

@@ -13,6 +13,7 @@ from smart_engine.errors import StoreError
 from smart_engine.row import RowText
 from smart_engine.serving.profile import Profile
 from smart_engine.store.dialects import begin, reason
+from smart_engine.store.forks import connected
 from smart_engine.store.schema import STREAMS
 
 __all__ = ["SqlRow"]
@@ -31,7 +32,7 @@ class SqlRow:
         """Lock the row for a block, and write what the block leaves."""
         notice = None
         try:
-            with self._engine.begin() as connection:
+            with connected(self._engine) as connection:
                 begin(connection, durable=durable)
                 text = self._read(connection)
                 if text is None:

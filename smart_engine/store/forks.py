@@ -1,0 +1,111 @@
+"""Forks while threads run: a child finds every lock free and shares no connection.
+
+A lock that another thread held would stay locked in the child for ever. Two processes
+cannot share a connection either. SQLite notes in memory which locks on a file its
+process holds: a child gets the notes without the locks, and goes on writing into a log
+that the parent deletes. So a fork waits until no thread uses SQLite, and closes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+if TYPE_CHECKING:
+    import sqlalchemy as sql
+
+__all__ = ["ForkSafeLock", "connected", "fork_safely"]
+
+_LONGEST = 10.0
+"""Seconds for which a fork waits for SQLite, as a writer waits for other processes."""
+
+
+class ForkSafeLock:
+    """A lock that a forked child finds free, whichever thread held it in the parent.
+
+    Example:
+        ```python
+        lock = ForkSafeLock()
+        with lock:
+            pass
+        ```
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Acquire it; False if that takes longer, in seconds."""
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """Release it."""
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Make it free, for no other thread can hold it any more."""
+        self._lock = Lock()
+
+
+_locks: WeakSet[ForkSafeLock] = WeakSet()
+_engines: WeakKeyDictionary[sql.Engine, AbstractContextManager[Any]] = (
+    WeakKeyDictionary()
+)
+_door = ForkSafeLock()  # held by the thread that forks: no transaction begins
+_held: list[ForkSafeLock] = []  # by that thread
+_inherited: list[Any] = []  # never collected: that would close the parent's connections
+
+
+def fork_safely(engine: sql.Engine) -> None:
+    """Let children of this process connect anew."""
+    sqlite = engine.dialect.name == "sqlite"
+    _engines[engine] = ForkSafeLock() if sqlite else nullcontext()
+
+
+@contextmanager
+def connected(engine: sql.Engine) -> Iterator[sql.Connection]:
+    """Connect for one transaction; in SQLite, one thread after the other."""
+    with _door:
+        pass
+    with _engines[engine], engine.begin() as connection:
+        yield connection
+
+
+def _before() -> None:
+    _door.acquire()
+    for engine, lock in list(_engines.items()):
+        if isinstance(lock, ForkSafeLock) and lock.acquire(_LONGEST):
+            _held.append(lock)
+            engine.dispose()
+
+
+def _in_parent() -> None:
+    while _held:
+        _held.pop().release()
+    _door.release()
+
+
+def _in_child() -> None:
+    _held.clear()
+    for lock in list(_locks):
+        lock.renew()
+    for engine in list(_engines):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before, after_in_parent=_in_parent, after_in_child=_in_child
+    )
