@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -15,9 +16,16 @@ from smart_engine.equivalence.verdicts import Verdict
 from smart_engine.errors import StoreError, UnkeptAnswerError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import Spend
-from smart_engine.store.dialects import reason
+from smart_engine.store.dialects import reason, shown
 from smart_engine.store.forks import ForkSafeLock, connected
-from smart_engine.store.schema import JOBS, OUTCOMES, USAGE, VERDICTS
+from smart_engine.store.schema import (
+    JOBS,
+    OUTCOMES,
+    USAGE,
+    VERDICTS,
+    is_sound,
+    with_checksum,
+)
 
 __all__ = ["SqlAnswers", "bought"]
 
@@ -38,9 +46,14 @@ class SqlAnswers:
 
     def seed(self, fresh: int) -> int:
         """Return the seed of the job's draws."""
-        self._insert(JOBS, {"seed": str(fresh)})  # unless there is one
+        with _readable():
+            found = self._rows(JOBS)
+        if not found:
+            self._insert(JOBS, {"seed": str(fresh)})
         with _readable():
             (row,) = self._rows(JOBS)
+            if not is_sound(JOBS, row):
+                raise ValueError("the seed of a job is not as it was written")
             return int(row.seed)
 
     def load_outcomes(self) -> dict[Call, Outcome]:
@@ -48,13 +61,13 @@ class SqlAnswers:
         with _readable():
             return {
                 Call(row.item, row.tier): _outcome(row, self._read(row.answer))
-                for row in self._rows(OUTCOMES)
+                for row in self._sound_rows(OUTCOMES)
             }
 
     def load_verdicts(self) -> dict[str, Verdict]:
         """Return the job's verdicts, by their keys."""
         with _readable():
-            return {row.about: _verdict(row) for row in self._rows(VERDICTS)}
+            return {row.about: _verdict(row) for row in self._sound_rows(VERDICTS)}
 
     def save_outcome(self, call: Call, outcome: Outcome) -> None:
         """Store an outcome."""
@@ -87,11 +100,28 @@ class SqlAnswers:
         with connected(self._engine) as connection:
             return connection.execute(wanted).all()
 
+    def _sound_rows(self, table: sql.Table) -> list[Any]:
+        """Return the rows that are as they were written; warn of others."""
+        rows = self._rows(table)
+        sound = [row for row in rows if is_sound(table, row)]
+        if damaged := len(rows) - len(sound):
+            what = f"{damaged:,} of {len(rows):,} rows of a job"
+            hint = "they do not match their checksums, and are bought again"
+            place = shown(self._engine.url)
+            warnings.warn(f"{what} in {place} are damaged: {hint}", stacklevel=2)
+        return sound
+
     def _insert(self, table: sql.Table, row: dict[str, Any]) -> None:
-        """Add a row, committed once this returns."""
+        """Add a row, committed once this returns; one that is there stays if sound."""
+        cells = with_checksum(table, {"job": self._job, **row})
+        key = sql.and_(*(column == cells[column.key] for column in table.primary_key))
         try:
             with self._lock, connected(self._engine) as connection:
-                connection.execute(table.insert(), {"job": self._job, **row})
+                found = connection.execute(sql.select(table).where(key)).one_or_none()
+                if found is None:
+                    connection.execute(table.insert(), cells)
+                elif not is_sound(table, found):
+                    connection.execute(table.update().where(key), cells)
         except sql.exc.IntegrityError:
             return  # another process that works on the same job was first
         except sql.exc.SQLAlchemyError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import sqlalchemy as sql
 from smart_engine.errors import InvalidInputError
 from smart_engine.store.forks import fork_safely
 
-__all__ = ["begin", "open_engine", "reason", "refuse_memory"]
+__all__ = ["begin", "open_engine", "reason", "refuse_memory", "shown"]
+
+_PRIVATE = 0o600
+"""Permissions of a SQLite file: no one but its owner reads it."""
 
 
 def open_engine(url: sql.URL, *, read_only: bool = False) -> sql.Engine:
@@ -40,6 +45,13 @@ def reason(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
+def shown(url: sql.URL) -> str:
+    """Return a place without a password, nor options, which may hold one."""
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database or ''}"
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def refuse_memory(url: sql.URL) -> None:
     """Raise where SQLite would keep nothing, and each thread apart."""
     file = url.database or ":memory:"
@@ -49,10 +61,10 @@ def refuse_memory(url: sql.URL) -> None:
         raise InvalidInputError("store", file, hint)
 
 
-def _make_private(
+def _create_private(
     dialect: Any, _: Any, arguments: list[Any], options: dict[str, Any]
 ) -> None:
-    """Make a SQLite file readable by its owner alone; those beside it inherit that.
+    """Create a missing SQLite file so that its owner alone reads it.
 
     Before every connection: SQLite itself creates a missing file without asking.
     """
@@ -60,7 +72,7 @@ def _make_private(
     if mode != "rwc":
         return
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, _PRIVATE))
     except OSError as error:
         raise dialect.dbapi.OperationalError(error.strerror) from error
 
@@ -82,13 +94,25 @@ def _file(arguments: list[Any], options: dict[str, Any]) -> tuple[str, str]:
     if options.get("uri"):
         parts = urlsplit(file)
         file, mode = unquote(parts.path), dict(parse_qsl(parts.query)).get("mode", mode)
-    return file, mode
+    return os.path.realpath(file), mode  # what SQLite puts its own files beside
 
 
-def _write_ahead(connection: Any, _: Any) -> None:
-    """Let a SQLite file be read while it is written, and survive a kill."""
+def _prepare(connection: sqlite3.Connection, _: Any) -> None:
+    """Let a SQLite file be read while it is written, survive a kill, and be private."""
+    # A cell that was damaged must not make the others unreadable.
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     for setting in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {setting}")
+    ((_, _, file), *_) = connection.execute("PRAGMA database_list")
+    for path in (Path(file), Path(f"{file}-wal"), Path(f"{file}-shm")):
+        try:
+            if stat.S_IMODE(path.stat().st_mode) & ~_PRIVATE:
+                path.chmod(_PRIVATE)
+        except FileNotFoundError:
+            continue  # SQLite will create it with the permissions of the first
+        except OSError as error:
+            hint = "others can read it, and only its owner can change that"
+            raise sqlite3.OperationalError(f"{error.strerror}: {hint}") from error
 
 
 def _roll_back(context: Any) -> None:
@@ -116,8 +140,8 @@ def _begin_read_only(connection: Any, _: Any) -> None:
 
 _LISTENERS: dict[str, dict[str, Callable[..., None]]] = {
     "sqlite": {
-        "do_connect": _make_private,
-        "connect": _write_ahead,
+        "do_connect": _create_private,
+        "connect": _prepare,
         "handle_error": _roll_back,
     },
     "postgresql": {"connect": _bound_waits},

@@ -1,18 +1,32 @@
 """The tables of a store: what they hold, and how they come into a database.
 
-Columns that may be empty may be missing in a table that an older version created.
+Columns that may be empty may be missing in a table that an older version created. Each
+row has a checksum of its other cells, unless an older version wrote it.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import sqlalchemy as sql
 
 from smart_engine.money.pricing import Usage
+from smart_engine.serving.profile import mark
 from smart_engine.store.forks import connected
 
-__all__ = ["JOBS", "OUTCOMES", "STREAMS", "USAGE", "VERDICTS", "create_tables"]
+__all__ = [
+    "JOBS",
+    "OUTCOMES",
+    "STREAMS",
+    "USAGE",
+    "VERDICTS",
+    "create_tables",
+    "is_sound",
+    "with_checksum",
+]
 
 _FORMAT = 1
 
@@ -24,6 +38,7 @@ JOBS = sql.Table(
     sql.MetaData(),
     sql.Column("job", sql.String(64), primary_key=True),
     sql.Column("seed", sql.String(40), nullable=False),
+    sql.Column("checksum", sql.String(16)),
 )
 """One row per job that draws by a seed of its own."""
 
@@ -39,6 +54,7 @@ OUTCOMES = sql.Table(
     sql.Column("cached", sql.Boolean, nullable=False),
     *(sql.Column(kind, sql.Double) for kind in USAGE if kind != "estimated"),
     sql.Column("estimated", sql.Boolean),
+    sql.Column("checksum", sql.String(16)),
 )
 """One row per answer."""
 
@@ -49,6 +65,7 @@ VERDICTS = sql.Table(
     sql.Column("about", sql.String(64), primary_key=True),
     sql.Column("same", sql.Boolean, nullable=False),
     sql.Column("calls", sql.Text, nullable=False),
+    sql.Column("checksum", sql.String(16)),
 )
 """One row per verdict; no texts."""
 
@@ -61,8 +78,30 @@ STREAMS = sql.Table(
     sql.Column("parts", sql.Text, nullable=False),
     sql.Column("state", sql.Text, nullable=False),
     sql.Column("purse", sql.Text, nullable=False, key="budget"),
+    sql.Column("checksum", sql.String(16)),
 )
 """One row per stream: its profile, its state and what is left of its budget."""
+
+
+def with_checksum(table: sql.Table, cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's cells with their checksum; empty ones count as missing."""
+    typed = {
+        column.key: column.type.python_type(cells[column.key])
+        for column in table.columns
+        if column.key != "checksum" and cells.get(column.key) is not None
+    }
+    return {**cells, "checksum": mark(json.dumps(typed))}
+
+
+def is_sound(table: sql.Table, row: sql.Row[Any]) -> bool:
+    """Whether a whole row is as it was written, as far as that can be told."""
+    cells = dict(zip(table.columns.keys(), row, strict=True))
+    if cells["checksum"] is None:
+        return True
+    try:
+        return bool(cells["checksum"] == with_checksum(table, cells)["checksum"])
+    except (TypeError, ValueError):
+        return False
 
 
 def create_tables(engine: sql.Engine) -> None:

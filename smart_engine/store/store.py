@@ -116,7 +116,9 @@ class Store:
 
     def __str__(self) -> str:
         """Show the place, without a password, nor options, which may hold one."""
-        return _shown(self._url)
+        from smart_engine.store.dialects import shown
+
+        return shown(self._url)
 
     def __repr__(self) -> str:
         """Show the place, without a password."""
@@ -155,11 +157,11 @@ def read_bought(
     url = _url(_absolute(place))
     with _usable(url):
         from smart_engine.store.answers import bought
-        from smart_engine.store.dialects import open_engine
+        from smart_engine.store.dialects import open_engine, shown
 
         engine = open_engine(url, read_only=True)
         try:
-            return _shown(url), bought(engine)
+            return shown(url), bought(engine)
         finally:
             engine.dispose()
 
@@ -169,7 +171,7 @@ def _usable(url: URL) -> Iterator[None]:
     """Say clearly why a place cannot be used."""
     import sqlalchemy
 
-    from smart_engine.store.dialects import reason, refuse_memory
+    from smart_engine.store.dialects import reason, refuse_memory, shown
 
     refuse_memory(url)
     try:
@@ -179,14 +181,7 @@ def _usable(url: URL) -> Iterator[None]:
         ModuleNotFoundError,
         ValueError,  # such as an option that is no number, or a damaged name
     ) as error:
-        raise InvalidInputError("store", _shown(url), reason(error)) from error
-
-
-def _shown(url: URL) -> str:
-    """Return a place without a password, nor options, which may hold one."""
-    if url.get_backend_name() == "sqlite":
-        return f"sqlite:///{url.database or ''}"
-    return url.set(query={}).render_as_string(hide_password=True)
+        raise InvalidInputError("store", shown(url), reason(error)) from error
 
 
 def _absolute(place: str | os.PathLike[str]) -> str:

@@ -6,15 +6,16 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sql
 
 from smart_engine.errors import StoreError
 from smart_engine.row import RowText
 from smart_engine.serving.profile import Profile
-from smart_engine.store.dialects import begin, reason
+from smart_engine.store.dialects import begin, reason, shown
 from smart_engine.store.forks import connected
-from smart_engine.store.schema import STREAMS
+from smart_engine.store.schema import STREAMS, is_sound, with_checksum
 
 __all__ = ["SqlRow"]
 
@@ -34,15 +35,15 @@ class SqlRow:
         try:
             with connected(self._engine) as connection:
                 begin(connection, durable=durable)
-                text = self._read(connection)
-                if text is None:
+                cells = self._read(connection)
+                if cells is None:
                     notice = self._create(connection)
-                    text = self._read(connection) or ""
-                row = RowText(text)
+                    cells = self._read(connection) or {}
+                row = RowText(text := cells.get(self._column, ""))
                 yield row
                 if row.text != text:
-                    changed = STREAMS.update().where(self._where)
-                    connection.execute(changed.values({self._column: row.text}))
+                    changed = with_checksum(STREAMS, {**cells, self._column: row.text})
+                    connection.execute(STREAMS.update().where(self._where), changed)
             self._exists = True  # only now: a block that failed created nothing
         except (sql.exc.SQLAlchemyError, UnicodeError) as error:
             problem = f"the store cannot be used: {reason(error)}"
@@ -50,11 +51,17 @@ class SqlRow:
         if notice:
             warnings.warn(notice, stacklevel=4)
 
-    def _read(self, connection: sql.Connection) -> str | None:
-        """Return the text, and keep others from changing it."""
-        wanted = sql.select(STREAMS.c[self._column]).where(self._where)
-        found: str | None = connection.execute(wanted.with_for_update()).scalar()
-        return found
+    def _read(self, connection: sql.Connection) -> dict[str, Any] | None:
+        """Return the row's cells, and keep others from changing them."""
+        wanted = sql.select(STREAMS).where(self._where).with_for_update()
+        found = connection.execute(wanted).one_or_none()
+        if found is None:
+            return None
+        if not is_sound(STREAMS, found):
+            place = shown(self._engine.url)
+            problem = f"a stream in {place} is damaged: it does not match its checksum"
+            raise StoreError(f"{problem}; use another store")
+        return dict(zip(STREAMS.columns.keys(), found, strict=True))
 
     def _create(self, connection: sql.Connection) -> str | None:
         """Create the row, unless another process just did; return a notice, if any."""
@@ -79,7 +86,7 @@ class SqlRow:
         }
         try:
             with connection.begin_nested():
-                connection.execute(STREAMS.insert(), row)
+                connection.execute(STREAMS.insert(), with_checksum(STREAMS, row))
         except sql.exc.IntegrityError:
             return None
         if not changes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import sqlalchemy
@@ -43,6 +45,48 @@ def test_a_files_name_is_taken_as_it_is(tmp_path, name):
     assert answers(again).load_outcomes()[Call(0, "big")].answer == "yes"
     beside = {f"{name}{end}" for end in ("", "-wal", "-shm")}
     assert {path.name for path in tmp_path.iterdir()} == beside
+
+
+def modes(folder):
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_others_can_read_is_made_private(tmp_path, kind):
+    folder, link = tmp_path / "files", tmp_path / "link.db"
+    folder.mkdir()
+    link.symlink_to(folder / "a.db")
+    Store(folder / "a.db").close()
+    (folder / "a.db").chmod(0o644)
+    with closing(sqlite3.connect(folder / "a.db")) as other:  # has files beside it
+        other.execute("select count(*) from smart_jobs_1")
+        assert modes(folder) == dict.fromkeys(("a.db", "a.db-wal", "a.db-shm"), 0o644)
+        store = Store(folder / "a.db" if kind == "file" else link)
+        answers(store).save_outcome(Call(0, "big"), Outcome("yes", 0.01))
+        assert modes(folder) == dict.fromkeys(("a.db", "a.db-wal", "a.db-shm"), 0o600)
+        assert read_bought(link)[1] == store.bought()
+        store.close()
+
+
+def test_what_cannot_be_made_private_is_refused(tmp_path, monkeypatch):
+    Store(tmp_path / "a.db").close()
+    (tmp_path / "a.db").chmod(0o640)
+
+    def chmod(*_):  # as where another user owns the file
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", chmod)
+    with pytest.raises(InvalidInputError, match="only its owner can change that"):
+        Store(tmp_path / "a.db")
+
+
+def test_a_file_that_is_no_store_stays_as_it_is(tmp_path):
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear reader, this is no database. " * 50)
+    letter.chmod(0o644)
+    with pytest.raises(InvalidInputError, match="not a database"):
+        Store(letter)
+    assert modes(tmp_path) == {"letter.txt": 0o644}
 
 
 WRONG = [

@@ -424,10 +424,32 @@ def test_an_interrupt_leaves_no_lock_behind(file) -> None:
 def test_a_spoilt_profile_is_told_and_the_reference_answers(file, parts) -> None:
     Worker(Store(file)).answer()
     with sqlite3.connect(file) as connection:
-        connection.execute("update smart_streams_1 set parts = ?", (parts,))
+        change = "update smart_streams_1 set parts = ?, checksum = null"
+        connection.execute(change, (parts,))
     with pytest.warns(UserWarning, match="a profile in the store cannot be read"):
         _, told = Worker(Store(file), seed=1).answer()
     assert told["role"] == "reference"
+
+
+STREAM = ["task = 'mall'", "parts = replace(parts, '#', '$')"]
+STREAM += ["state = replace(state, '\"arrived\":1', '\"arrived\":9')"]
+STREAM += ["purse = replace(purse, '1', '0')", "checksum = '#'"]
+
+
+@pytest.mark.parametrize("change", STREAM)
+def test_a_stream_that_is_damaged_is_used_no_more(file, change) -> None:
+    Worker(Store(file), budget_usd=9.0).answer()
+    with sqlite3.connect(file) as connection:
+        before = connection.execute("select * from smart_streams_1").fetchall()
+        connection.execute(f"update smart_streams_1 set {change}")  # noqa: S608
+        assert connection.execute("select * from smart_streams_1").fetchall() != before
+    problem = f"a stream in sqlite:///{file} is damaged"
+    with pytest.warns(UserWarning, match=problem):
+        assert Worker(Store(file)).answer()[1]["role"] == "reference"
+    worker = Worker(Store(file), budget_usd=9.0)
+    with pytest.warns(UserWarning, match=problem), pytest.raises(StoreError):
+        worker.answer()
+    assert not worker.books.ledger().entries
 
 
 def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
