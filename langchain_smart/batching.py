@@ -274,7 +274,7 @@ class SmartBatching(
             task = label or name_of(items)
             job = new_job(
                 task=task,
-                scope=self._books.batch(self._names[0], task),
+                scope=self._scope(task),
                 places=places,
                 limit=limit,
                 label=label,

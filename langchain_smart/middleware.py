@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         rule = as_equivalence(settings.get("equivalence", Normalized()))
         given = {**settings, "candidates": candidates, "equivalence": rule}
-        books = given.pop("books", None) or Books(ForkSafeLock)
+        books = given.pop("books", None) or Books(ForkSafeLock, process=os.getpid())
         stand_in = FakeListChatModel(responses=[""], name="the agent's own model")
         prices = {**given.get("prices", {}), str(stand_in.name): Price.free()}
         checked = SmartChatModel(

@@ -434,7 +434,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return LLMJob(
             task,
             self._reading(asks),
-            self._books.batch(self._names[0], task),
+            self._scope(task),
             range(len(asks)),
             limit,
             self.task,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from os import PathLike
@@ -18,7 +20,7 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
-from smart_engine.money.ledger import Ledger
+from smart_engine.money.ledger import Ledger, LedgerScope
 from smart_engine.money.pricing import Price
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
@@ -135,7 +137,7 @@ class Settings(PlainErrors):
         """Check the settings, open the ledger and the store."""
         self.equivalence = as_equivalence(self.equivalence)
         self._serving.check()
-        self.books = self.books or Books(ForkSafeLock)
+        self.books = self.books or Books(ForkSafeLock, process=os.getpid())
         self.books.admit(self._names)
         self.store = as_store(self.store)
 
@@ -175,6 +177,7 @@ class Settings(PlainErrors):
         `identities` and `prompt` identify, for a store, the models with their settings
         and what is asked beside the item itself.
         """
+        self._enter_process()
         store = self._store
         persistence = None if store is None else Persistence(store, identities, prompt)
         return self._serving.item(
@@ -196,6 +199,21 @@ class Settings(PlainErrors):
     def _measurement(self, job: Job) -> Measurement:
         """Return what measures the reference's agreement with itself."""
         return Measurement(job, self._names[0], self.confidence, self._books)
+
+    def _scope(self, task: str) -> LedgerScope:
+        """Return where the calls of a batch that begins now are entered."""
+        self._enter_process()
+        return self._books.batch(self._names[0], task)
+
+    def _enter_process(self) -> None:
+        """Warn once where a copy in another process can share nothing."""
+        if self._books.enter_process(os.getpid()) and self._store is None:
+            warnings.warn(
+                "this process has a copy of a smart model: its ledger, its streams and "
+                "its budget are its own; with a store=, processes share streams and "
+                "budgets",
+                stacklevel=2,
+            )
 
     @property
     def _store(self) -> Store | None:

@@ -34,6 +34,7 @@ class Books:
         models: Names of the models, in the order of reports.
         rows: Calls that the ledger keeps one by one, the newest ones; it keeps sums of
             all.
+        process: Number of the process that they are of, if that matters.
 
     Attributes:
         new_lock: Makes a lock, of the same kind.
@@ -44,10 +45,15 @@ class Books:
         lock: Callable[[], AbstractContextManager[Any]],
         models: Iterable[str] = (),
         rows: int = ROWS,
+        process: int | None = None,
     ) -> None:
+        self.new_lock, self._kept, self._process = lock, rows, process
+        self._lock = lock()
+        self._begin(models)
+
+    def _begin(self, models: Iterable[str]) -> None:
         """Start with nothing spent."""
-        self.new_lock, self._kept = lock, rows
-        self._entries = LedgerEntries(rows)
+        self._entries = LedgerEntries(self._kept)
         self._served: dict[str, int] = dict.fromkeys(models, 0)
         self._certificates: list[Certificate] = []
         self._arrived: Counter[str] = Counter()
@@ -57,17 +63,30 @@ class Books:
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
         self._warned: set[str | None] = set()
-        self._lock = lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: copies share it."""
         del memo
         return self
 
-    def __reduce__(self) -> tuple[type[Books], tuple[Any, list[str], int]]:
+    def __reduce__(self) -> tuple[type[Books], tuple[Any, ...]]:
         """Return how to start without any entry."""
         with self._lock:
-            return Books, (self.new_lock, list(self._served), self._kept)
+            told = (self.new_lock, list(self._served), self._kept, self._process)
+            return Books, told
+
+    def enter_process(self, process: int) -> bool:
+        """Start anew if these are a copy in another process, and return whether so.
+
+        A forked child would draw as its parent does, and might have a copy that was
+        made in the middle of a step.
+        """
+        with self._lock:
+            moved = self._process not in (None, process)
+            if moved:
+                self._begin(list(self._served))
+            self._process = process
+            return moved
 
     def admit(self, models: Iterable[str]) -> None:
         """Add models; reports list models in this order."""
