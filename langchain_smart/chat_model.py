@@ -353,6 +353,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             request.compared_by(self._rule),
             task,
             lambda call: worst_case(self._members[call.tier], messages, request),
+            named=bool(request.task or self.task),
             model=request.model,
             identities=lambda: self._identities,
             prompt=prompt,

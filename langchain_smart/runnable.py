@@ -199,6 +199,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             compared_outputs(self._rule),
             named_task(kwargs, config) or self.task or self.get_name(),
             lambda call: None,  # noqa: ARG005 - what it will call shows as it runs
+            named=True,
             model=None,
             identities=lambda: self._identities,
             prompt=lambda: identity_of(arguments),

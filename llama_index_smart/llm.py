@@ -288,6 +288,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             self._reading([ask]),
             self._task_of([ask]),
             bounded,
+            named=bool(ask.task or self.task),
             model=ask.model,
             identities=lambda: map(identity_of, self._members.values()),
             prompt=partial(constant_part, ask, task_of_template()),

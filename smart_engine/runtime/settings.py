@@ -168,16 +168,25 @@ class Settings(PlainErrors):
         task: str,
         worst_case: WorstCase,
         *,
+        named: bool,
         model: str | None,
         identities: Callable[[], Iterable[tuple[str, str]]],
         prompt: Callable[[], str],
     ) -> SingleItem:
         """Return a single item of a task; see `ServingConfig.item`.
 
-        `identities` and `prompt` identify, for a store, the models with their settings
-        and what is asked beside the item itself.
+        `named` says whether the user named the task. For a store, `identities` and
+        `prompt` identify the models with their settings and what is asked beside the
+        item itself.
         """
         self._enter_process()
+        if not named and self._books.is_last_unnamed(task):
+            warnings.warn(
+                "20 tasks without a name, each of which learns for itself: is there a "
+                "date or a name in the system message, or in the template? Name the "
+                "task: task=…",
+                stacklevel=2,
+            )
         store = self._store
         persistence = None if store is None else Persistence(store, identities, prompt)
         return self._serving.item(

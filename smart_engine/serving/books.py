@@ -21,6 +21,12 @@ from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
 
+_AWAKE = 100
+"""Number of streams at most that take all of their memory, if no item is open."""
+
+_UNNAMED = 20
+"""Number of tasks without a name of the user's that are too many."""
+
 
 class Books:
     """A ledger, streams and budgets that threads and tasks may use at once.
@@ -63,6 +69,8 @@ class Books:
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
         self._warned: set[str | None] = set()
+        self._unnamed: set[str] = set()
+        self._awake: dict[SharedStream, None] = {}  # the last used one comes last
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return itself: copies share it."""
@@ -179,8 +187,28 @@ class Books:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
                 stored = None if row is None else row()
-                streams[key] = SharedStream(begin(), self.new_lock(), stored)
-            return streams[key]
+                streams[key] = SharedStream(begin, self.new_lock(), stored)
+            stream = streams[key]
+            self._awake.pop(stream, None)
+            self._awake[stream] = None
+            unused = next(iter(self._awake)) if len(self._awake) > _AWAKE else None
+            if unused is not None:
+                del self._awake[unused]
+        if unused is not None and not unused.rest():
+            with self._lock:
+                self._awake.setdefault(unused)
+        return stream
+
+    def is_last_unnamed(self, task: str) -> bool:
+        """Note a task without a name of the user's; whether it makes too many of them.
+
+        That is so once.
+        """
+        with self._lock:
+            if len(self._unnamed) == _UNNAMED or task in self._unnamed:
+                return False
+            self._unnamed.add(task)
+            return len(self._unnamed) == _UNNAMED
 
     def budget(
         self,

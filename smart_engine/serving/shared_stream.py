@@ -15,7 +15,8 @@ resolved, and answers that had been counted, without which the bound is but high
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -33,28 +34,47 @@ class SharedStream:
     """A stream session that many threads and tasks may use, and many processes.
 
     Args:
-        session: The session, freshly begun.
+        begin: Begins its session.
         lock: Held around every step of it.
         row: Where processes share it, if they do.
+
+    Attributes:
+        waits: Whether steps may wait.
     """
 
     reservations = None
 
     def __init__(
         self,
-        session: StreamSession,
+        begin: Callable[[], StreamSession],
         lock: AbstractContextManager[Any],
         row: StreamRow | None = None,
     ) -> None:
-        self._session, self._lock, self._row = session, lock, row
-        self._fresh = session.shared()
+        self._begin, self._lock, self._row = begin, lock, row
+        self._awake: StreamSession | None = begin()
+        self._resting = b""
         self._known: str | None = None
         self._arrived = 0
+        self.waits = row is not None or self._awake.waits
 
     @property
-    def waits(self) -> bool:
-        """Whether steps may wait."""
-        return self._row is not None or self._session.waits
+    def _session(self) -> StreamSession:
+        """Its session, which goes on from where it came to rest."""
+        if self._awake is None:
+            session = self._begin()
+            part = SharedPart.model_validate_json(zlib.decompress(self._resting))
+            session.take_up(part)
+            self._awake = session
+        return self._awake
+
+    def rest(self) -> bool:
+        """Take little memory until the next step; False if an item is open."""
+        with self._lock:
+            if self._awake is not None and self._awake.idle:
+                part = self._awake.shared().model_dump_json()
+                self._resting = zlib.compress(part.encode())
+                self._awake = self._known = None
+            return self._awake is None
 
     def arrive(self, *, shown: bool) -> int:
         """Let the next item in."""
@@ -119,6 +139,7 @@ class SharedStream:
 
     def state(self) -> StreamState:
         """Where the stream stands, by the work of all; or where it was seen last."""
+        resting = self._awake is None
         try:
             with self._step() as session:
                 return session.state()
@@ -126,6 +147,9 @@ class SharedStream:
             warnings.warn(f"a stream is shown as seen last: {error}", stacklevel=2)
             with self._lock:
                 return self._session.state()
+        finally:
+            if resting:
+                self.rest()
 
     @contextmanager
     def _step(self, *, durable: bool = False) -> Iterator[StreamSession]:
@@ -147,7 +171,8 @@ class SharedStream:
     def _take_up(self, text: str) -> None:
         """Go on from what the row holds, or begin."""
         try:
-            part = SharedPart.model_validate_json(text) if text else self._fresh
+            fresh = None if text else self._begin().shared()
+            part = fresh or SharedPart.model_validate_json(text)
             self._session.take_up(part)
         except ValueError as error:
             hint = "it is damaged or was written by another version; use another one"

@@ -6,11 +6,13 @@ and no draw serves two items.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 __all__ = ["AuditDraws"]
 
-_BLOCK = 1024  # draws made at once, for speed
+_BLOCK = 1024  # draws made at once, for speed; of all streams, the last few stay
 
 
 class AuditDraws:
@@ -28,13 +30,15 @@ class AuditDraws:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._block, self._draws = -1, [0.0]
 
     def __getitem__(self, number: int) -> float:
         """Return the draw of an item."""
         block, place = divmod(number, _BLOCK)
-        if block != self._block:
-            # The block comes first: seeds of any size give streams of their own.
-            rng = np.random.default_rng([block, self._seed])
-            self._block, self._draws = block, rng.random(_BLOCK).tolist()
-        return self._draws[place]
+        return _block(block, self._seed)[place]
+
+
+@lru_cache(maxsize=128)
+def _block(block: int, seed: int) -> list[float]:
+    # The block comes first: seeds of any size give streams of their own.
+    draws: list[float] = np.random.default_rng([block, seed]).random(_BLOCK).tolist()
+    return draws

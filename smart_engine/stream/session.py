@@ -104,6 +104,11 @@ class StreamSession:
         return bool(getattr(self._rule, "waits", False))
 
     @property
+    def idle(self) -> bool:
+        """Whether no item is open."""
+        return not self._items
+
+    @property
     def reference_cost(self) -> float | None:
         """Recent mean cost of a call of the reference, in USD; None before any."""
         return self._choice.cost(REFERENCE)

@@ -227,7 +227,7 @@ def test_streams_in_stores(inputs) -> None:
             text[0] = row.text
 
     def stream() -> SharedStream:
-        return SharedStream(StreamSession(TIERS), nullcontext(), StreamRow())
+        return SharedStream(lambda: StreamSession(TIERS), nullcontext(), StreamRow())
 
     def serve(stream: SharedStream, items: int) -> None:
         for _ in range(items):

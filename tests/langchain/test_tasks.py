@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 import pytest
@@ -120,3 +121,14 @@ def test_unnamed_items_stay_together_even_if_their_system_messages_differ():
     assert len({task_of(output) for output in outputs}) == 1
     (certificate,) = smart.report().certificates
     assert certificate.items == 100
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_too_many_tasks_without_a_name_are_told_once(named):
+    smart = smart_of(task="mail" if named else None)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for day in range(25):
+            smart.invoke([SystemMessage(f"Today is day {day}."), HumanMessage("Hello")])
+            assert len(seen) == (day >= 19 and not named)
+    assert all("Name the task: task=" in str(one.message) for one in seen)
