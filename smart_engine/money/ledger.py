@@ -197,9 +197,6 @@ class LedgerEntries:
 
     Args:
         rows: Number of rows that stay, the newest ones; sums are of all.
-
-    Attributes:
-        certificates: Number of a batch → its certificate, once it has ended.
     """
 
     def __init__(self, rows: int = ROWS) -> None:
@@ -208,7 +205,8 @@ class LedgerEntries:
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=rows)
         self._sums: dict[Key, list[float]] = {}
         self._entered = 0
-        self.certificates: dict[int, str] = {}
+        self._certificates: dict[int, str] = {}
+        self._pruned = 0
 
     def enter(
         self, key: Key, batch: int | None, item: int, error: str | None, result: Result
@@ -228,6 +226,17 @@ class LedgerEntries:
         for index, part in enumerate(parts):
             sums[index] += part
 
+    def end_batch(self, batch: int, certificate: str) -> None:
+        """Enter the certificate of a batch; those of batches without a row are dropped.
+
+        Rows are searched whenever the certificates have doubled.
+        """
+        self._certificates[batch] = certificate
+        if len(self._certificates) > 2 * self._pruned + 1000:
+            held = {row[3] for row in self._rows}
+            kept = {b: c for b, c in self._certificates.items() if b in held}
+            self._certificates, self._pruned = kept, len(kept)
+
     def ledger(self) -> Ledger:
         """Return a snapshot."""
         sums = {
@@ -235,7 +244,7 @@ class LedgerEntries:
             for key, parts in self._sums.items()
         }
         dropped = self._entered - len(self._rows)
-        return Ledger(list(self._rows), dict(self.certificates), sums, dropped)
+        return Ledger(list(self._rows), dict(self._certificates), sums, dropped)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

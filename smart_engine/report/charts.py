@@ -107,11 +107,14 @@ def cost(report: Report) -> Picture:
         hint = "it is not known that the reference alone would have cost anything"
         raise InvalidInputError("kind", "cost", hint)
     records = report.compared
-    paid = _sums([{n: s.cost for n, s in r.spend.items()} for r in records])
+    parts = [{n: s.cost for n, s in r.spend.items()} for r in records]
+    paid = _sums([report.earlier.paid, *parts])
     write = money(max(alone, sum(paid.values())))
     usd, usd_alone = f"{write(sum(paid.values()))} USD", f"{write(alone)} USD"
     reference = _Bar(
-        "The reference alone (estimated)", usd_alone, {records[0].reference: alone}
+        "The reference alone (estimated)",
+        usd_alone,
+        {(records or report.records)[0].reference: alone},
     )
     text = f"{usd} were paid; the reference alone: about {usd_alone}."
     bars = [reference, _Bar("Paid", usd, paid)]
@@ -125,6 +128,8 @@ def items(report: Report) -> Picture:
         InvalidInputError: If nothing was answered yet.
     """
     parts: dict[str, list[Mapping[str, float]]] = {}
+    if report.earlier.batches:
+        parts["earlier batches"] = [report.earlier.served]
     for certificate in report.certificates:
         parts.setdefault(certificate.task or "batches", []).append(certificate.served)
     for state in report.streams:

@@ -201,14 +201,14 @@ def summary(report: Report) -> str:
     answers = sum(report.served.values())
     if not answers:
         return f"Nothing has been answered yet; {usd(report.cost)} USD were spent."
-    paid = sum(record.cost for record in report.records)
+    paid = sum((record.cost for record in report.records), report.earlier.cost)
     text = f"{answers:,} answers for {usd(paid)} USD"
     alone = report.reference_only_cost
     if alone is None:
         return f"{text}; what the reference alone would have cost is not known."
     if alone == 0:
         return f"{text}; the reference alone would have cost nothing."
-    known = ", where that is known" if report.compared != report.records else ""
+    known = ", where that is known" if report.not_compared else ""
     if report.saved < -_ROUNDING * alone:
         more = usd(-report.saved)
         return f"{text}: about {more} USD more than the reference alone{known}."
@@ -231,15 +231,17 @@ def headlines(
         paid += f"; {usd(report.estimated)} USD of it estimated"
     if report.unknown:
         paid += f"; {usd(report.unknown)} USD of it unknown, at most"
-    batches, streams = len(report.certificates), len(report.streams)
+    batches, streams = report.batches, len(report.streams)
     work = (
         f"in {batches:,} batch{'' if batches == 1 else 'es'} "
         f"and {streams:,} stream{'' if streams == 1 else 's'}"
     )
     records = report.records
     valid = [record for record in records if _holds(record, broken)]
-    counted = f"{len(valid):,} of {len(records):,} valid" if records else "none yet"
-    uncertified = sum(record.uncertified for record in records)
+    earlier = report.earlier
+    hold, total = len(valid) + earlier.valid, len(records) + earlier.batches
+    counted = f"{hold:,} of {total:,} valid" if total else "none yet"
+    uncertified = sum((r.uncertified for r in records), earlier.uncertified)
     left_out = f"; {uncertified:,} items are not certified" if uncertified else ""
     return (
         Headline("Paid", f"{usd(report.cost)} USD", paid),
@@ -309,11 +311,15 @@ def notes(report: Report) -> tuple[str, ...]:
             "part that this report does not count as paid was paid by other processes "
             "that share them."
         )
-    unknown = len(report.records) - len(report.compared)
-    if unknown:
+    if report.earlier.batches:
         lines.append(
-            f"In {unknown:,} of the batches and streams the reference was never paid: "
-            "their savings are not known and not counted."
+            f"The first {report.earlier.batches:,} batches are in all totals, and not "
+            "in the tables of single batches."
+        )
+    if report.not_compared:
+        lines.append(
+            f"In {report.not_compared:,} of the batches and streams the reference was "
+            "never paid: their savings are not known and not counted."
         )
     return tuple(lines)
 

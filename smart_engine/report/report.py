@@ -19,7 +19,57 @@ if TYPE_CHECKING:
     from smart_engine.report.charts import Picture
     from smart_engine.report.plots import Kind
 
-__all__ = ["Report"]
+__all__ = ["EarlierBatches", "Report"]
+
+
+class EarlierBatches(BaseModel):
+    """Sums over finished batches whose certificates are kept no longer.
+
+    Attributes:
+        batches: Number of them.
+        valid: Those of them whose promise can be claimed.
+        compared: Those of them whose cost by the reference alone is known.
+        uncertified: Their items that the guarantee does not cover.
+        cost: USD spent on them.
+        reference_only_cost: USD that the reference alone would have cost (estimated),
+            over those compared.
+        paid: Model → USD spent on those compared.
+        served: Model → items answered.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batches: int = 0
+    valid: int = 0
+    compared: int = 0
+    uncertified: int = 0
+    cost: float = 0.0
+    reference_only_cost: float = 0.0
+    paid: dict[str, float] = {}
+    served: dict[str, int] = {}
+
+    @property
+    def compared_cost(self) -> float:
+        """USD spent on those compared."""
+        return sum(self.paid.values())
+
+    def plus(self, batch: Certificate) -> EarlierBatches:
+        """Return the sums with one more batch."""
+        alone, paid, served = batch.reference_only_cost, {**self.paid}, {**self.served}
+        for name, count in batch.served.items():
+            served[name] = served.get(name, 0) + count
+        for name, spend in batch.spend.items() if alone is not None else ():
+            paid[name] = paid.get(name, 0.0) + spend.cost
+        return EarlierBatches(
+            batches=self.batches + 1,
+            valid=self.valid + batch.valid,
+            compared=self.compared + (alone is not None),
+            uncertified=self.uncertified + batch.uncertified,
+            cost=self.cost + batch.cost,
+            reference_only_cost=self.reference_only_cost + (alone or 0.0),
+            paid=paid,
+            served=served,
+        )
 
 
 class Report(BaseModel):
@@ -29,7 +79,9 @@ class Report(BaseModel):
         spend: Model → its calls and their cost, every call included; judges are named
             `judge: …`, embedding models `embedding: …`.
         served: Model → items answered by it, in finished batches and in streams.
-        certificates: One per finished batch, in the order in which they ended.
+        certificates: One per finished batch, in the order in which they ended; of a
+            long-lived object, the last 1,000.
+        earlier: Sums over the batches before those.
         streams: One per stream of single items: its present state.
         shadows: One per stream that ran in shadow mode: the state it would have. What
             it really cost is in `spend`.
@@ -50,6 +102,7 @@ class Report(BaseModel):
     restored: float = 0.0
     inside: dict[str, Spend] = {}
     noise: tuple[SelfAgreement, ...] = ()
+    earlier: EarlierBatches = EarlierBatches()
 
     @property
     def cost(self) -> float:
@@ -69,7 +122,8 @@ class Report(BaseModel):
     @property
     def saved(self) -> float:
         """USD saved against the reference alone (estimated), in batches and streams."""
-        return sum(record.saved or 0.0 for record in self.compared)
+        earlier = self.earlier.reference_only_cost - self.earlier.compared_cost
+        return sum((record.saved or 0.0 for record in self.compared), earlier)
 
     @property
     def reference_only_cost(self) -> float | None:
@@ -77,17 +131,29 @@ class Report(BaseModel):
 
         Covers all batches and streams in which it was paid; None if there are none.
         """
-        parts = [record.reference_only_cost for record in self.compared]
-        return sum(part or 0.0 for part in parts) if parts else None
+        parts = [record.reference_only_cost or 0.0 for record in self.compared]
+        known = parts or self.earlier.compared
+        return sum(parts, self.earlier.reference_only_cost) if known else None
 
     @property
     def compared_cost(self) -> float:
         """USD spent on what `reference_only_cost` covers; the difference is saved."""
-        return sum(record.cost for record in self.compared)
+        return sum((r.cost for r in self.compared), self.earlier.compared_cost)
+
+    @property
+    def batches(self) -> int:
+        """Number of finished batches."""
+        return self.earlier.batches + len(self.certificates)
+
+    @property
+    def not_compared(self) -> int:
+        """Number of batches and streams in which the reference was never paid."""
+        earlier = self.earlier.batches - self.earlier.compared
+        return earlier + len(self.records) - len(self.compared)
 
     @property
     def records(self) -> tuple[Certificate | StreamState, ...]:
-        """All batches, then all streams: everything with a guarantee."""
+        """The certificates, then all streams."""
         return (*self.certificates, *self.streams)
 
     @property
@@ -108,7 +174,7 @@ class Report(BaseModel):
         items = sum(stream.answered for stream in self.streams)
         lines.append(
             f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated) "
-            f"in {len(self.certificates)} batches and {items:,} single items"
+            f"in {self.batches} batches and {items:,} single items"
         )
         if self.estimated:
             lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Self
@@ -14,7 +14,7 @@ from smart_engine.calls import Result
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
-from smart_engine.report.report import Report
+from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
 from smart_engine.serving.shared_stream import SharedStream
 from smart_engine.stream.session import StreamSession
@@ -23,6 +23,9 @@ __all__ = ["Books"]
 
 _AWAKE = 100
 """Number of streams at most that take all of their memory, if no item is open."""
+
+_CERTIFICATES = 1000
+"""Number of certificates that stay, the newest ones; there are sums of all."""
 
 _UNNAMED = 20
 """Number of tasks without a name of the user's that are too many."""
@@ -61,7 +64,8 @@ class Books:
         """Start with nothing spent."""
         self._entries = LedgerEntries(self._kept)
         self._served: dict[str, int] = dict.fromkeys(models, 0)
-        self._certificates: list[Certificate] = []
+        self._certificates: deque[Certificate] = deque()
+        self._earlier = EarlierBatches()
         self._arrived: Counter[str] = Counter()
         self._batches = 0
         self._streams: dict[Hashable, SharedStream] = {}
@@ -164,8 +168,10 @@ class Books:
             for name, count in certificate.served.items():
                 self._served[name] += count
             self._certificates.append(certificate)
+            if len(self._certificates) > _CERTIFICATES:
+                self._earlier = self._earlier.plus(self._certificates.popleft())
             if scope.batch is not None:
-                self._entries.certificates[scope.batch] = certificate.id
+                self._entries.end_batch(scope.batch, certificate.id)
 
     def stream(
         self,
@@ -249,6 +255,7 @@ class Books:
         tried = [shadow.state() for shadow in shadows]
         with self._lock:
             served, certificates = dict(self._served), tuple(self._certificates)
+            earlier = self._earlier
             ledger, noise = self._entries.ledger(), tuple(self._noise.values())
         for stream in states:
             for name, count in stream.served.items():
@@ -263,6 +270,7 @@ class Books:
             restored=restored.cost,
             inside=ledger.sums("inside"),
             noise=noise,
+            earlier=earlier,
         )
 
     def ledger(self) -> Ledger:

@@ -10,8 +10,10 @@ from items import admitted
 from smart_engine import BatchSession, Certificate, Exact, Failure, Guarantee, Outcome
 from smart_engine.calls import Call
 from smart_engine.errors import BudgetExceededError
+from smart_engine.money.ledger import LedgerEntries, LedgerScope
 from smart_engine.money.reservations import Reservations
 from smart_engine.report.content import headlines
+from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 
@@ -119,3 +121,38 @@ def test_a_batch_of_failures_counts_no_answer_and_no_guarantee(drive, tiers) -> 
     *_, answers, guarantee = headlines(report)
     assert (answers.value, guarantee.value) == ("0", "0 of 1 valid")
     assert "none of 50 items has an answer" in report.to_markdown()
+
+
+def test_totals_hold_when_old_certificates_are_dropped(
+    drive, tiers, models, monkeypatch
+) -> None:
+    whole, short = Books(nullcontext, ["big", "c1"]), Books(nullcontext, ["big", "c1"])
+    for kept, books in ((9, whole), (3, short)):
+        monkeypatch.setattr("smart_engine.serving.books._CERTIFICATES", kept)
+        for seed, items in enumerate((600, 400, 0, 20, 300, 0, 500)):
+            batch(books, drive, tiers, models(items, 0.0), seed)
+    all_, last = whole.report(), short.report()
+    assert last.certificates == all_.certificates[-3:]
+    assert last.earlier.batches == 4
+    assert headlines(last) == headlines(all_)
+    totals = ("cost", "saved", "reference_only_cost", "compared_cost", "batches")
+    for name in (*totals, "not_compared", "served", "spend"):
+        assert getattr(last, name) == pytest.approx(getattr(all_, name)), name
+    for text in (last.to_html(), last.to_markdown(), str(last)):
+        assert text
+    assert "The first 4 batches are in all totals" in last.to_markdown()
+    assert Report.model_validate_json(last.to_json()) == last
+    ids = {entry.certificate for entry in short.ledger().entries}
+    assert ids >= {c.id for c in all_.certificates if c.items}
+
+
+def test_the_ledger_keeps_certificates_only_of_rows_that_stay() -> None:
+    entries = LedgerEntries(10)
+    for number in range(5000):
+        scope = LedgerScope(entries.enter, "big", "task", number)
+        scope.record_call(0, "big", Outcome("yes", 1.0))
+        entries.end_batch(number, f"certificate {number}")
+    assert len(entries.ledger()._certificates) < 1100
+    assert [e.certificate for e in entries.ledger().entries] == [
+        f"certificate {number}" for number in range(4990, 5000)
+    ]
