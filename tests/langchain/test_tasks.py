@@ -130,5 +130,5 @@ def test_too_many_tasks_without_a_name_are_told_once(named):
         warnings.simplefilter("always")
         for day in range(25):
             smart.invoke([SystemMessage(f"Today is day {day}."), HumanMessage("Hello")])
-            assert len(seen) == (day >= 19 and not named)
-    assert all("Name the task: task=" in str(one.message) for one in seen)
+            told = [one for one in seen if "Name the task: task=" in str(one.message)]
+            assert len(told) == (day >= 19 and not named)
