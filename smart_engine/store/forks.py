@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ForkSafeLock", "connected", "fork_safely"]
 
-_LONGEST = 10.0
-"""Seconds for which a fork waits for SQLite, as a writer waits for other processes."""
+_LONGEST = 60.0
+"""Seconds for which a fork waits for transactions, which may wait for other writers."""
 
 
 class ForkSafeLock:

@@ -61,9 +61,13 @@ class Store:
         self._place = _absolute(place)
         self._url = _url(self._place)
         with _usable(self._url):
+            # All of it now: a child that is forked during an import would hang in it.
+            from smart_engine.store.answers import SqlAnswers
             from smart_engine.store.dialects import open_engine
             from smart_engine.store.schema import create_tables
+            from smart_engine.store.streams import SqlRow
 
+            self._new_answers, self._new_row = SqlAnswers, SqlRow
             self._engine = open_engine(self._url)
             create_tables(self._engine)
 
@@ -77,9 +81,7 @@ class Store:
             write: Turns an answer into text.
             read: Turns such a text into the answer again.
         """
-        from smart_engine.store.answers import SqlAnswers
-
-        return SqlAnswers(self._engine, job, write, read)
+        return self._new_answers(self._engine, job, write, read)
 
     def row(self, profile: Profile, column: Literal["state", "budget"]) -> StreamRow:
         """Return the state or the budget of a profile's stream.
@@ -90,9 +92,7 @@ class Store:
                 what is different.
             column: Which of the two.
         """
-        from smart_engine.store.streams import SqlRow
-
-        return SqlRow(self._engine, profile, column)
+        return self._new_row(self._engine, profile, column)
 
     def bought(self) -> dict[str, dict[str, Spend]]:
         """Return what is stored: job → model → what its answers had cost.
