@@ -20,6 +20,7 @@ from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools, described
 from smart_engine.equivalence import Equivalence
+from smart_engine.errors import check_whole
 
 __all__ = ["SCHEMA", "Request", "as_sent", "task_of"]
 
@@ -68,6 +69,8 @@ class Request:
         """
         arguments = {**defaults, **kwargs}
         retries = arguments.pop("max_retries", None)
+        if retries is not None:
+            check_whole("max_retries", retries, 0)
         for unsent in ("ls_structured_output_format", RUN):
             arguments.pop(unsent, None)
         tools = arguments.pop("tools", None)

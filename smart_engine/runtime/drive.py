@@ -131,8 +131,10 @@ class _Threads:
         self._left: BaseException | None = None
 
     def stop(self) -> None:
-        """Start no further call."""
+        """Start no further call, and no further attempt at one."""
         self._stopping = True
+        for attempts, _ in list(self._flying.values()):
+            attempts.give_up()
         self._arrived.put(None)  # wakes the drive
 
     def leave(self, why: BaseException) -> None:

@@ -9,7 +9,10 @@ of their classes, at any place of an error's chain of causes.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from smart_engine.calls import Failure
@@ -24,10 +27,13 @@ _PASSING = {"APIConnectionError", "TransportError", "ClientConnectionError"}
 _PASSING |= {"HTTPClientError", "BotoConnectionError", "HTTPError"}
 """Errors of their connections, and of the clients of OpenAI and Anthropic."""
 
+_SAID = {"true": True, "false": False}
+"""What `x-should-retry` says, a header of OpenAI and Anthropic."""
+
 _AFTER_GENERATION = {408, 499}
 """Statuses for a client that did not wait: the model may have answered."""
 
-_LONGEST_WAIT = 60.0
+_LONGEST_WAIT = 120.0
 """Seconds that a server may ask to wait for before another attempt."""
 
 
@@ -75,7 +81,11 @@ def may_succeed_later(failure: Failure) -> bool:
     if failure.usage is not None or failure.cost:
         return False
     for cause in _chain(failure.error):
-        status = _status(cause)
+        status, headers = _status(cause), _headers(cause)
+        if headers.get("x-should-retry") in _SAID:
+            return _SAID[headers["x-should-retry"]]
+        if (_wait(headers) or 0.0) > _LONGEST_WAIT:
+            return False
         if status is not None:
             return status in {408, 409, 429} or status >= 500
         if isinstance(cause, OSError) or _PASSING & _names(cause):
@@ -85,14 +95,26 @@ def may_succeed_later(failure: Failure) -> bool:
 
 def seconds_asked_for(error: BaseException) -> float | None:
     """Return how long a server asks to wait before another attempt, if it does."""
-    for cause in _chain(error):
-        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
-        try:
-            seconds = float(headers.get("retry-after", ""))
-        except (AttributeError, TypeError, ValueError):
-            continue
-        if 0 < seconds <= _LONGEST_WAIT:
-            return seconds
+    waits = (_wait(_headers(cause)) for cause in _chain(error))
+    asked = next((wait for wait in waits if wait is not None), 0.0)
+    return asked if 0 < asked <= _LONGEST_WAIT else None
+
+
+def _headers(error: BaseException) -> Mapping[str, str]:
+    """Return the headers of the reply that an error carries, if it has any."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return headers if isinstance(headers, Mapping) else {}
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that headers ask to wait, in any form that servers use."""
+    after = headers.get("retry-after", "")
+    with suppress(TypeError, ValueError):
+        return float(headers.get("retry-after-ms", "")) / 1000
+    with suppress(TypeError, ValueError):
+        return float(after)
+    with suppress(TypeError, ValueError):
+        return parsedate_to_datetime(after).timestamp() - time.time()
     return None
 
 
@@ -120,7 +142,7 @@ def _status(error: BaseException) -> int | None:
 
 def _number(value: Any) -> int | None:
     """Return a value if it can be an HTTP status."""
-    return value if type(value) is int and 100 <= value < 600 else None
+    return int(value) if isinstance(value, int) and 100 <= value < 600 else None
 
 
 def _names(error: BaseException) -> set[str]:

@@ -172,8 +172,10 @@ class ItemRun:
                 self.requester.context().run(self._call, first, shown=first == live)
             if not self._left:
                 wait(beside)
-        except BaseException:
+        except BaseException as left:
             try:
+                if not isinstance(left, Exception):
+                    self._give_up()
                 wait(beside)
             except BaseException as again:
                 gone = True
@@ -188,6 +190,11 @@ class ItemRun:
         result = call(self.requester, made.tier, shown=shown, attempts=attempts)
         if self._flying.pop(made, None) is not None:
             self._record(made, result, shown=shown)
+
+    def _give_up(self) -> None:
+        """Make no further attempt at the calls in flight."""
+        for attempts in list(self._flying.values()):
+            attempts.give_up()
 
     def _break_off(self, error: BaseException) -> None:
         """Record the calls in flight, whose results nobody waits for."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from contextvars import Context, copy_context
+from threading import Event
 from typing import Any, TypeVar
 
 from smart_engine.calls import Failure, Outcome, Result, Timing
@@ -124,32 +125,33 @@ def call(
     attempts: Attempts | None = None,
 ) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = attempts or Attempts(requester, model), 0.0
+    attempts = attempts or Attempts(requester, model)
     while True:
         try:
-            if pause:
-                time.sleep(pause)
             return attempts.ended(requester.call(model, shown=shown))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             failure = attempts.failed(error)
-        if (wait := attempts.pause(failure)) is None:
-            return failure
-        pause = wait
+        try:
+            if not (attempts.again(failure) and attempts.wait()):
+                return failure
+        except BaseException as error:  # noqa: BLE001 - an interrupt in the pause
+            return attempts.failed(error)
 
 
 async def acall(requester: Requester, model: str, *, shown: bool = False) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts, pause = Attempts(requester, model), 0.0
+    attempts = Attempts(requester, model)
     while True:
         try:
-            if pause:
-                await asyncio.sleep(pause)
             return attempts.ended(await requester.acall(model, shown=shown))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             failure = attempts.failed(error)
-        if (wait := attempts.pause(failure)) is None:
-            return failure
-        pause = wait
+        try:
+            if not attempts.again(failure):
+                return failure
+            await attempts.await_next()
+        except BaseException as error:  # noqa: BLE001 - a cancellation in the pause
+            return attempts.failed(error)
 
 
 class Streaming:
@@ -178,9 +180,9 @@ class Streaming:
                         self.pieces.append(piece)
                         yield piece
             except Exception as error:
-                if (pause := self._pause(error)) is None:
+                if not self._again(error):
                     raise
-                time.sleep(pause)
+                self._attempts.wait()
             else:
                 return
 
@@ -193,9 +195,9 @@ class Streaming:
                         self.pieces.append(piece)
                         yield piece
             except Exception as error:
-                if (pause := self._pause(error)) is None:
+                if not self._again(error):
                     raise
-                await asyncio.sleep(pause)
+                await self._attempts.await_next()
             else:
                 return
 
@@ -210,11 +212,11 @@ class Streaming:
             return None
         return self._attempts.ended(self._requester.joined(self._model, self.pieces))
 
-    def _pause(self, error: Exception) -> float | None:
+    def _again(self, error: Exception) -> bool:
         failure = self._attempts.failed(error, self.pieces)
-        pause = None if self.pieces else self._attempts.pause(failure)
-        self._failure = failure if pause is None else None
-        return pause
+        again = not self.pieces and self._attempts.again(failure)
+        self._failure = None if again else failure
+        return again
 
 
 class Attempts:
@@ -224,6 +226,9 @@ class Attempts:
         self._requester, self._model = requester, model
         self._earlier: tuple[Failure, ...] = ()
         self._left, self._longest = requester.retries(model), _FIRST_PAUSE
+        self._pause: float | None = None
+        self._over: Event | None = None
+        self._given_up = False
 
     def ended(self, result: Result) -> Result:
         """Return the result of the call, whose last attempt was answered."""
@@ -232,25 +237,50 @@ class Attempts:
         return result._replace(earlier=self._earlier) if self._earlier else result
 
     def failed(self, error: BaseException, pieces: Sequence[Any] = ()) -> Failure:
-        """Return the result of the call, whose last attempt ended by an error."""
+        """Return the result of the call, which ended by an error.
+
+        In an attempt, or in the pause before one, which is then never made.
+        """
+        if self._pause is not None:
+            return Failure(error, earlier=self._earlier)
         failure = self._charged(self._requester.failed(self._model, pieces, error))
         return failure._replace(earlier=self._earlier)
 
-    def pause(self, failure: Failure) -> float | None:
-        """Return the seconds before the next attempt, None where there is none.
+    def again(self, failure: Failure) -> bool:
+        """Whether there is another attempt; then a pause comes before it.
 
         There is one only where the budget, if there is any, has room for it.
         """
-        if not self._left or not may_succeed_later(failure):
-            return None
+        if not self._left or self._given_up or not may_succeed_later(failure):
+            return False
         allowance = self._requester.allowance(self._model)
         if allowance is not None and not allowance.repeat(failure.paid):
-            return None
+            return False
         self._earlier = (*self._earlier, failure._replace(earlier=()))
         drawn = random.uniform(0, self._longest)  # noqa: S311 - no secret
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest)
         self._left -= 1
-        return seconds_asked_for(failure.error) or drawn
+        self._pause = seconds_asked_for(failure.error) or drawn
+        return True
+
+    def wait(self) -> bool:
+        """Wait out the pause; False if the call was given up meanwhile."""
+        over = self._over = Event()
+        if self._given_up or over.wait(self._pause):
+            return False
+        self._pause = None
+        return True
+
+    async def await_next(self) -> None:
+        """Wait out the pause."""
+        await asyncio.sleep(self._pause or 0.0)
+        self._pause = None
+
+    def give_up(self) -> None:
+        """Make no further attempt: the call ends with the one that it is at."""
+        self._given_up = True
+        if self._over is not None:
+            self._over.set()
 
     def _charged(self, failure: Failure) -> Failure:
         """Return a failure at its most, where nobody told whether it was billed."""

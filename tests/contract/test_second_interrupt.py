@@ -18,7 +18,7 @@ from types import FrameType
 import httpx
 import pytest
 from faults import Chains, LangChain, LlamaIndex
-from loopback import serve
+from loopback import Fault, serve
 
 ADAPTERS = (LangChain, Chains, LlamaIndex)
 ITEMS = [f"item {n}" for n in range(40)]
@@ -164,3 +164,26 @@ def test_the_second_one_leaves_an_item_with_a_row_for_each_request(
         gate.open.set()
         ended()
         assert Counter(row.model for row in rows(adapter)) == server.requests
+
+
+@pytest.mark.parametrize("cls", [LangChain, LlamaIndex])
+def test_no_attempt_is_made_after_the_first_one(cls, interrupts):
+    def busy(*_):
+        return Fault("busy", 429, {"Retry-After": "60"})
+
+    with serve(busy) as server, httpx.Client() as client:
+        adapter = cls(server.url, client, None, max_concurrency=4)
+        limit = time.monotonic() + 20
+
+        def once() -> None:
+            while server.requests.total() < 4 or server.in_flight:
+                time.sleep(0.002)
+            interrupts.press()
+
+        watcher = threading.Thread(target=once)
+        watcher.start()
+        with pytest.raises(KeyboardInterrupt):
+            adapter.batch(ITEMS)
+        assert time.monotonic() < limit  # not the minute that the server asks for
+        assert Counter(row.model for row in rows(adapter)) == server.requests
+        watcher.join()

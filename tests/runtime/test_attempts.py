@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
+from email.utils import formatdate
 
 import httpx
 import openai
@@ -15,8 +18,19 @@ from smart_engine.calls import Failure, Outcome, Timing
 from smart_engine.money.budget import Budget
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime import requester as attempts
-from smart_engine.runtime.failure import is_untold, may_succeed_later
-from smart_engine.runtime.requester import Clock, Requester, Streaming, acall, call
+from smart_engine.runtime.failure import (
+    is_untold,
+    may_succeed_later,
+    seconds_asked_for,
+)
+from smart_engine.runtime.requester import (
+    Attempts,
+    Clock,
+    Requester,
+    Streaming,
+    acall,
+    call,
+)
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/")
 
@@ -168,6 +182,8 @@ async def made_by(requester: Requester, how: str):
             [piece async for piece in streaming.astream()]
     except Exception as ended:  # noqa: BLE001
         error = ended
+    except asyncio.CancelledError as ended:
+        error = ended
     return streaming.result(error)
 
 
@@ -213,9 +229,64 @@ async def test_what_nothing_bounds_is_marked(how):
     assert (result.unknown, result.paid) == (0.0, 0.0)
 
 
-async def test_a_server_is_obeyed_that_asks_to_wait(monkeypatch):
-    waited: list[float] = []
-    monkeypatch.setattr(attempts.time, "sleep", waited.append)
-    errors = [replied(429, {"retry-after": "7"}), replied(429, {"retry-after": "999"})]
-    assert isinstance(call(Flaky(errors), "big"), Outcome)
-    assert waited == [7.0]  # more than a minute is not waited for
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "900", "retry-after": "1"}, 0.9),
+        ({"retry-after": "90"}, 90),
+        ({"retry-after": formatdate(time.time() + 40, usegmt=True)}, 40),
+        ({"retry-after": formatdate(time.time() - 40, usegmt=True)}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "0"}, None),
+    ],
+    ids=str,
+)
+def test_a_server_is_obeyed_that_asks_to_wait(headers, seconds):
+    error = replied(429, headers)
+    assert may_succeed_later(Failure(error))
+    assert seconds_asked_for(error) == (seconds and pytest.approx(seconds, abs=20))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "again"),
+    [
+        (400, {"x-should-retry": "true"}, True),
+        (503, {"x-should-retry": "false"}, False),
+        (503, {"x-should-retry": "perhaps"}, True),
+        (429, {"retry-after": "999"}, False),  # longer than any client waits
+    ],
+    ids=str,
+)
+def test_a_server_is_obeyed_that_says_whether_to_try_again(status, headers, again):
+    assert may_succeed_later(Failure(replied(status, headers))) is again
+
+
+async def cancelled_in_a_pause(requester, how) -> Failure:
+    task = asyncio.create_task(made_by(requester, how))
+    while not requester.made:
+        await asyncio.sleep(0)
+    task.cancel()
+    return await task
+
+
+@pytest.mark.parametrize("how", ["acall", "astream"])
+async def test_a_call_that_is_cancelled_in_a_pause_is_no_attempt(how):
+    refused = replied(429, {"retry-after": "30"})
+    result = await cancelled_in_a_pause(Flaky([refused]), how)
+    assert isinstance(result.error, asyncio.CancelledError)
+    assert (result.timing, result.unknown, result.total) == (None, None, 0.0)
+    assert [attempt.error for attempt in result.earlier] == [refused]
+
+
+def test_a_call_that_is_given_up_in_a_pause_ends_with_the_attempt_before():
+    refused = replied(429, {"retry-after": "30"})
+    requester = Flaky([refused])
+    made = Attempts(requester, "big")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(call, requester, "big", attempts=made)
+        while not requester.made:
+            pass
+        made.give_up()
+        result = future.result(10)
+    assert (result.error, result.earlier, requester.made) == (refused, (), 1)

@@ -17,6 +17,7 @@ from loopback import Fault, serve
 
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
+from smart_engine.errors import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SOON = {"Retry-After": "0.01"}
@@ -104,6 +105,35 @@ def test_the_model_as_it_was_given_stays_the_reference():
         assert smart.reference is big
         assert smart.candidates == [small]
         assert big.root_client.max_retries == 2
+
+
+@pytest.mark.parametrize("retries", [-1, 0.5, "3", True])
+@pytest.mark.parametrize("verb", ["invoke", "stream", "batch"])
+def test_retries_of_a_call_are_a_whole_number(verb, retries):
+    """-1 was never reached: the call was made again without an end."""
+    with serve(busy) as server:
+        smart = smart_of("langchain", server)
+        items = ["?"] if verb == "batch" else "?"
+        with pytest.raises(InvalidInputError, match="max_retries"):
+            [*getattr(smart, verb)(items, max_retries=retries)]
+        assert not server.requests
+
+
+@pytest.mark.parametrize("verb", ["awhole", "apieces", "abatch"])
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_who_leaves_in_a_pause_pays_for_no_request_that_was_not_made(kind, verb):
+    with serve(lambda *_: Fault("busy", 429, {"Retry-After": "60"})) as server:
+        smart = smart_of(kind, server)
+        asking = asyncio.create_task(ask(smart, verb))
+        while not server.requests or server.in_flight:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # the reply is read
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        entries = smart.ledger().entries
+        assert [entry.error for entry in entries if entry.at is not None][1:] == []
+        assert not any(entry.cost or entry.unknown for entry in entries)
 
 
 # -- event loops -----------------------------------------------------------------
