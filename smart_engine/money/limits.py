@@ -91,6 +91,13 @@ _BOUNDED = _names(
 
     keep_alive num_ctx num_batch num_gpu num_thread low_vram f16_kv use_mmap use_mlock
     vocab_only numa ignore_eos
+
+    stop_token_ids bad_words allowed_token_ids skip_special_tokens length_penalty
+    spaces_between_special_tokens include_stop_str_in_output add_special_tokens
+    add_generation_prompt continue_final_message truncate_prompt_tokens priority
+    cache_salt guided_decoding_backend guided_whitespace_pattern
+
+    provider transforms user_security_context
     """
 )
 """Settings that change neither what is read beyond the texts sent, nor the limit."""

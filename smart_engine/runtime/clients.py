@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from inspect import isfunction
 from typing import Any, NamedTuple, TypeVar
 
 from smart_engine.runtime.connections import by_loop
@@ -80,7 +81,9 @@ def asked_once(model: Any) -> Once:
     stuck = [part for part in found if part.unseen]
     retries = max([0, *(part.retries or 0 for part in found)])
     way_out = (stuck or found or [Once(own)])[-1].way_out
-    return Once(own if changed else model, retries, bool(stuck), way_out)
+    if stuck:  # all of it repeats: attempts of ours would come on top
+        return Once(model, retries, unseen=True, way_out=way_out)
+    return Once(own if changed else model, retries, way_out=way_out)
 
 
 def once(member: Member[M]) -> Member[M]:
@@ -104,6 +107,8 @@ def _part(value: Any) -> Once:
     """Return a client, or a part of one, that makes each request once."""
     client: Any = value if _repeats(value) else getattr(value, "_client", None)
     if _repeats(client):
+        if _is_the_users(value, client) or _is_the_users(client, client):
+            return Once(value, client.max_retries, unseen=client.max_retries > 0)
         http = getattr(client, "_client", None)
         own = {} if by_loop(http) is http else {"http_client": by_loop(http)}
         try:
@@ -119,6 +124,23 @@ def _part(value: Any) -> Once:
         way_out = "a client with Config(retries={'total_max_attempts': 1})"
         return Once(value, retries, retries > 0, way_out)
     return Once(by_loop(value))
+
+
+def _is_the_users(part: Any, client: Any) -> bool:
+    """Whether a copy of a client, or of a part of one, may lose what the user added.
+
+    That is a class of the user's, or a function over a method, as tracers put it there.
+    """
+    kind = type(part)
+    sdk = next((each for each in kind.__mro__ if "with_options" in vars(each)), kind)
+    if kind.__module__.partition(".")[0] != sdk.__module__.partition(".")[0]:
+        return True
+    own = vars(part).items()
+    return any(isfunction(getattr(kind, name, None)) for name, _ in own) or any(
+        _is_the_users(inner, client)
+        for _, inner in own
+        if inner is not client and getattr(inner, "_client", None) is client
+    )
 
 
 def _repeats(value: Any) -> bool:

@@ -49,6 +49,8 @@ def test_a_setting_that_is_not_known_to_be_bounded_is_refused(settings, field) -
     "settings",
     [
         {"temperature": 0, "top_p": 0.5, "seed": 1, "stop": ["x"], "logprobs": True},
+        {"extra_body": {"stop_token_ids": [1], "skip_special_tokens": True}},
+        {"extra_body": {"provider": {"order": ["one"]}, "transforms": ["middle-out"]}},
         {"response_format": {"type": "json_object"}, "reasoning_effort": "low"},
         {
             "extra_body": {

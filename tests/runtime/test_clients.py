@@ -31,6 +31,9 @@ class Resource:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def create(self) -> str:
+        return "answered"
+
 
 class OfTenants(Client):
     """A client of the user's, which takes no copies."""
@@ -165,3 +168,20 @@ def test_where_nothing_turns_them_off_a_budget_is_refused(
     free = once(Member("big", model, Price.free()))
     free.check_budget(2, limited)
     assert member.retries == 0  # the client makes them
+
+
+def test_what_the_user_put_into_a_client_is_kept() -> None:
+    traced, tenants = Client(), OfTenants()
+    traced.chat.create = lambda: "traced"
+    for client in (traced, tenants):
+        model = Holding(client=client)
+        found = asked_once(model)
+        assert found.value is model
+        assert (found.retries, found.unseen) == (2, True)
+
+
+def test_one_client_that_repeats_makes_the_others_repeat_as_well() -> None:
+    traced = Client()
+    traced.chat.create = lambda: "traced"
+    model = Holding(client=traced, callbacks=Client())
+    assert asked_once(model).value.callbacks.max_retries == 2
