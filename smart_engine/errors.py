@@ -125,3 +125,11 @@ def check_whole(field: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         hint = f"must be a whole number, {('zero', 'one')[least]} or more"
         raise InvalidInputError(field, value, hint)
+
+
+def check_share(field: str, value: float) -> float:
+    """Return a share of zero or more, and less than 1, or raise InvalidInputError."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 <= value < 1):
+        raise InvalidInputError(field, value, "must be a share: 0.05 means 5 %")
+    return value

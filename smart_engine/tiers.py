@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from smart_engine.errors import InvalidInputError
 
-__all__ = ["Tier", "check_tiers"]
+__all__ = ["MIN_SAVING", "Tier", "check_tiers", "expected_ratios"]
+
+MIN_SAVING = 0.05
+"""Least share of a job that must be saved, where nothing else is said."""
+
+_UNKNOWN = 0.1
+"""Expected cost of a candidate of which nothing is known, in calls of the reference."""
 
 TierRole = Literal["reference", "candidate"]
 
@@ -21,6 +28,8 @@ class Tier:
         name: Unique name of the model; calls, ledger and certificate use it.
         role: `"reference"` for the model whose answers define "right",
             `"candidate"` for a cheaper one that may stand in for it.
+        cost: What one of its calls is expected to cost, in USD; None if unknown. Only
+            its ratio to the reference's counts, and only until calls were paid for.
 
     Example:
         ```python
@@ -30,6 +39,18 @@ class Tier:
 
     name: str
     role: TierRole = "candidate"
+    cost: float | None = None
+
+
+def expected_ratios(tiers: Sequence[Tier]) -> list[float]:
+    """Return what a call of each is expected to cost, in calls of the first of them."""
+    unit, *costs = (tier.cost for tier in tiers)
+    known = [None if unit is None or cost is None else (cost, unit) for cost in costs]
+    return [1.0, *(_UNKNOWN if pair is None else _ratio(*pair) for pair in known)]
+
+
+def _ratio(cost: float, unit: float) -> float:
+    return cost / unit if unit else math.inf  # nothing saves where nothing is paid
 
 
 def check_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:

@@ -18,7 +18,13 @@ from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
-from smart_engine.errors import BudgetExceededError, ProtocolError, check_whole, choose
+from smart_engine.errors import (
+    BudgetExceededError,
+    ProtocolError,
+    check_share,
+    check_whole,
+    choose,
+)
 from smart_engine.evidence.record import (
     ANSWERED,
     ASKED,
@@ -33,7 +39,7 @@ from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import STRATEGIES, Decision, Wave
 from smart_engine.strategies.looks import LOOKS
-from smart_engine.tiers import Tier, check_tiers
+from smart_engine.tiers import MIN_SAVING, Tier, check_tiers
 
 __all__ = ["BatchSession"]
 
@@ -60,6 +66,8 @@ class BatchSession:
         firsts: Per item, the first one with the same request, if such requests are
             made once, as by `RepeatedSession`: then the reference alone is taken to
             be asked in that way, too. None if every item is asked.
+        min_saving: Least share of the job's cost that candidates must be expected to
+            save, for the audit to let any serve; 0 takes whatever can be had.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -95,6 +103,7 @@ class BatchSession:
         task: str | None = None,
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
+        min_saving: float = MIN_SAVING,
     ) -> None:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
@@ -111,6 +120,7 @@ class BatchSession:
             max_in_flight,
             scope,
             firsts,
+            check_share("min_saving", min_saving),
         )
         self._names = batch.names
         self._index = {name: tier for tier, name in enumerate(batch.names)}

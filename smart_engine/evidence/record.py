@@ -19,7 +19,7 @@ from smart_engine.money.spending import (
     record_rule_calls,
     spend_of,
 )
-from smart_engine.tiers import Tier
+from smart_engine.tiers import Tier, expected_ratios
 
 __all__ = ["ANSWERED", "ASKED", "FAILED", "REFERENCE", "UNASKED", "BatchRecord"]
 
@@ -37,6 +37,7 @@ class BatchRecord:
     Args: As of `BatchSession`; the tiers with the reference first.
 
     Attributes:
+        ratios: Per tier, what a call is expected to cost, in calls of the reference.
         status: UNASKED, ASKED, ANSWERED or FAILED, which an unreadable answer is, too.
         wrong: Whether an answer differs from the reference's.
         cached: Whether the answer came from a cache, so that its cost was not paid.
@@ -61,9 +62,12 @@ class BatchRecord:
         max_in_flight: int = 1,
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
+        min_saving: float = 0.0,
     ) -> None:
         self.n_items = n_items
         self.names = [tier.name for tier in tiers]
+        self.ratios = expected_ratios(tiers)
+        self.min_saving = min_saving
         self.guarantee = guarantee
         self.rng = np.random.default_rng(seed)
         self.max_in_flight = max_in_flight

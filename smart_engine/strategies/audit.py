@@ -30,17 +30,20 @@ from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, portfolio
 from smart_engine.evidence.policies import Answers, Policy, family
 from smart_engine.evidence.posterior import Posterior
-from smart_engine.evidence.record import REFERENCE, BatchRecord
+from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Wave
 from smart_engine.strategies.audit_options import (
     Option,
+    choose,
     cost_of_a_draw,
+    least_cost,
     list_options,
     useful_candidates,
 )
 from smart_engine.strategies.audit_state import AuditState
+from smart_engine.strategies.audit_trial import TELLING, affordable_calls
 
 __all__ = ["audit"]
 
@@ -53,8 +56,8 @@ _GROWTH = 0.5
 _LAST = 0.3
 """Least share of the draws that is made after all that will be served was asked."""
 
-_SCOUT_ITEMS, _SCOUT_COST = 100, 3.0
-"""Most items to scout, and most reference calls that may be spent on it."""
+_SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
+"""Most and fewest items to scout, and most reference calls to spend on it."""
 
 _ATTEMPTS = 6
 """Most plans that are tried one after the other."""
@@ -68,6 +71,8 @@ def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     """
     del looks
     state = AuditState(batch)
+    if not state.active:
+        return state.decision()
     yield from _scout(state)
     _register(state)
     option = yield from _draw(state)
@@ -84,15 +89,16 @@ def _scout(state: AuditState) -> Generator[Wave, None, None]:
     The reference is asked on two of them, for its price; these answers are no evidence.
     """
     batch = state.batch
-    if batch.n_items <= 40:
+    affordable = int(affordable_calls(batch, state.active) / 2)
+    most = min(_SCOUT_ITEMS, batch.n_items // 10, affordable)
+    if len(state.active) == 1 or most < _SCOUT_LEAST:  # one alone shows nothing
         return
-    most = min(_SCOUT_ITEMS, batch.n_items // 10)
     items = batch.rng.choice(batch.n_items, most, replace=False)
     yield Wave(items[:2], (REFERENCE, *state.active))
     reference = batch.cost(REFERENCE, items[:2])
     candidates = sum(batch.cost(tier, items[:2]) for tier in state.active)
-    affordable = _SCOUT_COST * reference / candidates if candidates else most
-    state.scouted = items[: int(np.clip(affordable, min(8, most), most))]
+    within = _SCOUT_COST * reference / candidates if candidates else most
+    state.scouted = items[: int(np.clip(within, _SCOUT_LEAST, most))]
     yield Wave(state.scouted[2:], tuple(state.active))
     state.active.sort(key=lambda tier: batch.cost(tier, state.scouted))
 
@@ -144,6 +150,9 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
     soonest = min((t.target for t in state.registered.values()), default=_FIRST)
     want = min(_FIRST, max(1, int((1 - _LAST) * soonest)))
     most = state.batch.n_items
+    yield from _try(state, want)
+    if not state.active:
+        return None
     asked: dict[Policy, int] = {}  # draws made when all that it would serve was asked
     while True:
         calls = 1 + len(state.active)
@@ -151,7 +160,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
         if state.draws == state.batch.n_items:
             return None
         options = list_options(state)
-        best = min(options, key=lambda option: float(option.cost.mean()))
+        best = choose(state, options)
         useful = useful_candidates(state, options)
         grown = int(state.draws * (1 + _GROWTH))
         if best.test is not None:
@@ -173,13 +182,51 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
                 # In an order that says nothing of the order of draws.
                 yield from _ask(state.batch, best.policy, np.sort(state.undrawn))
         else:
-            least = np.array([option.cost for option in options]).min(axis=0)
-            regret = float((best.cost - least).mean())
-            if regret <= (1 + _GROWTH) * state.draws * cost_of_a_draw(state, best):
+            if not _drawing_pays(state, options, best):
                 return best if best.risk else None
             state.active = useful or state.active
             most = state.batch.n_items
             want = min(most, grown + 1)
+
+
+def _try(state: AuditState, first: int) -> Generator[Wave, None, None]:
+    """Make the first draws, few at a time where a hopeless candidate costs too much.
+
+    No candidate is active in the end if that shows that none can save enough.
+    """
+    trials = affordable_calls(state.batch, state.active)
+    until = int(np.clip(trials / TELLING, 1, first))
+    if until < first:  # the reference's answers are needed anyway
+        yield Wave(state.order[:first], (REFERENCE,))
+    else:
+        calls = 1 + len(state.active)
+        until = state.wave_end(0, first, state.batch.n_items, calls)
+    while True:
+        yield from _draw_until(state, until)
+        state.active = [tier for tier in state.active if not _hopeless(state, tier)]
+        if not state.active or state.draws >= first:
+            return
+        # So few draws tell little of which of several candidates agree.
+        if len(state.active) == 1 or state.draws >= trials:
+            options = list_options(state)
+            best = choose(state, options)
+            if best is options[0] and not _drawing_pays(state, options, best):
+                state.active = []
+                return
+        until = min(first, int(state.draws * (1 + _GROWTH)) + 1)
+
+
+def _drawing_pays(state: AuditState, options: list[Option], best: Option) -> bool:
+    """Whether more draws are worth more than they cost, beside the best option now."""
+    regret = float((best.cost - least_cost(state, options)).mean())
+    return regret > (1 + _GROWTH) * state.draws * cost_of_a_draw(state, best)
+
+
+def _hopeless(state: AuditState, tier: int) -> bool:
+    """Whether a candidate was never right, on enough draws to tell."""
+    answered = state.batch.status[tier, state.drawn] == ANSWERED
+    right = answered & ~state.batch.wrong[tier, state.drawn]
+    return state.draws >= TELLING and not right.any()
 
 
 def _draw_until(state: AuditState, until: int) -> Generator[Wave, None, None]:

@@ -19,7 +19,14 @@ from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.strategies.audit_state import AuditState
 
-__all__ = ["Option", "cost_of_a_draw", "list_options", "useful_candidates"]
+__all__ = [
+    "Option",
+    "choose",
+    "cost_of_a_draw",
+    "least_cost",
+    "list_options",
+    "useful_candidates",
+]
 
 _SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
 """Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
@@ -94,6 +101,27 @@ def _draws_left(
         design.items, rate, state.max_errors, design.level, state.draws, errors
     )
     return np.maximum(until, test.target) - state.draws
+
+
+def choose(state: AuditState, options: Sequence[Option]) -> Option:
+    """Return the cheapest option; the reference alone, if none saves enough."""
+    best = min(options, key=lambda option: float(option.cost.mean()))
+    alone = options[0]
+    enough = float((alone.cost - best.cost).mean()) >= _least_gain(state)
+    return best if enough else alone
+
+
+def least_cost(state: AuditState, options: Sequence[Option]) -> FloatArray:
+    """Per draw from the posterior, the cost of the option to choose if it were true."""
+    alone, least = options[0].cost, np.min([option.cost for option in options], axis=0)
+    return np.where(alone - least >= _least_gain(state), least, alone)
+
+
+def _least_gain(state: AuditState) -> float:
+    """What candidates must save to serve at all, in USD."""
+    batch = state.batch
+    mean = batch.cost(REFERENCE, state.drawn) / state.draws
+    return batch.min_saving * batch.n_items * mean
 
 
 def cost_of_a_draw(state: AuditState, best: Option) -> float:

@@ -9,6 +9,7 @@ from smart_engine.evidence.policies import Policy
 from smart_engine.evidence.record import FAILED, REFERENCE, UNASKED, BatchRecord
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict
+from smart_engine.strategies.audit_trial import promising
 
 __all__ = ["AuditState"]
 
@@ -38,7 +39,7 @@ class AuditState:
         self.batch = batch
         self.order = batch.rng.permutation(n_items)
         self.draws = 0
-        self.active = list(batch.candidates)
+        self.active = promising(batch)
         self.scouted = np.empty(0, np.int64)
         self.tests: list[SequentialTest] = []
         self.registered: dict[Policy, SequentialTest] = {}

@@ -1,0 +1,47 @@
+"""How much may be spent on finding out whether candidates save anything.
+
+A job must not become dearer by it: where a hopeless candidate would cost more than
+`_HARM` of the job before that shows, or where even one that is always right could not
+save enough, the reference answers alone. Whatever is decided here leads to more answers
+of the reference, so no promise rests on it.
+"""
+
+from __future__ import annotations
+
+from smart_engine.evidence.acceptance import Acceptance
+from smart_engine.evidence.record import BatchRecord
+
+__all__ = ["TELLING", "affordable_calls", "promising"]
+
+_HARM = 0.005
+"""Share of the job's cost that trying candidates in vain may cost."""
+
+TELLING = 4
+"""Calls that show whether a candidate is hopeless; for several, twice as many."""
+
+
+def promising(batch: BatchRecord) -> list[int]:
+    """Return the candidates that are worth asking, cheapest first."""
+    chosen: list[int] = []
+    if not batch.n_items:
+        return chosen
+    level = batch.guarantee.alpha
+    allowed = batch.guarantee.max_errors(batch.n_items)
+    draws = Acceptance(batch.n_items, allowed, level, expected_errors=0).draws(0)
+    left = 1 - draws / batch.n_items
+    for tier in sorted(batch.candidates, key=lambda tier: batch.ratios[tier]):
+        saved = left - batch.ratios[tier]  # it is asked about every item
+        calls = affordable_calls(batch, [*chosen, tier])
+        if (
+            saved > 0
+            and saved >= batch.min_saving
+            and calls >= (2 * TELLING if chosen else TELLING)
+        ):
+            chosen.append(tier)
+    return chosen
+
+
+def affordable_calls(batch: BatchRecord, tiers: list[int]) -> float:
+    """Return how often all of these may be asked in vain."""
+    together = sum(batch.ratios[tier] for tier in tiers)
+    return _HARM * batch.n_items / max(together, 1e-9)
