@@ -29,7 +29,7 @@ _WEALTH = 6.0  # ln(1/α) and what the mixture and past charges cost, as a rule
 _PARTLY = 0.7  # see `_expected`
 _HORIZON = 3500  # fewest answers to plan for: a costly start must seem worth it
 _GAIN = 0.95  # a policy must cost less than this share of the present one's cost
-_WORTHWHILE = 0.9  # … and of the reference's, to be used at all
+_TELLING = 4  # comparisons that show whether a candidate is hopeless
 _ENOUGH = 128  # comparisons after which a candidate is compared less often: …
 _SELDOM = 16  # … on one in so many items that the reference answers anyway
 
@@ -87,6 +87,8 @@ class Choice:
     Args:
         candidates: Indices of the candidates, cheapest first.
         tolerated: Share of wrong answers tolerated, δ.
+        ratios: Per tier, what a call is expected to cost, in calls of the reference.
+        min_saving: Least share of the reference's cost that a policy must save.
 
     Attributes:
         policies: All policies that may serve.
@@ -96,7 +98,7 @@ class Choice:
 
     Example:
         ```python
-        choice = Choice([1], tolerated=0.05)
+        choice = Choice([1], tolerated=0.05, ratios=[1.0, 0.01])
         for _ in range(100):  # the reference costs 1, the candidate 0.01 and is right
             choice.paid(0, 1.0)
             choice.paid(1, 0.01)
@@ -106,8 +108,15 @@ class Choice:
         ```
     """
 
-    def __init__(self, candidates: Sequence[int], tolerated: float) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[int],
+        tolerated: float,
+        ratios: Sequence[float],
+        min_saving: float = 0.0,
+    ) -> None:
         tiers = len(candidates) + 1
+        self._ratios, self._worthwhile = ratios, 1 - min_saving
         self._tolerated = tolerated
         self.policies = family(candidates)
         self._counts = [
@@ -127,16 +136,46 @@ class Choice:
         """Recent mean cost of a call of a tier, in USD; None before any."""
         return self._cost[tier] if self._calls[tier] else None
 
-    def to_compare(self, turn: int) -> tuple[int, ...]:
+    def price(self, tier: int) -> float:
+        """What a call is expected to cost, in USD."""
+        if self._calls[tier]:
+            return self._cost[tier]
+        ratio = self._ratios[tier]
+        return ratio * self._cost[REFERENCE] if self._calls[REFERENCE] else math.inf
+
+    def to_compare(self, turn: int, spare: float) -> tuple[int, ...]:
         """Candidates to compare with the reference on an item that it answers.
+
+        Those on which least was spent come first.
 
         Args:
             turn: Number of such items before, of which one in `_SELDOM` asks all.
+            spare: What may be spent on it, in USD.
         """
+        chosen = []
         candidates = range(1, len(self.compared))
-        if turn % _SELDOM == 0:
-            return tuple(candidates)
-        return tuple(tier for tier in candidates if self.compared[tier] < _ENOUGH)
+        for tier in sorted(candidates, key=lambda t: self.compared[t] * self.price(t)):
+            price, often = self.price(tier), self.compared[tier] < _ENOUGH
+            if self._hopeless(tier):
+                due = turn & (turn - 1) == 0  # at doubling distances
+            else:
+                due = often or turn % _SELDOM == 0
+            if due and price <= spare and price < self.price(REFERENCE):
+                chosen.append(tier)
+                spare -= price
+        return tuple(sorted(chosen))
+
+    def _hopeless(self, tier: int) -> bool:
+        """Whether a candidate was never right, on enough items to tell."""
+        alone = self._counts[self.policies.index(Policy((tier,)))]
+        return self.compared[tier] >= _TELLING and _never_right(alone)
+
+    def pays(self, rate: float) -> bool:
+        """Whether the policy saves anything while so many of its items are audited."""
+        if self.policy == REFERENCE_ONLY:
+            return False
+        counts = self._counts[self.policies.index(self.policy)]
+        return self._cost_at(self.policy, counts, rate) < self._cost[REFERENCE]
 
     def learn(
         self, usable: Mapping[int, bool], same: Callable[[int, int], bool]
@@ -193,10 +232,10 @@ class Choice:
         """
         best, least = REFERENCE_ONLY, math.inf
         for policy, counts in zip(self.policies, self._counts, strict=True):
-            if not counts.seen:
+            if _never_right(counts):
                 continue
             expected = self._expected(policy, counts, answered)
-            if expected >= _WORTHWHILE * self._cost[REFERENCE]:
+            if expected >= self._worthwhile * self._cost[REFERENCE]:
                 continue
             if policy == self.policy:
                 expected *= _GAIN
@@ -220,6 +259,10 @@ class Choice:
             # A policy that errs more than is tolerated can serve about this share of
             # tolerated to actual errors; as measured, the rest goes to the reference.
             rate = min(rate, 1 - _PARTLY / errs)
+        return self._cost_at(policy, counts, rate)
+
+    def _cost_at(self, policy: Policy, counts: PolicyCounts, rate: float) -> float:
+        """Cost of an item, in USD, while so many are audited."""
         asked = sum(
             count * self._cost[tier]
             for count, tier in zip(counts.asked, policy.tiers, strict=True)
@@ -241,6 +284,11 @@ def _count(counts: PolicyCounts, step: Step, wrong: bool) -> PolicyCounts:
             for place, count in enumerate(counts.asked)
         ),
     )
+
+
+def _never_right(counts: PolicyCounts) -> bool:
+    """Whether a policy served no item rightly, as far as it is remembered."""
+    return counts.seen - counts.wrong - counts.escalated < 0.5
 
 
 def _mean_rate(audits: float, answered: int) -> float:

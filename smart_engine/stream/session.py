@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
-from smart_engine.errors import ProtocolError, check_whole
+from smart_engine.errors import ProtocolError, check_share, check_whole
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.spending import add_spend
@@ -34,10 +34,11 @@ from smart_engine.stream.item import Item
 from smart_engine.stream.rate import plan
 from smart_engine.stream.record import StreamRecord
 from smart_engine.stream.state import SharedPart, StreamState
-from smart_engine.tiers import Tier, check_tiers
+from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
 
 __all__ = ["StreamSession"]
 
+_HARM = 0.005  # share of the reference's cost that comparing in vain may cost
 _PATIENCE = 0.01  # growth of the number of answers after which to plan again
 
 
@@ -58,6 +59,8 @@ class StreamSession:
             of calls to the session give the same result.
         equivalence: When two answers mean the same; a plain function will do.
         task: Name of the task, for the record.
+        min_saving: Least share of the reference's cost that candidates must be expected
+            to save, to serve at all.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -85,15 +88,22 @@ class StreamSession:
         seed: int = 0,
         equivalence: EquivalenceLike = Exact(),
         task: str | None = None,
+        min_saving: float = MIN_SAVING,
     ) -> None:
         check_whole("seed", seed, 0)
         self._task = task
         self._guarantee = as_guarantee(guarantee)
-        self._names = [tier.name for tier in check_tiers(tiers)]
+        tiers = check_tiers(tiers)
+        self._names = [tier.name for tier in tiers]
         self._rule = as_equivalence(equivalence)
         self._index = {name: tier for tier, name in enumerate(self._names)}
         self._guard = StreamGuard(self._guarantee, seed)
-        self._choice = Choice(range(1, len(tiers)), self._guarantee.max_disagreement)
+        self._choice = Choice(
+            range(1, len(tiers)),
+            self._guarantee.max_disagreement,
+            expected_ratios(tiers),
+            check_share("min_saving", min_saving),
+        )
         self._record = StreamRecord(self._names)
         self._items: dict[int, Item] = {}
         self._due = 0
@@ -130,11 +140,14 @@ class StreamSession:
         if way == "served":
             item = Item(rule, "applied", choice.policy, shown=shown)
         elif way == "audited":
-            compared = (*choice.policy.tiers, *choice.to_compare(guard.audits - 1))
+            compared = (
+                *choice.policy.tiers,
+                *choice.to_compare(guard.audits - 1, self._spare),
+            )
             compared = tuple(dict.fromkeys(compared))
             item = Item(rule, "profiled", choice.policy, compared, shown=shown)
         else:
-            compared = choice.to_compare(guard.forced)
+            compared = choice.to_compare(guard.forced, self._spare)
             role: Role = "profiled" if compared else "reference"
             item = Item(rule, role, REFERENCE_ONLY, compared)
         self._items[number] = item
@@ -395,7 +408,27 @@ class StreamSession:
         choice.choose(guard.answered)
         idle = choice.policy == REFERENCE_ONLY
         errors = choice.error * guard.answered
-        guard.follow(None if idle else plan(guard.bound, guard.room, errors))
+        found = None if idle else plan(guard.bound, guard.room, errors)
+        guard.follow(found if found and choice.pays(found.rate) else None)
+
+    @property
+    def _spare(self) -> float:
+        """What comparing may cost now, so that the stream is hardly ever dearer for it.
+
+        In USD: what was saved so far, and a small share of what the reference alone
+        would have cost.
+        """
+        record, reference = self._record, self._names[REFERENCE]
+        by_others = sum(record.served.values()) - record.served[reference]
+        avoided = by_others * (self.reference_cost or 0.0)
+        paid = record.models[reference].cost
+        started = sum(
+            self._choice.price(tier)
+            for item in self._items.values()
+            for tier in item.compared
+            if tier not in item.booked
+        )
+        return _HARM * (paid + avoided) + avoided - (record.cost - paid) - started
 
     def _learn(self, number: int, item: Item) -> None:
         """Learn from an item that was compared, all of its outcomes being recorded."""
