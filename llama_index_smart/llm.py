@@ -111,6 +111,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
             `Label([...])`, `Number(...)`, `Json()`, or a function of two texts. Objects
             are compared by their values, or by your `Json(fields=…)` or function.
         prices: Model name → `Price` in USD per million tokens.
+        min_saving: Least share of the reference's cost that candidates must be expected
+            to save: where they cannot, the reference answers alone; 0 takes whatever
+            can be had.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that nobody can foresee what is audited; the
             certificate has it at the end.

@@ -179,13 +179,17 @@ def run_session(
     """Return a session that ran on known results.
 
     Args:
-        outcomes: Model → its result on every item; the reference comes first.
+        outcomes: Model → its result on every item; the reference comes first. Their
+            mean costs are taken to be known from the start, as list prices are.
         guarantee: What is promised.
         **settings: More settings of a `BatchSession`.
     """
-    reference, *candidates = outcomes
-    tiers = [Tier(reference, role="reference"), *map(Tier, candidates)]
-    session = BatchSession(len(outcomes[reference]), tiers, guarantee, **settings)
+    tiers = [
+        Tier(name, "candidate" if place else "reference", sum(r.cost for r in results))
+        for place, (name, results) in enumerate(outcomes.items())
+    ]
+    items = len(next(iter(outcomes.values())))
+    session = BatchSession(items, tiers, guarantee, **settings)
     while calls := session.next_calls():
         for call in calls:
             session.record(call, outcomes[call.tier][call.item])

@@ -6,7 +6,8 @@ The forms lay this out and escape it; they compute no figure of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from smart_engine.batch.certificate import Certificate
@@ -321,7 +322,33 @@ def notes(report: Report) -> tuple[str, ...]:
             f"In {report.not_compared:,} of the batches and streams the reference was "
             "never paid: their savings are not known and not counted."
         )
+    lines += _unused(report.certificates)
     return tuple(lines)
+
+
+def _unused(certificates: Iterable[Certificate]) -> Iterator[str]:
+    """Yield which candidates were of no use in batches, and what can be done."""
+    never_right: Counter[tuple[str, str, str]] = Counter()
+    alone = []
+    for each in certificates:
+        for seen in each.evidence:
+            if seen.verdict == "never right":
+                never_right[seen.model, each.reference, each.equivalence] += seen.draws
+        calls = sum(spend.calls for spend in each.spend.values())
+        if each.strategy == "audit" and calls == each.spend[each.reference].calls > 0:
+            alone.append(each.items)
+    for (model, reference, rule), draws in never_right.items():
+        yield (
+            f"{plain(model)} agreed with {plain(reference)} on 0 of {draws:,} items by "
+            f"'{plain(rule)}': compare free text by Similar or ChatJudge, or remove "
+            f"{plain(model)}."
+        )
+    if alone:
+        yield (
+            f"In {len(alone):,} of the batches, of at most {max(alone):,} items, no "
+            "candidate was asked: none could save enough to be worth trying. More "
+            "items at once or cheaper candidates save more."
+        )
 
 
 def promises(

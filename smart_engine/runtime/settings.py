@@ -21,7 +21,7 @@ from smart_engine.equivalence import (
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import Ledger, LedgerScope
-from smart_engine.money.pricing import Price
+from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
 from smart_engine.runtime.batch import Batch, Job, Measurement
@@ -31,8 +31,12 @@ from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
 from smart_engine.store.forks import ForkSafeLock
 from smart_engine.store.store import Store, as_store
+from smart_engine.tiers import MIN_SAVING
 
 __all__ = ["PlainErrors", "Settings", "refuse_smart"]
+
+_TYPICAL = Usage(input_tokens=500, output_tokens=100)
+"""What a call may use: enough to compare the prices of models."""
 
 
 def fresh_seed() -> int:
@@ -114,6 +118,7 @@ class Settings(PlainErrors):
     store: Annotated[Store | str | PathLike[str] | None, SkipValidation] = Field(
         default=None, exclude=True
     )
+    min_saving: float = MIN_SAVING
     accept_noise: bool = False
     dedupe: bool | None = None
     estimate_usage: bool = False
@@ -242,9 +247,15 @@ class Settings(PlainErrors):
             seed=self.seed,
             fresh_seed=fresh_seed,
             max_concurrency=self.max_concurrency,
+            min_saving=self.min_saving,
+            costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
         )
 
+    def _typical_cost(self, name: str) -> float | None:
+        """What a call may cost, in USD, to compare models before any was made."""
+        price = self.prices.get(name)
+        return None if price is None else price.cost(_TYPICAL)
 
 def refuse_smart(field: str, model: Any) -> None:
     """Raise if a model is a smart one: what its own models cost would not be booked.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +28,7 @@ from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.stream.session import StreamSession
-from smart_engine.tiers import Tier
+from smart_engine.tiers import MIN_SAVING, Tier
 
 __all__ = ["ServingConfig"]
 
@@ -54,6 +55,8 @@ class ServingConfig:
         seed: Seed of all draws; None: one of `fresh_seed` for each batch and stream.
         fresh_seed: Returns a seed that nobody can foresee, where `seed` is None.
         max_concurrency: Most calls of a batch in flight at once.
+        min_saving: Least share of the cost that candidates must be expected to save.
+        costs: Per model, what a call is expected to cost, in USD; None if unknown.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
 
@@ -75,6 +78,8 @@ class ServingConfig:
     seed: int | None = 0
     fresh_seed: Callable[[], int] = field(default=int, repr=False, compare=False)
     max_concurrency: int = 32
+    min_saving: float = MIN_SAVING
+    costs: tuple[float | None, ...] = field(default=(), repr=False)
     accept_noise: bool = field(default=False, repr=False)
 
     def check(self) -> None:
@@ -100,6 +105,18 @@ class ServingConfig:
             raise InvalidInputError("mode", self.mode, hint)
         check_whole("max_concurrency", self.max_concurrency, 1)
         self.session(0, self.rule, None)
+        self._warn_of_prices()
+
+    def _warn_of_prices(self) -> None:
+        """Name the candidates that cannot save anything by their prices."""
+        unit, *costs = self.costs or (None,)
+        for name, cost in zip(self.models[1:], costs, strict=False):
+            if unit and cost is not None and cost >= unit:
+                warnings.warn(
+                    f"{name} is priced no lower than the reference {self.models[0]}, "
+                    "so it will not be asked: remove it, or correct prices=",
+                    stacklevel=2,
+                )
 
     def session(
         self,
@@ -142,6 +159,7 @@ class ServingConfig:
             max_in_flight=self.max_concurrency,
             scope=scope,
             firsts=firsts,
+            min_saving=self.min_saving,
         )
         if firsts is not None:
             session = RepeatedSession(session, firsts)
@@ -261,6 +279,7 @@ class ServingConfig:
                 seed=self.fresh_seed() if self.seed is None else self.seed,
                 equivalence=rule,
                 task=task,
+                min_saving=self.min_saving,
             )
 
         shadow = self.mode == "shadow"
@@ -284,5 +303,8 @@ class ServingConfig:
     @property
     def _tiers(self) -> list[Tier]:
         """The models as sessions know them."""
-        reference, *candidates = self.models
-        return [Tier(reference, role="reference"), *map(Tier, candidates)]
+        costs = self.costs or (None,) * len(self.models)
+        return [
+            Tier(name, "candidate" if place else "reference", cost)
+            for place, (name, cost) in enumerate(zip(self.models, costs, strict=True))
+        ]

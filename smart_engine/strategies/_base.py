@@ -20,9 +20,10 @@ from smart_engine.evidence.tails import IntArray
 
 __all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave"]
 
-Verdict = Literal["admitted", "ruled out", "too dear", "undecided"]
+Verdict = Literal["admitted", "ruled out", "too dear", "never right", "undecided"]
 """What was concluded of a candidate. `too dear`: serving by it would cost no less than
-by the reference or by an admitted candidate."""
+by the reference or by an admitted candidate. `never right`: none of its answers meant
+the same as the reference's."""
 
 
 class Wave(NamedTuple):

@@ -30,7 +30,7 @@ from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, portfolio
 from smart_engine.evidence.policies import Answers, Policy, family
 from smart_engine.evidence.posterior import Posterior
-from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
+from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Wave
@@ -203,7 +203,7 @@ def _try(state: AuditState, first: int) -> Generator[Wave, None, None]:
         until = state.wave_end(0, first, state.batch.n_items, calls)
     while True:
         yield from _draw_until(state, until)
-        state.active = [tier for tier in state.active if not _hopeless(state, tier)]
+        state.active = [tier for tier in state.active if not state.never_right(tier)]
         if not state.active or state.draws >= first:
             return
         # So few draws tell little of which of several candidates agree.
@@ -220,13 +220,6 @@ def _drawing_pays(state: AuditState, options: list[Option], best: Option) -> boo
     """Whether more draws are worth more than they cost, beside the best option now."""
     regret = float((best.cost - least_cost(state, options)).mean())
     return regret > (1 + _GROWTH) * state.draws * cost_of_a_draw(state, best)
-
-
-def _hopeless(state: AuditState, tier: int) -> bool:
-    """Whether a candidate was never right, on enough draws to tell."""
-    answered = state.batch.status[tier, state.drawn] == ANSWERED
-    right = answered & ~state.batch.wrong[tier, state.drawn]
-    return state.draws >= TELLING and not right.any()
 
 
 def _draw_until(state: AuditState, until: int) -> Generator[Wave, None, None]:

@@ -6,10 +6,16 @@ import numpy as np
 
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.policies import Policy
-from smart_engine.evidence.record import FAILED, REFERENCE, UNASKED, BatchRecord
+from smart_engine.evidence.record import (
+    ANSWERED,
+    FAILED,
+    REFERENCE,
+    UNASKED,
+    BatchRecord,
+)
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict
-from smart_engine.strategies.audit_trial import promising
+from smart_engine.strategies.audit_trial import TELLING, promising
 
 __all__ = ["AuditState"]
 
@@ -59,6 +65,12 @@ class AuditState:
     def failed(self, items: IntArray) -> BoolArray:
         """Per item, whether the reference failed."""
         return np.asarray(self.batch.status[REFERENCE, items] == FAILED)
+
+    def never_right(self, tier: int) -> bool:
+        """Whether a candidate gave no right answer, on enough draws to tell."""
+        status = self.batch.status[tier, self.drawn]
+        right = (status == ANSWERED) & ~self.batch.wrong[tier, self.drawn]
+        return int((status != UNASKED).sum()) >= TELLING and not right.any()
 
     @property
     def max_errors(self) -> int:
@@ -113,6 +125,8 @@ class AuditState:
             if len(asked):
                 cost = batch.cost(tier, asked) / len(asked)
                 verdict: Verdict = "too dear" if cost >= reference else "undecided"
+                if verdict == "undecided" and self.never_right(tier):
+                    verdict = "never right"
                 tally = Tally(tier, len(asked), batch.errors(tier, asked), cost)
                 evidence.append((tally, "admitted" if tier in serving else verdict))
         return Decision(self.route, evidence, tests=self.tests)
