@@ -38,7 +38,7 @@ from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
 
 __all__ = ["StreamSession"]
 
-_HARM = 0.005  # share of the reference's cost that comparing in vain may cost
+_HARM = 0.004  # share of the reference's cost that comparing in vain may cost
 _PATIENCE = 0.01  # growth of the number of answers after which to plan again
 
 

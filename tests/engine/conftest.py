@@ -85,8 +85,8 @@ def quick() -> Callable[..., Result]:
         kinds: np.ndarray | None = None,
     ) -> Result:
         tiers = [
-            Tier("0", role="reference"),
-            *(Tier(str(k + 1)) for k in range(len(wrong))),
+            Tier("0", role="reference", cost=costs[0]),
+            *(Tier(str(k), cost=usd) for k, usd in enumerate(costs[1:], 1)),
         ]
         batch = BatchRecord(len(wrong[0]), tiers, guarantee, seed)
         # The right answer is the item's kind, a wrong one the next kind.

@@ -472,7 +472,7 @@ def test_free_models_and_rules_that_are_no_keys(drive) -> None:
 
 @pytest.mark.parametrize("confidence", ["high", object()])
 def test_a_confidence_that_is_no_number_is_refused(tiers, confidence) -> None:
-    session = BatchSession(10, tiers(1))
+    session = BatchSession(2000, tiers(1))
     call = next(call for call in session.next_calls() if call.tier == "c1")
     with pytest.raises(InvalidInputError, match="confidence"):
         session.record(call, Outcome("yes", 0.1, confidence=confidence))

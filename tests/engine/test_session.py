@@ -176,10 +176,10 @@ def test_certificate_states_promise_evidence_and_savings(drive, tiers, models) -
 
 
 def test_tokens_are_summed(drive, tiers) -> None:
-    table = {"big": [Outcome(1, 1.0, Usage(10, 2))] * 50}
-    table["c1"] = [Failure(BROKEN, 0.1, Usage(5, 0))] * 50
-    spend = drive(BatchSession(50, tiers(1)), table).certificate.spend
-    assert (spend["big"].input_tokens, spend["big"].output_tokens) == (500, 100)
+    table = {"big": [Outcome(1, 1.0, Usage(10, 2))] * 500}
+    table["c1"] = [Failure(BROKEN, 0.1, Usage(5, 0))] * 500
+    spend = drive(BatchSession(500, tiers(1)), table).certificate.spend
+    assert (spend["big"].input_tokens, spend["big"].output_tokens) == (5000, 1000)
     assert spend["c1"].input_tokens == 5 * spend["c1"].calls > 0
 
 
@@ -398,7 +398,7 @@ def test_results_before_the_end_are_refused(tiers, models) -> None:
 
 
 def test_spend_and_bought_tell_what_an_unfinished_session_paid(tiers) -> None:
-    session = BatchSession(100, tiers(1))
+    session = BatchSession(2000, tiers(1))
     calls = session.next_calls()
     big = next(call for call in calls if call.tier == "big")
     session.record(big, Outcome("yes", 0.5))

@@ -314,13 +314,18 @@ def test_a_failed_reference_counts_as_an_error_and_is_reported() -> None:
 def test_an_answer_may_be_handed_out_before_its_audit_is_over() -> None:
     stream = StreamSession(TIERS, Guarantee(0.2, 0.9))
     item = stream.arrive()
-    big, small = stream.next_calls(item)
+    while len(calls := stream.next_calls(item)) < 2:  # until one is compared
+        stream.record(*calls, agreeing(*calls))
+        stream.answer(item)
+        item = stream.arrive()
+    big, small = calls
+    before = stream.state().cost
     stream.record(big, agreeing(big))
     assert stream.answer(item).cost == 1.0
     assert stream.state().in_flight == 1
     stream.record(small, agreeing(small))
     assert stream.state().in_flight == 0
-    assert stream.state().cost == 1.01
+    assert stream.state().cost == pytest.approx(before + 1.01)
 
 
 def until_audited(stream: StreamSession) -> int:

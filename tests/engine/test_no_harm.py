@@ -1,0 +1,155 @@
+"""Trying candidates never makes a job noticeably dearer than the reference alone."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import numpy as np
+import pytest
+
+from smart_engine import Failure, Guarantee, InvalidInputError, Outcome, Tier
+from smart_engine.batch.session import BatchSession
+from smart_engine.stream.session import StreamSession
+
+HARM = 1.005
+"""Most that a job may cost in the mean, in costs of the reference alone."""
+
+SIZES = [1, 2, 5, 10, 20, 30, 50, 100, 150]
+LENGTHS = [20, 50, 100, 200, 500]
+EVERY = [(a, r) for a in (0.97, 0.92, 0.8, 0.3, 0.0) for r in (0.04, 0.2, 4.0)]
+HOPELESS = [(0.0, 0.04), (0.0, 0.2), (0.3, 0.2), (0.97, 4.0)]
+
+
+def tiers(price: float, *, known: bool = True) -> list[Tier]:
+    costs = (1.0, price) if known else (None, None)
+    return [
+        Tier("big", "reference", costs[0]),
+        Tier("small", "candidate", costs[1]),
+    ]
+
+
+def outcome(call, wrong, price):
+    """The reference says 0 or 1 at a cost of 1; where wrong, the candidate does not."""
+    right = call.item * 7919 % 1009 % 2
+    if call.tier == "big":
+        return Outcome(right, 1.0)
+    return Outcome(int(right != wrong[call.item]), price)
+
+
+def mistakes(n_items: int, agreement: float, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, n_items]).random(n_items) >= agreement
+
+
+def batch(n_items, agreement, price, seed, *, known=True, **settings):
+    """Run a batch; return its session."""
+    wrong = mistakes(n_items, agreement, seed)
+    session = BatchSession(
+        n_items, tiers(price, known=known), seed=seed, max_in_flight=32, **settings
+    )
+    while calls := session.next_calls():
+        for call in calls:
+            session.record(call, outcome(call, wrong, price))
+    return session
+
+
+def batch_cost(n_items, agreement, price, seed) -> float:
+    session = batch(n_items, agreement, price, seed)
+    return session.certificate.cost / n_items
+
+
+def stream(length, agreement, price, seed, *, answer=None, known=True):
+    """Run a stream; return its cost after each of `LENGTHS`, and its state."""
+    wrong = mistakes(length, agreement, seed)
+    session = StreamSession(tiers(price, known=known), seed=seed)
+    costs = {}
+    for count in range(1, length + 1):
+        item = session.arrive()
+        while calls := session.next_calls(item):
+            for call in calls:
+                said = outcome(call, wrong, price)
+                if answer is not None and call.tier == "small":
+                    said = answer
+                session.record(call, said)
+        session.answer(item)
+        if count in LENGTHS:
+            costs[count] = session.state().cost / count
+    return costs, session.state()
+
+
+@pytest.mark.parametrize(
+    ("agreement", "price", "seeds"),
+    [pytest.param(*cell, 20, marks=pytest.mark.slow) for cell in EVERY]
+    + [(*cell, 3) for cell in HOPELESS],
+)
+def test_no_small_batch_becomes_dearer(agreement, price, seeds) -> None:
+    for size in SIZES:
+        paid = mean(batch_cost(size, agreement, price, seed) for seed in range(seeds))
+        assert paid <= HARM, f"{size} items"
+
+
+@pytest.mark.parametrize(
+    ("agreement", "price", "seeds"),
+    [pytest.param(*cell, 20, marks=pytest.mark.slow) for cell in EVERY]
+    + [(*cell, 2) for cell in HOPELESS],
+)
+def test_no_short_stream_becomes_dearer(agreement, price, seeds) -> None:
+    runs = [stream(500, agreement, price, seed)[0] for seed in range(seeds)]
+    for length in LENGTHS:
+        assert mean(run[length] for run in runs) <= HARM, f"{length} items"
+
+
+@pytest.mark.parametrize("size", [1, 10, 19])
+@pytest.mark.parametrize("price", [0.0, 0.04])
+def test_where_nothing_can_be_proven_the_reference_answers_alone(size, price) -> None:
+    certificate = batch(size, 1.0, price, 0).certificate
+    assert certificate.spend["small"].calls == 0
+    assert certificate.cost == size
+    assert certificate.valid
+
+
+def test_a_good_cheap_candidate_still_saves_on_a_hundred_items() -> None:
+    assert mean(batch_cost(100, 0.97, 0.04, seed) for seed in range(8)) < 0.95
+    assert mean(batch_cost(300, 0.97, 0.2, seed) for seed in range(4)) < 0.7
+
+
+def test_a_dear_candidate_is_dropped_though_its_price_was_not_known() -> None:
+    certificate = batch(2000, 1.0, 1.5, 0, known=False).certificate
+    assert certificate.spend["small"].calls <= 32
+    assert certificate.served == {"big": 2000, "small": 0}
+    assert certificate.evidence[0].verdict == "too dear"
+
+
+@pytest.mark.parametrize("answer", [Failure(RuntimeError("down"), 0.04), None])
+def test_a_useless_candidate_is_asked_at_ever_longer_distances(answer) -> None:
+    _, state = stream(1500, 0.0, 0.04, 0, answer=answer)
+    assert 4 <= state.spend["small"].calls <= 20
+    assert state.served["small"] == 0
+
+
+def test_a_dear_candidate_is_asked_once_in_a_stream_if_its_price_is_unknown() -> None:
+    assert stream(1500, 1.0, 4.0, 0, known=False)[1].spend["small"].calls <= 2
+    assert stream(1500, 1.0, 4.0, 0)[1].spend["small"].calls == 0
+
+
+def test_a_useless_candidate_does_not_serve_what_its_errors_would_fit_into() -> None:
+    certificate = batch(2000, 0.0, 0.01, 0, guarantee=Guarantee(0.2, 0.95)).certificate
+    assert certificate.served["small"] == 0
+    assert certificate.evidence[0].verdict == "never right"
+
+
+def test_no_candidate_serves_for_less_than_the_least_gain() -> None:
+    def served(least: float) -> int:
+        promise = Guarantee(0.02, 0.95)
+        session = batch(4000, 0.6, 0.05, 1, guarantee=promise, min_saving=least)
+        return session.certificate.served["small"]
+
+    assert served(0.0) > 0
+    assert served(0.05) == 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 1.5, "5 %", True, None])
+def test_a_least_gain_that_is_no_share_is_refused(share) -> None:
+    with pytest.raises(InvalidInputError, match="min_saving"):
+        BatchSession(10, tiers(0.1), min_saving=share)
+    with pytest.raises(InvalidInputError, match="min_saving"):
+        StreamSession(tiers(0.1), min_saving=share)
