@@ -9,10 +9,14 @@ import signal
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from smart_engine.runtime.settings import Settings
+from smart_engine.serving.config import ServingConfig
 
 _NUMBERS = itertools.count()
 
@@ -35,6 +39,19 @@ def _draws_are_the_same_in_every_run(monkeypatch, request) -> None:
     """Seeds come from the operating system, but in tests that are not about that."""
     if "fresh_seeds" not in request.keywords:
         monkeypatch.setattr("smart_engine.runtime.settings.fresh_seed", lambda: 0)
+
+
+@pytest.fixture(autouse=True)
+def _candidates_are_tried_from_the_first_item_on(monkeypatch, request) -> None:
+    """Small jobs show what is asked of candidates, in tests that are not about cost."""
+    made = Settings._serving.fget
+
+    def serving(settings: Settings) -> ServingConfig:
+        given = "min_saving" in settings.model_fields_set
+        return made(settings) if given else replace(made(settings), min_saving=0.0)
+
+    if "sparing" not in request.keywords:
+        monkeypatch.setattr(Settings, "_serving", property(serving))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,7 +67,8 @@ class BatchSession:
             made once, as by `RepeatedSession`: then the reference alone is taken to
             be asked in that way, too. None if every item is asked.
         min_saving: Least share of the job's cost that candidates must be expected to
-            save, for the audit to let any serve; 0 takes whatever can be had.
+            save, for the audit to let any serve. With 0, all are tried from the first
+            item on, whatever that costs.
 
     Raises:
         InvalidInputError: If an argument cannot be used.

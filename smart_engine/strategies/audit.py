@@ -89,9 +89,10 @@ def _scout(state: AuditState) -> Generator[Wave, None, None]:
     The reference is asked on two of them, for its price; these answers are no evidence.
     """
     batch = state.batch
-    affordable = int(affordable_calls(batch, state.active) / 2)
-    most = min(_SCOUT_ITEMS, batch.n_items // 10, affordable)
-    if len(state.active) == 1 or most < _SCOUT_LEAST:  # one alone shows nothing
+    part = 2 if len(state.active) > 1 else 4  # one alone shows little
+    affordable = affordable_calls(batch, state.active) / part
+    most = int(min(_SCOUT_ITEMS, batch.n_items // 10, affordable))
+    if most < _SCOUT_LEAST:
         return
     items = batch.rng.choice(batch.n_items, most, replace=False)
     yield Wave(items[:2], (REFERENCE, *state.active))

@@ -2,11 +2,14 @@
 
 A job must not become dearer by it: where a hopeless candidate would cost more than
 `_HARM` of the job before that shows, or where even one that is always right could not
-save enough, the reference answers alone. Whatever is decided here leads to more answers
-of the reference, so no promise rests on it.
+save enough, the reference answers alone. Not so where `min_saving` is 0: then every
+candidate is tried from the first item on. No promise rests on it: all it leads to is
+more answers of the reference.
 """
 
 from __future__ import annotations
+
+import math
 
 from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.evidence.record import BatchRecord
@@ -22,6 +25,8 @@ TELLING = 4
 
 def promising(batch: BatchRecord) -> list[int]:
     """Return the candidates that are worth asking, cheapest first."""
+    if not batch.min_saving:
+        return list(batch.candidates)
     chosen: list[int] = []
     if not batch.n_items:
         return chosen
@@ -43,5 +48,7 @@ def promising(batch: BatchRecord) -> list[int]:
 
 def affordable_calls(batch: BatchRecord, tiers: list[int]) -> float:
     """Return how often all of these may be asked in vain."""
+    if not batch.min_saving:
+        return math.inf
     together = sum(batch.ratios[tier] for tier in tiers)
     return _HARM * batch.n_items / max(together, 1e-9)

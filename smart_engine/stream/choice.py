@@ -88,7 +88,8 @@ class Choice:
         candidates: Indices of the candidates, cheapest first.
         tolerated: Share of wrong answers tolerated, δ.
         ratios: Per tier, what a call is expected to cost, in calls of the reference.
-        min_saving: Least share of the reference's cost that a policy must save.
+        min_saving: Least share of the reference's cost that a policy must save. At 0,
+            candidates are compared from the first item on, whatever that costs.
 
     Attributes:
         policies: All policies that may serve.
@@ -160,7 +161,8 @@ class Choice:
                 due = turn & (turn - 1) == 0  # at doubling distances
             else:
                 due = often or turn % _SELDOM == 0
-            if due and price <= spare and price < self.price(REFERENCE):
+            allowed = price <= spare and price < self.price(REFERENCE)
+            if due and (allowed or self._worthwhile == 1):
                 chosen.append(tier)
                 spare -= price
         return tuple(sorted(chosen))
@@ -174,6 +176,8 @@ class Choice:
         """Whether the policy saves anything while so many of its items are audited."""
         if self.policy == REFERENCE_ONLY:
             return False
+        if self._worthwhile == 1:
+            return True
         counts = self._counts[self.policies.index(self.policy)]
         return self._cost_at(self.policy, counts, rate) < self._cost[REFERENCE]
 

@@ -60,7 +60,7 @@ class StreamSession:
         equivalence: When two answers mean the same; a plain function will do.
         task: Name of the task, for the record.
         min_saving: Least share of the reference's cost that candidates must be expected
-            to save, to serve at all.
+            to save, to serve at all. With 0, all are tried from the first item on.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
