@@ -1,4 +1,4 @@
-"""Small jobs cost no more than the reference alone, in both adapters, and are told why."""
+"""Small jobs cost no more than the reference alone, in both adapters; reports say why."""
 
 from __future__ import annotations
 

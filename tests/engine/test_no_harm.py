@@ -109,7 +109,7 @@ def test_where_nothing_can_be_proven_the_reference_answers_alone(size, price) ->
 
 def test_a_good_cheap_candidate_still_saves_on_a_hundred_items() -> None:
     assert mean(batch_cost(100, 0.97, 0.04, seed) for seed in range(8)) < 0.95
-    assert mean(batch_cost(300, 0.97, 0.2, seed) for seed in range(4)) < 0.7
+    assert mean(batch_cost(300, 0.97, 0.2, seed) for seed in range(8)) < 0.9
 
 
 def test_a_dear_candidate_is_dropped_though_its_price_was_not_known() -> None:
