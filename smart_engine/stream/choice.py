@@ -96,6 +96,7 @@ class Choice:
         policy: The policy to serve with, the first candidate alone to begin with.
         error: Share of items it is expected to answer wrongly.
         compared: Per tier, how often it was compared with the reference.
+        pending: Per tier, comparisons that were begun and whose call is not booked.
 
     Example:
         ```python
@@ -124,7 +125,7 @@ class Choice:
             PolicyCounts(asked=(0.0,) * len(policy.tiers)) for policy in self.policies
         ]
         self._cost, self._calls = [0.0] * tiers, [0] * tiers
-        self.compared = [0] * tiers
+        self.compared, self.pending = [0] * tiers, [0] * tiers
         self.policy = self.policies[0]
         self.error = self._error(self._counts[0])
 
@@ -221,12 +222,14 @@ class Choice:
             [len(counts.asked) for counts in state.policies] == sizes
             and -1 <= state.chosen < len(sizes)
             and len(state.cost) == len(state.calls) == len(part.compared) == tiers
+            and len(part.pending) in {0, tiers}
         ):
             raise ValueError("a choice among other models")
         self._counts, self.error = list(state.policies), state.error
         self.policy = (*self.policies, REFERENCE_ONLY)[state.chosen]
         self._cost, self._calls = list(state.cost), list(state.calls)
         self.compared = list(part.compared)
+        self.pending = list(part.pending) or [0] * tiers
 
     def choose(self, answered: int) -> None:
         """Choose again.

@@ -150,6 +150,8 @@ class StreamSession:
             compared = choice.to_compare(guard.forced, self._spare)
             role: Role = "profiled" if compared else "reference"
             item = Item(rule, role, REFERENCE_ONLY, compared)
+        for tier in item.compared:
+            choice.pending[tier] += 1
         self._items[number] = item
         return number
 
@@ -214,6 +216,8 @@ class StreamSession:
         if not item.evaluated(tier):
             raise ProtocolError(f"{call} was not evaluated yet: use record()")
         item.booked.add(tier)
+        if tier in item.compared:
+            self._choice.pending[tier] -= 1
         self._record.book(call.tier, outcome, usable=tier not in item.errors)
         self._choice.paid(tier, outcome.cost)
         self._book_judges(item)
@@ -269,7 +273,9 @@ class StreamSession:
             item: Its number.
             model: Name of the candidate.
         """
-        self._open(item).fall_back(self._index[model])
+        entry = self._open(item)
+        self._release(entry)
+        entry.fall_back(self._index[model])
         if item in self._guard.unresolved:
             self._settle(item, detected=True)
 
@@ -292,6 +298,7 @@ class StreamSession:
         if entry is None:
             raise ProtocolError(f"item {item} is not open: abandon each item once")
         self._book_judges(entry)
+        self._release(entry)
         if item in self._guard.unresolved:
             self._settle(item, detected=True)
         server = entry.expected_server
@@ -330,6 +337,7 @@ class StreamSession:
             unresolved=guard.waiting(),
             learned=self._choice.shared(),
             compared=tuple(self._choice.compared),
+            pending=tuple(self._choice.pending),
             by_reference=guard.forced,
             sums=self._record.totals(guard),
             history=tuple(self._record.history),
@@ -422,11 +430,9 @@ class StreamSession:
         by_others = sum(record.served.values()) - record.served[reference]
         avoided = by_others * (self.reference_cost or 0.0)
         paid = record.models[reference].cost
+        choice = self._choice
         started = sum(
-            self._choice.price(tier)
-            for item in self._items.values()
-            for tier in item.compared
-            if tier not in item.booked
+            n * choice.price(tier) for tier, n in enumerate(choice.pending) if n
         )
         return _HARM * (paid + avoided) + avoided - (record.cost - paid) - started
 
@@ -442,6 +448,11 @@ class StreamSession:
         self._guard.settle(number, detected=detected)
         if detected:
             self._due = 0
+
+    def _release(self, item: Item) -> None:
+        """Forget what the comparisons of an item that will not be made were to cost."""
+        for tier in set(item.compared) - item.booked:
+            self._choice.pending[tier] -= 1
 
     def _book_judges(self, item: Item) -> None:
         """Book what comparing answers has cost."""

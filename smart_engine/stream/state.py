@@ -213,6 +213,7 @@ class SharedPart(_Record):
     unresolved: tuple[UnresolvedAudits, ...]
     learned: ChoiceState
     compared: tuple[Count, ...]  # per tier, comparisons with the reference
+    pending: tuple[Count, ...] = ()  # per tier, comparisons begun and not booked
     by_reference: Count  # items that the reference answers without a draw
     sums: Totals
     history: tuple[StreamPoint, ...]

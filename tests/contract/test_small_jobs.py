@@ -1,4 +1,4 @@
-"""Small jobs cost no more than the reference alone, in both adapters; reports say why."""
+"""Small jobs cost no more than the reference alone; reports say why none is saved."""
 
 from __future__ import annotations
 
