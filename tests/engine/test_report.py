@@ -69,7 +69,9 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
 def test_a_report_counts_apart_what_the_budget_left_uncertified(single) -> None:
     names = ("big", "small")
     books = Books(nullcontext, names)
-    config = ServingConfig(names, Guarantee(0.05, 0.95), Exact(), budget_usd=20.0)
+    config = ServingConfig(
+        *(names, Guarantee(0.05, 0.95), Exact()), budget_usd=20.0, min_saving=0
+    )
 
     def most(call: Call) -> float:
         return 1.0 if call.tier == "big" else 0.1

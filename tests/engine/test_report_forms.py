@@ -133,7 +133,7 @@ def test_money_beside_the_savings_is_explained(report) -> None:
 
 def test_a_report_without_a_reference_cost_claims_no_saving(drive, tiers, models):
     certificate = drive(
-        BatchSession(20, tiers(1), Guarantee(0.5, 0.9)), models(20, 0.0)
+        BatchSession(20, tiers(1), Guarantee(0.5, 0.9), min_saving=0), models(20, 0.0)
     ).certificate
     unknown = certificate.model_copy(update={"reference_only_cost": None})
     report = summed(unknown)
@@ -147,7 +147,7 @@ def test_a_report_without_a_reference_cost_claims_no_saving(drive, tiers, models
 
 
 def test_a_loss_is_called_one(drive, tiers, models) -> None:
-    session = BatchSession(40, tiers(1), Guarantee(0.05, 0.95))
+    session = BatchSession(40, tiers(1), Guarantee(0.05, 0.95), min_saving=0)
     report = summed(drive(session, models(40, 0.5, costs=(1.0, 0.9))).certificate)
     assert report.saved < 0
     assert "more than the reference alone" in content.summary(report)

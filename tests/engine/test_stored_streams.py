@@ -53,7 +53,9 @@ class Worker:
         self.profiles = profiles
         rule = rule or Normalized()
         guarantee = told.pop("guarantee", Guarantee(0.2, 0.9))
-        self.terms = ServingConfig(MODELS, guarantee, rule, **told)
+        self.terms = ServingConfig(
+            MODELS, guarantee, rule, **{"min_saving": 0.0, **told}
+        )
         self.books = Books(threading.Lock, MODELS)
         self.task = task
 

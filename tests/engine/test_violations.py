@@ -78,7 +78,8 @@ def test_the_quick_driver_does_what_a_session_does(
     quick, drive, strategy, looks
 ) -> None:
     guarantee, costs = Guarantee(0.1, 0.9), [1.0, 0.01, 0.02]
-    tiers = [Tier("0", role="reference"), Tier("1"), Tier("2")]
+    roles = ("reference", "candidate", "candidate")
+    tiers = [Tier(str(k), role, costs[k]) for k, role in enumerate(roles)]
     for seed, wrong in product(range(3), (0, 35, 120)):
         table = populations(400, wrong, 2, seed)
         fast = quick(table, costs, guarantee, strategy=strategy, looks=looks, seed=seed)
@@ -89,7 +90,11 @@ def test_the_quick_driver_does_what_a_session_does(
             for tier, errs in enumerate((right, *table))
         }
         session = BatchSession(
-            400, tiers, guarantee, strategy=strategy, looks=looks, seed=seed
+            *(400, tiers, guarantee),
+            strategy=strategy,
+            looks=looks,
+            seed=seed,
+            min_saving=0,
         )
         drive(session, outcomes)
         truth = outcomes["0"]
