@@ -257,6 +257,7 @@ class Settings(PlainErrors):
         price = self.prices.get(name)
         return None if price is None else price.cost(_TYPICAL)
 
+
 def refuse_smart(field: str, model: Any) -> None:
     """Raise if a model is a smart one: what its own models cost would not be booked.
 
