@@ -20,7 +20,7 @@ _HARM = 0.005
 """Share of the job's cost that trying candidates in vain may cost."""
 
 TELLING = 4
-"""Calls that show whether a candidate is hopeless; for several, twice as many."""
+"""Calls that show whether a candidate is hopeless."""
 
 
 def promising(batch: BatchRecord) -> list[int]:
@@ -37,11 +37,7 @@ def promising(batch: BatchRecord) -> list[int]:
     for tier in sorted(batch.candidates, key=lambda tier: batch.ratios[tier]):
         saved = left - batch.ratios[tier]  # it is asked about every item
         calls = affordable_calls(batch, [*chosen, tier])
-        if (
-            saved > 0
-            and saved >= batch.min_saving
-            and calls >= (2 * TELLING if chosen else TELLING)
-        ):
+        if saved > 0 and saved >= batch.min_saving and calls >= TELLING:
             chosen.append(tier)
     return chosen
 
