@@ -1,8 +1,8 @@
 """How much may be spent on finding out whether candidates save anything.
 
-A job must not become dearer by it: where a hopeless candidate would cost more than
-`_HARM` of the job before that shows, or where even one that is always right could not
-save enough, the reference answers alone. Not so where `min_saving` is 0: then every
+A job must not become dearer by it: where a hopeless candidate would cost more, before
+that shows, than a hundredth of what the best one could save, or where even that is not
+enough, the reference answers alone. Not so where `min_saving` is 0: then every
 candidate is tried from the first item on. No promise rests on it: all it leads to is
 more answers of the reference.
 """
@@ -16,8 +16,8 @@ from smart_engine.evidence.record import BatchRecord
 
 __all__ = ["TELLING", "affordable_calls", "promising"]
 
-_HARM = 0.005
-"""Share of the job's cost that trying candidates in vain may cost."""
+_HARM = 0.01
+"""What trying candidates in vain may cost, as a share of what could be saved."""
 
 TELLING = 4
 """Calls that show whether a candidate is hopeless."""
@@ -28,14 +28,8 @@ def promising(batch: BatchRecord) -> list[int]:
     if not batch.min_saving:
         return list(batch.candidates)
     chosen: list[int] = []
-    if not batch.n_items:
-        return chosen
-    level = batch.guarantee.alpha
-    allowed = batch.guarantee.max_errors(batch.n_items)
-    draws = Acceptance(batch.n_items, allowed, level, expected_errors=0).draws(0)
-    left = 1 - draws / batch.n_items
     for tier in sorted(batch.candidates, key=lambda tier: batch.ratios[tier]):
-        saved = left - batch.ratios[tier]  # it is asked about every item
+        saved = _most_saved(batch, [tier])
         calls = affordable_calls(batch, [*chosen, tier])
         if saved > 0 and saved >= batch.min_saving and calls >= TELLING:
             chosen.append(tier)
@@ -47,4 +41,17 @@ def affordable_calls(batch: BatchRecord, tiers: list[int]) -> float:
     if not batch.min_saving:
         return math.inf
     together = sum(batch.ratios[tier] for tier in tiers)
-    return _HARM * batch.n_items / max(together, 1e-9)
+    return _HARM * _most_saved(batch, tiers) * batch.n_items / max(together, 1e-9)
+
+
+def _most_saved(batch: BatchRecord, tiers: list[int]) -> float:
+    """Return the share of the job that the cheapest saves if it is always right.
+
+    It is asked about every item, and the reference about the fewest that suffice.
+    """
+    if not (batch.n_items and tiers):
+        return 0.0
+    allowed = batch.guarantee.max_errors(batch.n_items)
+    level = batch.guarantee.alpha
+    draws = Acceptance(batch.n_items, allowed, level, expected_errors=0).draws(0)
+    return 1 - draws / batch.n_items - min(batch.ratios[tier] for tier in tiers)
