@@ -25,9 +25,11 @@ TELLING = 4
 
 def promising(batch: BatchRecord) -> list[int]:
     """Return the candidates that are worth asking, cheapest first."""
+    chosen: list[int] = []
+    if not batch.n_items:
+        return chosen
     if not batch.min_saving:
         return list(batch.candidates)
-    chosen: list[int] = []
     for tier in sorted(batch.candidates, key=lambda tier: batch.ratios[tier]):
         saved = _most_saved(batch, [tier])
         calls = affordable_calls(batch, [*chosen, tier])
@@ -49,8 +51,6 @@ def _most_saved(batch: BatchRecord, tiers: list[int]) -> float:
 
     It is asked about every item, and the reference about the fewest that suffice.
     """
-    if not (batch.n_items and tiers):
-        return 0.0
     allowed = batch.guarantee.max_errors(batch.n_items)
     level = batch.guarantee.alpha
     draws = Acceptance(batch.n_items, allowed, level, expected_errors=0).draws(0)

@@ -177,9 +177,9 @@ class Choice:
         """Whether the policy saves anything while so many of its items are audited."""
         if self.policy == REFERENCE_ONLY:
             return False
-        if self._worthwhile == 1:
-            return True
         counts = self._counts[self.policies.index(self.policy)]
+        if self._worthwhile == 1 or not counts.seen:
+            return True
         return self._cost_at(self.policy, counts, rate) < self._cost[REFERENCE]
 
     def learn(

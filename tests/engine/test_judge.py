@@ -277,7 +277,8 @@ def test_what_a_stream_spends_on_judging_is_in_state_report_and_items(shadow) ->
 def test_a_batch_that_is_broken_off_has_its_judging_booked() -> None:
     books = Books(nullcontext, ["big", "small"])
     scope = books.batch("big", "task")
-    session = BatchSession(50, TIERS, equivalence=Judge(Owl(), "owl"), scope=scope)
+    rule = Judge(Owl(), "owl")
+    session = BatchSession(50, TIERS, equivalence=rule, scope=scope, min_saving=0)
     for call in session.next_calls():
         session.record(call, Outcome(answer(call.tier, call.item), 1.0))
     assert books.report().spend[NAME] == session.spend[NAME]

@@ -270,7 +270,7 @@ def test_nothing_is_judged_once_all_is_decided():
     """What the reference answers after that is right, whatever a judge would say."""
     court = Court()
     session = BatchSession(
-        300, TIERS[:2], Guarantee(0.01, 0.9), equivalence=court.judge()
+        300, TIERS[:2], Guarantee(0.01, 0.9), equivalence=court.judge(), min_saving=0
     )
     while calls := session.next_calls():
         for call in calls:

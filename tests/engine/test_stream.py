@@ -158,7 +158,7 @@ def test_among_several_the_cheapest_that_is_good_enough_serves() -> None:
 def test_every_call_is_counted_and_every_item_answered(candidates, window) -> None:
     dice = random.Random(candidates * 100 + window)
     tiers = [TIERS[0], *(Tier(f"c{k}") for k in range(1, candidates + 1))]
-    stream = StreamSession(tiers, Guarantee(0.2, 0.9), seed=3)
+    stream = StreamSession(tiers, Guarantee(0.2, 0.9), seed=3, min_saving=0)
     issued, results, served, flying, open_items = [], {}, [], [], set()
 
     def outcome(call: Call) -> Outcome | Failure:

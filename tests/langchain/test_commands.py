@@ -295,6 +295,7 @@ def test_an_interrupted_run_goes_on(server, mails, tmp_path):
     ]
 
 
+@pytest.mark.sparing  # as the other process is
 def test_a_killed_run_goes_on(server, mails, tmp_path):
     words = ["run", str(mails), str(tmp_path / "out.csv"), *job(server)]
     killed = subprocess.Popen([sys.executable, "-m", "smart_engine", *words])
