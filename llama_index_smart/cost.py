@@ -25,7 +25,12 @@ from llama_index_smart.tools import calls_in
 from smart_engine.calls import Result
 from smart_engine.money.limits import Content, max_output_tokens, settings_of
 from smart_engine.money.pricing import Usage
-from smart_engine.money.usage import first_of, reported_usage, service_tier
+from smart_engine.money.usage import (
+    first_of,
+    from_cache,
+    reported_usage,
+    service_tier,
+)
 from smart_engine.store.forks import ForkSafeLock
 
 __all__ = [
@@ -50,8 +55,9 @@ def outcome(
         estimate: Returns what the call may have used, if estimates are allowed.
     """
     usage, confidence = usage_of(response), _confidence(response)
-    cached = usage is not None and not usage.total_tokens  # no call reads nothing
-    tier = service_tier(response.raw, first_of(response.raw, ("usage",)))
+    reported = first_of(response.raw, ("usage",))
+    cached = isinstance(reported, Mapping) and from_cache(reported)
+    tier = service_tier(response.raw, reported)
     return member.outcome(
         response, usage, confidence, cached=cached, tier=tier, estimate=estimate
     )

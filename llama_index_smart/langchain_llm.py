@@ -292,7 +292,7 @@ def _response(message: AIMessage, delta: str | None = None) -> ChatResponse:
     ]
     usage = message.usage_metadata
     counts = _counts(usage)
-    details: Any = {} if from_cache(usage) else usage or {}
+    details: Any = {"total_cost": 0} if from_cache(usage) else usage or {}
     tokens = (message.response_metadata.get("logprobs") or {}).get("content") or []
     logprobs = [
         [LogProb(token=t["token"], logprob=t["logprob"], bytes=[])] for t in tokens

@@ -727,3 +727,15 @@ def test_the_default_equivalence_is_of_normalized_texts():
         for n in range(30):
             smart.chat(user(f"mail {n}"))
         assert smart.report().streams[0].found == 0
+
+
+def test_a_server_that_counts_nothing_is_not_taken_for_a_cache():
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    with serve(lambda *_: Odd("yes", usage=nothing)) as server:
+        smart = smart_at(server, strategy="reference")
+        with (
+            pytest.warns(UserWarning, match="no input tokens"),
+            pytest.raises(Exception, match="no input tokens"),
+        ):
+            smart.complete("?")
+        assert [row.outcome for row in smart.ledger().entries] == ["failed"]
