@@ -25,7 +25,7 @@ __all__ = ["Attempts", "Clock", "Requester", "Streaming", "acall", "call"]
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
-"""Seconds before another attempt, at most: doubled each time, drawn below that."""
+"""Seconds before another attempt, at most: doubled each time, at least half of it."""
 
 
 class Requester(ABC):
@@ -257,7 +257,7 @@ class Attempts:
         if allowance is not None and not allowance.repeat(failure.paid):
             return False
         self._earlier = (*self._earlier, failure._replace(earlier=()))
-        drawn = random.uniform(0, self._longest)  # noqa: S311 - no secret
+        drawn = random.uniform(self._longest / 2, self._longest)  # noqa: S311 - no secret
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest)
         self._left -= 1
         self._pause = seconds_asked_for(failure.error) or drawn
