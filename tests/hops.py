@@ -75,6 +75,7 @@ def smart() -> SmartChatModel:
     made = SmartChatModel(
         reference=answering("big"),
         candidates=[answering("small")],
+        min_saving=0,  # the candidate is asked at once
         prices={"big": Price(10, 30), "small": Price(1, 3)},
     )
     made.invoke("warm up")
