@@ -441,9 +441,9 @@ def assert_what_is_unknown_is_marked(ran: Ran) -> None:
 
 
 def assert_the_failure_was_met(ran: Ran) -> None:
-    """And the budget ended before the job did, unless the caller went away."""
+    """And the budget ended before the job did, unless failures were free."""
     kind = KINDS[ran.cell.kind]
     if kind.read:
         assert ran.met > (not kind.leaves)
-    if ran.answers:
+    if ran.answers and not kind.free:
         assert sum(ran.booked().values()) > BUDGET / 4

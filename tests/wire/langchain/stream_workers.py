@@ -44,6 +44,7 @@ def work(url: str, store: str, record: Path, items: range) -> None:
         candidates=[small],
         prices=PRICES,
         max_disagreement=0.1,
+        min_saving=0,
         task="stones",
         store=store,
     )
