@@ -89,12 +89,14 @@ def reported_usage(reported: Any) -> Usage | None:
     among = _number(of_input, _CACHED)
     beside = _number(reported, ("cache_read_input_tokens",))
     created = _number(reported, ("cache_creation_input_tokens",)) or 0
-    added = 0 if None not in (among, beside) else (beside or 0) + created
+    added = max(0, beside or 0) + max(0, created)  # nothing absurd makes a call cheaper
+    added = 0 if None not in (among, beside) else added
     created = max(created, _number(of_input, _CREATED) or 0, short + one_hour)
     within = _number(reported, ("cached_content_token_count",)) or 0
     thoughts = _number(reported, ("thoughts_token_count",)) or 0
-    sent += added + (_number(reported, ("tool_use_prompt_token_count",)) or 0)
-    written = (written or 0) + thoughts
+    read = _number(reported, ("tool_use_prompt_token_count",)) or 0
+    sent += added + max(0, read)
+    written = (written or 0) + max(0, thoughts)
     rest = max(0, (total or 0) - sent - written)
     return Usage(
         sent,

@@ -117,7 +117,9 @@ def number(value) -> float:
     plain = isinstance(value, int | float | Fraction) and not isinstance(value, bool)
     if not plain or value != value:
         return 0
-    return value if abs(value) < 1e300 else math.copysign(math.inf, value)
+    if abs(value) < 1e300:
+        return value
+    return math.inf if value > 0 else -math.inf
 
 
 @given(
@@ -136,7 +138,7 @@ def test_no_usage_is_booked_below_any_of_its_readings(
     if usage is None or usage.problem is not None:
         return  # no cost: the call is reported as one without a usage
     sent, said, total = map(number, counts)
-    parts = [number(table.get(name)) for name in BESIDE.get(form, ())]
+    parts = [max(0, number(table.get(name))) for name in BESIDE.get(form, ())]
     close = 1 - 1e-9  # sums of floats
     assert usage.input_tokens >= sent * close
     assert usage.output_tokens >= said * close
