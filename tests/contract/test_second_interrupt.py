@@ -18,7 +18,7 @@ from types import FrameType
 import httpx
 import pytest
 from faults import Chains, LangChain, LlamaIndex
-from loopback import Fault, serve
+from loopback import Fault, Server, serve
 
 ADAPTERS = (LangChain, Chains, LlamaIndex)
 ITEMS = [f"item {n}" for n in range(40)]
@@ -46,6 +46,19 @@ class Interrupts:
         while self.wanted and time.monotonic() < until:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.005)
+
+    def twice(self, server: Server, requests: int) -> threading.Thread:
+        """Press it twice once a server has read so many requests, in a thread."""
+
+        def press() -> None:
+            while server.requests.total() < requests:
+                time.sleep(0.002)
+            self.press()
+            self.press()
+
+        watcher = threading.Thread(target=press)
+        watcher.start()
+        return watcher
 
 
 @pytest.fixture
@@ -95,15 +108,7 @@ def asked(cls, gate, **settings) -> Iterator[tuple]:
 def test_the_second_one_leaves_a_batch_with_a_row_for_each_request(cls, interrupts):
     gate = Gate("big", "small")
     with asked(cls, gate, max_concurrency=4) as (adapter, server):
-
-        def twice() -> None:
-            while server.requests.total() < 4:
-                gate.open.wait(0.002)
-            interrupts.press()
-            interrupts.press()
-
-        watcher = threading.Thread(target=twice)
-        watcher.start()
+        watcher = interrupts.twice(server, 4)
         with pytest.raises(KeyboardInterrupt):
             adapter.batch(ITEMS)
         assert interrupts.count == 2
@@ -148,15 +153,7 @@ def test_the_second_one_leaves_an_item_with_a_row_for_each_request(
 ):
     gate = Gate("big", "small")
     with asked(cls, gate) as (adapter, server):
-
-        def twice() -> None:
-            while server.requests.total() < 2:
-                gate.open.wait(0.002)
-            interrupts.press()
-            interrupts.press()
-
-        watcher = threading.Thread(target=twice)
-        watcher.start()
+        watcher = interrupts.twice(server, 2)
         with pytest.raises(KeyboardInterrupt):
             getattr(adapter, verb)(ITEMS[0], [])
         assert Counter(row.model for row in rows(adapter)) == server.requests
