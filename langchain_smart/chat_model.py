@@ -110,8 +110,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         prices: Model name → `Price` in USD per million tokens.
         min_saving: Least share of the reference's cost that candidates must be expected
             to save: where they cannot, the reference answers alone, and trying them
-            costs .5 % of a job at most, as a rule. With 0, candidates are tried from
-            the first item on, and serve where they save anything.
+            in vain costs a hundredth of what could be saved, as a rule. With 0,
+            candidates are tried from the first item on, and serve where they save
+            anything.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that no one can foresee what is audited; the
             certificate has it at the end.
