@@ -11,7 +11,8 @@ from typer import Option
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import dollars, show, show_json
-from smart_engine.offline.estimate import Estimate
+from smart_engine.offline.estimate import Estimate, Range
+from smart_engine.report.content import percent
 from smart_engine.report.report import Report
 
 __all__ = ["estimate_command"]
@@ -80,8 +81,24 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         cells = (spread.mean, spread.low, spread.high)
         table.add_row(name, *(format(cell, form) for cell in cells))
     Console().print(table)
+    show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
+    sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
+    show(f"Jobs of other sizes, in rows: {', '.join(sizes)}.")
     if report.estimated:
         show("Models reported no usage: what their answers cost is estimated, too.")
-    if expected.saved.low <= 0:
+    if expected.pays_from is None:
+        show("No size pays: allow more to differ, or try other candidates.")
+    elif expected.pays_from > expected.items:
+        show(f"It pays from about {expected.pays_from:,} rows on, in one job.")
+    elif expected.saved.low <= 0:
         show("It may save nothing: allow more to differ, or try other candidates.")
     show("An estimate from few rows, no promise; what is bought is not bought again.")
+
+
+def _share(spread: Range) -> str:
+    """Return a share with its range, such as `29 % (0 % to 46 %)`."""
+    return f"{_whole(spread.mean)} ({_whole(spread.low)} to {_whole(spread.high)})"
+
+
+def _whole(share: float) -> str:
+    return percent(round(share, 2) + 0.0)

@@ -86,6 +86,7 @@ class Job:
                 max_disagreement=promised.max_disagreement,
                 confidence=promised.confidence,
                 strategy=promised.strategy,
+                min_saving=promised.min_saving,
                 max_tokens=calls.max_tokens,
                 temperature=calls.temperature,
                 estimate_usage=calls.estimate_usage,

@@ -15,6 +15,7 @@ from typer import Argument, Option
 from smart_engine.equivalence.shorthand import SHORTHANDS
 from smart_engine.strategies import STRATEGIES
 from smart_engine.strategies.looks import LOOKS
+from smart_engine.tiers import MIN_SAVING
 
 __all__ = ["PRICE_FORM", "Calls", "Compared", "Inputs", "Promise", "Trials"]
 
@@ -124,6 +125,10 @@ class Promise:
     max_disagreement: Share = 0.05
     confidence: Confidence = 0.95
     strategy: Annotated[str, _strategy("")] = "audit"
+    min_saving: Annotated[
+        float,
+        Option(help="Least share that candidates must be expected to save to serve."),
+    ] = MIN_SAVING
     price: Annotated[
         list[str] | None,
         Option(help=f"{PRICE_FORM}; list prices are known (extra `prices`)."),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate_job"]
 
+_SIZES = (50, 100, 250, 500, 1_000, 2_500)
+"""Rows of the jobs for which the share saved is shown, too."""
+
 
 def estimate_job(
     smart: SmartChatModel, inputs: Sequence[Any], sampled: int
@@ -63,5 +66,7 @@ def estimate_job(
         job.rule,
         strategy=config.strategy,
         max_in_flight=config.max_concurrency,
+        min_saving=config.min_saving,
+        sizes=_SIZES,
         seed=seed,
     )

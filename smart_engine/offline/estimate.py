@@ -22,6 +22,7 @@ from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.offline.replay import run_session
+from smart_engine.tiers import MIN_SAVING
 
 __all__ = ["Estimate", "Range", "SampleSession", "estimate"]
 
@@ -121,6 +122,10 @@ class Estimate(BaseModel):
         cost: USD spent on the job.
         reference_only: USD that the reference alone would cost.
         saved: USD saved against the reference alone.
+        saved_share: The same as a share of `reference_only`.
+        by_size: Items of a job → share that a job of that size would save.
+        pays_from: Least of these sizes from which on a job is expected to save
+            `min_saving`; None if none is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -135,6 +140,9 @@ class Estimate(BaseModel):
     cost: Range
     reference_only: Range
     saved: Range
+    saved_share: Range
+    by_size: dict[int, Range]
+    pays_from: int | None
 
 
 def estimate(
@@ -145,6 +153,8 @@ def estimate(
     *,
     strategy: str = "audit",
     max_in_flight: int = 1,
+    min_saving: float = MIN_SAVING,
+    sizes: Sequence[int] = (),
     jobs: int = 12,
     seed: int = 0,
 ) -> Estimate:
@@ -160,7 +170,9 @@ def estimate(
         rule: When two answers mean the same.
         strategy: Name of the strategy.
         max_in_flight: Most calls that will be made at once.
-        jobs: Number of simulated jobs.
+        min_saving: Least share that candidates must be expected to save.
+        sizes: Items of other jobs for which the share saved is estimated, too.
+        jobs: Number of simulated jobs; of every other size, a third of it.
         seed: Seed of all randomness.
 
     Raises:
@@ -183,24 +195,36 @@ def estimate(
         hint = "the reference answered no item of the sample"
         raise InvalidInputError("sample", len(rows), hint)
     names, size = list(sample), min(items, _MAX_SIMULATED)
-    rng = np.random.default_rng([seed, items])
-    figures = []
-    for job in range(jobs):
-        columns = zip(*_simulated_job(rows, size, rng), strict=True)
-        results = dict(zip(names, columns, strict=True))
-        session = run_session(
-            results,
-            guarantee,
-            strategy=strategy,
-            seed=job,
-            equivalence=operator.eq,
-            max_in_flight=max_in_flight,
-        )
-        audited = [each.cost for each in session.answers if each.role == "profiled"]
-        cost, alone = session.certificate.cost, sum(r.cost for r in results[names[0]])
-        figures.append((len(audited), sum(audited), cost, alone, alone - cost))
-    scaled = np.array(figures).T * (items / size)
-    audits, certifying, spent, reference_only, saved = map(_range, scaled)
+
+    def simulated(size: int, jobs: int) -> FloatArray:
+        """Return audits, certifying, cost, reference_only and saved, a row a job."""
+        rng = np.random.default_rng([seed, size])
+        figures = []
+        for job in range(jobs):
+            columns = zip(*_simulated_job(rows, size, rng), strict=True)
+            results = dict(zip(names, columns, strict=True))
+            session = run_session(
+                results,
+                guarantee,
+                strategy=strategy,
+                seed=job,
+                equivalence=operator.eq,
+                max_in_flight=max_in_flight,
+                min_saving=min_saving,
+            )
+            audits = [each.cost for each in session.answers if each.role == "profiled"]
+            cost, alone = (
+                session.certificate.cost,
+                sum(r.cost for r in results[names[0]]),
+            )
+            figures.append((len(audits), sum(audits), cost, alone, alone - cost))
+        return np.array(figures).T
+
+    figures, fewer = simulated(size, jobs), max(1, jobs // 3)
+    by_size = {each: _share_saved(simulated(each, fewer)) for each in sizes}
+    audits, certifying, spent, reference_only, saved = map(
+        _range, figures * (items / size)
+    )
     usable = dict(zip(names, zip(*rows, strict=True), strict=True))
     return Estimate(
         items=items,
@@ -219,6 +243,9 @@ def estimate(
         cost=spent,
         reference_only=reference_only,
         saved=saved,
+        saved_share=_share_saved(figures),
+        by_size=by_size,
+        pays_from=_pays_from(by_size, min_saving),
     )
 
 
@@ -271,6 +298,21 @@ def _spoilt(row: Row, erring: Container[int]) -> Row:
         Outcome(-1, result.cost) if index in erring else result
         for index, result in enumerate(row)
     ]
+
+
+def _share_saved(figures: FloatArray) -> Range:
+    *_, alone, saved = figures
+    return _range(np.divide(saved, alone, out=np.zeros_like(saved), where=alone > 0))
+
+
+def _pays_from(by_size: Mapping[int, Range], min_saving: float) -> int | None:
+    """Return the size from which on all save enough."""
+    found = None
+    for size, share in sorted(by_size.items(), reverse=True):
+        if share.mean <= 0 or share.mean < min_saving:
+            break
+        found = size
+    return found
 
 
 def _range(figures: FloatArray) -> Range:

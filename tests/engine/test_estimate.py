@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from smart_engine.serving.resume import Resumed
 
 COSTS = {"big": 1.0, "small": 0.02}
 PROMISE = Guarantee(0.1, 0.95)
+SIZES = (20, 50, 200, 500)
 EQUAL = as_equivalence(operator.eq)
 
 
@@ -59,6 +61,39 @@ def test_the_more_differs_the_less_is_saved():
         assert each.reference_only.mean == pytest.approx(300)
         assert each.saved.mean == pytest.approx(300 - each.cost.mean)
         assert each.certifying.mean <= each.cost.mean
+
+
+def test_an_estimate_says_from_which_size_on_a_job_pays():
+    sure = answers(40, 0.0, np.random.default_rng(0))
+    expected = estimate(sure, 300, PROMISE, EQUAL, sizes=SIZES, jobs=6)
+    by_size = [share.mean for _, share in sorted(expected.by_size.items())]
+    assert all(before <= later + 0.05 for before, later in pairwise(by_size))
+    assert by_size[-1] > 0.5 > by_size[0]
+    assert expected.by_size[expected.pays_from].mean >= 0.05
+    fewer = [size for size in expected.by_size if size < expected.pays_from]
+    assert not fewer or expected.by_size[max(fewer)].mean < 0.05
+    share = expected.saved.mean / expected.reference_only.mean
+    assert expected.saved_share.mean == pytest.approx(share)
+    assert expected.saved_share.low <= share <= expected.saved_share.high
+
+
+def test_a_useless_candidate_pays_at_no_size():
+    useless = answers(40, 1.0, np.random.default_rng(0))
+    expected = estimate(useless, 300, PROMISE, EQUAL, sizes=SIZES, jobs=6)
+    assert expected.pays_from is None
+    assert max(share.mean for share in expected.by_size.values()) <= 0
+
+
+def test_a_job_that_must_save_more_is_served_by_the_reference_more_often():
+    some = answers(40, 0.05, np.random.default_rng(0))
+    easy, hard = (
+        estimate(some, 300, PROMISE, EQUAL, sizes=[300], jobs=6, min_saving=least)
+        for least in (0.05, 0.95)
+    )
+    assert easy.pays_from == 300
+    assert easy.saved.mean > 0.2 * easy.reference_only.mean
+    assert hard.saved.mean <= 0
+    assert hard.pays_from is None
 
 
 def test_a_sample_without_an_error_does_not_promise_a_job_without_one():

@@ -194,6 +194,15 @@ def test_objects_come_out_as_they_went_in(server, tmp_path):
     assert '{"größe": [1, null]' in messages[1]["content"]
 
 
+def test_a_job_that_could_not_save_what_is_asked_pays_the_reference_alone(
+    server, mails, tmp_path
+):
+    words = [*job(server), "--min-saving", 0.99, "--json"]
+    result = smart("run", mails, tmp_path / "out.csv", *words)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["served"] == {"big": ROWS, "small": 0}
+
+
 def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_path):
     result = smart("estimate", mails, *job(server), "--items", 40, "--json")
     assert result.exit_code == 0, result.output
@@ -217,6 +226,8 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     table = smart("estimate", mails, *job(server), "--items", 45)
     assert f"45 of {ROWS} rows asked" in table.stdout
     assert "USD to certify" in table.stdout
+    assert re.search(r"Expected to save \d+ % \(\d+ % to \d+ %\)", table.stdout)
+    assert "Jobs of other sizes, in rows: 50: " in table.stdout
     assert server.requests == {"big": 45, "small": 45}
 
     result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")
@@ -230,10 +241,11 @@ def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
     )
     mails.write_text("".join(mails.open().readlines()[:13]))
     out, store = tmp_path / "out.csv", f"{mails}.answers.db"
-    refused = smart("estimate", mails, *job(server), "--items", 4)
+    words = [*job(server), "--min-saving", 0]
+    refused = smart("estimate", mails, *words, "--items", 4)
     assert refused.exit_code == Code.UNUSABLE
     assert "reported no usage" in refused.stderr
-    allowed = [*job(server), "--estimate-usage"]
+    allowed = [*words, "--estimate-usage"]
     tried = smart("estimate", mails, *allowed, "--items", 4)
     assert "of it estimated; the answers are kept" in tried.stdout
     assert "what their answers cost is estimated, too" in tried.stdout
