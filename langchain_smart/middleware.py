@@ -17,7 +17,7 @@ from smart_engine.money.ledger import Ledger
 from smart_engine.money.pricing import Price
 from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
-from smart_engine.store.forks import ForkSafeLock
+from smart_engine.store.forks import fork_safe_lock
 
 __all__ = ["SmartMiddleware"]
 
@@ -66,7 +66,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         rule = as_equivalence(settings.get("equivalence", Normalized()))
         given = {**settings, "candidates": candidates, "equivalence": rule}
-        books = given.pop("books", None) or Books(ForkSafeLock, process=os.getpid())
+        books = given.pop("books", None) or Books(fork_safe_lock, process=os.getpid())
         stand_in = FakeListChatModel(responses=[""], name="the agent's own model")
         prices = {**given.get("prices", {}), str(stand_in.name): Price.free()}
         checked = SmartChatModel(

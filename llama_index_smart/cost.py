@@ -31,7 +31,7 @@ from smart_engine.money.usage import (
     reported_usage,
     service_tier,
 )
-from smart_engine.store.forks import ForkSafeLock
+from smart_engine.store.forks import fork_safe_lock
 
 __all__ = [
     "estimated",
@@ -134,7 +134,7 @@ _AROUND = 3
 
 _CACHE = "TIKTOKEN_CACHE_DIR"
 
-_loading = ForkSafeLock()
+_loading = fork_safe_lock()
 
 
 def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:

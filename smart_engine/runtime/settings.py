@@ -29,7 +29,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
-from smart_engine.store.forks import ForkSafeLock
+from smart_engine.store.forks import fork_safe_lock
 from smart_engine.store.store import Store, as_store
 from smart_engine.tiers import MIN_SAVING
 
@@ -142,7 +142,7 @@ class Settings(PlainErrors):
         """Check the settings, open the ledger and the store."""
         self.equivalence = as_equivalence(self.equivalence)
         self._serving.check()
-        self.books = self.books or Books(ForkSafeLock, process=os.getpid())
+        self.books = self.books or Books(fork_safe_lock, process=os.getpid())
         self.books.admit(self._names)
         self.store = as_store(self.store)
 

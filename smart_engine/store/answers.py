@@ -17,7 +17,7 @@ from smart_engine.errors import StoreError, UnkeptAnswerError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import Spend
 from smart_engine.store.dialects import reason, shown
-from smart_engine.store.forks import ForkSafeLock, connected
+from smart_engine.store.forks import connected, fork_safe_lock
 from smart_engine.store.schema import (
     JOBS,
     OUTCOMES,
@@ -42,7 +42,7 @@ class SqlAnswers:
     ) -> None:
         self._engine, self._job = engine, job
         self._write, self._read = write, read
-        self._lock = ForkSafeLock()  # else writers wait for each other by the clock
+        self._lock = fork_safe_lock()  # else writers wait for each other by the clock
 
     def seed(self, fresh: int) -> int:
         """Return the seed of the job's draws."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -18,59 +18,38 @@ from weakref import WeakKeyDictionary, WeakSet
 if TYPE_CHECKING:
     import sqlalchemy as sql
 
-__all__ = ["ForkSafeLock", "connected", "fork_safely"]
+__all__ = ["connected", "fork_safe_lock", "fork_safely"]
 
 _LONGEST = 60.0
 """Seconds for which a fork waits for transactions, which may wait for other writers."""
 
 
-class ForkSafeLock:
-    """A lock that a forked child finds free, whichever thread held it in the parent.
+def fork_safe_lock() -> Lock:
+    """Return a lock that a forked child finds free, whoever held it in the parent.
 
     Example:
         ```python
-        lock = ForkSafeLock()
+        lock = fork_safe_lock()
         with lock:
-            pass
+            assert lock.locked()
         ```
     """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def acquire(self, timeout: float = -1) -> bool:
-        """Acquire it; False if that takes longer, in seconds."""
-        return self._lock.acquire(timeout=timeout)
-
-    def release(self) -> None:
-        """Release it."""
-        self._lock.release()
-
-    def renew(self) -> None:
-        """Make it free, for no other thread can hold it any more."""
-        self._lock = Lock()
+    lock = Lock()
+    _locks.add(lock)
+    return lock
 
 
-_locks: WeakSet[ForkSafeLock] = WeakSet()
-_engines: WeakKeyDictionary[sql.Engine, AbstractContextManager[Any]] = (
-    WeakKeyDictionary()
-)
-_door = ForkSafeLock()  # held by the thread that forks: no transaction begins
-_held: list[ForkSafeLock] = []  # by that thread
+_locks: WeakSet[Lock] = WeakSet()
+_engines: WeakKeyDictionary[sql.Engine, Lock | nullcontext[None]] = WeakKeyDictionary()
+_door = fork_safe_lock()  # held by the thread that forks: no transaction begins
+_held: list[Lock] = []  # by that thread
 _inherited: list[Any] = []  # never collected: that would close the parent's connections
 
 
 def fork_safely(engine: sql.Engine) -> None:
     """Let children of this process connect anew."""
     sqlite = engine.dialect.name == "sqlite"
-    _engines[engine] = ForkSafeLock() if sqlite else nullcontext()
+    _engines[engine] = fork_safe_lock() if sqlite else nullcontext()
 
 
 @contextmanager
@@ -85,7 +64,7 @@ def connected(engine: sql.Engine) -> Iterator[sql.Connection]:
 def _before() -> None:
     _door.acquire()
     for engine, lock in list(_engines.items()):
-        if isinstance(lock, ForkSafeLock) and lock.acquire(_LONGEST):
+        if not isinstance(lock, nullcontext) and lock.acquire(timeout=_LONGEST):
             _held.append(lock)
             engine.dispose()
 
@@ -99,7 +78,9 @@ def _in_parent() -> None:
 def _in_child() -> None:
     _held.clear()
     for lock in list(_locks):
-        lock.renew()
+        # As the standard library's own locks do: `release` might not free a lock that
+        # another thread was about to get.
+        lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001
     for engine in list(_engines):
         _inherited.append(engine.pool)
         engine.dispose(close=False)

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from smart_engine import Store
-from smart_engine.store.forks import ForkSafeLock, connected
+from smart_engine.store.forks import connected, fork_safe_lock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 
@@ -21,11 +21,11 @@ from smart_engine import Call, Guarantee, Normalized, Outcome, Store
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.profile import Persistence
-from smart_engine.store.forks import ForkSafeLock
+from smart_engine.store.forks import fork_safe_lock
 
 store = Store(sys.argv[1])
 answers = store.answers("a job", write=str, read=str)
-books = Books(ForkSafeLock, ("big", "small"))
+books = Books(fork_safe_lock, ("big", "small"))
 models = ("big", "small")
 config = ServingConfig(models, Guarantee(0.2, 0.9), Normalized(), budget_usd=1e9)
 persistence = Persistence(store, lambda: [(name, name) for name in models], str)
@@ -125,7 +125,7 @@ def test_a_child_finds_locks_free_that_threads_of_its_parent_hold(
 ):
     """Also where a transaction takes so long that the fork does not wait for it."""
     monkeypatch.setattr("smart_engine.store.forks._LONGEST", 0.1)
-    store, lock = Store(tmp_path / "answers.db"), ForkSafeLock()
+    store, lock = Store(tmp_path / "answers.db"), fork_safe_lock()
     entered, leave = threading.Event(), threading.Event()
 
     def hold():
