@@ -122,10 +122,10 @@ def unwrap(text: str, *, value: bool = False) -> str:
         lines = text.strip(_INVISIBLE).splitlines()
         text = textwrap.dedent("\n".join(map(str.rstrip, lines))).strip("\n")
         stopless = text[:-1].rstrip() if text.endswith(_STOPS) else text
-        matches = (
-            wrapper.fullmatch(stopless)
-            for wrapper in (_VALUE_WRAPPERS if value else _WRAPPERS)
-        )
+        wrappers = _VALUE_WRAPPERS if value else _WRAPPERS
+        if stopless[:1].isalnum():
+            wrappers = ()  # all of them begin with a mark
+        matches = (wrapper.fullmatch(stopless) for wrapper in wrappers)
         inner = next((m["inner"] for m in matches if m and m["inner"].strip()), None)
         if inner is None:
             ends = stopless[-1:]

@@ -23,6 +23,8 @@ _WHOLE = {
 }
 """Reasons of whole answers; whatever else a provider says, the answer is not whole."""
 
+_JSON = Json()
+
 
 @dataclass(frozen=True, slots=True)
 class ByKind(ABC):
@@ -57,7 +59,7 @@ class ByKind(ABC):
     @property
     def of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return Json() if getattr(self.inner, "reads_text", False) else self.inner
+        return _JSON if getattr(self.inner, "reads_text", False) else self.inner
 
     @property
     def keyed(self) -> bool:
@@ -109,7 +111,7 @@ def calls_in_any_order(calls: Iterable[Any]) -> str:
         assert either != calls_in_any_order([first, second, second])
         ```
     """
-    return ",".join(sorted(str(Json().parse(call)) for call in calls))
+    return ",".join(sorted(str(_JSON.parse(call)) for call in calls))
 
 
 def reported_ending(*reports: Any) -> str | None:

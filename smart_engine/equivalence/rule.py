@@ -23,6 +23,7 @@ __all__ = [
     "KeyedRule",
     "Rule",
     "agree",
+    "agree_as_read",
     "as_equivalence",
     "excerpt",
     "function_name",
@@ -357,12 +358,17 @@ def agree(rule: Equivalence, left: Any, right: Any) -> bool:
     A rule that fails otherwise than on an unreadable answer causes a warning: all it
     fails on counts as different, which is safe but expensive.
     """
+    return agree_as_read(rule, lambda: (rule.parse(left), rule.parse(right)))
+
+
+def agree_as_read(rule: Equivalence, read: Callable[[], tuple[Any, Any]]) -> bool:
+    """Whether two answers mean the same, as `agree` does; `read` parses them."""
     try:
-        return rule.same(rule.parse(left), rule.parse(right))
+        return rule.same(*read())
     except UnparseableAnswerError:
         return False
     except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
         kind = type(error).__name__
         problem = f"{rule.name} raised {kind}: the answers count as different"
-        warnings.warn(problem, stacklevel=2)
+        warnings.warn(problem, stacklevel=3)
         return False

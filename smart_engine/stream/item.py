@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smart_engine.calls import Failure, Result, Role, Served
-from smart_engine.equivalence import Equivalence, agree
+from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.rule import agree_as_read
 from smart_engine.evidence.policies import Policy
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.money.spending import RuleCalls, record_rule_calls
@@ -28,6 +29,7 @@ class Item:
     asked: set[int] = field(default_factory=set)  # tiers whose calls were started
     booked: set[int] = field(default_factory=set)
     answers: dict[int, Any] = field(default_factory=dict)  # the usable ones
+    readings: dict[int, Any] = field(default_factory=dict)  # of those read so far
     errors: dict[int, BaseException] = field(default_factory=dict)  # of all others
     agreements: dict[tuple[int, int], bool] = field(default_factory=dict)
     judge_calls: RuleCalls = field(default_factory=list)  # those not recorded yet
@@ -98,8 +100,8 @@ class Item:
         pair = left, right
         if pair not in self.agreements:
             with record_rule_calls() as calls:
-                self.agreements[pair] = agree(
-                    self.rule, *(self.answers[t] for t in pair)
+                self.agreements[pair] = agree_as_read(
+                    self.rule, lambda: (self._read(left), self._read(right))
                 )
             self.judge_calls += calls
             self.cost += sum(result.paid for _, result in calls)
@@ -144,10 +146,16 @@ class Item:
             return result.error
         if tier != REFERENCE and not (self.shown and self.policy.tiers == (tier,)):
             try:
-                self.rule.parse(result.answer)
+                self.readings[tier] = self.rule.parse(result.answer)
             except Exception as unread:  # noqa: BLE001 - a user's rule may raise anything
                 return unread
         return None
+
+    def _read(self, tier: int) -> Any:
+        """Return what the rule reads in an answer, which it reads once."""
+        if tier not in self.readings:
+            self.readings[tier] = self.rule.parse(self.answers[tier])
+        return self.readings[tier]
 
     def _step(self) -> Step:
         return advance(self.policy, self.usable, self.same)
