@@ -203,10 +203,12 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         prices = self.prices | {member.name: member.price for member in found}
         self.__dict__.update(reference=reference, candidates=candidates, prices=prices)
         self._open()
-        if self.budget_usd is not None:
-            for member in found:
-                settings = settings_of(self._defaults, member.model)
-                member.check_budget(self.budget_usd, settings)
+
+    @override
+    def _check_budget(self, budget_usd: float) -> None:
+        for member in self._members.values():
+            settings = settings_of(self._defaults, member.model)
+            member.check_budget(budget_usd, settings)
 
     @property
     @override
@@ -355,7 +357,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             return repr((systems, request.tools, request.schema, self._defaults))
 
         item = self._item(
-            request.compared_by(self._rule),
+            request.compared_by(self._serving.rule),
             task,
             lambda call: worst_case(self._members[call.tier], messages, request),
             named=bool(request.task or self.task),
@@ -395,7 +397,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             options["ls_structured_output_format"] = request.schema.shown
         new_job = partial(
             ChatJob,
-            rule=request.compared_by(self._rule),
+            rule=request.compared_by(self._serving.rule),
             members=members,
             request=request,
             identities=self._identities,
@@ -507,7 +509,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             "confidence": self.confidence,
             "strategy": self.strategy,
             "looks": self.looks,
-            "equivalence": self._rule.name,
+            "equivalence": self._serving.rule.name,
             "seed": self.seed,
             **({} if self.task is None else {"task": self.task}),
             **self._defaults,

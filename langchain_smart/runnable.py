@@ -134,15 +134,19 @@ class SmartRunnable(SmartBatching[Any, Any]):
                 "retriever or code of theirs changes"
             )
             raise InvalidInputError("version", None, hint)
-        self._members = find_chains(
-            self.reference,
-            self.candidates,
-            self.prices,
-            budget_usd=self.budget_usd,
-            estimate=self.estimate_usage,
-        )
+        self._members = self._chains(None)
         self._confused = confused(self._members.values())
         self._open()
+
+    @override
+    def _check_budget(self, budget_usd: float) -> None:
+        self._chains(budget_usd)
+
+    def _chains(self, budget_usd: float | None) -> dict[str, ChainMember]:
+        estimate, given = self.estimate_usage, (self.reference, self.candidates)
+        return find_chains(
+            *given, self.prices, budget_usd=budget_usd, estimate=estimate
+        )
 
     # -- one item at a time ----------------------------------------------------
 
@@ -196,7 +200,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
         check_caches(self._confused)
         arguments = _arguments(kwargs)
         item = self._item(
-            compared_outputs(self._rule),
+            compared_outputs(self._serving.rule),
             named_task(kwargs, config) or self.task or self.get_name(),
             lambda call: None,  # noqa: ARG005 - what it will call shows as it runs
             named=True,
@@ -223,7 +227,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
         check_caches(self._confused)
         new_job = partial(
             ChainJob,
-            rule=compared_outputs(self._rule),
+            rule=compared_outputs(self._serving.rule),
             chains=self._members,
             name=self.get_name(),
             arguments=_arguments(kwargs),

@@ -171,9 +171,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
         self._members = {member.name: asked_once(member) for member in found}
         self.prices = {**self.prices, **{each.name: each.price for each in found}}
         self._open()
-        if self.budget_usd is not None:
-            for member in self._members.values():
-                member.check_budget(self.budget_usd, member_settings(member, {}))
+
+    @override
+    def _check_budget(self, budget_usd: float) -> None:
+        for member in self._members.values():
+            member.check_budget(budget_usd, member_settings(member, {}))
 
     @property
     @override
@@ -461,7 +463,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
         tools = [tool for ask in asks for tool in ask.tools or ()]
         offered = frozenset(tool.metadata.get_name() for tool in tools)
         output_cls = None if tools else class_of_template()
-        return ResponseReading(self._rule, offered, classes_of(tools), output_cls)
+        return ResponseReading(
+            self._serving.rule, offered, classes_of(tools), output_cls
+        )
 
     def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
         """Return the task of some items, which is one."""
@@ -608,8 +612,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             **handler(self),
             "class_name": self.class_name(),
             "members": list(self._names),
-            "equivalence": self._rule.name,
-            "identity": identity((marks, self._rule)).mark,
+            "equivalence": self._serving.rule.name,
+            "identity": identity((marks, self._serving.rule)).mark,
         }
 
     @classmethod

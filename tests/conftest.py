@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from smart_engine.runtime.settings import Settings
-from smart_engine.serving.config import ServingConfig
 
 _NUMBERS = itertools.count()
 
@@ -44,14 +43,15 @@ def _draws_are_the_same_in_every_run(monkeypatch, request) -> None:
 @pytest.fixture(autouse=True)
 def _candidates_are_tried_from_the_first_item_on(monkeypatch, request) -> None:
     """Small jobs show what is asked of candidates, in tests that are not about cost."""
-    made = Settings._serving.fget
+    opened = Settings._open
 
-    def serving(settings: Settings) -> ServingConfig:
-        given = "min_saving" in settings.model_fields_set
-        return made(settings) if given else replace(made(settings), min_saving=0.0)
+    def opening(settings: Settings) -> None:
+        opened(settings)
+        if "min_saving" not in settings.model_fields_set:
+            settings._serving = replace(settings._serving, min_saving=0.0)
 
     if "sparing" not in request.keywords:
-        monkeypatch.setattr(Settings, "_serving", property(serving))
+        monkeypatch.setattr(Settings, "_open", opening)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    ValidationError,
+)
 
 from smart_engine.equivalence import (
     Equivalence,
@@ -138,13 +145,58 @@ class Settings(PlainErrors):
         """
         return self._books.ledger()
 
+    _serving: ServingConfig = PrivateAttr()
+
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
-        self.equivalence = as_equivalence(self.equivalence)
-        self._serving.check()
-        self.books = self.books or Books(fork_safe_lock, process=os.getpid())
-        self.books.admit(self._names)
-        self.store = as_store(self.store)
+        rule = as_equivalence(self.equivalence)
+        serving = ServingConfig(
+            models=self._names,
+            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            rule=rule,
+            strategy=self.strategy,
+            looks=self.looks,
+            mode=self.mode,
+            budget_usd=self.budget_usd,
+            seed=self.seed,
+            fresh_seed=fresh_seed,
+            max_concurrency=self.max_concurrency,
+            min_saving=self.min_saving,
+            costs=tuple(map(self._typical_cost, self._names)),
+            accept_noise=self.accept_noise,
+        )
+        serving.check()
+        if self.budget_usd is not None:
+            self._check_budget(self.budget_usd)
+        books = self.books or Books(fork_safe_lock, process=os.getpid())
+        books.admit(self._names)
+        store = as_store(self.store)
+        self.__dict__.update(equivalence=rule, books=books, store=store)
+        self._serving = serving
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; a setting is checked as at construction, or stays as it was."""
+        before = self.__dict__.get(name)
+        super().__setattr__(name, value)
+        if name in Settings.model_fields and hasattr(self, "_serving"):
+            try:
+                self._open()
+            except BaseException:
+                self.__dict__[name] = before
+                raise
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """Return a copy; settings that it changes are checked as at construction."""
+        copy = super().model_copy(update=update, deep=deep)
+        if not Settings.model_fields.keys().isdisjoint(update or ()):
+            copy._open()  # noqa: SLF001 - of the same class
+        return copy
+
+    def _check_budget(self, budget_usd: float) -> None:
+        """Raise InvalidInputError unless the members can keep a budget."""
+        raise NotImplementedError
 
     def __repr_args__(self) -> Any:
         """Show models by name: what they show of themselves may be secret."""
@@ -161,11 +213,6 @@ class Settings(PlainErrors):
         if self.books is None:
             raise InvalidInputError("books", None, "leave it out to start new ones")
         return self.books
-
-    @property
-    def _rule(self) -> Equivalence:
-        """When two answers mean the same."""
-        return as_equivalence(self.equivalence)
 
     def _item(
         self,
@@ -217,7 +264,7 @@ class Settings(PlainErrors):
     def _scope(self, task: str) -> LedgerScope:
         """Return where the calls of a batch that begins now are entered."""
         self._enter_process()
-        return self._books.batch(self._names[0], task)
+        return self._books.batch(self._serving.models[0], task)
 
     def _enter_process(self) -> None:
         """Warn once where a copy in another process can share nothing."""
@@ -232,25 +279,6 @@ class Settings(PlainErrors):
     @property
     def _store(self) -> Store | None:
         return self.store if isinstance(self.store, Store) else None
-
-    @property
-    def _serving(self) -> ServingConfig:
-        """The settings as the engine takes them; fields may have been set since."""
-        return ServingConfig(
-            models=self._names,
-            guarantee=Guarantee(self.max_disagreement, self.confidence),
-            rule=self._rule,
-            strategy=self.strategy,
-            looks=self.looks,
-            mode=self.mode,
-            budget_usd=self.budget_usd,
-            seed=self.seed,
-            fresh_seed=fresh_seed,
-            max_concurrency=self.max_concurrency,
-            min_saving=self.min_saving,
-            costs=tuple(map(self._typical_cost, self._names)),
-            accept_noise=self.accept_noise,
-        )
 
     def _typical_cost(self, name: str) -> float | None:
         """What a call may cost, in USD, to compare models before any was made."""

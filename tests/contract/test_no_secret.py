@@ -226,7 +226,7 @@ def test_a_rule_that_asks_a_model_does_not_show_what_it_shows():
     for rule in (ChatJudge(judge, price=Price.free()), similar, embeddings.embed_query):
         for put in (rule, Normalized() | as_equivalence(rule)):
             smart = smart_at("LangChain", "http://127.0.0.1:9/v1", equivalence=put)
-            shown = repr(smart) + dumps(smart) + smart._rule.name
+            shown = repr(smart) + dumps(smart) + smart._serving.rule.name
             assert SECRET not in shown
 
 

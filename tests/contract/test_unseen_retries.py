@@ -62,6 +62,25 @@ def test_a_client_that_cannot_be_stopped_is_refused_beside_a_budget(smart, given
     smart(**given())
 
 
+@pytest.mark.parametrize(
+    ("smart", "given"), [(SmartChatModel, chat), (SmartLLM, llm)], ids=["chat", "llm"]
+)
+def test_a_budget_that_is_set_later_is_checked_as_at_construction(smart, given):
+    refused = pytest.raises(InvalidInputError, match="give it max_retries=0")
+    made = smart(**given())
+    with refused:
+        made.budget_usd = 1.0
+    assert made.budget_usd is None
+    with refused:
+        made.model_copy(update={"budget_usd": 1.0})
+    with pytest.raises(InvalidInputError, match=r"confidence=95"):
+        made.confidence = 95
+    assert made.confidence == 0.95
+    made = smart(**given(max_retries=0))
+    made.budget_usd = 1.0
+    assert made.budget_usd == 1
+
+
 def test_it_is_asked_where_there_is_no_budget():
     assert SmartChatModel(**chat()).invoke("?").content == "yes"
     smart = SmartLLM(**llm(), estimate_usage=True)
