@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+from pydantic import BaseModel
 
 from smart_engine.errors import InvalidInputError
 
@@ -37,11 +40,13 @@ _OWN_SETTINGS = (
     *(*_LIMITS, *_CHOICES, _BODY, "best_of", "plugins", "web_search_options"),
     *("search_parameters", "mcp_servers", "cached_content", "previous_response_id"),
     *("use_previous_response_id", "track_previous_responses", "built_in_tool"),
-    *("built_in_tools", "temperature"),
+    *("built_in_tools", "temperature", "profile", "additional_kwargs", "model_kwargs"),
 )
 """Names that frameworks and providers use for an answer's limit, the number of answers
 of one call, settings that go straight into the request body, the temperature, and what
-has no bound, as fields of a model."""
+has no bound, as fields of a model; and for mappings of further settings."""
+
+_GETATTR = vars(BaseModel).get("__getattr__")
 
 _KINDS = _names(
     """
@@ -157,15 +162,25 @@ def settings_of(arguments: Mapping[str, Any], *models: Any) -> list[Mapping[str,
     """
     places = [arguments]
     for model in models:
-        own = {name: getattr(model, name, None) for name in _OWN_SETTINGS}
-        known = (getattr(model, "profile", None) or {}).get("max_output_tokens")
+        kind: Any = type(model)
+        own = {name: getattr(model, name, None) for name in _settable(kind)}
+        known = (own.pop("profile", None) or {}).get("max_output_tokens")
         places += [
-            getattr(model, "additional_kwargs", None) or {},
-            getattr(model, "model_kwargs", None) or {},
+            own.pop("additional_kwargs", None) or {},
+            own.pop("model_kwargs", None) or {},
             {name: value for name, value in own.items() if value is not None},
             {} if known is None else {"max_output_tokens": known},
         ]
     return places
+
+
+@lru_cache
+def _settable(kind: type[Any]) -> list[str]:
+    """Return the own settings that models of a class can have."""
+    dynamic = getattr(kind, "__getattr__", None) is not _GETATTR
+    if dynamic or kind.model_config.get("extra") == "allow":
+        return [*_OWN_SETTINGS]
+    return [n for n in _OWN_SETTINGS if n in kind.model_fields or hasattr(kind, n)]
 
 
 def setting_texts(places: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -179,9 +179,13 @@ class Price:
             assert not Price.per_call(0.002).by_token
             ```
         """
-        prices = (self.input, self.output, *(getattr(self, n) for n in _OPTIONAL))
-        tiers = (price.by_token for price in self.tiers.values())
-        return bool(self.above) or any(prices) or any(tiers)
+        return bool(
+            self.input
+            or self.output
+            or self.above
+            or any(getattr(self, name) for name in _OPTIONAL)
+            or any(price.by_token for price in self.tiers.values())
+        )
 
     def at(self, tier: str | None) -> Price | None:
         """Return the price at a service tier, as a reply reports it; None if unknown.

@@ -155,7 +155,9 @@ class Member(Generic[M]):
             problem = None if usage.input_tokens else "no input tokens"
         if problem is not None and estimate is not None:
             usage, problem = replace(estimate(), estimated=True), None
-        price = self.price.at(tier if by_token and not cached else None)
+        price: Price | None = self.price
+        if tier is not None and by_token and not cached:
+            price = self.price.at(tier)
         if usage is not None and problem is None and price is not None:
             cost, billed = price.cost(usage), Usage() if cached else usage
             return Outcome(answer, cost, billed, confidence, cached=cached)

@@ -53,7 +53,7 @@ class Router(Protocol):
         ...
 
     def next_calls(self, item: int) -> list[Call]:
-        """Return the calls that may start now."""
+        """Return the calls that may start now; no answers are compared for that."""
         ...
 
     def fall_back(self, item: int, model: str) -> None:

@@ -27,6 +27,7 @@ class Item:
     compared: tuple[int, ...] = ()  # candidates to compare with the reference
     shown: bool = False  # a single candidate's answer is shown while it is written
     asked: set[int] = field(default_factory=set)  # tiers whose calls were started
+    evaluated: set[int] = field(default_factory=set)  # whose results are in
     booked: set[int] = field(default_factory=set)
     answers: dict[int, Any] = field(default_factory=dict)  # the usable ones
     readings: dict[int, Any] = field(default_factory=dict)  # of those read so far
@@ -53,10 +54,6 @@ class Item:
         tiers = self.policy.tiers
         return tiers[0] if len(tiers) == 1 else None
 
-    def evaluated(self, tier: int) -> bool:
-        """Whether the result of a tier's call is in."""
-        return tier in self.answers or tier in self.errors
-
     def ask(self) -> list[int]:
         """Return the tiers to ask now, each of them once."""
         wanted: Iterable[int] = (REFERENCE, *self.compared)
@@ -76,6 +73,7 @@ class Item:
     def evaluate(self, tier: int, result: Result, policies: Sequence[Policy]) -> None:
         """Read the result of a call; once all are in, compare what `policies` need."""
         error = self._unusable(tier, result)
+        self.evaluated.add(tier)
         if error is not None:
             self.errors[tier] = error
         elif not isinstance(result, Failure):
@@ -86,7 +84,7 @@ class Item:
             self.server = REFERENCE
         elif self._by_policy and REFERENCE not in self.asked:
             self.server = self._step().server
-        if self.compared and len(self.answers) + len(self.errors) == len(self.asked):
+        if self.compared and self.evaluated == self.asked:
             others = () if REFERENCE in self.errors else policies
             for policy in (self.policy, *others):
                 server = advance(policy, self.usable, self.same).server

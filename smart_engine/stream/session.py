@@ -204,7 +204,7 @@ class StreamSession:
         recorded one after the other. Returns and raises what `record` does.
         """
         item, tier = self._in_flight(call)
-        if item.evaluated(tier):
+        if tier in item.evaluated:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
         item.evaluate(tier, outcome, self._choice.policies)
@@ -213,7 +213,7 @@ class StreamSession:
     def book(self, call: Call, outcome: Outcome | Failure) -> None:
         """Book an evaluated outcome: the second half of `record`."""
         item, tier = self._in_flight(call)
-        if not item.evaluated(tier):
+        if tier not in item.evaluated:
             raise ProtocolError(f"{call} was not evaluated yet: use record()")
         item.booked.add(tier)
         if tier in item.compared:
@@ -456,8 +456,9 @@ class StreamSession:
 
     def _book_judges(self, item: Item) -> None:
         """Book what comparing answers has cost."""
-        add_spend(self._record.judges, item.judge_calls)
-        item.judge_calls = []
+        calls, item.judge_calls = item.judge_calls, []
+        if calls:
+            add_spend(self._record.judges, calls)
 
     def _in_flight(self, call: Call) -> tuple[Item, int]:
         """Return the item of a call that was made and is not recorded, and its tier."""
