@@ -15,6 +15,7 @@ from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
+from smart_engine.runtime.clients import once
 from smart_engine.runtime.requester import call
 from smart_engine.serving.members import find_member
 
@@ -62,7 +63,7 @@ class ChatJudge(Judge):
     ) -> None:
         named = read_model("ChatJudge.model", model)
         prices = {} if price is None else {named.name: price}
-        member = find_member(named, prices, "price=Price(input=…, output=…)")
+        member = once(find_member(named, prices, "price=Price(input=…, output=…)"))
         ask = partial(_ask, member, estimate_usage)
         super().__init__(ask, member.name, instructions, member.price != Price.free())
 

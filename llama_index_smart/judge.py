@@ -10,7 +10,7 @@ from llama_index.core.llms import LLM
 
 from llama_index_smart.call import LLMRequester
 from llama_index_smart.compare import text_of
-from llama_index_smart.members import LLMMember, read_model
+from llama_index_smart.members import LLMMember, asked_once, read_model
 from llama_index_smart.request import Ask
 from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
@@ -64,7 +64,8 @@ class ChatJudge(Judge):
     ) -> None:
         named = read_model("ChatJudge.model", model)
         prices = {} if price is None else {named.name: price}
-        member = find_member(named, prices, "price=Price(input=…, output=…)")
+        way_out = "price=Price(input=…, output=…)"
+        member = asked_once(find_member(named, prices, way_out))
         ask = partial(_ask, member, estimate_usage)
         super().__init__(ask, member.name, instructions, member.price != Price.free())
 

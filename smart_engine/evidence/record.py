@@ -120,7 +120,7 @@ class BatchRecord:
                 return agree(self.rule, left, right)
             finally:
                 add_spend(self.judge_spend, calls)
-                self.judge_cost[item] += sum(result.paid for _, result in calls)
+                self.judge_cost[item] += sum(result.total for _, result in calls)
                 estimated = sum(result.estimated for _, result in calls)
                 self.judge_cost_estimated[item] += estimated
                 if self.scope is not None:

@@ -102,7 +102,7 @@ class Item:
                     self.rule, lambda: (self._read(left), self._read(right))
                 )
             self.judge_calls += calls
-            self.cost += sum(result.paid for _, result in calls)
+            self.cost += sum(result.total for _, result in calls)
             self.estimated += sum(result.estimated for _, result in calls)
         return self.agreements[pair]
 

@@ -15,9 +15,11 @@ from llama_index.llms.openai import OpenAIResponses
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Fault, serve
 
+import langchain_smart
 from langchain_smart import Price, SmartChatModel
-from llama_index_smart import SmartLLM
+from llama_index_smart import ChatJudge, SmartLLM
 from smart_engine.errors import InvalidInputError
+from smart_engine.runtime.requester import Attempts
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SOON = {"Retry-After": "0.01"}
@@ -85,6 +87,25 @@ async def test_every_request_is_an_attempt_in_the_ledger(kind, verb):
         assert server.requests["big"] == len(smart.ledger().entries) > 0
 
 
+@pytest.mark.parametrize("verb", ["whole", "batch"])
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_every_request_of_a_judge_is_an_attempt_in_the_ledger(kind, verb):
+    def script(model, text, attempt):
+        if model != "judge":
+            return f"{model} says yes"
+        return "same" if attempt > 1 else Fault("busy", 503, SOON)
+
+    with serve(script) as server:
+        judge = langchain_smart.ChatJudge if kind == "langchain" else ChatJudge
+        rule = judge(MAKERS[kind]("judge", server), price=Price(1, 1))
+        smart = smart_of(kind, server, strategy="audit", equivalence=rule)
+        await ask(smart, verb)
+        entries = [row for row in smart.ledger().entries if row.role == "judge"]
+        assert server.requests["judge"] == len(entries) == 4  # in both orders, twice
+        assert [row.error is None for row in entries] == [False, True] * 2
+        assert smart.report().spend["judge: judge"].calls == 4
+
+
 @pytest.mark.parametrize("kind", ["langchain", "llama"])
 async def test_the_users_own_model_still_tries_again(kind):
     with serve(busy) as server:
@@ -121,13 +142,20 @@ def test_retries_of_a_call_are_a_whole_number(verb, retries):
 
 @pytest.mark.parametrize("verb", ["awhole", "apieces", "abatch"])
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_who_leaves_in_a_pause_pays_for_no_request_that_was_not_made(kind, verb):
+async def test_who_leaves_in_a_pause_pays_for_no_request_that_was_not_made(
+    kind, verb, monkeypatch
+):
+    paused, pause = asyncio.Event(), Attempts.await_next
+
+    async def noting(attempts):
+        paused.set()
+        await pause(attempts)
+
+    monkeypatch.setattr(Attempts, "await_next", noting)
     with serve(lambda *_: Fault("busy", 429, {"Retry-After": "60"})) as server:
         smart = smart_of(kind, server)
         asking = asyncio.create_task(ask(smart, verb))
-        while not server.requests or server.in_flight:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # the reply is read
+        await asyncio.wait_for(paused.wait(), 60)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
