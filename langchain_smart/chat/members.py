@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.language_models import ModelProfile
@@ -108,10 +108,6 @@ class BoundModel:
     model: BaseChatModel
     arguments: dict[str, Any] = field(default_factory=dict)
     parser: Runnable[Any, Any] | None = None
-
-    def called_with(self, arguments: dict[str, Any]) -> BoundModel:
-        """Return the same with further arguments, which take precedence."""
-        return replace(self, arguments={**self.arguments, **arguments})
 
     @property
     def streaming_arguments(self) -> dict[str, Any]:

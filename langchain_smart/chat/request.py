@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import BaseMessage, SystemMessage
@@ -106,7 +106,8 @@ class Request:
             bound = self.tools.bound_to(member)
         else:
             bound = BoundModel(member.model)
-        return bound.called_with(self.arguments)
+        arguments = {**bound.arguments, **self.arguments}
+        return replace(bound, arguments=arguments)
 
     def compared_by(self, rule: Equivalence) -> Equivalence:
         """Return how answers to this request are compared."""

@@ -119,12 +119,13 @@ class BatchRecord:
             try:
                 return agree(self.rule, left, right)
             finally:
-                add_spend(self.judge_spend, calls)
-                self.judge_cost[item] += sum(result.total for _, result in calls)
-                estimated = sum(result.estimated for _, result in calls)
-                self.judge_cost_estimated[item] += estimated
-                if self.scope is not None:
-                    self.scope.record_judge_calls(item, calls)
+                if calls:
+                    add_spend(self.judge_spend, calls)
+                    self.judge_cost[item] += sum(result.total for _, result in calls)
+                    estimated = sum(result.estimated for _, result in calls)
+                    self.judge_cost_estimated[item] += estimated
+                    if self.scope is not None:
+                        self.scope.record_judge_calls(item, calls)
 
     def lose(self, tier: int, item: int, result: Result) -> None:
         """Enter what a call cost beyond the cost of its last attempt."""

@@ -225,7 +225,7 @@ class Attempts:
     def __init__(self, requester: Requester, model: str) -> None:
         self._requester, self._model = requester, model
         self._earlier: tuple[Failure, ...] = ()
-        self._left, self._longest = requester.retries(model), _FIRST_PAUSE
+        self._longest = _FIRST_PAUSE
         self._pause: float | None = None
         self._over: Event | None = None
         self._given_up = False
@@ -251,7 +251,9 @@ class Attempts:
 
         There is one only where the budget, if there is any, has room for it.
         """
-        if not self._left or self._given_up or not may_succeed_later(failure):
+        if self._given_up or not may_succeed_later(failure):
+            return False
+        if len(self._earlier) >= self._requester.retries(self._model):
             return False
         allowance = self._requester.allowance(self._model)
         if allowance is not None and not allowance.repeat(failure.paid):
@@ -259,7 +261,6 @@ class Attempts:
         self._earlier = (*self._earlier, failure._replace(earlier=()))
         drawn = random.uniform(self._longest / 2, self._longest)  # noqa: S311 - no secret
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest)
-        self._left -= 1
         self._pause = seconds_asked_for(failure.error) or drawn
         return True
 
