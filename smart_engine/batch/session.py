@@ -367,6 +367,8 @@ class BatchSession:
         with suppress(TypeError):  # not hashable: compared one by one
             code = self._codes.setdefault(parsed, len(self._codes) + 1)
             batch.codes[tier, item] = code
+        if self._profiled[item]:
+            batch.readings[tier, item] = parsed
         return None
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
@@ -375,11 +377,9 @@ class BatchSession:
         if batch.status[REFERENCE, item] == FAILED:
             batch.wrong[candidates, item] = True
             return
-        right = batch.answers[REFERENCE][item]
         for tier in candidates:
             if batch.status[tier, item] == ANSWERED:
-                same = batch.agree(item, batch.answers[tier][item], right)
-                batch.wrong[tier, item] = not same
+                batch.wrong[tier, item] = not batch.agree(item, tier, REFERENCE)
 
     def _serve(self, item: int) -> Served:
         """Return the answer handed out for an item."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smart_engine.calls import Result
-from smart_engine.equivalence import Equivalence, Exact, agree
+from smart_engine.equivalence import Equivalence, Exact
+from smart_engine.equivalence.rule import agree_as_read
 from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
@@ -44,6 +45,7 @@ class BatchRecord:
         estimated: Whether the cost rests on an estimated usage.
         codes: A number for the answer, shared by equal answers; 0 where it has none.
         scores: The model's own score of its answer, or nan.
+        readings: By tier and item, what the rule read in answers yet to be compared.
         lost: Per item, USD that failed attempts cost, and calls at most whose cost
             nobody told: not what its models cost, and so no basis for plans.
         lost_spend: The same per model, with how often it was called.
@@ -86,6 +88,7 @@ class BatchRecord:
         self.codes = np.zeros(shape, np.int64)
         self.scores = np.full(shape, np.nan)
         self.answers: list[list[Any]] = [[None] * n_items for _ in tiers]
+        self.readings: dict[tuple[int, int], Any] = {}
         self.lost = np.zeros(n_items)
         self.lost_spend = dict.fromkeys(self.names, Spend())
         self.judge_cost = np.zeros(n_items)
@@ -108,16 +111,17 @@ class BatchRecord:
                 item = int(items[place])
                 key = (left, right, item)
                 if key not in self._same:
-                    answers = self.answers[left][item], self.answers[right][item]
-                    self._same[key] = self.agree(item, *answers)
+                    self._same[key] = self.agree(item, left, right)
                 same[place] = self._same[key]
         return np.asarray(same)
 
-    def agree(self, item: int, left: Any, right: Any) -> bool:
-        """Whether two answers to an item mean the same; enters what judging cost."""
+    def agree(self, item: int, left: int, right: int) -> bool:
+        """Whether two tiers' answers mean the same; enters what judging cost."""
         with record_rule_calls() as calls:
             try:
-                return agree(self.rule, left, right)
+                return agree_as_read(
+                    self.rule, lambda: (self._read(left, item), self._read(right, item))
+                )
             finally:
                 if calls:
                     add_spend(self.judge_spend, calls)
@@ -126,6 +130,12 @@ class BatchRecord:
                     self.judge_cost_estimated[item] += estimated
                     if self.scope is not None:
                         self.scope.record_judge_calls(item, calls)
+
+    def _read(self, tier: int, item: int) -> Any:
+        """Return what the rule reads in an answer."""
+        if (tier, item) in self.readings:
+            return self.readings.pop((tier, item))
+        return self.rule.parse(self.answers[tier][item])
 
     def lose(self, tier: int, item: int, result: Result) -> None:
         """Enter what a call cost beyond the cost of its last attempt."""

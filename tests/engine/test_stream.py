@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from smart_engine import (
+    BatchSession,
     Call,
     Failure,
     Guarantee,
@@ -23,6 +24,7 @@ from smart_engine import (
     Tier,
     Usage,
 )
+from smart_engine.equivalence.rule import KeyedRule
 from smart_engine.evidence.policies import Answers, Policy
 from smart_engine.stream.choice import advance
 
@@ -581,3 +583,33 @@ def test_driving_it_wrongly_is_refused_and_the_way_out_is_named() -> None:
     stream.answer(item)
     with pytest.raises(ProtocolError, match="until its answer is taken"):
         stream.answer(item)
+
+
+class Counting(KeyedRule):
+    """Equality, with a list of what was read."""
+
+    def __init__(self):
+        self.read = []
+
+    def parse(self, answer):
+        self.read.append(answer)
+        return answer
+
+
+def test_streams_and_batches_read_each_answer_once():
+    tiers = [Tier("big", role="reference"), Tier("small")]
+    rule, told = Counting(), []
+    stream = StreamSession(tiers, equivalence=rule, min_saving=0)
+    item = stream.arrive()
+    for call in stream.next_calls(item):
+        told.append(f"{call}")
+        stream.record(call, Outcome(told[-1], cost=0.01))
+    assert sorted(rule.read) == sorted(told)
+    rule, told = Counting(), []
+    batch = BatchSession(20, tiers, equivalence=rule, min_saving=0)
+    while calls := batch.next_calls():
+        for call in sorted(calls):  # the reference's answer comes first
+            told.append(f"{call}")
+            batch.record(call, Outcome(told[-1], cost=0.01))
+    assert len(rule.read) > 1
+    assert len(rule.read) == len({*rule.read}) <= len(told)
