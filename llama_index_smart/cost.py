@@ -65,8 +65,9 @@ def outcome(
 
 def usage_of(response: Response) -> Usage | None:
     """Return the usage that a response reports, wherever its integration puts it."""
+    kwargs = response.additional_kwargs
     raw = first_of(response.raw, ("usage", "usage_metadata"))
-    found = map(reported_usage, (raw, response.additional_kwargs))
+    found = map(reported_usage, (raw, kwargs.get("usage"), kwargs))
     return next((usage for usage in found if usage is not None), None)
 
 

@@ -48,6 +48,7 @@ from typing_extensions import override
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
+from smart_engine.runtime.clients import reporting
 from smart_engine.serving.members import model_identity
 
 __all__ = ["LangChainLLM"]
@@ -79,6 +80,10 @@ class LangChainLLM(FunctionCallingLLM):
 
     model: BaseChatModel = Field(exclude=True, repr=False)
     _mark: str | None = PrivateAttr(default=None)
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        self.model = reporting(self.model)
 
     @classmethod
     @override
@@ -118,7 +123,7 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.stream(self._messages(messages), **self._with_usage(arguments))
+        chunks = model.stream(self._messages(messages), **arguments)
 
         def pieces() -> ChatResponseGen:
             whole: AIMessageChunk | None = None
@@ -133,7 +138,7 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         model, arguments = self._bound(kwargs)
-        chunks = model.astream(self._messages(messages), **self._with_usage(arguments))
+        chunks = model.astream(self._messages(messages), **arguments)
 
         async def pieces() -> ChatResponseAsyncGen:
             whole: AIMessageChunk | None = None
@@ -235,11 +240,6 @@ class LangChainLLM(FunctionCallingLLM):
             return self.model, arguments
         chosen = {} if choice is None else {"tool_choice": choice}
         return self.model.bind_tools(tools, **chosen), arguments
-
-    def _with_usage(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return a streamed call's arguments; with the usage unless the user chose."""
-        undecided = getattr(self.model, "stream_usage", ...) is None
-        return {"stream_usage": True, **arguments} if undecided else arguments
 
 
 def _message(message: ChatMessage) -> BaseMessage:

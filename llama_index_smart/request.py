@@ -121,8 +121,8 @@ def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _with_usage(member: LLMMember, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a streamed call's arguments; with the usage unless the user chose."""
-    by_openai = any(
-        base.__module__.startswith("llama_index.llms.openai.")
+    by_openai = any(  # chat completions: the Responses API reports it always
+        base.__module__ == "llama_index.llms.openai.base"
         for base in type(member.model).__mro__
     )
     chosen = {**getattr(member.model, "additional_kwargs", {}), **arguments}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from langchain_smart.chat.members import read_model, unwrapped
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price
-from smart_engine.runtime.clients import asked_once
+from smart_engine.runtime.clients import asked_once, reporting
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import Member, UnpricedError, addresses, find_member
 
@@ -120,7 +122,8 @@ def _member(
     budget_usd: float | None,
     estimate: bool,
 ) -> ChainMember:
-    """Return a chain whose models all have a price."""
+    """Return a chain whose models all have a price, and report their usage."""
+    chain = _reporting(chain, {})
     identities: list[str] = []
     own_names: set[str] = set()
     listed: dict[str, Price] = {}
@@ -198,6 +201,33 @@ def _names(
     if hasattr(model, "_get_ls_params"):
         official = model._get_ls_params(**arguments).get("ls_model_name")  # noqa: SLF001 - core's own
     return tuple(str(name) for name in (model.get_name(), official) if name)
+
+
+def _reporting(part: Any, known: dict[int, Any]) -> Any:
+    """Return a part of a chain with models that report their usage in streams.
+
+    What a function makes or holds stays as it is.
+
+    Args:
+        part: The part: it is copied only where something in it changes.
+        known: Id of a part → what was returned for it.
+    """
+    if id(part) in known or not isinstance(part, Runnable | dict | list | tuple):
+        return known.get(id(part), part)
+    known[id(part)] = part
+    if isinstance(part, BaseLanguageModel):
+        known[id(part)] = reporting(part)
+    elif isinstance(part, list | tuple):
+        parts = [_reporting(each, known) for each in part]
+        if any(map(operator.is_not, parts, part)):
+            known[id(part)] = type(part)(parts)
+    else:
+        fields = part if isinstance(part, dict) else vars(part)
+        found = {name: _reporting(each, known) for name, each in fields.items()}
+        if any(found[name] is not fields[name] for name in found):
+            known[id(part)] = copied = copy(part)
+            (copied if isinstance(part, dict) else vars(copied)).update(found)
+    return known[id(part)]
 
 
 def _models(

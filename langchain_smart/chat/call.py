@@ -109,14 +109,13 @@ class ChatRequester(Requester):
     @override
     def stream(self, model: str) -> Generator[AIMessageChunk]:
         bound, config = self._start(model)
-        arguments = bound.streaming_arguments
-        yield from map(_as_chunk, bound.model.stream(self.prompt, config, **arguments))
+        pieces = bound.model.stream(self.prompt, config, **bound.arguments)
+        yield from map(_as_chunk, pieces)
 
     @override
     async def astream(self, model: str) -> AsyncGenerator[AIMessageChunk]:
         bound, config = self._start(model)
-        arguments = bound.streaming_arguments
-        pieces = bound.model.astream(self.prompt, config, **arguments)
+        pieces = bound.model.astream(self.prompt, config, **bound.arguments)
         async with aclosing(pieces):  # type: ignore[type-var]
             async for message in pieces:
                 yield _as_chunk(message)

@@ -109,14 +109,6 @@ class BoundModel:
     arguments: dict[str, Any] = field(default_factory=dict)
     parser: Runnable[Any, Any] | None = None
 
-    @property
-    def streaming_arguments(self) -> dict[str, Any]:
-        """Arguments of a streamed call: it reports usage unless that was chosen."""
-        undecided = getattr(self.model, "stream_usage", ...) is None
-        if not undecided or getattr(self.model, "use_responses_api", None):
-            return self.arguments  # the Responses API reports it always
-        return {"stream_usage": True, **self.arguments}
-
 
 def unwrapped(runnable: Runnable[Any, Any]) -> tuple[Any, dict[str, Any]]:
     """Return what bindings are around, and all arguments that they bind to it."""

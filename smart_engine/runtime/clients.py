@@ -1,9 +1,10 @@
-"""Copies of models whose clients make each request once.
+"""Copies of models through which members are asked: what is billed is seen.
 
 A provider's client repeats what failed, and what failed may have been billed: nobody
 sees that. So members are asked through copies whose clients repeat nothing, and
-attempts are made where each is reserved, booked and shown. The user's own model stays
-as it is. Clients are known by what they offer, such as `with_options`.
+attempts are made where each is reserved, booked and shown. The copies report their
+usage in streams, too. The user's own model stays as it is. Clients are known by what
+they offer, such as `with_options`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from inspect import isfunction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from smart_engine.runtime.connections import by_loop
 from smart_engine.serving.members import Member
 
-__all__ = ["Once", "asked_once", "once"]
+__all__ = ["Once", "asked_once", "once", "reporting"]
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 _READ_AT_CALLS = {
     "langchain_fireworks.": 0,
@@ -50,6 +52,18 @@ class Once(NamedTuple):
     way_out: str = "max_retries=0"
 
 
+def reporting(model: T) -> T:
+    """Return a model that reports its usage in streams, unless its user chose.
+
+    LangChain's classes leave it open where they do not know the endpoint. As a setting,
+    unlike an argument of the call, it reaches streams that take it and nothing else.
+    """
+    copied: Any = model
+    if getattr(model, "stream_usage", ...) is not None:
+        return model
+    return cast("T", copied.model_copy(update={"stream_usage": True}))
+
+
 def asked_once(model: Any) -> Once:
     """Return a copy of a model whose client makes each request once.
 
@@ -58,6 +72,7 @@ def asked_once(model: Any) -> Once:
     Args:
         model: A model of LangChain or LlamaIndex.
     """
+    model = reporting(model)
     own, found = model.model_copy(), list[Once]()
     for kind in type(model).__mro__:
         for name, part in vars(kind).items():

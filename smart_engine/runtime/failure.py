@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from typing import Any
 
 from smart_engine.calls import Failure
 
-__all__ = ["is_untold", "may_succeed_later", "seconds_asked_for"]
+__all__ = ["explain", "is_untold", "may_succeed_later", "seconds_asked_for"]
 
 _UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}
 _UNSENT |= {"EndpointConnectionError", "ConnectTimeoutError", "NewConnectionError"}
@@ -98,6 +99,18 @@ def seconds_asked_for(error: BaseException) -> float | None:
     waits = (_wait(_headers(cause)) for cause in _chain(error))
     asked = next((wait for wait in waits if wait is not None), 0.0)
     return asked if 0 < asked <= _LONGEST_WAIT else None
+
+
+def explain(model: str, error: BaseException) -> None:
+    """Say what to do, in a note and a warning, where a stream may report no usage."""
+    if _status(error) in {400, 422} and "stream_options" in str(error):
+        note = (
+            f"the endpoint of {model} refuses to report the usage of streams: give its "
+            "model stream_usage=False (LlamaIndex: additional_kwargs="
+            "{'stream_options': None}), and allow estimate_usage=True"
+        )
+        error.add_note(note)
+        warnings.warn(note, stacklevel=2)
 
 
 def _headers(error: BaseException) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from smart_engine.calls import Failure, Outcome, Result, Timing
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.failure import (
+    explain,
     is_untold,
     may_succeed_later,
     seconds_asked_for,
@@ -243,6 +244,7 @@ class Attempts:
         """
         if self._pause is not None:
             return Failure(error, earlier=self._earlier)
+        explain(self._model, error)
         failure = self._charged(self._requester.failed(self._model, pieces, error))
         return failure._replace(earlier=self._earlier)
 
