@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -60,13 +61,26 @@ class RunnableJob(Job):
 
     @override
     def start(self, item: int) -> None:
-        if self._runs[item] is None:
-            self._runs[item] = _only(self._begin(item, CallbackManager))
+        with self._once(item):
+            if self._runs[item] is None:
+                self._runs[item] = _only(self._begin(item, CallbackManager))
 
     @override
     async def astart(self, item: int) -> None:
-        if self._runs[item] is None:
-            self._runs[item] = _only(await self._begin(item, AsyncCallbackManager))
+        with self._once(item):
+            if self._runs[item] is None:
+                self._runs[item] = _only(await self._begin(item, AsyncCallbackManager))
+
+    @contextmanager
+    def _once(self, item: int) -> Iterator[None]:
+        """Begin an item whose handlers have not yet refused that, else raise why."""
+        if item in self.refused:
+            raise self.refused[item]
+        try:
+            yield
+        except Exception as error:
+            self.refused[item] = error
+            raise
 
     @abstractmethod
     def _begin(self, item: int, kind: type[Any]) -> Any:

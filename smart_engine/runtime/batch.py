@@ -10,7 +10,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import chain, product
@@ -53,6 +53,7 @@ class Job(Caller):
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
         served: What is handed out per item, once the job is done.
+        refused: Per item that could not begin, why: the user's callbacks raised it.
     """
 
     task: str
@@ -65,6 +66,7 @@ class Job(Caller):
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
     served: Sequence[Served] = field(init=False, default=())
+    refused: dict[int, Exception] = field(init=False, default_factory=dict)
 
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
@@ -108,7 +110,9 @@ class Job(Caller):
         common = {"task": self.task, "certificate": certificate.id}
         self.served = self.session.answers
         return [
-            served.error or self.output(served, _mark(served, certificate, common))
+            self.refused.get(served.item)
+            or served.error
+            or self.output(served, _mark(served, certificate, common))
             for served in self.served
         ]
 
@@ -231,14 +235,14 @@ def _outputs(
     try:
         drive(job.session, job, job.limit, recorded)
         for item in range(len(job.places)):
-            job.start(item)  # one that shares its answers was not called for
+            with suppress(Exception):  # which is kept
+                job.start(item)  # one that shares its answers was not called for
         outputs = close(job)
     except BaseException as error:
-        for item in range(len(job.places)):
-            job.finish(item, error)
+        errors = [error] * len(job.places)
+        _finish(job, errors, enumerate(errors))
         raise
-    for item, output in _noted(job, outputs):
-        job.finish(item, output)
+    _finish(job, outputs, _noted(job, outputs))
     return outputs
 
 
@@ -249,12 +253,14 @@ async def _aoutputs(
     try:
         await adrive(job.session, job, job.limit, recorded)
         for item in range(len(job.places)):
-            await job.astart(item)
+            with suppress(Exception):
+                await job.astart(item)
         outputs = close(job)
     except BaseException as error:
-        await _afinish(job, enumerate([error] * len(job.places)))
+        errors = [error] * len(job.places)
+        await _afinish(job, errors, enumerate(errors))
         raise
-    await _afinish(job, _noted(job, outputs))
+    await _afinish(job, outputs, _noted(job, outputs))
     return outputs
 
 
@@ -267,10 +273,25 @@ def _noted(job: Job, outputs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         yield item, output
 
 
-async def _afinish(job: Job, outputs: Iterable[tuple[int, Any]]) -> None:
-    for item, output in outputs:
-        if (ending := job.finish(item, output)) is not None:
-            await ending
+def _finish(job: Job, outputs: list[Any], ended: Iterable[tuple[int, Any]]) -> None:
+    """Finish items; what their callbacks raise takes the place of their outputs."""
+    for item, output in ended:
+        try:
+            job.finish(item, output)
+        except Exception as error:  # noqa: BLE001 - it is the item's
+            outputs[item] = error
+
+
+async def _afinish(
+    job: Job, outputs: list[Any], ended: Iterable[tuple[int, Any]]
+) -> None:
+    """Finish items as `_finish` does, in asynchronous code."""
+    for item, output in ended:
+        try:
+            if (ending := job.finish(item, output)) is not None:
+                await ending
+        except Exception as error:  # noqa: BLE001 - it is the item's
+            outputs[item] = error
 
 
 @dataclass

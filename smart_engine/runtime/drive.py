@@ -37,7 +37,10 @@ class Caller(ABC):
     """Says how the calls of a session are made."""
 
     def start(self, item: int) -> None:  # noqa: B027
-        """Prepare an item, before each of its calls and before its answer."""
+        """Prepare an item, before each of its calls and before its answer.
+
+        An exception fails the call, which is then not made.
+        """
 
     async def astart(self, item: int) -> None:  # noqa: B027
         """Prepare an item, before each of its calls and before its answer."""
@@ -173,15 +176,19 @@ class _Threads:
                 self._record(*arrived)
 
     def _record(self, made: Call, result: Result) -> None:
-        del self._flying[made]
+        self._flying.pop(made, None)
         self._session.record(made, result)
 
     def _start(self, fresh: Call) -> None:
-        self._caller.start(fresh.item)
+        try:
+            self._caller.start(fresh.item)
+        except Exception as error:  # noqa: BLE001 - it fails the call
+            return self._arrived.put((fresh, Failure(error)))
         requester = self._caller.requester(fresh.item)
         attempts, run = Attempts(requester, fresh.tier), requester.context().run
         future = self._pool.submit(run, self._make, requester, fresh, attempts)
         self._flying[fresh] = attempts, future
+        return None
 
     def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
         result = call(requester, made.tier, attempts=attempts)
@@ -237,12 +244,16 @@ class _Tasks:
 
     async def _start(self, fresh: Call) -> None:
         await turn()
-        await self._caller.astart(fresh.item)
+        try:
+            await self._caller.astart(fresh.item)
+        except Exception as error:  # noqa: BLE001 - it fails the call
+            return self._arrived.put_nowait((fresh, Failure(error)))
         requester = self._caller.requester(fresh.item)
         making = self._make(requester, fresh)
         task = asyncio.create_task(making, context=requester.context())
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
+        return None
 
     async def _make(self, requester: Requester, made: Call) -> None:
         result = await acall(requester, made.tier)
