@@ -91,7 +91,14 @@ class Pump:
     async def _run(self, pieces: AsyncGenerator[Any]) -> None:
         async with aclosing(pieces):
             while True:
-                await self._wanted.acquire()
+                try:
+                    await self._wanted.acquire()
+                except asyncio.CancelledError:
+                    # Core leaves generators that are closed between two pieces to the
+                    # loop, which ends them in another task: so it is cancelled at work.
+                    self._task.cancel()
+                    await anext(pieces, self.END)
+                    raise
                 piece = await anext(pieces, self.END)
                 if piece is self.END:
                     return
