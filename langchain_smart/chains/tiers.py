@@ -226,7 +226,7 @@ def _reporting(part: Any, known: dict[int, Any]) -> Any:
         found = {name: _reporting(each, known) for name, each in fields.items()}
         if any(found[name] is not fields[name] for name in found):
             known[id(part)] = copied = copy(part)
-            (copied if isinstance(part, dict) else vars(copied)).update(found)
+            (copied if isinstance(copied, dict) else vars(copied)).update(found)
     return known[id(part)]
 
 
