@@ -1,24 +1,29 @@
 """Callbacks: what the handlers of a run see of the models and chains below it.
 
-Chat models: only tracers see a member's run, as a child of the item's run. Other
-handlers see the item once, so token counters count once and streams show one answer.
-Chains: tracers and plain handlers see every model's run, as in any chain, so a token
-counter counts what was spent; handlers that show answers while they are written see
-inside a chain only if its answer is handed out.
+Chat models: handlers that record (tracers, counters of tokens) see every member's run
+as a child of the item's run, and the item's run without tokens, so each token counts
+once. Other handlers see the item alone, as the caller does, so streams show one answer.
+Chains: tracers and plain handlers see every model's run, as in any chain; handlers that
+show answers while they are written see inside a chain only if its answer is handed out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Any
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     BaseCallbackHandler,
+    BaseCallbackManager,
     CallbackManager,
     CallbackManagerForLLMRun,
+    Callbacks,
 )
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.utils.uuid import uuid7
@@ -31,6 +36,7 @@ __all__ = [
     "is_watched",
     "member_config",
     "quiet_context",
+    "recorded",
     "started",
 ]
 
@@ -40,39 +46,54 @@ RUN = "smart_run"
 Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun
 """One item's run."""
 
+R = TypeVar("R", bound=BaseCallbackManager | Run)
 
-def started(config: RunnableConfig) -> tuple[RunnableConfig, dict[str, Any]]:
+
+def started(
+    config: RunnableConfig, local: Callbacks
+) -> tuple[RunnableConfig, dict[str, Any]]:
     """Return a config with a run's id, and the argument that passes that to the call.
 
-    Without a tracer nothing is added.
+    Without a handler that records nothing is added.
+
+    Args:
+        config: The config of the item.
+        local: The smart model's own callbacks.
     """
-    callbacks = config.get("callbacks") or []
-    tags, metadata = config.get("tags") or [], config.get("metadata") or {}
-    if not isinstance(callbacks, list):
-        tags = [*callbacks.inheritable_tags, *tags]
-        metadata = {**callbacks.inheritable_metadata, **metadata}
-        callbacks = callbacks.inheritable_handlers
-    if not _tracers(callbacks):
+    manager = recorded(CallbackManager.configure(config.get("callbacks"), local))
+    if not any(type(handler) is _Recorder for handler in manager.handlers):
         return config, {}
     run_id = config.get("run_id") or uuid7()
     run = CallbackManagerForLLMRun(
         run_id=run_id,
-        handlers=callbacks,
-        inheritable_handlers=callbacks,
-        inheritable_tags=tags,
-        inheritable_metadata=metadata,
+        handlers=manager.handlers,
+        inheritable_handlers=manager.inheritable_handlers,
+        inheritable_tags=[*manager.inheritable_tags, *(config.get("tags") or [])],
+        inheritable_metadata={
+            **manager.inheritable_metadata,
+            **(config.get("metadata") or {}),
+        },
     )
-    return {**config, "run_id": run_id}, {RUN: run}
+    return {**config, "callbacks": manager, "run_id": run_id}, {RUN: run}
+
+
+def recorded(run: R) -> R:
+    """Return an item's run, or its manager, whose recorders are told of no tokens."""
+    run.handlers = [
+        _Recorder(handler) if _records(handler) else handler for handler in run.handlers
+    ]
+    return run
 
 
 def member_config(run: Run | None) -> RunnableConfig:
     """Return the config for calling a member on behalf of a run."""
-    tracers = [] if run is None else _tracers(run.inheritable_handlers)
-    if run is None or not tracers:
+    handlers = [] if run is None else run.handlers
+    seen = [_withheld(each.inner) for each in handlers if isinstance(each, _Recorder)]
+    if run is None or not seen:
         return {"callbacks": [], "tags": ["nostream"]}
     manager = CallbackManager(
-        handlers=list(tracers),
-        inheritable_handlers=list(tracers),
+        handlers=[*seen],
+        inheritable_handlers=[*seen],
         parent_run_id=run.run_id,
         tags=list(run.inheritable_tags),
         inheritable_tags=list(run.inheritable_tags),
@@ -82,14 +103,26 @@ def member_config(run: Run | None) -> RunnableConfig:
     return {"callbacks": manager, "tags": ["nostream"]}
 
 
-def _tracers(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-    """Return the tracers that record runs: some only show tokens to users."""
-    return [
-        handler
-        for handler in handlers
-        if isinstance(handler, BaseTracer | AsyncBaseTracer)
-        and not hasattr(handler, "tap_output_iter")
-    ]
+def _records(handler: BaseCallbackHandler) -> bool:
+    """Whether a handler accounts for models' runs, rather than show their answers.
+
+    One that hears of pieces shows them, unless it follows chains, too: it keeps a tree
+    of runs.
+    """
+    if type(handler) is _Recorder or _shows(handler):
+        return False
+    if isinstance(handler, BaseTracer | AsyncBaseTracer):
+        return True
+    if any(variable.get() is handler for variable in _ambient()):
+        return True
+    shows = _listens(handler, *_PIECES) and not _listens(handler, "on_chain_start")
+    return _listens(handler, "on_llm_end") and not shows
+
+
+def _listens(handler: BaseCallbackHandler, *events: str) -> bool:
+    """Whether a handler does anything at one of these events."""
+    base, own = BaseCallbackHandler, handler.__class__  # of the one behind a proxy
+    return any(getattr(own, name) is not getattr(base, name) for name in events)
 
 
 def quiet_context() -> Context:
@@ -98,13 +131,56 @@ def quiet_context() -> Context:
     LangChain adds such handlers (`get_usage_metadata_callback`, for one) to every run
     started in their scope; the item's own run has them already.
     """
-    from langchain_core.tracers import context
-
     copy = copy_context()
-    # Not a public name: without it a token counter would only count twice.
-    for variable, *_ in getattr(context, "_configure_hooks", ()):
+    for variable in _ambient():
         copy.run(variable.set, None)
     return copy
+
+
+def _ambient() -> list[Any]:
+    """Return the variables that hold handlers which are switched on by a scope."""
+    from langchain_core.tracers import context
+
+    # Not a public name: without it a token counter would only count twice.
+    return [variable for variable, *_ in getattr(context, "_configure_hooks", ())]
+
+
+_NO_TOKENS = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+"""Said, as services estimate the tokens of runs that say nothing."""
+
+_REPORTS = ("token_usage", "usage", "usage_metadata")
+"""Metadata of messages in which counters look for tokens, too."""
+
+
+def _untold(event: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler's event for the end of a run, which is told of no tokens."""
+    if iscoroutinefunction(event):
+
+        async def aended(response: LLMResult, **kwargs: Any) -> Any:
+            return await event(_without_tokens(response), **kwargs)
+
+        return aended
+
+    def ended(response: LLMResult, **kwargs: Any) -> Any:
+        return event(_without_tokens(response), **kwargs)
+
+    return ended
+
+
+def _without_tokens(response: LLMResult) -> LLMResult:
+    """Return the result of an item's run without the usage of its answer."""
+    lines = []
+    for line in response.generations:
+        lines.append(changed := [*line])
+        for place, generation in enumerate(line):
+            if not isinstance(generation, ChatGeneration):
+                continue
+            said = generation.message.response_metadata.items()
+            metadata = {name: value for name, value in said if name not in _REPORTS}
+            update = {"usage_metadata": _NO_TOKENS, "response_metadata": metadata}
+            message = generation.message.model_copy(update=update)
+            changed[place] = generation.model_copy(update={"message": message})
+    return response.model_copy(update={"generations": lines})
 
 
 # -- chains ---------------------------------------------------------------------------
@@ -150,21 +226,44 @@ def _withheld(handler: BaseCallbackHandler) -> BaseCallbackHandler:
 
     Tracers have them all: they record what happened.
     """
-    base, own = BaseCallbackHandler, type(handler)
-    listens = any(getattr(own, name) is not getattr(base, name) for name in _PIECES)
-    if not listens or isinstance(handler, BaseTracer | AsyncBaseTracer):
+    tracer = isinstance(handler, BaseTracer | AsyncBaseTracer)
+    if tracer or not _listens(handler, *_PIECES):
         return handler
-    return _Withheld(handler)
+    return _Proxy(handler, dict.fromkeys(_PIECES, lambda *_, **__: None))
 
 
-class _Withheld(BaseCallbackHandler):
-    """A handler in all but the events that have pieces of an answer."""
+class _Proxy(BaseCallbackHandler):
+    """A handler in all but some attributes; core takes the two for equal."""
 
-    def __init__(self, inner: BaseCallbackHandler) -> None:
-        self._inner = inner
+    def __init__(self, inner: BaseCallbackHandler, instead: dict[str, Any]) -> None:
+        self._inner, self._instead = inner, instead
 
     @override
     def __getattribute__(self, name: str) -> Any:
-        if name in _PIECES:
-            return lambda *_, **__: None
+        instead = object.__getattribute__(self, "_instead")
+        if name in instead:
+            return instead[name]
         return getattr(object.__getattribute__(self, "_inner"), name)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return bool(object.__getattribute__(self, "_inner") == other)
+
+    @override
+    def __hash__(self) -> int:
+        return hash(object.__getattribute__(self, "_inner"))
+
+
+class _Recorder(_Proxy):
+    """A handler that records, as an item's run has it; `inner` is that of members."""
+
+    inner: BaseCallbackHandler
+
+    def __init__(self, inner: Any) -> None:
+        instead = {"inner": inner, "on_llm_end": _untold(inner.on_llm_end)}
+        if hasattr(inner, "copy_with_metadata_defaults"):  # core copies LangSmith's
+            copied = inner.copy_with_metadata_defaults
+            instead["copy_with_metadata_defaults"] = lambda **defaults: _Recorder(
+                copied(**defaults)
+            )
+        super().__init__(inner, instead)

@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from langchain_smart.batching import TASK, SmartBatching, named_task
-from langchain_smart.callbacks import RUN, Run, started
+from langchain_smart.callbacks import RUN, Run, recorded, started
 from langchain_smart.chat.cache import cached
 from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
 from langchain_smart.chat.cost import worst_case
@@ -80,7 +80,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow`, `named` or, after
     the end of a budget, `uncertified`), for which `task`, what the item `cost` and what
     it `saved` (estimated) in USD, and the id of the batch's `certificate`. Its
-    `usage_metadata` is the sum over all models that were asked about the item.
+    `usage_metadata` is that of the served model's call alone. Usage callbacks and
+    tracers see the run of every member that was asked, once and under its own name,
+    below the item's run, which has no tokens.
 
     Answers are compared by their texts; where tools were called, by the calls; where
     an object was asked for with `with_structured_output`, by the objects.
@@ -255,7 +257,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        return super().invoke(input, **_named(config, kwargs))
+        return super().invoke(input, **self._named(config, kwargs))
 
     @override
     async def ainvoke(
@@ -265,7 +267,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         **kwargs: Any,
     ) -> AIMessage:
         await turn()
-        return await super().ainvoke(input, **_named(config, kwargs))
+        return await super().ainvoke(input, **self._named(config, kwargs))
 
     @override
     def stream(
@@ -274,7 +276,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        return super().stream(input, **_named(config, kwargs))
+        return super().stream(input, **self._named(config, kwargs))
 
     @override
     async def astream(
@@ -284,7 +286,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         await turn()
-        chunks = super().astream(input, **_named(config, kwargs))
+        chunks = super().astream(input, **self._named(config, kwargs))
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield chunk
@@ -340,6 +342,15 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
                 first = False
         yield ending(run)
 
+    def _named(
+        self, config: RunnableConfig | None, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the arguments of a call, its config too, with its run and its task."""
+        config, run = started(ensure_config(config), self.callbacks)
+        task = named_task(kwargs, config)
+        named = {} if task is None else {TASK: task}
+        return {**kwargs, **run, **named, "config": config}
+
     def _item_run(
         self,
         messages: list[BaseMessage],
@@ -347,7 +358,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         run: Run | None,
         kwargs: dict[str, Any],
     ) -> ItemRun:
-        run = run or kwargs.pop(RUN, None)
+        run = kwargs.pop(RUN, None) or (run and recorded(run))
         request = Request.read(stop, kwargs, self._defaults)
         given = ChatPromptValue(messages=messages)
         task = request.task or self.task or task_of([given], request)
@@ -401,12 +412,14 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             members=members,
             request=request,
             identities=self._identities,
-            metadata={**self._get_ls_params_with_defaults(**shown)},
             manager_settings={
                 "local_callbacks": self.callbacks,
                 "verbose": self.verbose,
                 "local_tags": self.tags,
-                "local_metadata": self.metadata,
+                "local_metadata": {
+                    **self._get_ls_params_with_defaults(**shown),
+                    **(self.metadata or {}),
+                },
             },
             run_settings={
                 "serialized": self._serialized,
@@ -566,11 +579,3 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @property
     def _reference(self) -> BaseChatModel:
         return self._members[self._names[0]].model
-
-
-def _named(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, its config too, with its run and its task."""
-    config, run = started(ensure_config(config))
-    task = named_task(kwargs, config)
-    named = {} if task is None else {TASK: task}
-    return {**kwargs, **run, **named, "config": config}

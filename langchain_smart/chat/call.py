@@ -6,18 +6,17 @@ from collections.abc import (
     AsyncGenerator,
     Callable,
     Generator,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks, add_usage
+from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks
 from langchain_core.outputs import (
     ChatGeneration,
     ChatGenerationChunk,
@@ -30,7 +29,7 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_smart.batching import RunnableJob
-from langchain_smart.callbacks import Run, member_config, quiet_context
+from langchain_smart.callbacks import Run, member_config, quiet_context, recorded
 from langchain_smart.chat.compare import read_answer, write_answer
 from langchain_smart.chat.cost import (
     answer_in,
@@ -169,7 +168,6 @@ class ChatJob(RunnableJob):
 
     Attributes:
         members, request, estimates, rate_limiter: See `ChatRequester`.
-        metadata: Metadata of every item's run.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
         output_version: The form of the answers' contents.
@@ -177,7 +175,6 @@ class ChatJob(RunnableJob):
 
     members: Mapping[str, ChatMember]
     request: Request
-    metadata: dict[str, Any]
     manager_settings: dict[str, Any]
     run_settings: dict[str, Any]
     estimates: bool
@@ -190,10 +187,10 @@ class ChatJob(RunnableJob):
         manager = kind.configure(
             inheritable_callbacks=config.get("callbacks"),
             inheritable_tags=config.get("tags"),
-            inheritable_metadata={**(config.get("metadata") or {}), **self.metadata},
+            inheritable_metadata=config.get("metadata"),
             **self.manager_settings,
         )
-        return manager.on_chat_model_start(
+        return recorded(manager).on_chat_model_start(
             messages=[self.inputs[item].messages],
             name=config.get("run_name"),
             run_id=config.get("run_id"),
@@ -244,9 +241,9 @@ class ChatJob(RunnableJob):
     @override
     def output(self, served: Served, smart: dict[str, Any]) -> AIMessage:
         message: AIMessage = served.answer
-        bought = [answer for _, answer in self.session.bought(served.item)]
-        usage = _usage(bought) if bought else _free(message.usage_metadata)
-        answer = _marked(message, self._runs[served.item], usage, smart)
+        if served.tier not in dict(self.session.bought(served.item)):
+            message = _free(message)
+        answer = _marked(message, self._runs[served.item], smart)
         if self.output_version != "v1":
             return answer
         metadata = {**answer.response_metadata, "output_version": "v1"}
@@ -256,8 +253,7 @@ class ChatJob(RunnableJob):
 
 def result(run: ItemRun, message: AIMessage) -> ChatResult:
     """Return the whole answer of a single item."""
-    usage = _usage(run.item.answers.values())
-    answer = _marked(message, None, usage, run.item.mark)
+    answer = _marked(message, None, run.item.mark)
     return ChatResult(generations=[ChatGeneration(message=answer)])
 
 
@@ -267,7 +263,7 @@ def piece(run: ItemRun, message: AIMessage, *, first: bool) -> ChatGenerationChu
     metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
     if first:
         metadata["smart"] = {"model": run.shown_model, "task": run.item.task}
-    # The last piece has the usage of all calls, so that it is counted once.
+    # The last piece has the usage, so that it is counted once.
     update: dict[str, Any] = {"id": None, "chunk_position": None}
     update |= {"usage_metadata": None, "response_metadata": metadata}
     return ChatGenerationChunk(message=chunk.model_copy(update=update))
@@ -284,7 +280,7 @@ def ending(run: ItemRun) -> ChatGenerationChunk:
         metadata["model_name"] = mark["model"]
     last = AIMessageChunk(
         content="" if isinstance(whole.content, str) else [],
-        usage_metadata=_usage(run.item.answers.values()),
+        usage_metadata=whole.usage_metadata,
         response_metadata=metadata,
         chunk_position="last",
     )
@@ -305,33 +301,21 @@ def _as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(**fields)
 
 
-def _marked(
-    message: AIMessage,
-    run: Run | None,
-    usage: UsageMetadata | None,
-    smart: dict[str, Any],
-) -> AIMessage:
+def _marked(message: AIMessage, run: Run | None, smart: dict[str, Any]) -> AIMessage:
     """Return a copy of a model's message as the smart model's own."""
     named = {"model_name": smart["model"], **message.response_metadata, "smart": smart}
     return message.model_copy(
         update={
             "id": None if run is None else f"lc_run--{run.run_id}-0",
-            "usage_metadata": usage,
             "response_metadata": named,
         }
     )
 
 
-def _free(usage: UsageMetadata | None) -> UsageMetadata | None:
-    """Return the usage of an answer for which nothing was bought, marked so."""
+def _free(message: AIMessage) -> AIMessage:
+    """Return an answer that was not bought for its item, whose usage says so."""
+    usage = message.usage_metadata
     if usage is None or from_cache(usage):
-        return usage
+        return message
     none = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-    return none | {"total_cost": 0}  # type: ignore[return-value]
-
-
-def _usage(messages: Iterable[AIMessage]) -> UsageMetadata | None:
-    """Return the sum of all messages' usage; caches count where nothing else does."""
-    usages = [message.usage_metadata for message in messages]
-    bought = [usage for usage in usages if not from_cache(usage)]
-    return reduce(add_usage, bought or usages, None)
+    return message.model_copy(update={"usage_metadata": none | {"total_cost": 0}})
