@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
-    Collection,
     Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from llama_index.core.callbacks import CallbackManager
+from llama_index.core.instrumentation.span import active_span_id
 from pydantic import ValidationError
 from typing_extensions import override
 
@@ -27,7 +27,7 @@ from llama_index_smart.cost import (
     usage_of,
     worst_case,
 )
-from llama_index_smart.events import item_event
+from llama_index_smart.events import within
 from llama_index_smart.members import LLMMember, Response, identity_of
 from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
@@ -57,6 +57,11 @@ class LLMRequester(Requester):
     estimates: bool
     allowance: Callable[[str], Allowance | None]
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
+    _span: str | None = field(init=False, default_factory=active_span_id.get)
+
+    @override
+    def context(self) -> Context:
+        return within(self._span)
 
     @override
     def retries(self, model: str) -> int:
@@ -163,15 +168,11 @@ class LLMJob(Job):
         asks: The items.
         members: The models by name.
         estimates: Whether usage that a model does not report is estimated.
-        callbacks: What each answer is reported to.
-        payload: The smart model as callbacks see it.
     """
 
     asks: Sequence[Ask[Any]]
     members: Mapping[str, LLMMember]
     estimates: bool
-    callbacks: CallbackManager
-    payload: dict[str, Any]
 
     @override
     def requester(self, item: int) -> LLMRequester:
@@ -195,19 +196,13 @@ class LLMJob(Job):
 
     @override
     def output(self, served: Served, smart: dict[str, Any]) -> Response:
-        bought = [answer for _, answer in self.session.bought(served.item)]
-        return marked(served.answer, bought, smart)
-
-    @override
-    def finish(self, item: int, output: Any) -> None:
-        if self.callbacks.handlers and not isinstance(output, BaseException):
-            with item_event(self.callbacks, self.asks[item], self.payload) as event:
-                event.response = output
+        bought = served.tier in dict(self.session.bought(served.item))
+        return marked(served.answer, smart, bought=bought)
 
 
 def whole(run: ItemRun, response: Response) -> Response:
     """Return the whole answer of a single item."""
-    return marked(response, run.item.answers.values(), run.item.mark)
+    return marked(response, run.item.mark)
 
 
 def piece(run: ItemRun, response: Response) -> Response:
@@ -227,25 +222,21 @@ def ending(run: ItemRun) -> Response:
 
 
 def marked(
-    response: Response, bought: Collection[Response], smart: dict[str, Any]
+    response: Response, smart: dict[str, Any], *, bought: bool = True
 ) -> Response:
     """Return a copy of a member's response as the smart model's own.
 
     Args:
         response: The member's.
-        bought: The responses of all members that answered, those from a cache left
-            out in batches: their usage is summed, as far as it can be true.
         smart: Who answered, and at what cost.
+        bought: Whether it was bought for its item; else it used nothing.
     """
-    found = [usage for usage in map(usage_of, bought) if usage is not None]
-    usages = [usage for usage in found if usage.problem is None]
-    own, counts = response.additional_kwargs, _counts(Usage())
-    kwargs = {name: value for name, value in own.items() if name not in counts}
+    usage, counts = usage_of(response) if bought else Usage(), _counts(Usage())
+    own = response.additional_kwargs.items()
+    kwargs = {name: value for name, value in own if name not in counts}
+    if usage is not None and usage.problem is None:
+        kwargs |= _counts(usage)
     kwargs["smart"] = smart
-    if usages or not bought:
-        sent = sum(usage.input_tokens for usage in usages)
-        written = sum(usage.output_tokens for usage in usages)
-        kwargs |= _counts(Usage(sent, written))
     return response.model_copy(update={"additional_kwargs": kwargs})
 
 

@@ -1,73 +1,52 @@
-"""Callbacks: one LLM event an item, with the usage of all members together.
+"""What callbacks and instrumentation see: each call of a member, as it reports it.
 
-Instrumentation (`llama_index.core.instrumentation`) sees each call that is made, as its
-model reports it, inside the smart model's span.
+The smart LLM itself reports no call, so that each token counts once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
+from dataclasses import replace
+from typing import TypeVar
 
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.instrumentation.span import active_span_id
+from llama_index_instrumentation import DISPATCHER_SPAN_DECORATED_ATTR
 
-from llama_index_smart.members import Response
-from llama_index_smart.request import Ask
+from llama_index_smart.members import LLMMember
 
-__all__ = ["ItemEvent", "item_event"]
+__all__ = ["one_span", "reporting", "within"]
+
+F = TypeVar("F", bound=Callable[..., object])
 
 
-class ItemEvent:
-    """The event of one item.
+def reporting(
+    members: Mapping[str, LLMMember], callbacks: CallbackManager
+) -> dict[str, LLMMember]:
+    """Return members that report their calls to these callbacks."""
 
-    Attributes:
-        response: The answer, once there is one.
+    def told(member: LLMMember) -> LLMMember:
+        model = member.model
+        if model.callback_manager is callbacks:
+            return member
+        update = {"callback_manager": callbacks}
+        return replace(member, model=model.model_copy(update=update))
+
+    return {name: told(member) for name, member in members.items()}
+
+
+def within(span: str | None) -> Context:
+    """Return a copy of this context in which calls belong to a span.
+
+    A stream is read when the span of the verb that returned it has ended.
     """
-
-    response: Response | None = None
-
-
-@contextmanager
-def item_event(
-    manager: CallbackManager, ask: Ask[Any], serialized: dict[str, Any]
-) -> Iterator[ItemEvent]:
-    """Report an item to callbacks: when it begins, and how it ends.
-
-    Args:
-        manager: The callbacks.
-        ask: What is asked.
-        serialized: The model as callbacks see it.
-    """
-    event, chat = ItemEvent(), ask.prompt is None
-    asked: dict[str, Any] = (
-        {EventPayload.MESSAGES: ask.messages}
-        if chat
-        else {EventPayload.PROMPT: ask.prompt}
-    )
-    with manager.as_trace("chat" if chat else "completion"):
-        started = {
-            **asked,
-            EventPayload.ADDITIONAL_KWARGS: ask.arguments,
-            EventPayload.SERIALIZED: serialized,
-        }
-        event_id = manager.on_event_start(CBEventType.LLM, payload=started)
-        ended: dict[str, Any] = {}
-        try:
-            yield event
-            key = EventPayload.RESPONSE if chat else EventPayload.COMPLETION
-            ended = {**asked, key: _summed(event.response)}
-        except BaseException as error:
-            ended = {EventPayload.EXCEPTION: error}
-            raise
-        finally:
-            manager.on_event_end(CBEventType.LLM, payload=ended, event_id=event_id)
+    context = copy_context()
+    context.run(active_span_id.set, span)
+    return context
 
 
-def _summed(response: Response | None) -> Response | None:
-    """Return a response in whose raw form counters find the usage of all members."""
-    if response is None or "prompt_tokens" not in response.additional_kwargs:
-        return response
-    counts = response.additional_kwargs.items()
-    usage = {name: value for name, value in counts if name.endswith("_tokens")}
-    return response.model_copy(update={"raw": {"usage": usage}})
+def one_span(verb: F) -> F:
+    """Mark a verb as one that calls the verb of its name, which has a span."""
+    setattr(verb, DISPATCHER_SPAN_DECORATED_ATTR, True)
+    return verb

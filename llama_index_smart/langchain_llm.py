@@ -40,6 +40,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+from llama_index.core.llms.callbacks import llm_chat_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
 from pydantic import Field, PrivateAttr
@@ -107,11 +108,13 @@ class LangChainLLM(FunctionCallingLLM):
     # -- chat ------------------------------------------------------------------
 
     @override
+    @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         model, arguments = self._bound(kwargs)
         return _response(model.invoke(self._messages(messages), **arguments))
 
     @override
+    @llm_chat_callback()
     async def achat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponse:
@@ -119,6 +122,7 @@ class LangChainLLM(FunctionCallingLLM):
         return _response(await model.ainvoke(self._messages(messages), **arguments))
 
     @override
+    @llm_chat_callback()
     def stream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseGen:
@@ -134,6 +138,7 @@ class LangChainLLM(FunctionCallingLLM):
         return pieces()
 
     @override
+    @llm_chat_callback()
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Self, TypeVar, cast
@@ -19,6 +19,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
 )
+from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
@@ -36,7 +37,7 @@ from typing_extensions import override
 from llama_index_smart.call import LLMJob, LLMRequester, ending, piece, whole
 from llama_index_smart.compare import ResponseReading
 from llama_index_smart.cost import member_settings, worst_case
-from llama_index_smart.events import ItemEvent, item_event
+from llama_index_smart.events import one_span, reporting
 from llama_index_smart.members import (
     LLMMember,
     asked_once,
@@ -69,6 +70,7 @@ __all__ = ["SmartLLM"]
 
 R = TypeVar("R")
 _END = object()
+_dispatcher = get_dispatcher(__name__)
 
 
 class SmartLLM(Settings, FunctionCallingLLM):
@@ -85,7 +87,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
     `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow`, `named` or
     `uncertified`), for which `task`, what the item `cost` and what it `saved`
     (estimated) in USD, and the id of the batch's `certificate`. Its token counts are
-    those of all models asked.
+    those of the served model's call alone; `callback_manager` and instrumentation see
+    every member's call, once.
 
     Answers are compared by their texts; where tools were called, by the calls; and
     where objects of a class were asked for, by the objects. Every verb takes
@@ -234,19 +237,15 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _answer(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
-        with self._event(ask) as event:
-            run = self._item_run(ask)
-            event.response = whole(run, run.answer())
-        return cast("R", event.response)
+        run = self._item_run(ask)
+        return cast("R", whole(run, run.answer()))
 
     async def _aanswer(self, ask: Ask[R]) -> R:
         await turn()
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
-        with self._event(ask) as event:
-            run = self._item_run(ask)
-            event.response = whole(run, await run.aanswer())
-        return cast("R", event.response)
+        run = self._item_run(ask)
+        return cast("R", whole(run, await run.aanswer()))
 
     def _pieces(self, ask: Ask[R]) -> Generator[R]:
         """Answer an item piece by piece."""
@@ -255,12 +254,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
         def pieces() -> Generator[R]:
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
-            with self._event(ask) as event:
-                for response in run.stream():
-                    event.response = piece(run, response)
-                    yield cast("R", event.response)
-                event.response = ending(run)
-                yield cast("R", event.response)
+            for response in run.stream():
+                yield cast("R", piece(run, response))
+            yield cast("R", ending(run))
 
         return pieces()
 
@@ -272,18 +268,18 @@ class SmartLLM(Settings, FunctionCallingLLM):
             await turn()
             if self.rate_limiter is not None:
                 await self.rate_limiter.async_acquire()
-            with self._event(ask) as event:
-                async with aclosing(run.astream()) as responses:
-                    async for response in responses:
-                        event.response = piece(run, response)
-                        yield cast("R", event.response)
-                event.response = ending(run)
-                yield cast("R", event.response)
+            async with aclosing(run.astream()) as responses:
+                async for response in responses:
+                    yield cast("R", piece(run, response))
+            yield cast("R", ending(run))
 
         return pieces()
 
-    def _event(self, ask: Ask[Any]) -> AbstractContextManager[ItemEvent]:
-        return item_event(self.callback_manager, ask, self.to_payload())
+    @property
+    def _reporting(self) -> dict[str, LLMMember]:
+        """The members as they are called: they report to this LLM's callbacks."""
+        self._members = reporting(self._members, self.callback_manager)
+        return self._members
 
     def _item_run(self, ask: Ask[Any]) -> ItemRun:
         """Return one item, ready to be answered."""
@@ -301,12 +297,13 @@ class SmartLLM(Settings, FunctionCallingLLM):
             prompt=partial(constant_part, ask, task_of_template()),
         )
         requester = LLMRequester(
-            self._members, ask, self.estimate_usage, item.allowance
+            self._reporting, ask, self.estimate_usage, item.allowance
         )
         return ItemRun(item, requester)
 
     # -- many items at once ----------------------------------------------------
 
+    @_dispatcher.span
     def chat_batch(
         self,
         items: Sequence[Sequence[ChatMessage]],
@@ -335,6 +332,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         work = self._work(_asks(items, _chat, kwargs), max_concurrency)
         return work.run(return_exceptions=return_exceptions)
 
+    @_dispatcher.span
     async def achat_batch(
         self,
         items: Sequence[Sequence[ChatMessage]],
@@ -347,6 +345,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         work = self._work(_asks(items, _chat, kwargs), max_concurrency)
         return await work.arun(return_exceptions=return_exceptions)
 
+    @_dispatcher.span
     def complete_batch(
         self,
         prompts: Sequence[str],
@@ -361,6 +360,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         work = self._work(asks, max_concurrency)
         return work.run(return_exceptions=return_exceptions)
 
+    @_dispatcher.span
     async def acomplete_batch(
         self,
         prompts: Sequence[str],
@@ -447,10 +447,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             limit,
             self.task,
             asks=asks,
-            members=self._members,
+            members=self._reporting,
             estimates=self.estimate_usage,
-            callbacks=self.callback_manager,
-            payload=self.to_payload(),
             alike=all(
                 always_alike(member_settings(member, ask.arguments))
                 for member in self._members.values()
@@ -503,21 +501,25 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     # -- prompts: each template is a task --------------------------------------
 
+    @one_span
     @override
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         with with_template(prompt, self):
             return super().predict(prompt, **prompt_args)
 
+    @one_span
     @override
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         with with_template(prompt, self):
             return await super().apredict(prompt, **prompt_args)
 
+    @one_span
     @override
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         with with_template(prompt, self):
             return super().stream(prompt, **prompt_args)
 
+    @one_span
     @override
     async def astream(
         self, prompt: BasePromptTemplate, **prompt_args: Any
@@ -525,6 +527,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         with with_template(prompt, self):
             return await super().astream(prompt, **prompt_args)
 
+    @one_span
     @override
     def structured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
@@ -532,6 +535,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         with with_template(prompt, self, output_cls):
             return super().structured_predict(output_cls, prompt, *args, **prompt_args)
 
+    @one_span
     @override
     async def astructured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
@@ -541,6 +545,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
                 output_cls, prompt, *args, **prompt_args
             )
 
+    @one_span
     @override
     def stream_structured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
@@ -557,6 +562,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         finally:
             context.run(objects.close)
 
+    @one_span
     @override
     async def astream_structured_predict(
         self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any

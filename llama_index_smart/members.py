@@ -48,10 +48,9 @@ Response = ChatResponse | CompletionResponse
 
 
 def read_model(field: str, given: Any) -> Named:
-    """Return the LLM that the user gave for a field, without callbacks of its own.
+    """Return the LLM that the user gave for a field, without callbacks.
 
-    The smart LLM reports each item to its callbacks once; members share their clients
-    and settings with the models that were given.
+    It shares its client and settings with the model that was given.
 
     Args:
         field: Where it was given.
@@ -79,7 +78,9 @@ def read_model(field: str, given: Any) -> Named:
     if not isinstance(given, LLM):
         hint = "give a LlamaIndex LLM, such as OpenAI(model=…), or a LangChain model"
         raise InvalidInputError(field, given, hint)
-    silent = given.model_copy(update={"callback_manager": CallbackManager([])})
+    nobody = CallbackManager()
+    nobody.handlers = []  # without any it has those of `Settings`
+    silent = given.model_copy(update={"callback_manager": nobody})
     name = given.metadata.model_name
     if not name or name == "unknown":
         name = getattr(given, "model", None) or given.class_name()
