@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation.span import active_span_id
-from llama_index_instrumentation import DISPATCHER_SPAN_DECORATED_ATTR
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 
 from llama_index_smart.members import LLMMember
 

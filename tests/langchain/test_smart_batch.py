@@ -146,8 +146,6 @@ def test_answers_say_who_answered_and_what_it_cost(make, inputs, job):
     assert sum(s["saved"] for s in smarts) == pytest.approx(certificate.saved)
     assert smart.report().cost == pytest.approx(certificate.cost)
     assert smart.report().saved == pytest.approx(certificate.saved)
-    total = sum(output.usage_metadata["input_tokens"] for output in outputs)
-    assert total == sum(s.input_tokens for s in certificate.spend.values())
     assert len({output.id for output in outputs}) == len(outputs)
     assert {o.response_metadata["model_name"] for o in outputs} == {
         s["model"] for s in smarts

@@ -1,4 +1,4 @@
-"""Whoever watches sees each item once; tracers see who was asked below it."""
+"""Who shows answers sees each item once; who records sees who was asked below it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Collector(BaseTracer):
 
 
 class Counting(BaseCallbackHandler):
-    """Counts events."""
+    """Counts events, as a page does that shows answers while they are written."""
 
     def __init__(self):
         self.events = Counter()
@@ -44,6 +44,9 @@ class Counting(BaseCallbackHandler):
     def on_chat_model_start(self, serialized, messages, **kwargs):
         self._note("start")
         self.seen.append((messages[0][0].content, kwargs))
+
+    def on_llm_new_token(self, token, **_):
+        pass
 
     def on_llm_end(self, response, **_):
         self._note("end")
@@ -84,7 +87,7 @@ async def test_each_item_is_one_run_with_its_members_below(make, inputs, verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_plain_handlers_see_each_item_once(make, inputs, verb):
+async def test_handlers_that_show_answers_see_each_item_once(make, inputs, verb):
     smart, handler = make(), Counting()
     config = {"callbacks": [handler], "tags": ["mine"], "metadata": {"m": 1}}
     await run(smart.with_config(run_name="sorter"), verb, inputs[:20], config)

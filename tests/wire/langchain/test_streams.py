@@ -145,7 +145,7 @@ async def test_a_member_that_cannot_stream_answers_in_one_piece(mode):
     chunks = await chunks_of(mode, smart)
     assert all(isinstance(chunk, AIMessageChunk) for chunk in chunks)
     assert [chunk.content for chunk in chunks if chunk.content] == ["yes"]
-    assert whole(chunks).usage_metadata["input_tokens"] == 2 * len("why?")
+    assert whole(chunks).usage_metadata["input_tokens"] == len("why?")
     assert smart.report().spend["big"].output_tokens == 1
 
 

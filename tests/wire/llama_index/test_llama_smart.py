@@ -594,7 +594,7 @@ def test_callbacks_count_each_token_once():
         list(smart.stream_chat(user("mail 1")))
         smart.complete_batch(["mail 1", "mail 2"])
         events = counter.llm_token_counts
-        assert len(events) == 4
+        assert len(events) == sum(server.requests.values())
         sent = sum(server.input_tokens.values())
         assert counter.prompt_llm_token_count == sent
         assert counter.completion_llm_token_count == sum(server.output_tokens.values())
