@@ -15,6 +15,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
+    AsyncCallbackHandler,
     AsyncCallbackManagerForLLMRun,
     BaseCallbackHandler,
     BaseCallbackManager,
@@ -23,7 +24,7 @@ from langchain_core.callbacks import (
     Callbacks,
 )
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.utils.uuid import uuid7
@@ -64,15 +65,14 @@ def started(
     if not any(type(handler) is _Recorder for handler in manager.handlers):
         return config, {}
     run_id = config.get("run_id") or uuid7()
+    manager.add_tags(config.get("tags") or [])
+    manager.add_metadata(config.get("metadata") or {})
     run = CallbackManagerForLLMRun(
         run_id=run_id,
         handlers=manager.handlers,
         inheritable_handlers=manager.inheritable_handlers,
-        inheritable_tags=[*manager.inheritable_tags, *(config.get("tags") or [])],
-        inheritable_metadata={
-            **manager.inheritable_metadata,
-            **(config.get("metadata") or {}),
-        },
+        inheritable_tags=manager.inheritable_tags,
+        inheritable_metadata=manager.inheritable_metadata,
     )
     return {**config, "callbacks": manager, "run_id": run_id}, {RUN: run}
 
@@ -92,14 +92,10 @@ def member_config(run: Run | None) -> RunnableConfig:
     if run is None or not seen:
         return {"callbacks": [], "tags": ["nostream"]}
     manager = CallbackManager(
-        handlers=[*seen],
-        inheritable_handlers=[*seen],
-        parent_run_id=run.run_id,
-        tags=list(run.inheritable_tags),
-        inheritable_tags=list(run.inheritable_tags),
-        metadata=dict(run.inheritable_metadata),
-        inheritable_metadata=dict(run.inheritable_metadata),
+        handlers=[*seen], inheritable_handlers=[*seen], parent_run_id=run.run_id
     )
+    manager.add_tags(run.inheritable_tags)
+    manager.add_metadata(run.inheritable_metadata)
     return {"callbacks": manager, "tags": ["nostream"]}
 
 
@@ -121,8 +117,10 @@ def _records(handler: BaseCallbackHandler) -> bool:
 
 def _listens(handler: BaseCallbackHandler, *events: str) -> bool:
     """Whether a handler does anything at one of these events."""
-    base, own = BaseCallbackHandler, handler.__class__  # of the one behind a proxy
-    return any(getattr(own, name) is not getattr(base, name) for name in events)
+    # A proxy's own class is that of the handler behind it.
+    kinds = handler.__class__, BaseCallbackHandler, AsyncCallbackHandler
+    found = ([getattr(kind, name) for kind in kinds] for name in events)
+    return any(own not in bases for own, *bases in found)
 
 
 def quiet_context() -> Context:
@@ -169,17 +167,15 @@ def _untold(event: Callable[..., Any]) -> Callable[..., Any]:
 
 def _without_tokens(response: LLMResult) -> LLMResult:
     """Return the result of an item's run without the usage of its answer."""
-    lines = []
-    for line in response.generations:
-        lines.append(changed := [*line])
-        for place, generation in enumerate(line):
-            if not isinstance(generation, ChatGeneration):
-                continue
-            said = generation.message.response_metadata.items()
-            metadata = {name: value for name, value in said if name not in _REPORTS}
-            update = {"usage_metadata": _NO_TOKENS, "response_metadata": metadata}
-            message = generation.message.model_copy(update=update)
-            changed[place] = generation.model_copy(update={"message": message})
+
+    def told(generation: Any) -> Any:
+        said = generation.message.response_metadata.items()
+        metadata = {name: value for name, value in said if name not in _REPORTS}
+        update = {"usage_metadata": _NO_TOKENS, "response_metadata": metadata}
+        message = generation.message.model_copy(update=update)
+        return generation.model_copy(update={"message": message})
+
+    lines = [[told(each) for each in line] for line in response.generations]
     return response.model_copy(update={"generations": lines})
 
 

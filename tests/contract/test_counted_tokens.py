@@ -6,6 +6,8 @@ Counters, tracers and instrumentation must come to what the provider bills.
 from __future__ import annotations
 
 from collections import Counter
+from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 from langchain_core.callbacks import (
@@ -19,6 +21,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.context import run_collector_var
+from langchain_core.tracers.langchain import LangChainTracer
 from langchain_openai import ChatOpenAI
 from llama_index.core import PromptTemplate, Settings
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
@@ -100,6 +103,20 @@ class Recorder(AsyncCallbackHandler):
         self.counts[message.response_metadata["model_name"]] += usage["total_tokens"]
 
 
+class Sent(LangChainTracer):
+    """Counts what would be sent to LangSmith; core makes copies of it."""
+
+    counts: ClassVar[Counter] = Counter()
+
+    def _persist_run_single(self, run):
+        pass
+
+    def _update_run_single(self, run):
+        if run.run_type == "llm":
+            usage = run.extra["metadata"]["usage_metadata"]
+            self.counts[run.name] += usage["total_tokens"]
+
+
 def model_of(server, name: str, **settings) -> ChatOpenAI:
     at = {"base_url": server.url, "api_key": "none", "max_retries": 0}
     return ChatOpenAI(model=name, stream_usage=True, **at, **settings)
@@ -151,7 +168,8 @@ async def answers(runnable, verb, config=None):
 async def test_langchain_counts_each_call_once_under_its_model(shape, verb):
     own, given = UsageMetadataCallbackHandler(), UsageMetadataCallbackHandler()
     tree, recorder = Tree(), Recorder()
-    config = {"callbacks": [given, tree, recorder]}
+    Sent.counts.clear()
+    config = {"callbacks": [given, tree, recorder, Sent(client=Mock())]}
     with serve(script) as server:
         if shape == "chain":
             smart = chain_of(server).with_config(callbacks=[own])
@@ -166,6 +184,7 @@ async def test_langchain_counts_each_call_once_under_its_model(shape, verb):
         assert {name: usage["total_tokens"] for name, usage in counted} == bill
     assert tree.counts == bill
     assert recorder.counts == bill
+    assert Sent.counts["ChatOpenAI"] == Sent.counts.total() == sum(bill.values())
     if shape != "chain":
         assert [tokens for _, tokens in tree.items] == [0] * len(ITEMS)
         assert set(tree.parents) == {run for run, _ in tree.items}
@@ -183,20 +202,34 @@ async def test_an_answer_of_langchain_has_the_usage_that_its_model_reports(verb)
         assert name == control.response_metadata["model_name"]
 
 
-async def test_who_shows_an_answer_sees_one_run_with_the_usage_of_the_answer():
-    class Shown(BaseCallbackHandler):
-        """Shows pieces, as a web page does; the end of a run ends it."""
+class Shown(BaseCallbackHandler):
+    """Shows pieces, as a web page does; the end of a run ends it."""
 
-        def __init__(self):
-            self.ends = []
+    def __init__(self):
+        self.ends = []
 
-        def on_llm_new_token(self, token, **_):
-            pass
+    def on_llm_new_token(self, token, **_):
+        pass
 
-        def on_llm_end(self, response, **_):
-            self.ends.append(response.generations[0][0].message.usage_metadata)
+    def on_llm_end(self, response, **_):
+        self.ends.append(response.generations[0][0].message.usage_metadata)
 
-    shown, events = Shown(), []
+
+class ShownAsync(AsyncCallbackHandler):
+    """The same for async code."""
+
+    __init__ = Shown.__init__
+
+    async def on_llm_new_token(self, token, **_):
+        pass
+
+    async def on_llm_end(self, response, **_):
+        Shown.on_llm_end(self, response)
+
+
+@pytest.mark.parametrize("kind", [Shown, ShownAsync])
+async def test_who_shows_an_answer_sees_one_run_with_the_usage_of_the_answer(kind):
+    shown, events = kind(), []
     with serve(script) as server:
         smart, control = smart_of(server), model_of(server, "big")
         said = control.invoke(ITEMS[0]).usage_metadata

@@ -244,10 +244,9 @@ def test_answers_nobody_can_read_are_counted_all_the_same():
     small = model("small", "dunno")
     smart = smart_of(small=small, equivalence=Label(["spam", "ham"]))
     outputs = smart.batch([f"{n:03d}" for n in range(200)])
-    told = sum(o.response_metadata["smart"]["cost"] for o in outputs)
-    spend = smart.report().spend
-    assert told == pytest.approx(sum(each.cost for each in spend.values()))
-    assert spend["small"].cost > 0
+    assert len(outputs) == 200
+    unread = smart.report().spend["small"]
+    assert unread.input_tokens == 3 * unread.calls > 0
 
 
 def test_a_reply_from_the_cache_costs_nothing():

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 from fakes import Scripted
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_smart import Price, SmartChatModel
