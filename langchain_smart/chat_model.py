@@ -42,6 +42,7 @@ from langchain_smart.callbacks import RUN, Run, recorded, started
 from langchain_smart.chat.cache import cached
 from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
 from langchain_smart.chat.cost import worst_case
+from langchain_smart.chat.history import history_for
 from langchain_smart.chat.members import (
     ChatMember,
     identity_of,
@@ -370,7 +371,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         item = self._item(
             request.compared_by(self._serving.rule),
             task,
-            lambda call: worst_case(self._members[call.tier], messages, request),
+            lambda call: worst_case(
+                self._members[call.tier],
+                history_for(call.tier, messages, self._names[0]),
+                request,
+            ),
             named=bool(request.task or self.task),
             model=request.model,
             identities=lambda: self._identities,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.instrumentation.span import active_span_id
 from pydantic import ValidationError
 from typing_extensions import override
@@ -23,11 +24,14 @@ from typing_extensions import override
 from llama_index_smart.compare import ending_of, read_response, text_of, write_response
 from llama_index_smart.cost import (
     estimated,
+    member_settings,
     outcome,
+    tokens_sent,
     usage_of,
     worst_case,
 )
 from llama_index_smart.events import within
+from llama_index_smart.history import signed
 from llama_index_smart.members import LLMMember, Response, identity_of
 from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
@@ -46,7 +50,7 @@ class LLMRequester(Requester):
     """Puts one item to LLMs.
 
     Attributes:
-        members: The models by name.
+        members: The models by name, the reference first.
         ask: What is asked.
         estimates: Whether usage that a model does not report is estimated.
         allowance: Returns what a model's call may spend, if there is a budget.
@@ -70,7 +74,7 @@ class LLMRequester(Requester):
     @override
     def worst_case(self, model: str) -> float | None:
         with suppress(InvalidInputError):
-            return worst_case(self.members[model], self.ask)
+            return worst_case(self.members[model], self._asked(model))
         return None
 
     @override
@@ -139,13 +143,25 @@ class LLMRequester(Requester):
         return failure if clock is None else clock.timed(failure)
 
     def _start(self, model: str, form: str) -> Callable[[], Any]:
-        """Return a model's call, which is made now; see `Ask.put_to`."""
+        """Return a model's call, which is made now; see `Ask.put_to`.
+
+        Raises:
+            OversizedError: If the item does not fit into it; a named model is asked.
+        """
+        member, ask = self.members[model], self._asked(model)
+        if ask.model is None:
+            settings = member_settings(member, ask.arguments)
+            member.check_fit(lambda: tokens_sent(ask), settings)
         self._clocks[model] = Clock()
-        return self.ask.put_to(self.members[model], form)
+        return ask.put_to(member, form)
+
+    def _asked(self, model: str) -> Ask[Any]:
+        """Return what is asked as a model is given it."""
+        return self.ask.addressed_to(model, next(iter(self.members)))
 
     def _result(self, model: str, response: Response) -> Result:
         member = self.members[model]
-        estimate = partial(estimated, self.ask, member, response)
+        estimate = partial(estimated, self._asked(model), member, response)
         result = outcome(member, response, estimate if self.estimates else None)
         return self._clocks[model].timed(result)
 
@@ -181,7 +197,9 @@ class LLMJob(Job):
 
     @override
     def worst_case(self, call: Call) -> float:
-        return worst_case(self.members[call.tier], self.asks[call.item])
+        reference = next(iter(self.members))
+        ask = self.asks[call.item].addressed_to(call.tier, reference)
+        return worst_case(self.members[call.tier], ask)
 
     @override
     def contents(self) -> Iterator[str]:
@@ -212,7 +230,7 @@ def piece(run: ItemRun, response: Response) -> Response:
     kwargs["smart"] = {"model": run.shown_model, "task": run.item.task}
     settled = bool(run.item.mark)  # then this is the whole answer, none of it shown yet
     delta = text_of(response) if settled else response.delta
-    return response.model_copy(update={"additional_kwargs": kwargs, "delta": delta})
+    return _with_author(response, kwargs).model_copy(update={"delta": delta})
 
 
 def ending(run: ItemRun) -> Response:
@@ -237,7 +255,15 @@ def marked(
     if usage is not None and usage.problem is None:
         kwargs |= _counts(usage)
     kwargs["smart"] = smart
-    return response.model_copy(update={"additional_kwargs": kwargs})
+    return _with_author(response, kwargs)
+
+
+def _with_author(response: Response, kwargs: dict[str, Any]) -> Response:
+    """Return a response with its marks; its message, which outlives it, is signed."""
+    update: dict[str, Any] = {"additional_kwargs": kwargs}
+    if isinstance(response, ChatResponse):
+        update["message"] = signed(response.message, kwargs["smart"]["model"])
+    return response.model_copy(update=update)
 
 
 def _counts(usage: Usage) -> dict[str, float]:

@@ -37,6 +37,7 @@ __all__ = [
     "estimated",
     "member_settings",
     "outcome",
+    "tokens_sent",
     "usage_of",
     "worst_case",
 ]
@@ -163,19 +164,23 @@ def estimated(ask: Ask[Any], member: LLMMember, response: Response) -> Usage:
         ```
     """
     counter = _counter()
-    sent = counter.get_string_tokens(ask.prompt or "")
-    for message in ask.messages or ():
-        role = counter.get_string_tokens(str(message.role.value))
-        sent += role + _message_tokens(message, counter) + _AROUND
-    sent += counter.estimate_tokens_in_tools(ask.tool_specs)
     if isinstance(response, CompletionResponse):
         written = counter.get_string_tokens(response.text)
     else:
         written = _message_tokens(response.message, counter)
     limit = max_output_tokens(member_settings(member, ask.arguments))
-    return Usage(
-        sent, written if limit is None else min(written, limit), estimated=True
-    )
+    written = written if limit is None else min(written, limit)
+    return Usage(tokens_sent(ask), written, estimated=True)
+
+
+def tokens_sent(ask: Ask[Any]) -> int:
+    """Return about how many tokens are sent with a call."""
+    counter = _counter()
+    sent = counter.get_string_tokens(ask.prompt or "")
+    for message in ask.messages or ():
+        role = counter.get_string_tokens(str(message.role.value))
+        sent += role + _message_tokens(message, counter) + _AROUND
+    return sent + counter.estimate_tokens_in_tools(ask.tool_specs)
 
 
 def _message_tokens(message: ChatMessage, counter: TokenCounter) -> int:

@@ -46,6 +46,7 @@ from llama_index.core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
+from llama_index_smart.history import ANSWERING
 from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
@@ -54,7 +55,6 @@ from smart_engine.serving.members import model_identity
 
 __all__ = ["LangChainLLM"]
 
-_ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
 _NO_CONTENT = (CachePoint, ThinkingBlock, ToolCallBlock)
 _CALLS = "tool_calls"
 
@@ -255,7 +255,7 @@ def _message(message: ChatMessage) -> BaseMessage:
     if message.role in {MessageRole.TOOL, MessageRole.FUNCTION}:
         answered = message.additional_kwargs.get("tool_call_id", "")
         return ToolMessage(content, tool_call_id=answered)
-    if message.role in _ANSWERING:
+    if message.role in ANSWERING:
         calls = [
             {"name": c.tool_name, "args": c.tool_kwargs, "id": c.tool_id}
             for c in tool_calls(ChatResponse(message=message))

@@ -285,7 +285,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
         """Return one item, ready to be answered."""
 
         def bounded(call: Call) -> float:
-            return worst_case(self._members[call.tier], ask)
+            sent = ask.addressed_to(call.tier, self._names[0])
+            return worst_case(self._members[call.tier], sent)
 
         item = self._item(
             self._reading([ask]),

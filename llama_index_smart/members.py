@@ -88,7 +88,10 @@ def read_model(field: str, given: Any) -> Named:
     asked = inner if hasattr(inner, "_get_ls_params") else given  # LangChain's own
     address, tier = address_of(asked), asked_tier(asked)
     provider = _provider(asked)
-    return Named(str(name), silent, str(name), provider, address=address, tier=tier)
+    window: int | None = given.metadata.context_window
+    if asked is not given:  # where LangChain knows nothing, that is a mere default
+        window = (getattr(asked, "profile", None) or {}).get("max_input_tokens")
+    return Named(str(name), silent, str(name), provider, None, address, tier, window)
 
 
 def _provider(model: Any) -> str | None:
@@ -135,12 +138,15 @@ def identity_of(member: LLMMember) -> tuple[str, str]:
 
 
 def shared_metadata(members: Sequence[LLMMember]) -> LLMMetadata:
-    """Return what all members can do."""
+    """Return what all members can do, and how much the reference takes and writes.
+
+    Candidates sit out what does not fit into them.
+    """
     tables = [member.model.metadata for member in members]
     calls_functions = (table.is_function_calling_model for table in tables)
     return LLMMetadata(
-        context_window=min(table.context_window for table in tables),
-        num_output=min(table.num_output for table in tables),
+        context_window=tables[0].context_window,
+        num_output=tables[0].num_output,
         is_chat_model=all(table.is_chat_model for table in tables),
         is_function_calling_model=all(calls_functions),
         model_name="smart",

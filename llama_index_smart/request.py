@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool
 
+from llama_index_smart.history import history_for
 from llama_index_smart.members import LLMMember
 from smart_engine.errors import SmartError
 
@@ -82,6 +83,12 @@ class Ask(Generic[R]):
         """A text that tells what is asked from anything else."""
         messages = [message.model_dump() for message in self.messages or ()]
         return repr((messages, self.prompt, self.tool_specs, self.arguments))
+
+    def addressed_to(self, member: str, reference: str) -> Ask[R]:
+        """Return the same, with the messages as a member is given them."""
+        if self.messages is None:
+            return self
+        return replace(self, messages=history_for(member, self.messages, reference))
 
     def put_to(self, member: LLMMember, form: str) -> Callable[[], Any]:
         """Return the call of a member, ready to be made.

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import InvalidInputError, OversizedError
 from smart_engine.money.pricing import Usage
 
 __all__ = [
@@ -136,6 +136,11 @@ class Failure(NamedTuple):
     def total(self) -> float:
         """What was paid for it and all earlier attempts, in USD."""
         return self.paid + sum(attempt.paid for attempt in self.earlier)
+
+    @property
+    def sat_out(self) -> bool:
+        """Whether a candidate was not asked at all, for the item does not fit in."""
+        return isinstance(self.error, OversizedError)
 
     @property
     def estimated(self) -> float:

@@ -9,6 +9,7 @@ __all__ = [
     "BudgetExceededError",
     "InvalidInputError",
     "MissingExtraError",
+    "OversizedError",
     "ProtocolError",
     "SmartError",
     "StoreError",
@@ -88,6 +89,16 @@ class BudgetExceededError(SmartError):
             f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
             "left that no call in flight may need; raise budget_usd, or lower "
             "max_tokens so that a call can cost less"
+        )
+
+
+class OversizedError(SmartError):
+    """An item does not fit into a candidate's context window: it was not asked."""
+
+    def __init__(self, model: str, tokens: int, window: int) -> None:
+        super().__init__(
+            f"{model} takes {window:,} tokens, and this item with its answer may have "
+            f"{tokens:,}: it was not asked"
         )
 
 

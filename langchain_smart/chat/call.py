@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks
 from langchain_core.outputs import (
     ChatGeneration,
@@ -39,11 +39,13 @@ from langchain_smart.chat.cost import (
     usage_in,
     worst_case,
 )
+from langchain_smart.chat.history import history_for
 from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.request import Request, as_sent
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.equivalence.kinds import reported_ending
 from smart_engine.errors import InvalidInputError
+from smart_engine.money.limits import settings_of
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache
@@ -58,7 +60,7 @@ class ChatRequester(Requester):
     """Puts one item to chat models.
 
     Attributes:
-        members: The models by name.
+        members: The models by name, the reference first.
         request: All that comes with the messages.
         prompt: The messages.
         run: The run of the item, where core passes it.
@@ -86,35 +88,35 @@ class ChatRequester(Requester):
     @override
     def worst_case(self, model: str) -> float | None:
         with suppress(InvalidInputError):
-            return worst_case(self.members[model], self.prompt.messages, self.request)
+            return worst_case(self.members[model], self._sent(model), self.request)
         return None
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
         if self.rate_limiter:
             self.rate_limiter.acquire(blocking=True)
-        bound, config = self._start(model)
-        message = bound.model.invoke(self.prompt, config, **bound.arguments)
+        bound, prompt, config = self._start(model)
+        message = bound.model.invoke(prompt, config, **bound.arguments)
         return self._result(model, message)
 
     @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
         if self.rate_limiter:
             await self.rate_limiter.aacquire(blocking=True)
-        bound, config = self._start(model)
-        message = await bound.model.ainvoke(self.prompt, config, **bound.arguments)
+        bound, prompt, config = self._start(model)
+        message = await bound.model.ainvoke(prompt, config, **bound.arguments)
         return self._result(model, message)
 
     @override
     def stream(self, model: str) -> Generator[AIMessageChunk]:
-        bound, config = self._start(model)
-        pieces = bound.model.stream(self.prompt, config, **bound.arguments)
+        bound, prompt, config = self._start(model)
+        pieces = bound.model.stream(prompt, config, **bound.arguments)
         yield from map(_as_chunk, pieces)
 
     @override
     async def astream(self, model: str) -> AsyncGenerator[AIMessageChunk]:
-        bound, config = self._start(model)
-        pieces = bound.model.astream(self.prompt, config, **bound.arguments)
+        bound, prompt, config = self._start(model)
+        pieces = bound.model.astream(prompt, config, **bound.arguments)
         async with aclosing(pieces):  # type: ignore[type-var]
             async for message in pieces:
                 yield _as_chunk(message)
@@ -140,11 +142,27 @@ class ChatRequester(Requester):
         clock = self._clocks.get(model)  # none where the call was not even made
         return failure if clock is None else clock.timed(failure)
 
-    def _start(self, model: str) -> tuple[BoundModel, RunnableConfig]:
-        """Return a model that is called now, and the config to call it with."""
-        bound = self.request.bound_to(self.members[model])
+    def _start(self, model: str) -> tuple[BoundModel, ChatPromptValue, RunnableConfig]:
+        """Return a model that is called now, and what it is called with.
+
+        Raises:
+            OversizedError: If the item does not fit into it; a named model is asked.
+        """
+        member, messages = self.members[model], self._sent(model)
+        bound = self.request.bound_to(member)
+        if self.request.model is None:
+            settings = settings_of(bound.arguments, bound.model)
+            member.check_fit(lambda: self._counted(model, None).input_tokens, settings)
         self._clocks[model] = Clock()
-        return bound, member_config(self.run)
+        return bound, ChatPromptValue(messages=messages), member_config(self.run)
+
+    def _sent(self, model: str) -> list[BaseMessage]:
+        """Return the messages as a model is given them."""
+        return history_for(model, self.prompt.messages, next(iter(self.members)))
+
+    def _counted(self, model: str, answer: AIMessage | None) -> Usage:
+        """Return what a model's call may use, as its texts show."""
+        return estimated(self._sent(model), self.request, self.members[model], answer)
 
     def _result(self, model: str, message: AIMessage) -> Result:
         estimate = self._estimate(model, message)
@@ -156,10 +174,7 @@ class ChatRequester(Requester):
         self, model: str, answer: AIMessage | None
     ) -> Callable[[], Usage] | None:
         """Return what estimates the usage of a call, if that is allowed."""
-        if not self.estimates:
-            return None
-        member = self.members[model]
-        return partial(estimated, self.prompt.messages, self.request, member, answer)
+        return partial(self._counted, model, answer) if self.estimates else None
 
 
 @dataclass(kw_only=True)
@@ -223,7 +238,8 @@ class ChatJob(RunnableJob):
     @override
     def worst_case(self, call: Call) -> float:
         messages = self.inputs[call.item].messages
-        return worst_case(self.members[call.tier], messages, self.request)
+        sent = history_for(call.tier, messages, next(iter(self.members)))
+        return worst_case(self.members[call.tier], sent, self.request)
 
     @override
     def contents(self) -> Iterator[str]:

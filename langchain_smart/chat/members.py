@@ -41,19 +41,25 @@ def identity_of(member: ChatMember) -> tuple[str, str]:
 
 
 def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
-    """Return what all members can do; None if that is unknown for one of them."""
+    """Return what all members can do, and how much the reference takes and writes.
+
+    Candidates sit out what does not fit into them. It is None where the reference has
+    no profile.
+    """
     profiles: list[Any] = [member.model.profile for member in members]
-    if any(profile is None for profile in profiles):
+    own, *others = profiles
+    if own is None:
         return None
     shared: dict[str, Any] = {}
-    for key, value in profiles[0].items():
-        values = [profile.get(key) for profile in profiles]
-        if isinstance(value, bool):
-            shared[key] = all(values)
-        elif isinstance(value, int) and all(isinstance(v, int) for v in values):
-            shared[key] = min(values)
-        elif all(other == value for other in values):
+    for key, value in own.items():
+        if isinstance(value, int) and not isinstance(value, bool):
             shared[key] = value
+        elif None not in others:
+            values = [profile.get(key) for profile in others]
+            if isinstance(value, bool):
+                shared[key] = value and all(values)
+            elif all(other == value for other in values):
+                shared[key] = value
     return cast("ModelProfile", shared)
 
 
@@ -73,7 +79,8 @@ def read_model(field: str, given: Any) -> Named:
     name = model.name or official or type(model).__name__
     string = given if model is not given else None
     asked = (address_of(model), asked_tier(model))
-    return Named(name, model, official, provider, string, *asked)
+    window = (model.profile or {}).get("max_input_tokens")
+    return Named(name, model, official, provider, string, *asked, window)
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

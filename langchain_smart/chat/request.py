@@ -16,6 +16,7 @@ from langchain_core.prompt_values import ChatPromptValue
 from langchain_smart.batching import TASK
 from langchain_smart.callbacks import RUN
 from langchain_smart.chat.compare import MessageReading
+from langchain_smart.chat.history import author_of
 from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.structured import Schema
 from langchain_smart.chat.tools import Tools, described
@@ -29,9 +30,14 @@ SCHEMA = "smart_schema"
 
 
 def as_sent(message: BaseMessage) -> dict[str, Any]:
-    """Return the fields of a message that a model reads."""
+    """Return the fields of a message that a model reads, and which member wrote it.
+
+    Who wrote it decides what each member is given of it.
+    """
     unsent = {"id", "response_metadata", "usage_metadata", "artifact"}
-    return message.model_dump(exclude=unsent)
+    author = author_of(message)
+    mark = {} if author is None else {"smart": author}
+    return message.model_dump(exclude=unsent) | mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,7 @@ class BatchSession:
         batch.estimated[tier, item] = outcome.estimated > 0
         if outcome.earlier or outcome.unknown:
             batch.lose(tier, item, outcome)
+        batch.sat_out[tier] += isinstance(outcome, Failure) and outcome.sat_out
         error = self._read(tier, item, outcome)
         if batch.scope is not None:
             batch.scope.record_call(item, name, outcome, error)

@@ -49,6 +49,7 @@ class BatchRecord:
         lost: Per item, USD that failed attempts cost, and calls at most whose cost
             nobody told: not what its models cost, and so no basis for plans.
         lost_spend: The same per model, with how often it was called.
+        sat_out: Per tier, the items that do not fit into it: it was not asked.
         judge_cost: Per item, USD that comparing its answers cost.
         judge_cost_estimated: What of that rests on an estimated usage.
         judge_spend: What each judge was asked and what it cost.
@@ -90,6 +91,7 @@ class BatchRecord:
         self.answers: list[list[Any]] = [[None] * n_items for _ in tiers]
         self.readings: dict[tuple[int, int], Any] = {}
         self.lost = np.zeros(n_items)
+        self.sat_out = [0] * len(self.names)
         self.lost_spend = dict.fromkeys(self.names, Spend())
         self.judge_cost = np.zeros(n_items)
         self.judge_cost_estimated = np.zeros(n_items)
@@ -178,8 +180,8 @@ class BatchRecord:
         for tier, name in enumerate(self.names):
             costs, status = self.costs[tier], self.status[tier]
             table[name] = self.lost_spend[name] + Spend(
-                calls=int((status >= ANSWERED).sum()),
-                failures=int((status == FAILED).sum()),
+                calls=int((status >= ANSWERED).sum()) - self.sat_out[tier],
+                failures=int((status == FAILED).sum()) - self.sat_out[tier],
                 cost=float(costs[~self.cached[tier]].sum()),
                 input_tokens=float(self.input_tokens[tier].sum()),
                 output_tokens=float(self.output_tokens[tier].sum()),

@@ -271,7 +271,7 @@ class LedgerScope:
         unread: BaseException | None = None,
         role: str | None = None,
     ) -> None:
-        """Enter a call, each of its attempts in a row.
+        """Enter a call, each of its attempts in a row; none if it was not made.
 
         Args:
             item: The item.
@@ -280,6 +280,8 @@ class LedgerScope:
             unread: Why its answer cannot be read, if so.
             role: See `Entry`; if left out, reference or candidate by its name.
         """
+        if isinstance(result, Failure) and result.sat_out:
+            return
         for attempt in result.earlier:
             self.record_call(item, model, attempt, role=role)
         outcome, error = "answered", unread

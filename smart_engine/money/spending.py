@@ -58,7 +58,9 @@ class Spend(BaseModel, frozen=True, extra="forbid"):
 
 
 def spend_of(result: Result) -> Spend:
-    """Return what one call spent, with all its attempts."""
+    """Return what one call spent, with all its attempts; nothing if it was not made."""
+    if isinstance(result, Failure) and result.sat_out:
+        return Spend()
     usage, failed = result.usage or Usage(), isinstance(result, Failure)
     last = Spend(
         calls=1,

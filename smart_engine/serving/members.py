@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,12 @@ from pydantic import BaseModel
 
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence.identity import Identity, identity
-from smart_engine.errors import InvalidInputError, MissingExtraError, SmartError
+from smart_engine.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    OversizedError,
+    SmartError,
+)
 from smart_engine.money.limits import (
     Content,
     max_output_tokens,
@@ -84,6 +90,7 @@ class Named(NamedTuple):
         given: The string that named it, if one did; it may be priced under that, too.
         address: Where it is asked, if its client shows that.
         tier: The service tier that it asks for, unless that is the standard one.
+        window: Most tokens that it takes, where known.
     """
 
     name: str
@@ -93,6 +100,7 @@ class Named(NamedTuple):
     given: str | None = None
     address: str | None = None
     tier: str | None = None
+    window: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -110,6 +118,8 @@ class Member(Generic[M]):
         price: What it charges.
         retries: How often its client would make a failed request again.
         unseen: What turns that off, where only the user can: until then nobody sees it.
+        window: Most tokens that a candidate takes, where known: it sits out the items
+            that do not fit. The reference is asked about every item.
     """
 
     name: str
@@ -117,6 +127,29 @@ class Member(Generic[M]):
     price: Price
     retries: int = 0
     unseen: str | None = None
+    window: int | None = None
+
+    def check_fit(
+        self, tokens: Callable[[], float], settings: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Raise OversizedError if an item does not fit into a candidate's window.
+
+        Args:
+            tokens: Counts the tokens that are sent, roughly.
+            settings: Where settings of the call stand, those that take precedence
+                first, and the model's profile last: not what was requested, but what
+                it could write.
+
+        Example:
+            ```python
+            member = Member("small", "a model", Price.free(), window=1000)
+            member.check_fit(lambda: 900, [{"max_tokens": 100}, {}])
+            ```
+        """
+        if self.window is not None:
+            needed = tokens() + (max_output_tokens(settings[:-1]) or 0)
+            if needed > self.window:
+                raise OversizedError(self.name, math.ceil(needed), self.window)
 
     def outcome(
         self,
@@ -353,7 +386,7 @@ def find_members(
     _check_keys(prices, named)
     members = [find_member(named[0], prices)]
     for candidate in named[1:]:
-        member = find_member(candidate, prices)
+        member = replace(find_member(candidate, prices), window=candidate.window)
         if member.name == members[0].name:
             hint = "this is the reference; a candidate is another, cheaper model"
             raise InvalidInputError("candidates", member.name, hint)
@@ -361,7 +394,21 @@ def find_members(
             hint = "named twice; set name= on one of them if their settings differ"
             raise InvalidInputError("candidates", member.name, hint)
         members.append(member)
+        _warn_of_window(named[0], candidate)
     return tuple(members)
+
+
+def _warn_of_window(reference: Named, candidate: Named) -> None:
+    """Name a candidate that takes less than the reference, and the way out."""
+    least, most = candidate.window, reference.window
+    if least is not None and most is not None and least < most:
+        warnings.warn(
+            f"{candidate.name} takes {least:,} tokens, the reference {reference.name} "
+            f"{most:,}: it is not asked about items that do not fit. If it takes more, "
+            "say so where it is made (LangChain: profile={'max_input_tokens': …}; "
+            "LlamaIndex: context_window=…)",
+            stacklevel=4,
+        )
 
 
 def find_member(

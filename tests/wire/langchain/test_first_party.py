@@ -146,7 +146,8 @@ async def test_pictures_and_other_blocks_reach_every_member_as_they_are(mode):
 # -- what it tells of itself ---------------------------------------------------
 
 
-def test_its_profile_is_what_all_members_can_do():
+@pytest.mark.filterwarnings("ignore:small takes 128 tokens")
+def test_its_profile_is_what_all_members_can_do_with_the_window_of_the_reference():
     one = {"max_input_tokens": 400, "tool_calling": True, "image_inputs": True}
     other = {"max_input_tokens": 128, "tool_calling": True, "image_inputs": False}
     other |= {"max_output_tokens": 9}
@@ -154,9 +155,12 @@ def test_its_profile_is_what_all_members_can_do():
     big, small = smart.reference, smart.candidates[0]
     big.profile, small.profile = one, other
     smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES)
-    shared = {"max_input_tokens": 128, "tool_calling": True, "image_inputs": False}
+    shared = {"max_input_tokens": 400, "tool_calling": True, "image_inputs": False}
     assert smart.profile == shared
     small.profile = None
+    smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES)
+    assert smart.profile == {"max_input_tokens": 400}
+    big.profile = None
     smart = SmartChatModel(reference=big, candidates=[small], prices=PRICES)
     assert smart.profile is None
 

@@ -714,8 +714,9 @@ def test_the_metadata_is_what_all_can_do():
         small = plain(
             server, "small", context_window=1000, is_function_calling_model=False
         )
-        table = smart_at(server, candidates=[small]).metadata
-        assert table.context_window == 1000
+        with pytest.warns(UserWarning, match="small takes 1,000 tokens"):
+            table = smart_at(server, candidates=[small]).metadata
+        assert table.context_window == plain(server, "big").metadata.context_window
         assert not table.is_function_calling_model
         assert table.is_chat_model
 

@@ -1,0 +1,92 @@
+"""The history that a member is given: its own turns whole, others' as all can read.
+
+A turn may carry what only the LLM that wrote it may be sent: its reasoning, signed or
+with an id, and what its integration keeps in `additional_kwargs`. Other LLMs' providers
+refuse that. An answer with such parts is marked with who wrote it; of another member's
+turns only what was said stays: texts, data, and the tools that were called, with the
+ids that their results name.
+
+A turn without a mark was written before the smart LLM took the reference's place, or by
+hand: it counts as the reference's, which gets what it would get alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+
+__all__ = ["ANSWERING", "history_for", "signed", "without_private_parts"]
+
+ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
+"""Roles of a model's own turns."""
+
+_MARK = "smart"
+_SAID = (TextBlock, ImageBlock, AudioBlock, VideoBlock, DocumentBlock, ToolCallBlock)
+_CALLS = {"tool_calls", "function_call"}
+
+
+def history_for(
+    member: str, messages: Sequence[ChatMessage], reference: str
+) -> list[ChatMessage]:
+    """Return the messages of a chat as a member is given them, without our marks.
+
+    Args:
+        member: Name of the member.
+        messages: The messages.
+        reference: Name of the reference.
+    """
+
+    def given(message: ChatMessage) -> ChatMessage:
+        kwargs = dict(message.additional_kwargs)
+        author = kwargs.pop(_MARK, {}).get("model", reference)
+        if message.role in ANSWERING and author != member:
+            return without_private_parts(message)
+        marked = kwargs.keys() != message.additional_kwargs.keys()
+        return _changed(message, additional_kwargs=kwargs) if marked else message
+
+    return [given(message) for message in messages]
+
+
+def signed(message: ChatMessage, author: str) -> ChatMessage:
+    """Return an answer's message, marked with who wrote it if that makes a difference.
+
+    What every model may be sent stays as it is: some prompts contain all marks.
+    """
+    if without_private_parts(message) == message:
+        return message
+    kwargs = {**message.additional_kwargs, _MARK: {"model": author}}
+    return _changed(message, additional_kwargs=kwargs)
+
+
+def without_private_parts(message: ChatMessage) -> ChatMessage:
+    """Return what a turn says to every model.
+
+    Example:
+        ```python
+        from llama_index.core.llms import ChatMessage, TextBlock, ThinkingBlock
+
+        thought = ThinkingBlock(content="Hm.", additional_information={"id": "rs_1"})
+        turn = ChatMessage(role="assistant", blocks=[thought, TextBlock(text="Yes.")])
+        assert without_private_parts(turn).blocks == [TextBlock(text="Yes.")]
+        ```
+    """
+    said = [block for block in message.blocks if isinstance(block, _SAID)]
+    # Integrations that know no blocks of calls keep them here alone.
+    kept = set() if any(isinstance(b, ToolCallBlock) for b in said) else _CALLS
+    kwargs = {k: v for k, v in message.additional_kwargs.items() if k in kept}
+    return _changed(message, blocks=said, additional_kwargs=kwargs)
+
+
+def _changed(message: ChatMessage, **update: Any) -> ChatMessage:
+    return message.model_copy(update=update)
