@@ -34,6 +34,10 @@ ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
 _MARK = "smart"
 _SAID = (TextBlock, ImageBlock, AudioBlock, VideoBlock, DocumentBlock, ToolCallBlock)
 _CALLS = {"tool_calls", "function_call"}
+_SIGNATURES = "thought_signatures"
+_UNSIGNED = "skip_thought_signature_validator"
+"""What Gemini documents for a call of a tool that it has not made itself: it refuses
+such a call without any signature."""
 
 
 def history_for(
@@ -85,6 +89,9 @@ def without_private_parts(message: ChatMessage) -> ChatMessage:
     # Integrations that know no blocks of calls keep them here alone.
     kept = set() if any(isinstance(b, ToolCallBlock) for b in said) else _CALLS
     kwargs = {k: v for k, v in message.additional_kwargs.items() if k in kept}
+    if _SIGNATURES in message.additional_kwargs:
+        calls = (isinstance(block, ToolCallBlock) for block in said)
+        kwargs[_SIGNATURES] = [_UNSIGNED if call else None for call in calls]
     return _changed(message, blocks=said, additional_kwargs=kwargs)
 
 

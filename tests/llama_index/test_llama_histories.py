@@ -26,6 +26,7 @@ from smart_engine.errors import BudgetExceededError
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 USED = {"prompt_tokens": 20, "completion_tokens": 5}
 RUNS = 8
+OF_ANOTHER = "skip_thought_signature_validator"
 
 
 def double(number: int) -> str:
@@ -48,7 +49,7 @@ def responses(mark: str) -> dict[str, Any]:
 
 
 def gemini(mark: str) -> dict[str, Any]:
-    return {"kwargs": {"thought_signatures": [None, mark]}}
+    return {"kwargs": {"thought_signatures": [mark]}}
 
 
 PROVIDERS = {"anthropic": anthropic, "responses": responses, "gemini": gemini}
@@ -79,6 +80,9 @@ class Reasoning(FunctionCallingLLM):
         if set(signers) - {self.model}:
             raise ForeignReasoningError("Invalid signature")
         assert "'smart'" not in dump
+        if self.provider == "gemini" and messages[-1].role == "tool":
+            (signature,) = messages[-2].additional_kwargs["thought_signatures"]
+            assert signature in {OF_ANOTHER, f"signed by {self.model}"}
         self.own.append(len(signers))
         private = PROVIDERS[self.provider](f"signed by {self.model}")
         blocks: list[Any] = []
@@ -183,6 +187,7 @@ def test_a_turn_of_another_keeps_what_was_said_and_called():
     result = ChatMessage("2", role="tool", additional_kwargs={"tool_call_id": "c1"})
     smart.chat([ASK, said, result], smart_model="small")
     kept = ChatMessage(role="assistant", blocks=[TextBlock(text="Yes."), call])
+    kept.additional_kwargs["thought_signatures"] = [None, OF_ANOTHER]
     assert small.sent[0] == [ASK, kept, result]
 
 
