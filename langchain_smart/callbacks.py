@@ -9,7 +9,7 @@ show answers while they are written see inside a chain only if its answer is han
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
@@ -192,7 +192,12 @@ def is_watched(config: RunnableConfig) -> bool:
 
 
 def chain_config(
-    config: RunnableConfig, meter: BaseCallbackHandler, name: str, *, shown: bool
+    config: RunnableConfig,
+    meter: BaseCallbackHandler,
+    name: str,
+    *,
+    shown: bool,
+    heard: bool,
 ) -> RunnableConfig:
     """Return the config for one call of a chain.
 
@@ -200,13 +205,15 @@ def chain_config(
         config: The config of the item, with the callbacks of its run's children.
         meter: Reads what the call costs.
         name: Name of the chain's run.
-        shown: Whether its answer is handed out if the call succeeds.
+        shown: Whether its answer is shown while it is written.
+        heard: Whether its answer is handed out if the call succeeds.
     """
     callbacks: Any = config["callbacks"]
     manager = callbacks.copy()
     handlers = manager.inheritable_handlers
     if not shown:
-        handlers = [_withheld(each) for each in handlers if not _shows(each)]
+        events = _PIECES if heard else (*_PIECES, "on_custom_event")
+        handlers = [_without(each, events) for each in handlers if not _shows(each)]
         manager.add_tags(["nostream"])
     manager.set_handlers([meter, *handlers])  # others see no run that it refuses
     return {**config, "callbacks": manager, "run_name": name}
@@ -217,15 +224,17 @@ def _shows(handler: BaseCallbackHandler) -> bool:
     return hasattr(handler, "tap_output_iter")
 
 
-def _withheld(handler: BaseCallbackHandler) -> BaseCallbackHandler:
-    """Return a handler without the events that have pieces of an answer.
+def _without(
+    handler: BaseCallbackHandler, events: Sequence[str]
+) -> BaseCallbackHandler:
+    """Return a handler that does not hear some events.
 
-    Tracers have them all: they record what happened.
+    Tracers hear them all: they record what happened.
     """
     tracer = isinstance(handler, BaseTracer | AsyncBaseTracer)
-    if tracer or not _listens(handler, *_PIECES):
+    if tracer or not _listens(handler, *events):
         return handler
-    return _Proxy(handler, dict.fromkeys(_PIECES, lambda *_, **__: None))
+    return _Proxy(handler, dict.fromkeys(events, lambda *_, **__: None))
 
 
 class _Proxy(BaseCallbackHandler):

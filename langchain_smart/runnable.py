@@ -54,7 +54,9 @@ class SmartRunnable(SmartBatching[Any, Any]):
     Chains run below this run. Tracers and callback handlers see every model's run, as
     in any chain, so a token counter counts what was spent. `stream`, `astream_events`
     and LangGraph show only the answer that is handed out, piece by piece where the
-    chain streams; chains that are called only in order to compare are not shown.
+    chain streams; chains that are called only in order to compare are not shown, nor
+    is what they write to a graph's custom stream. Only the reference can ask a human by
+    `interrupt()`: a candidate that does has failed.
 
     Within a `budget_usd`, each model's run reserves its worst-case cost before it
     begins, and each call of a chain its price per call; where that does not fit, the

@@ -20,11 +20,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
+    var_child_runnable_config,
 )
 from typing_extensions import override
 
 from langchain_smart.batching import RunnableJob
 from langchain_smart.callbacks import chain_config, is_watched, quiet_context
+from langchain_smart.chains.graph import within_graph
 from langchain_smart.chains.meter import Meter
 from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember
@@ -76,19 +78,19 @@ class ChainRequester(Requester):
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
-        chain, config = self._start(model, shown=shown)
+        chain, config = self._start(model, shown=shown and self.watched, heard=shown)
         answer = chain.invoke(self.given, config, **self.arguments)
         return self._enter(model, self._meters[model].outcome(answer))
 
     @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
-        chain, config = self._start(model, shown=shown)
+        chain, config = self._start(model, shown=shown and self.watched, heard=shown)
         answer = await chain.ainvoke(self.given, config, **self.arguments)
         return self._enter(model, self._meters[model].outcome(answer))
 
     @override
     def stream(self, model: str) -> Generator[Any]:
-        chain, config = self._start(model, shown=True)
+        chain, config = self._start(model, shown=True, heard=True)
         piece = None
         for piece in chain.stream(self.given, config, **self.arguments):
             yield piece
@@ -97,7 +99,7 @@ class ChainRequester(Requester):
 
     @override
     async def astream(self, model: str) -> AsyncGenerator[Any]:
-        chain, config = self._start(model, shown=True)
+        chain, config = self._start(model, shown=True, heard=True)
         piece = None
         pieces = chain.astream(self.given, config, **self.arguments)
         async with aclosing(pieces):  # type: ignore[type-var]
@@ -130,12 +132,20 @@ class ChainRequester(Requester):
         return self._enter(model, self._meters[model].failure(error))
 
     def _start(
-        self, model: str, *, shown: bool
+        self, model: str, *, shown: bool, heard: bool
     ) -> tuple[Runnable[Any, Any], RunnableConfig]:
         """Return a chain that is called now, and the config to call it with."""
         member = self.chains[model]
         self._meters[model] = meter = Meter(member, self.allowance(model))
-        return member.chain, chain_config(self.config, meter, model, shown=shown)
+        config = chain_config(self.config, meter, model, shown=shown, heard=heard)
+        config["configurable"] = within_graph(
+            config.get("configurable") or {},
+            reference=model == next(iter(self.chains)),
+            heard=heard,
+        )
+        # Graphs look there too; calls are made in a context of their own.
+        var_child_runnable_config.set(config)
+        return member.chain, config
 
     def _enter(self, model: str, ended: R) -> R:
         """Enter what was called within a call that has ended; return its result."""

@@ -140,7 +140,7 @@ class ItemRun:
         try:
             self.item.arrive(shown=shown)
             while calls := self._next_calls():
-                live = self.item.live(calls) if shown else None
+                live = self.item.live(calls)
                 yield from self._make(calls, live, streams=streams)
             return self.item.settle()
         except BaseException as error:
@@ -266,7 +266,7 @@ class ItemRun:
         try:
             await take(item, partial(item.arrive, shown=shown))
             while calls := await take(item, self._next_calls):
-                live = item.live(calls) if shown else None
+                live = item.live(calls)
                 async with aclosing(self._amake(calls, live, streams=streams)) as made:
                     async for piece in made:
                         yield piece
