@@ -89,8 +89,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     an object was asked for with `with_structured_output`, by the objects.
 
     Args:
-        reference: The model whose answers define "right": a chat model, or a string
-            for `init_chat_model`.
+        reference: The model whose answers define "right": a chat model, also with
+            arguments or a config bound to it, or a string for `init_chat_model`.
         candidates: Cheaper models that may stand in for it, the same way.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
@@ -180,10 +180,10 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
 
     model_config = ConfigDict(extra="forbid")
 
-    reference: Annotated[BaseChatModel | str, SkipValidation] = Field(
+    reference: Annotated[Runnable[Any, Any] | str, SkipValidation] = Field(
         exclude=True, repr=False, frozen=True
     )
-    candidates: Annotated[Sequence[BaseChatModel | str], SkipValidation] = Field(
+    candidates: Annotated[Sequence[Runnable[Any, Any] | str], SkipValidation] = Field(
         exclude=True, repr=False, frozen=True
     )
     temperature: float | None = None
@@ -199,7 +199,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def model_post_init(self, context: Any, /) -> None:
         found = find_members(self.reference, self.candidates, self.prices, read_model)
-        reference, *candidates = (member.model for member in found)
+        given = (self.reference, *self.candidates)
+        reference, *candidates = (
+            member.model if isinstance(each, str) else each
+            for member, each in zip(found, given, strict=True)
+        )
         found = tuple(map(once, found))
         self._members = {member.name: member for member in found}
         self._cached = {each.name: cached(each, self.cache) for each in found}
@@ -210,8 +214,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def _check_budget(self, budget_usd: float) -> None:
         for member in self._members.values():
-            settings = settings_of(self._defaults, member.model)
-            member.check_budget(budget_usd, settings)
+            member.check_budget(budget_usd, member.settings(self._defaults))
 
     @property
     @override

@@ -9,6 +9,7 @@ from typing import Any
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.runnables import Runnable
 from typing_extensions import override
 
 from langchain_smart.chat_model import SmartChatModel
@@ -58,9 +59,9 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def __init__(
         self,
-        candidates: Sequence[BaseChatModel | str],
+        candidates: Sequence[Runnable[Any, Any] | str],
         *,
-        reference: BaseChatModel | str | None = None,
+        reference: Runnable[Any, Any] | str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
 from llama_index_smart.tools import calls_in
 from smart_engine.calls import Result
-from smart_engine.money.limits import Content, max_output_tokens, settings_of
+from smart_engine.money.limits import Content, max_output_tokens
 from smart_engine.money.pricing import Usage
 from smart_engine.money.usage import (
     first_of,
@@ -102,7 +102,7 @@ def member_settings(
 ) -> list[Mapping[str, Any]]:
     """Return where settings of a call stand, those that take precedence first."""
     inner = getattr(member.model, "model", None)  # a LangChain model, or a name
-    return settings_of(arguments, member.model, inner)
+    return member.settings(arguments, inner)
 
 
 def _content(ask: Ask[Any]) -> Content:

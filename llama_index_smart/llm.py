@@ -97,7 +97,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     Args:
         reference: The LLM whose answers define "right": LlamaIndex's, or a LangChain
-            chat model.
+            chat model, also with arguments or a config bound to it.
         candidates: Cheaper LLMs that may stand in for it.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
@@ -612,7 +612,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         do: keys of an `IngestionCache` are made of dumps, nested ones too.
         """
         marks = {
-            name: model_identity(member.model).mark
+            name: (model_identity(member.model).mark, member.arguments)
             for name, member in self._members.items()
         }
         return {

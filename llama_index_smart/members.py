@@ -23,6 +23,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.connections import by_loop
 from smart_engine.runtime.settings import refuse_smart
+from smart_engine.serving.bindings import unbound
 from smart_engine.serving.members import (
     Member,
     Named,
@@ -54,12 +55,21 @@ def read_model(field: str, given: Any) -> Named:
 
     Args:
         field: Where it was given.
-        given: A LlamaIndex LLM, or a LangChain chat model.
+        given: A LlamaIndex LLM, or a LangChain chat model, with arguments bound or not.
 
     Raises:
         InvalidInputError: If it is neither, or a structured LLM, whose objects would be
             compared by how they are written out, or a smart model.
     """
+    bound: dict[str, Any] = {}
+    if "langchain_core" in sys.modules and not isinstance(given, LLM):
+        from langchain_core.language_models.chat_models import BaseChatModel
+
+        given, bound = unbound(field, given, BaseChatModel)
+        if isinstance(given, BaseChatModel):
+            from llama_index_smart.langchain_llm import LangChainLLM
+
+            given = LangChainLLM(model=given)
     refuse_smart(field, given)
     refuse_smart(field, getattr(given, "model", None))  # within a `LangChainLLM`
     if isinstance(given, StructuredLLM):
@@ -68,13 +78,6 @@ def read_model(field: str, given: Any) -> Named:
             "give the LLM itself, and ask smart.as_structured_llm(…) for the objects"
         )
         raise InvalidInputError(field, "StructuredLLM", hint)
-    if "langchain_core" in sys.modules:
-        from langchain_core.language_models.chat_models import BaseChatModel
-
-        if isinstance(given, BaseChatModel):
-            from llama_index_smart.langchain_llm import LangChainLLM
-
-            given = LangChainLLM(model=given)
     if not isinstance(given, LLM):
         hint = "give a LlamaIndex LLM, such as OpenAI(model=…), or a LangChain model"
         raise InvalidInputError(field, given, hint)
@@ -86,12 +89,13 @@ def read_model(field: str, given: Any) -> Named:
         name = getattr(given, "model", None) or given.class_name()
     inner = getattr(given, "model", None)
     asked = inner if hasattr(inner, "_get_ls_params") else given  # LangChain's own
-    address, tier = address_of(asked), asked_tier(asked)
+    address, tier = address_of(asked), asked_tier(asked, bound)
     provider = _provider(asked)
     window: int | None = given.metadata.context_window
     if asked is not given:  # where LangChain knows nothing, that is a mere default
         window = (getattr(asked, "profile", None) or {}).get("max_input_tokens")
-    return Named(str(name), silent, str(name), provider, None, address, tier, window)
+    found = (None, address, tier, window, bound)
+    return Named(str(name), silent, str(name), provider, *found)
 
 
 def _provider(model: Any) -> str | None:
@@ -129,10 +133,11 @@ def identity_of(member: LLMMember) -> tuple[str, str]:
 
     Whose key it is asked with, how often and how long, makes no difference.
     """
-    model = member.model
+    model, bound = member.model, member.arguments
     params = getattr(getattr(model, "model", None), "_identifying_params", None)
     if params is not None:  # LangChain's own
-        return member.name, repr((params, addresses(model.model)))  # type: ignore[attr-defined]
+        parts = (params, addresses(model.model))  # type: ignore[attr-defined]
+        return member.name, repr((*parts, identity(bound).mark) if bound else parts)
     fields = identity(fields_of(model)).mark
     return member.name, repr((model.class_name(), model.metadata, fields))
 

@@ -101,7 +101,7 @@ class Ask(Generic[R]):
         Raises:
             ToolsUnsupportedError: If there are tools and it cannot call any.
         """
-        model, arguments = member.model, self.arguments
+        model, arguments = member.model, {**member.arguments, **self.arguments}
         if "stream" in form:
             arguments = _with_usage(member, arguments)
         if self.prompt is not None:

@@ -22,7 +22,6 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import (
     Content,
     max_output_tokens,
-    settings_of,
     tool_types,
 )
 from smart_engine.money.pricing import Price, Usage
@@ -124,7 +123,7 @@ def worst_case(
         InvalidInputError: If nothing limits the answer, or more than text is sent.
     """
     options = request.tools.options if request.tools else {}
-    settings = settings_of({**options, **request.arguments}, member.model)
+    settings = member.settings({**options, **request.arguments})
     return member.worst_case(_content([*messages, *request.extras]), settings)
 
 
@@ -205,7 +204,7 @@ def estimated(
     answer: AIMessage | None,
 ) -> Usage:
     """Return what a member's call may have used; its answer may have broken off."""
-    limit = max_output_tokens(settings_of(request.arguments, member.model))
+    limit = max_output_tokens(member.settings(request.arguments))
     return counted([*messages, *request.extras], answer, limit)
 
 

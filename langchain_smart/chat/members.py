@@ -10,8 +10,10 @@ from langchain_core.language_models import ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableBinding
 
+from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.settings import refuse_smart
+from smart_engine.serving.bindings import unbound
 from smart_engine.serving.members import (
     Member,
     Named,
@@ -36,8 +38,9 @@ ChatMember = Member[BaseChatModel]
 
 def identity_of(member: ChatMember) -> tuple[str, str]:
     """Return a member's name, and a text that identifies its model and settings."""
-    model = member.model
-    return member.name, repr((model._identifying_params, addresses(model)))  # noqa: SLF001
+    model, bound = member.model, member.arguments
+    parts = (model._identifying_params, addresses(model))  # noqa: SLF001
+    return member.name, repr((*parts, identity(bound).mark) if bound else parts)
 
 
 def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
@@ -64,23 +67,25 @@ def shared_profile(members: Sequence[ChatMember]) -> ModelProfile | None:
 
 
 def read_model(field: str, given: Any) -> Named:
-    """Return the model that the user gave for a field: itself, or a string.
+    """Return the model that the user gave for a field: itself, bound, or a string.
 
     Raises:
-        InvalidInputError: If it is neither, names no known model, or is a smart model.
+        InvalidInputError: If it is none of these, names no known model, is a smart
+            model, or has more around it than configuration.
     """
     model = load_model(field, given) if isinstance(given, str) else given
+    model, bound = unbound(field, model, BaseChatModel)
     refuse_smart(field, model)
     if not isinstance(model, BaseChatModel):
         hint = "give a LangChain chat model or a string such as 'openai:gpt-5-mini'"
         raise InvalidInputError(field, model, hint)
-    params = model._get_ls_params()  # noqa: SLF001 - core's own
+    params = model._get_ls_params(**bound)  # noqa: SLF001 - core's own
     official, provider = params.get("ls_model_name"), params.get("ls_provider")
     name = model.name or official or type(model).__name__
-    string = given if model is not given else None
-    asked = (address_of(model), asked_tier(model))
+    string = given if isinstance(given, str) else None
+    asked = (address_of(model), asked_tier(model, bound))
     window = (model.profile or {}).get("max_input_tokens")
-    return Named(name, model, official, provider, string, *asked, window)
+    return Named(name, model, official, provider, string, *asked, window, bound)
 
 
 def load_model(field: str, name: str, **settings: Any) -> BaseChatModel:

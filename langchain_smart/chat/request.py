@@ -112,7 +112,7 @@ class Request:
             bound = self.tools.bound_to(member)
         else:
             bound = BoundModel(member.model)
-        arguments = {**bound.arguments, **self.arguments}
+        arguments = {**member.arguments, **bound.arguments, **self.arguments}
         return replace(bound, arguments=arguments)
 
     def compared_by(self, rule: Equivalence) -> Equivalence:

@@ -26,6 +26,7 @@ from smart_engine.money.limits import (
     max_output_tokens,
     refuse_unbounded_settings,
     setting_texts,
+    settings_of,
 )
 from smart_engine.money.price_list import UnlistedError, listed_price
 from smart_engine.money.pricing import Price, Usage
@@ -91,6 +92,7 @@ class Named(NamedTuple):
         address: Where it is asked, if its client shows that.
         tier: The service tier that it asks for, unless that is the standard one.
         window: Most tokens that it takes, where known.
+        arguments: What is bound to it: arguments of every call.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Named(NamedTuple):
     address: str | None = None
     tier: str | None = None
     window: int | None = None
+    arguments: Mapping[str, Any] = {}
 
     @property
     def names(self) -> list[str]:
@@ -120,6 +123,7 @@ class Member(Generic[M]):
         unseen: What turns that off, where only the user can: until then nobody sees it.
         window: Most tokens that a candidate takes, where known: it sits out the items
             that do not fit. The reference is asked about every item.
+        arguments: Arguments of every call, unless the call has others.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Member(Generic[M]):
     retries: int = 0
     unseen: str | None = None
     window: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check_fit(
         self, tokens: Callable[[], float], settings: Sequence[Mapping[str, Any]]
@@ -150,6 +155,17 @@ class Member(Generic[M]):
             needed = tokens() + (max_output_tokens(settings[:-1]) or 0)
             if needed > self.window:
                 raise OversizedError(self.name, math.ceil(needed), self.window)
+
+    def settings(
+        self, arguments: Mapping[str, Any], *inner: Any
+    ) -> list[Mapping[str, Any]]:
+        """Return the settings of a call by their source, the one that wins first.
+
+        Args:
+            arguments: What the call is made with.
+            *inner: Another model within the model, if there is any.
+        """
+        return settings_of({**self.arguments, **arguments}, self.model, *inner)
 
     def outcome(
         self,
@@ -294,12 +310,15 @@ def address_of(model: object) -> str | None:
     return next(iter(addresses(model).values()), None)
 
 
-def asked_tier(model: object) -> str | None:
-    """Return the service tier that a model's settings ask for, but the standard one."""
+def asked_tier(model: object, arguments: Mapping[str, Any]) -> str | None:
+    """Return the service tier that a model's settings ask for, but the standard one.
+
+    Arguments that are bound to it win.
+    """
     names = ("extra_body", "additional_kwargs", "model_kwargs")
     settings = [getattr(model, name, None) or {} for name in names]
-    bodies = [first_of(each, ("extra_body",)) for each in settings[1:]]
-    return service_tier(model, *settings, *bodies)
+    bodies = [first_of(each, ("extra_body",)) for each in (arguments, *settings[1:])]
+    return service_tier(arguments, bodies[0], model, *settings, *bodies[1:])
 
 
 def addresses(model: object) -> dict[str, str]:
@@ -437,7 +456,7 @@ def find_member(
         way_out, price = way_out or _tier_price(named.name, tier), None
     if price is None:
         raise UnpricedError(named.name, reason=reason, way_out=way_out)
-    return Member(named.name, named.model, price)
+    return Member(named.name, named.model, price, arguments=named.arguments)
 
 
 def _check_keys(prices: Mapping[str, Price], models: Sequence[Named]) -> None:
