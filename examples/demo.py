@@ -69,7 +69,7 @@ def main() -> int:
         differ = None if arguments.live else _differing(task, trace, answers)
         _show(console, certificate, differ, seconds)
     report = smart.report()
-    arguments.page.write_text(report.to_html(), encoding="utf-8")
+    report.to_html(arguments.page)
     saved = report.saved / (report.cost + report.saved)
     console.print(
         f"\n[bold]Three jobs: {report.cost:.4f} USD, {saved:.0%} saved (estimated).[/] "

@@ -41,7 +41,7 @@ def main() -> int:
         (task.prompt | smart.bind(smart_task="one by one")).invoke(one)
     report = smart.report()
     print(report)
-    arguments.page.write_text(report.to_html(), encoding="utf-8")
+    report.to_html(arguments.page)
     print(f"The page: {arguments.page}")
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)

@@ -365,7 +365,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         run = kwargs.pop(RUN, None) or (run and recorded(run))
         request = Request.read(stop, kwargs, self._defaults)
         given = ChatPromptValue(messages=messages)
-        task = request.task or self.task or task_of([given], request)
+        task = request.task or self.task or task_of([given], request, self.name)
 
         def prompt() -> str:
             systems = [m.content for m in messages if isinstance(m, SystemMessage)]
@@ -441,7 +441,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
                 always_alike(settings_of(each.arguments, each.model)) for each in bound
             ),
         )
-        return new_job, lambda prompts: task_of(prompts, request)
+        return new_job, lambda prompts: task_of(prompts, request, self.name)
 
     # -- tools and structured output -------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from smart_engine.amounts import usd
+
 __all__ = [
     "BudgetExceededError",
     "InvalidInputError",
@@ -86,7 +88,7 @@ class BudgetExceededError(SmartError):
 
     def __init__(self, budget: float, left: float) -> None:
         super().__init__(
-            f"budget_usd={budget:g} does not allow another call: {left:.6g} USD are "
+            f"budget_usd={budget:g} does not allow another call: {usd(left)} USD are "
             "left that no call in flight may need; raise budget_usd, or lower "
             "max_tokens so that a call can cost less"
         )

@@ -26,6 +26,7 @@ from faults import ONCE, Adapter, Answer, Chains, LangChain, LlamaIndex
 from loopback import Asked, Broken, Fault, Hidden, Odd, Server, serve
 
 from langchain_smart import Price
+from smart_engine.amounts import usd
 from smart_engine.money.ledger import Entry
 
 PRICES = {"big": Price(100, 300), "small": Price(60, 180)}
@@ -436,7 +437,7 @@ def assert_what_is_unknown_is_marked(ran: Ran) -> None:
     batches = sum(certificate.unknown for certificate in report.certificates)
     if ran.cell.verb in BATCHES and report.certificates:
         assert batches == pytest.approx(report.unknown, abs=1e-9)
-    assert report.unknown == 0 or f"{report.unknown:.6f} USD is what" in str(report)
+    assert report.unknown == 0 or f"{usd(report.unknown)} USD is what" in str(report)
     assert report.cost == pytest.approx(sum(ran.booked().values()), abs=1e-9)
 
 

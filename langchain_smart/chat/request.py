@@ -120,8 +120,16 @@ class Request:
         return MessageReading(rule, self.schema, self.tools)
 
 
-def task_of(prompts: Iterable[ChatPromptValue], request: Request) -> str:
-    """Return a name for a task without one: it identifies system messages and tools."""
+def task_of(
+    prompts: Iterable[ChatPromptValue], request: Request, own: str | None
+) -> str:
+    """Return a name for a task without one: it identifies system messages and tools.
+
+    Args:
+        prompts: The messages of its items.
+        request: What comes with them.
+        own: The smart model's own name, if it was given one.
+    """
     systems = {
         str(message.content)
         for prompt in prompts
@@ -130,5 +138,8 @@ def task_of(prompts: Iterable[ChatPromptValue], request: Request) -> str:
     }
     names = [tool.get("function", tool).get("name") for tool in request.tools or []]
     schema = request.schema and request.schema.name
+    if not (systems or names or schema):
+        return own or "default"
     text = repr((sorted(systems), names, schema))
-    return "task-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    readable = own or schema or ", ".join(map(str, names[:3])) or "system message"
+    return f"{readable} #{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -37,6 +37,7 @@ class Progress(NamedTuple):
         allowed: Differing answers that the guarantee allows, B, if the items that have
             no answer so far get one, those excepted whose reference failed.
         estimated: USD of what was spent that rest on an estimated usage.
+        calls: Calls made to all models, judges included.
     """
 
     phase: Phase
@@ -48,6 +49,7 @@ class Progress(NamedTuple):
     may_differ: int | None
     allowed: int
     estimated: float = 0.0
+    calls: int = 0
 
 
 def measure(
@@ -93,6 +95,7 @@ def measure(
         may_differ=may_differ,
         allowed=allowed,
         estimated=spend.estimated,
+        calls=spend.calls,
     )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from smart_engine.amounts import usd
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import dollars, show, show_json
@@ -18,13 +19,13 @@ from smart_engine.report.report import Report
 __all__ = ["estimate_command"]
 
 _FIGURES = {
-    "audits": ("audits (rows asked to certify)", ",.0f"),
-    "certifying": ("USD to certify", ",.4f"),
-    "cost": ("USD in all", ",.4f"),
-    "reference_only": ("USD for the reference alone", ",.4f"),
-    "saved": ("USD saved", ",.4f"),
+    "audits": ("audits (rows asked to certify)", "{:,.0f}".format),
+    "certifying": ("USD to certify", usd),
+    "cost": ("USD in all", usd),
+    "reference_only": ("USD for the reference alone", usd),
+    "saved": ("USD saved", usd),
 }
-"""Range of an `Estimate` → its name in the table, and its format."""
+"""Range of an `Estimate` → its name in the table, and what writes it."""
 
 
 def estimate_command(
@@ -79,7 +80,7 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
     for field, (name, form) in _FIGURES.items():
         spread = getattr(expected, field)
         cells = (spread.mean, spread.low, spread.high)
-        table.add_row(name, *(format(cell, form) for cell in cells))
+        table.add_row(name, *map(form, cells))
     Console().print(table)
     show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
     sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())

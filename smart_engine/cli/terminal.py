@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
+from smart_engine.amounts import usd
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.spending import Spend
 from smart_engine.report.content import escaped, plain
@@ -77,11 +78,11 @@ def show_json(value: BaseModel | Mapping[str, Any]) -> None:
 
 def dollars(spent: Spend | Report) -> str:
     """Return what was spent, and what of it is estimated or unknown, if anything is."""
-    text = f"{spent.cost:.6f} USD"
+    text = f"{usd(spent.cost)} USD"
     if spent.estimated:
-        text += f", {spent.estimated:.6f} of it estimated"
+        text += f", {usd(spent.estimated)} of it estimated"
     if spent.unknown:
-        text += f", {spent.unknown:.6f} of it unknown, at most"
+        text += f", {usd(spent.unknown)} of it unknown, at most"
     return text
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -120,7 +120,8 @@ class Ledger:
         scope.record_call(0, "big", Outcome("yes", cost=0.5))
         scope.record_call(0, "small", Outcome("yes", cost=0.25))
         ledger = entries.ledger()
-        assert [entry.model for entry in ledger.entries] == ["big", "small"]
+        assert len(ledger) == 2
+        assert [entry.model for entry in ledger] == ["big", "small"]
         assert ledger.sums("role")["candidate"].cost == 0.25
         assert ledger.to_csv().startswith('"number","at","task","batch",')
         ```
@@ -130,6 +131,14 @@ class Ledger:
     _certificates: Mapping[int, str]
     _sums: Mapping[Key, Spend]
     dropped: int
+
+    def __len__(self) -> int:
+        """Return the number of rows that stay."""
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the newest rows, in the order of results."""
+        return iter(self.entries)
 
     def __repr__(self) -> str:
         """Return the number of rows."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from smart_engine.amounts import usd
 from smart_engine.errors import InvalidInputError
 
 __all__ = [
@@ -296,7 +297,7 @@ def overrun(model: str, paid: float, reserved: float) -> str | None:
     if paid <= reserved * (1 + 1e-9):  # sums of floats
         return None
     return (
-        f"{model} ignores max_tokens: a call cost {paid:.6g} USD, and {reserved:.6g} "
+        f"{model} ignores max_tokens: a call cost {usd(paid)} USD, and {usd(reserved)} "
         "USD at most by its limit; budget_usd may not hold with this model"
     )
 

@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from smart_engine.amounts import usd
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import ReplayResult
 from smart_engine.report import svg
-from smart_engine.report.content import exact_percent, money, name_of, percent, plain
+from smart_engine.report.content import exact_percent, name_of, percent, plain
 from smart_engine.report.theme import LIGHT, MODELS
 from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.state import StreamPoint, StreamState
@@ -109,15 +110,14 @@ def cost(report: Report) -> Picture:
     records = report.compared
     parts = [{n: s.cost for n, s in r.spend.items()} for r in records]
     paid = _sums([report.earlier.paid, *parts])
-    write = money(max(alone, sum(paid.values())))
-    usd, usd_alone = f"{write(sum(paid.values()))} USD", f"{write(alone)} USD"
+    total, total_alone = f"{usd(sum(paid.values()))} USD", f"{usd(alone)} USD"
     reference = _Bar(
         "The reference alone (estimated)",
-        usd_alone,
+        total_alone,
         {(records or report.records)[0].reference: alone},
     )
-    text = f"{usd} were paid; the reference alone: about {usd_alone}."
-    bars = [reference, _Bar("Paid", usd, paid)]
+    text = f"{total} were paid; the reference alone: about {total_alone}."
+    bars = [reference, _Bar("Paid", total, paid)]
     return _draw_bars("Cost", text, bars, list(report.spend), together=True)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
 from smart_engine.money.spending import Spend
 
@@ -29,11 +30,11 @@ __all__ = [
     "failures",
     "headlines",
     "models",
-    "money",
     "name_of",
     "notes",
     "percent",
     "plain",
+    "policies",
     "promises",
     "self_agreement",
     "summary",
@@ -157,28 +158,7 @@ def at_least(share: float) -> str:
     """
     # In floats 0.29 * 1000 lies just below 290.
     tenths = math.floor(round(share * 1000, 9)) / 10
-    return f"{tenths:g} %".replace("-", "−")
-
-
-def money(total: float) -> Callable[[float], str]:
-    """Return a function that formats USD, with the digits that `total` calls for.
-
-    Example:
-        ```python
-        assert money(0.0421)(0.0421) == "0.042100"
-        assert money(250.0)(1234.5) == "1,234.50"
-        assert money(250.0)(0.00001) == "< 0.01"
-        ```
-    """
-    digits = 2 if total >= 100 else 4 if total >= 0.1 else 6
-
-    def write(amount: float) -> str:
-        if 0 < amount < 0.5 * 10**-digits:
-            return f"< {10**-digits:.{digits}f}"
-        rounded = round(amount, digits) + 0.0  # 0.0 takes the sign from zero
-        return f"{rounded:,.{digits}f}".replace("-", "−")
-
-    return write
+    return f"{tenths:g} %"
 
 
 def name_of(record: Certificate | StreamState) -> str:
@@ -189,39 +169,59 @@ def name_of(record: Certificate | StreamState) -> str:
     return f"batch {batch}" if batch else "stream"
 
 
-def _money_of(report: Report) -> Callable[[float], str]:
-    return money(max(report.cost, report.reference_only_cost or 0.0))
-
-
 # -- the headline ----------------------------------------------------------------------
 
 
 def summary(report: Report) -> str:
     """Return one sentence: what the answers cost, beside the reference alone."""
-    usd = _money_of(report)
     answers = sum(report.served.values())
     if not answers:
         return f"Nothing has been answered yet; {usd(report.cost)} USD were spent."
     paid = sum((record.cost for record in report.records), report.earlier.cost)
     text = f"{answers:,} answers for {usd(paid)} USD"
+    references = {plain(record.reference) for record in report.records}
+    name = references.pop() if len(references) == 1 else "the reference"
     alone = report.reference_only_cost
     if alone is None:
-        return f"{text}; what the reference alone would have cost is not known."
+        return f"{text}; what {name} alone would have cost is not known."
     if alone == 0:
-        return f"{text}; the reference alone would have cost nothing."
+        return f"{text}; {name} alone would have cost nothing."
     known = ", where that is known" if report.not_compared else ""
     if report.saved < -_ROUNDING * alone:
         more = usd(-report.saved)
-        return f"{text}: about {more} USD more than the reference alone{known}."
+        return f"Nothing saved: {text}, about {more} USD more than {name} alone{known}."
     share = at_least(max(0.0, report.saved / alone))
-    return f"{text}: about {share} less than the reference alone would cost{known}."
+    return f"Saved about {share} against {name} alone{known}: {text}."
+
+
+def policies(report: Report) -> str:
+    """Return which policies served, and in how many batches and streams each."""
+    batches = Counter(map(_policy, report.certificates))
+    streams = Counter(stream.policy for stream in report.streams)
+    return "; ".join(
+        f"{plain(policy)} ({', '.join(_counts(batches[policy], streams[policy]))})"
+        for policy in dict.fromkeys((*batches, *streams))
+    )
+
+
+def _policy(record: Certificate) -> str:
+    """Return by which policy a batch was served."""
+    proven = [test.policy for test in record.tests if test.accepted is not None]
+    served = [name for name, count in record.served.items() if count]
+    return " and ".join(proven or served)
+
+
+def _counts(batches: int, streams: int) -> Iterator[str]:
+    if batches:
+        yield f"{batches:,} batch{'' if batches == 1 else 'es'}"
+    if streams:
+        yield f"{streams:,} stream{'' if streams == 1 else 's'}"
 
 
 def headlines(
     report: Report, broken: Container[str] = frozenset()
 ) -> tuple[Headline, ...]:
     """Return the figures to show first; see `promises` for `broken`."""
-    usd = _money_of(report)
     alone, saved, note = "not known", "not known", "the reference was never paid"
     if (cost := report.reference_only_cost) is not None:
         alone, saved = f"{usd(cost)} USD", f"{usd(report.saved)} USD"
@@ -275,7 +275,6 @@ def _promised(valid: Sequence[Certificate | StreamState]) -> str:
 
 def notes(report: Report) -> tuple[str, ...]:
     """Return what a reader must know to understand the amounts."""
-    usd = _money_of(report)
     tiny = _ROUNDING * report.cost
     lines = []
     if report.estimated:
@@ -393,7 +392,6 @@ def evidence_tables(report: Report) -> tuple[Grid, ...]:
 
 def models(report: Report) -> Grid:
     """Return calls, answers and cost by model."""
-    usd = _money_of(report)
     estimated = ("estimated",) if report.estimated else ()
 
     def row(name: str, answers: int | str, spend: Spend) -> _Row:
@@ -418,7 +416,6 @@ def models(report: Report) -> Grid:
 
 
 def _inside(report: Report) -> Grid:
-    usd = _money_of(report)
     return _grid(
         "Models inside the chains (counted above, chain by chain)",
         ("model",),
@@ -428,13 +425,10 @@ def _inside(report: Report) -> Grid:
 
 
 def _savings(report: Report) -> Grid:
-    usd = _money_of(report)
     rows: list[_Row] = [
-        (name_of(c), c.strategy, c.items, *_saving(c, usd)) for c in report.certificates
+        (name_of(c), c.strategy, c.items, *_saving(c)) for c in report.certificates
     ]
-    rows += [
-        (name_of(s), "stream", s.answered, *_saving(s, usd)) for s in report.streams
-    ]
+    rows += [(name_of(s), "stream", s.answered, *_saving(s)) for s in report.streams]
     return _grid(
         "What was saved (estimated)",
         ("what", "strategy"),
@@ -444,18 +438,15 @@ def _savings(report: Report) -> Grid:
 
 
 def _shadows(report: Report) -> Grid:
-    usd = _money_of(report)
     return _grid(
         "Shadow mode: what would have been saved (estimated)",
         ("what", "would be served by"),
         ("items", "would be paid", "reference alone", "saved", "share"),
-        [(name_of(s), s.policy, s.answered, *_saving(s, usd)) for s in report.shadows],
+        [(name_of(s), s.policy, s.answered, *_saving(s)) for s in report.shadows],
     )
 
 
-def _saving(
-    record: Certificate | StreamState, usd: Callable[[float], str]
-) -> tuple[str, ...]:
+def _saving(record: Certificate | StreamState) -> tuple[str, ...]:
     """Return the cells: paid, reference alone, saved, share saved."""
     cost, alone = record.cost, record.reference_only_cost
     if alone is None:
@@ -488,7 +479,7 @@ def _candidates(report: Report) -> Grid:
         (
             *(name_of(c), e.model, e.verdict, e.draws, e.errors),
             percent(e.errors / e.draws) if e.draws else _NONE,
-            f"{1000 * e.mean_cost:,.4g}",
+            usd(1000 * e.mean_cost),
         )
         for c in report.certificates
         for e in c.evidence
@@ -503,7 +494,6 @@ def _candidates(report: Report) -> Grid:
 
 def self_agreement(report: Report) -> Grid:
     """Return how often the reference differs from itself, where that was measured."""
-    usd = _money_of(report)
     rows = [
         (
             *(n.task, n.reference, n.items, n.disagreements, percent(n.rate)),

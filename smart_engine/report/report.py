@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
-from smart_engine.report.content import escaped, headlines
+from smart_engine.report.content import escaped, headlines, policies, summary
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:
@@ -162,39 +164,42 @@ class Report(BaseModel):
         return tuple(r for r in self.records if r.reference_only_cost is not None)
 
     def __str__(self) -> str:
-        """Return the totals as plain text, the guarantee in the last line."""
+        """Return the totals as plain text: what was saved first, the guarantee last."""
         width = max([5, *map(len, self.spend)])
+        lines = [summary(self)]
+        if served_by := policies(self):
+            lines.append(f"served by {served_by}")
         head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
-        lines = [f"{head}  {'cost (USD)':>12}"]
+        lines.append(f"{head}  {'cost (USD)':>12}")
         lines += [
             f"{name:<{width}}  {spend.calls:>8,}  {spend.failures:>6,}  "
-            f"{self.served.get(name, 0):>8,}  {spend.cost:>12.6f}"
+            f"{self.served.get(name, 0):>8,}  {usd(spend.cost):>12}"
             for name, spend in self.spend.items()
         ]
         items = sum(stream.answered for stream in self.streams)
         lines.append(
-            f"cost {self.cost:.6f} USD, saved {self.saved:.6f} USD (estimated) "
+            f"cost {usd(self.cost)} USD, saved {usd(self.saved)} USD (estimated) "
             f"in {self.batches} batches and {items:,} single items"
         )
         if self.estimated:
             lines.append(
-                f"of the cost, {self.estimated:.6f} USD is estimated: models reported "
+                f"of the cost, {usd(self.estimated)} USD is estimated: models reported "
                 "no usage"
             )
         if self.unknown:
             lines.append(
-                f"of the cost, {self.unknown:.6f} USD is what calls may have cost at "
+                f"of the cost, {usd(self.unknown)} USD is what calls may have cost at "
                 "most that failed without telling"
             )
         if self.restored:
-            lines.append(f"of the cost, {self.restored:.6f} USD is from earlier runs")
+            lines.append(f"of the cost, {usd(self.restored)} USD is from earlier runs")
         lines += [
-            f"inside, {name}: {spend.cost:.6f} USD in {spend.calls:,} calls"
+            f"inside, {name}: {usd(spend.cost)} USD in {spend.calls:,} calls"
             for name, spend in self.inside.items()
         ]
         lines += [
-            f"in shadow mode, {shadow.task or 'stream'}: {shadow.saved or 0.0:.6f} USD "
-            f"would have been saved (estimated) on {shadow.answered:,} items"
+            f"in shadow mode, {shadow.task or 'stream'}: {usd(shadow.saved or 0.0)} "
+            f"USD would have been saved (estimated) on {shadow.answered:,} items"
             for shadow in self.shadows
         ]
         lines += [str(noise) for noise in self.noise]
@@ -202,12 +207,15 @@ class Report(BaseModel):
         lines.append(f"guarantee: {guarantee.value}, {guarantee.note}")
         return "\n".join(map(escaped, lines))
 
-    def to_html(self) -> str:
+    def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one self-contained HTML page.
 
         It fetches nothing, has no script, and follows the reader's light or dark theme.
         If the extra `plots` is installed, it has the pictures; as with `plot`, only one
         thread may draw at a time.
+
+        Args:
+            path: A file to write it to as well; what is there is written over.
 
         Example:
             ```python
@@ -217,19 +225,28 @@ class Report(BaseModel):
         """
         from smart_engine.report.page import page
 
-        return page(self)
+        return _written(page(self), path)
 
-    def to_markdown(self) -> str:
-        """Return the report as GitHub-flavoured Markdown, without pictures."""
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Return the report as GitHub-flavoured Markdown, without pictures.
+
+        Args:
+            path: See `to_html`.
+        """
         from smart_engine.report.markdown import markdown
 
-        return markdown(self)
+        return _written(markdown(self), path)
 
-    def to_json(self) -> str:
-        """Return all figures as JSON, totals first; `model_validate_json` reads it."""
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return all figures as JSON, totals first; `model_validate_json` reads it.
+
+        Args:
+            path: See `to_html`.
+        """
         names = ("cost", "estimated", "unknown", "reference_only_cost", "saved")
         totals = {name: getattr(self, name) for name in names}
-        return json.dumps(totals | self.model_dump(mode="json"), indent=2)
+        dumped = totals | self.model_dump(mode="json")
+        return _written(json.dumps(dumped, indent=2), path)
 
     def plot(self, kind: Kind = "cost", *, which: int = -1) -> Picture:
         """Draw one picture of the report; only one thread may draw at a time.
@@ -282,3 +299,10 @@ class Report(BaseModel):
         from smart_engine.report.terminal import terminal
 
         return terminal(self)
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    """Return a text, which is written to a file if there is one to write."""
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
+from smart_engine.amounts import usd
 from smart_engine.batch.progress import Progress
 from smart_engine.errors import MissingExtraError
 from smart_engine.report.content import plain
@@ -15,6 +16,8 @@ __all__ = ["progress_bar"]
 
 _FORMAT = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """Without the time that remains: once it is decided who serves, much goes quickly."""
+
+_PHASES = {"learning": "trying candidates", "serving": "serving", "done": "done"}
 
 _EVERY = 0.1
 """Seconds between two looks at the session."""
@@ -64,7 +67,7 @@ def progress_bar(
     def show() -> None:
         now = session.progress()
         bar.n = now.settled
-        bar.set_description(named + now.phase, refresh=False)
+        bar.set_description(named + _PHASES[now.phase], refresh=False)
         bar.set_postfix_str(_postfix(now), refresh=False)
 
     def recorded() -> None:
@@ -86,13 +89,13 @@ def progress_bar(
 
 
 def _postfix(progress: Progress) -> str:
-    """Return what stands behind the bar, in dollars and answers."""
-    parts = [f"spent ${progress.spent:.4f}"]
+    """Return what stands behind the bar: calls, dollars and answers."""
+    calls = f"{progress.calls:,} call{'' if progress.calls == 1 else 's'}"
+    parts = [calls, f"spent {usd(progress.spent)} USD"]
     if progress.estimated:
-        parts[0] += f" (${progress.estimated:.4f} estimated)"
-    if progress.saved is not None:
-        sign = "-" if progress.saved < 0 else ""
-        parts.append(f"saved {sign}${abs(progress.saved):.4f}")
+        parts[1] += f" ({usd(progress.estimated)} estimated)"
+    if progress.saved is not None and progress.phase != "learning":
+        parts.append(f"saved {usd(progress.saved)} USD")
     if progress.may_differ is not None:
         parts.append(f"differ <= {progress.may_differ}/{progress.allowed}")
     return ", ".join(parts)

@@ -45,6 +45,7 @@ from langchain_smart.chat.tools import Tools
 from llama_index_smart import SmartLLM
 from llama_index_smart import cost as li_cost
 from llama_index_smart.request import Ask
+from smart_engine.amounts import usd
 from smart_engine.errors import BudgetExceededError, InvalidInputError
 from smart_engine.money.pricing import Usage
 from smart_engine.offline.traces import read_certificate
@@ -466,9 +467,9 @@ def test_every_form_of_a_report_says_it(tmp_path):
     console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=200)
     console.print(report)
     forms.append(console.file.getvalue())
-    usd = f"{report.estimated:.6f}"
+    amount = usd(report.estimated)
     for form in forms:
-        assert f"{usd}&nbsp;USD" in form or f"{usd} USD" in form
+        assert f"{amount}&nbsp;USD" in form or f"{amount} USD" in form
         assert "estimated: models" in form or "of it estimated" in form
     assert json.loads(report.to_json())["estimated"] == report.estimated
     (certificate,) = report.certificates

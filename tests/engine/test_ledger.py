@@ -161,7 +161,8 @@ def test_rows_sums_reports_and_certificates_say_the_same(seed, steps):
         told.append(world.item(singles, "small" if step == 5 else None, left=step == 4))
         singles += 1
     ledger, report = world.books.ledger(), world.books.report()
-    entries = list(ledger.entries)
+    entries = list(ledger)
+    assert len(ledger) == len(entries) == len(ledger.entries)
     assert ledger.dropped == 0
     assert [entry.number for entry in entries] == list(range(len(entries)))
 

@@ -12,6 +12,7 @@ import pytest
 from tqdm.auto import tqdm
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Usage
+from smart_engine.amounts import usd
 from smart_engine.batch.progress import Progress, _most_hidden
 from smart_engine.calls import Call
 from smart_engine.equivalence import Exact
@@ -53,17 +54,19 @@ def begun(tiers, strategy="audit", n_items=600, share=0.1) -> BatchSession:
 def test_it_goes_forward_and_ends_where_the_certificate_does(tiers, strategy):
     session = begun(tiers, strategy)
     first, *later = seen = steps(session)
-    assert first == ("learning", 600, 0, 0.0, None, 0, None, 60, 0.0)
+    assert first == ("learning", 600, 0, 0.0, None, 0, None, 60, 0.0, 0)
     # The audit asks all that it will serve before it decides; then nothing is left.
     at_once = strategy == "audit"
     for before, after in zip(seen, later, strict=False):
         assert before.settled <= after.settled <= 600
         assert before.spent <= after.spent
+        assert before.calls <= after.calls
         assert before.draws <= after.draws
     assert any(step.phase == "serving" for step in seen[:-1]) != at_once
     last, certificate = seen[-1], session.certificate
     assert (last.phase, last.settled, last.items) == ("done", 600, 600)
     assert last.spent == pytest.approx(certificate.cost, abs=1e-9)
+    assert last.calls == sum(each.calls for each in certificate.spend.values())
     assert last.saved == pytest.approx(certificate.saved, abs=1e-9)
     by_candidates = certificate.served["c1"] + certificate.served["c2"]
     assert (
@@ -166,8 +169,10 @@ def test_the_bar_ends_with_what_the_certificate_says(tiers, capsys):
     line, certificate = last_shown(capsys), session.certificate
     assert line.startswith("mails, done: 100%|")
     assert "| 600/600 [" in line
-    spent, saved = certificate.cost, certificate.saved
-    assert line.endswith(f"spent ${spent:.4f}, saved ${saved:.4f}, differ <= 59/59]")
+    spent, saved = usd(certificate.cost), usd(certificate.saved)
+    calls = sum(each.calls for each in certificate.spend.values())
+    shown = f"{calls:,} calls, spent {spent} USD, saved {saved} USD, differ <= 59/59]"
+    assert line.endswith(shown)
 
 
 def test_the_bar_says_what_is_estimated(tiers, capsys):
@@ -178,7 +183,8 @@ def test_the_bar_says_what_is_estimated(tiers, capsys):
                 usage = Usage(9, 1, estimated=call.item < 150)
                 session.record(call, Outcome("yes", 0.01, usage))
                 recorded()
-    assert "spent $6.0000 ($1.5000 estimated), saved $0.0000" in last_shown(capsys)
+    shown = "600 calls, spent 6.00 USD (1.50 estimated), saved 0.00 USD"
+    assert shown in last_shown(capsys)
 
 
 @pytest.mark.parametrize("until", [0, 100])
@@ -187,12 +193,10 @@ def test_the_bar_closes_where_the_batch_is_broken_off(tiers, capsys, until):
     with pytest.raises(KeyboardInterrupt):
         drive_shown(session, until=until)
     line, stands = last_shown(capsys), session.progress()
-    assert line.startswith("learning: ")
+    assert line.startswith("trying candidates: ")
     assert f" {stands.settled}/600 [" in line
-    assert f"spent ${stands.spent:.4f}" in line
-    if until:  # there was only learning so far
-        assert stands.saved < 0
-        assert f"saved -${-stands.saved:.4f}" in line
+    assert f"{until} calls, spent {usd(stands.spent)} USD" in line
+    assert "saved" not in line  # nothing is served yet
     assert not list(getattr(tqdm, "_instances", ()))
 
 

@@ -8,11 +8,12 @@ import pytest
 from items import admitted
 
 from smart_engine import BatchSession, Certificate, Exact, Failure, Guarantee, Outcome
+from smart_engine.amounts import usd
 from smart_engine.calls import Call
 from smart_engine.errors import BudgetExceededError
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
 from smart_engine.money.reservations import Reservations
-from smart_engine.report.content import headlines
+from smart_engine.report.content import at_least, headlines
 from smart_engine.report.report import Report
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
@@ -53,9 +54,14 @@ def test_a_report_adds_batches_and_single_calls(drive, tiers, models) -> None:
 
 def test_a_report_prints_every_model(drive, tiers, models) -> None:
     books = Books(nullcontext, ["big", "c1"])
-    assert "cost 0.000000 USD, saved 0.000000 USD" in str(books.report())
+    assert "cost 0.00 USD, saved 0.00 USD" in str(books.report())
     batch(books, drive, tiers, models(600, 0.0), 0)
-    head, big, small, total, promise = str(books.report()).splitlines()
+    report = books.report()
+    share = at_least(report.saved / report.reference_only_cost)
+    first, served, head, big, small, total, promise = str(report).splitlines()
+    assert first.startswith(f"Saved about {share} against big alone: 600 answers for ")
+    assert first.endswith(f" for {usd(report.cost)} USD.")
+    assert served == "served by c1 (1 batch)"
     assert (big.split()[0], small.split()[0]) == ("big", "c1")
     assert len(head) == len(big) == len(small)
     assert total.endswith("in 1 batches and 0 single items")

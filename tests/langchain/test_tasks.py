@@ -132,3 +132,21 @@ def test_too_many_tasks_without_a_name_are_told_once(named):
             smart.invoke([SystemMessage(f"Today is day {day}."), HumanMessage("Hello")])
             told = [one for one in seen if "Name the task: task=" in str(one.message)]
             assert len(told) == (day >= 19 and not named)
+
+
+def test_a_task_without_a_name_gets_one_that_a_person_can_read():
+    system = [SystemMessage("Sort."), HumanMessage("?")]
+    smart, named = smart_of(kind=Foreign), smart_of(name="triage")
+    assert task_of(smart.invoke("?")) == "default"
+    assert task_of(named.invoke("?")) == "triage"
+    of_system, of_tools = (
+        task_of(smart.invoke(system)),
+        task_of(smart.bind_tools([Fact]).invoke("?")),
+    )
+    assert of_system.startswith("system message #")
+    assert of_tools.startswith("Fact #")
+    assert task_of(named.invoke(system)) == of_system.replace(
+        "system message", "triage"
+    )
+    (batched,) = smart.batch([system])
+    assert task_of(batched) == of_system

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from langchain_smart import Price, RecordedChatModel, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 from smart_engine import Trace
+from smart_engine.amounts import usd
 from smart_engine.offline.traces import Row
 
 ITEMS = [f"item {number:03d}" for number in range(80)]
@@ -116,7 +117,7 @@ def test_the_bar_ends_as_the_report_does(make, run, capsys):
     assert len(run(smart)) == len(ITEMS)
     line, report = last_shown(capsys), smart.report()
     assert "| 80/80 [" in line
-    assert f"spent ${report.cost:.4f}, saved ${report.saved:.4f}" in line
+    assert f"spent {usd(report.cost)} USD, saved {usd(report.saved)} USD" in line
     assert "differ <= 16/16]" in line
     assert report.saved > 0
 
@@ -141,7 +142,7 @@ def test_an_interrupt_closes_the_bar(capsys):
     smart = llama(progress=True, interrupts_at=12)
     with pytest.raises(KeyboardInterrupt):
         smart.complete_batch(ITEMS, max_concurrency=2)
-    assert f"spent ${smart.report().cost:.4f}" in last_shown(capsys)
+    assert f"spent {usd(smart.report().cost)} USD" in last_shown(capsys)
     assert not list(getattr(tqdm, "_instances", ()))
 
 
