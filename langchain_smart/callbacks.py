@@ -88,7 +88,8 @@ def recorded(run: R) -> R:
 def member_config(run: Run | None) -> RunnableConfig:
     """Return the config for calling a member on behalf of a run."""
     handlers = [] if run is None else run.handlers
-    seen = [_withheld(each.inner) for each in handlers if isinstance(each, _Recorder)]
+    recorders = [each for each in handlers if isinstance(each, _Recorder)]
+    seen = [_without(each.inner, _PIECES) for each in recorders]
     if run is None or not seen:
         return {"callbacks": [], "tags": ["nostream"]}
     manager = CallbackManager(
