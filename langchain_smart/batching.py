@@ -22,14 +22,22 @@ from pydantic import PrivateAttr
 from typing_extensions import override
 
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
+from smart_engine.equivalence import Equivalence
 from smart_engine.errors import check_whole
 from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
 from smart_engine.runtime.settings import Settings
 
-__all__ = ["TASK", "RunnableJob", "SmartBatching", "named_task"]
+__all__ = ["TASK", "JobMaker", "RunnableJob", "SmartBatching", "named_task"]
 
 TASK = "smart_task"
 """Argument, or key in a config, that names the task."""
+
+JobMaker = tuple[
+    Callable[..., Job],
+    Callable[[Equivalence], Equivalence],
+    Callable[[Sequence[Any]], str],
+]
+"""Makes a job; applies the user's rule to its answers; names a task without a name."""
 
 Configs = RunnableConfig | list[RunnableConfig] | None
 
@@ -224,10 +232,8 @@ class SmartBatching(
         """Return an input as models take it; what it raises is the item's error."""
 
     @abstractmethod
-    def _job_maker(
-        self, kwargs: dict[str, Any]
-    ) -> tuple[Callable[..., Job], Callable[[Sequence[Any]], str]]:
-        """Return what makes a job, and what names the task of inputs without a name.
+    def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:
+        """Return what makes a job, reads answers, and names inputs without a name.
 
         Args:
             kwargs: The arguments of the batch.
@@ -281,22 +287,26 @@ class SmartBatching(
         by_task: dict[str | None, list[int]] = defaultdict(list)
         for place in read:
             by_task[named_task(kwargs, configs[place]) or self.task].append(place)
-        new_job, name_of = self._job_maker(kwargs)
-        jobs = []
+        new_job, compared_by, name_of = self._job_maker(kwargs)
+        settings, pools = self._serving, dict[Any, list[Any]]()
         for label, places in by_task.items():
-            items = [read[place] for place in places]
-            task = label or name_of(items)
-            job = new_job(
+            name = label or name_of([read[place] for place in places])
+            task, rule = settings.task_of(name), settings.rule_of(name)
+            pool = pools.setdefault((task, id(rule)), [label and task, rule, []])
+            pool[-1] += places
+        return [
+            new_job(
                 task=task,
+                rule=compared_by(rule),
                 scope=self._scope(task),
                 places=places,
                 limit=limit,
                 label=label,
-                inputs=items,
+                inputs=[read[place] for place in places],
                 configs=[configs[place] for place in places],
             )
-            jobs.append(job)
-        return jobs
+            for (task, _), (label, rule, places) in pools.items()
+        ]
 
     def _twice(
         self,

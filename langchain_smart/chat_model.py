@@ -37,7 +37,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.batching import TASK, SmartBatching, named_task
+from langchain_smart.batching import TASK, JobMaker, SmartBatching, named_task
 from langchain_smart.callbacks import RUN, Run, recorded, started
 from langchain_smart.chat.cache import cached
 from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
@@ -126,6 +126,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         task: Name of the task, where neither the call (`bind(smart_task=…)`) nor its
             config (`configurable` or `metadata`) gives one. A batch whose items name
             different tasks is answered in one session a task.
+        tasks: What single tasks have of their own, by name: `equivalence`,
+            `max_disagreement`, `confidence`, `strategy` (`"reference"`: no candidate is
+            asked) and `min_saving`. `{"mail": {"pool": ["spam", "tone"], …}}` makes
+            several tasks one, under one promise; each of them may keep its own
+            `equivalence`.
         temperature: Passed to every member with each call, as are the next three.
         max_tokens: Most tokens of an answer.
         timeout: Seconds that a call may take.
@@ -372,7 +377,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             return repr((systems, request.tools, request.schema, self._defaults))
 
         item = self._item(
-            request.compared_by(self._serving.rule),
+            request.compared_by(self._serving.rule_of(task)),
             task,
             lambda call: worst_case(
                 self._members[call.tier],
@@ -402,9 +407,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         return ChatPromptValue(messages=self._convert_input(given).to_messages())
 
     @override
-    def _job_maker(
-        self, kwargs: dict[str, Any]
-    ) -> tuple[Callable[..., ChatJob], Callable[[Sequence[Any]], str]]:
+    def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
         members = self._requested
         # What a member cannot take is an error before any call.
@@ -416,7 +419,6 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             options["ls_structured_output_format"] = request.schema.shown
         new_job = partial(
             ChatJob,
-            rule=request.compared_by(self._serving.rule),
             members=members,
             request=request,
             identities=self._identities,
@@ -441,7 +443,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
                 always_alike(settings_of(each.arguments, each.model)) for each in bound
             ),
         )
-        return new_job, lambda prompts: task_of(prompts, request, self.name)
+        name = partial(task_of, request=request, name=self.name)
+        return new_job, request.compared_by, name
 
     # -- tools and structured output -------------------------------------------
 
@@ -531,6 +534,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             "strategy": self.strategy,
             "looks": self.looks,
             "equivalence": self._serving.rule.name,
+            "tasks": repr(self._serving.tasks),
             "seed": self.seed,
             **({} if self.task is None else {"task": self.task}),
             **self._defaults,

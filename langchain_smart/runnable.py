@@ -16,7 +16,7 @@ from langchain_core.runnables.utils import (
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
-from langchain_smart.batching import TASK, SmartBatching, named_task
+from langchain_smart.batching import TASK, JobMaker, SmartBatching, named_task
 from langchain_smart.chains.cache import check_caches, confused
 from langchain_smart.chains.call import ChainJob, ChainRequester
 from langchain_smart.chains.compare import compared_outputs
@@ -201,9 +201,10 @@ class SmartRunnable(SmartBatching[Any, Any]):
     ) -> ItemRun:
         check_caches(self._confused)
         arguments = _arguments(kwargs)
+        task = named_task(kwargs, config) or self.task or self.get_name()
         item = self._item(
-            compared_outputs(self._serving.rule),
-            named_task(kwargs, config) or self.task or self.get_name(),
+            compared_outputs(self._serving.rule_of(task)),
+            task,
             lambda call: None,  # noqa: ARG005 - what it will call shows as it runs
             named=True,
             model=None,
@@ -223,20 +224,17 @@ class SmartRunnable(SmartBatching[Any, Any]):
         return given
 
     @override
-    def _job_maker(
-        self, kwargs: dict[str, Any]
-    ) -> tuple[Callable[..., ChainJob], Callable[[Sequence[Any]], str]]:
+    def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:
         check_caches(self._confused)
         new_job = partial(
             ChainJob,
-            rule=compared_outputs(self._serving.rule),
             chains=self._members,
             name=self.get_name(),
             arguments=_arguments(kwargs),
             identities=self._identities,
             answers=ChainAnswers(self.OutputType),
         )
-        return new_job, lambda inputs: self.get_name()  # noqa: ARG005
+        return new_job, compared_outputs, lambda inputs: self.get_name()  # noqa: ARG005
 
     @property
     @override

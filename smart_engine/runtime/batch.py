@@ -186,15 +186,16 @@ class Batch:
                 job.worst_case(Call(item, model))  # raises if there is no bound
             lock = self.books.new_lock()
             job.reservations = Reservations(budget, job.worst_case, lock)
+        config = self.config.of(job.task)
         firsts, stored = self.known(job)
-        job.session = self.config.session(
+        job.session = config.session(
             len(job.places),
             job.rule,
             job.task,
             scope=job.scope,
             books=self.books,
             reservations=job.reservations,
-            seed=self.config.batch_seed(stored),
+            seed=config.batch_seed(stored),
             firsts=firsts,
         )
         if stored is not None:
@@ -213,7 +214,7 @@ class Batch:
         if self.store is None:
             return firsts, None
         asked = chain(job.contents(), requests)
-        key = self.config.job(job.rule, job.task, asked)
+        key = self.config.of(job.task).job(job.rule, job.task, asked)
         return firsts, self.store.answers(key, job.write, job.read)
 
     def _close(self, job: Job) -> list[Any]:

@@ -36,6 +36,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
+from smart_engine.serving.tasks import read_tasks
 from smart_engine.store.forks import fork_safe_lock
 from smart_engine.store.store import Store, as_store
 from smart_engine.tiers import MIN_SAVING
@@ -126,6 +127,9 @@ class Settings(PlainErrors):
         default=None, exclude=True
     )
     min_saving: float = MIN_SAVING
+    tasks: Annotated[Mapping[str, Any], SkipValidation] = Field(
+        default_factory=dict, exclude=True
+    )
     accept_noise: bool = False
     dedupe: bool | None = None
     estimate_usage: bool = False
@@ -149,7 +153,7 @@ class Settings(PlainErrors):
 
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
-        rule = as_equivalence(self.equivalence)
+        rule, tasks = as_equivalence(self.equivalence), read_tasks(self.tasks)
         serving = ServingConfig(
             models=self._names,
             guarantee=Guarantee(self.max_disagreement, self.confidence),
@@ -164,6 +168,7 @@ class Settings(PlainErrors):
             min_saving=self.min_saving,
             costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
+            tasks=tasks,
         )
         serving.check()
         if self.budget_usd is not None:
@@ -171,7 +176,8 @@ class Settings(PlainErrors):
         books = self.books or Books(fork_safe_lock, process=os.getpid())
         books.admit(self._names)
         store = as_store(self.store)
-        self.__dict__.update(equivalence=rule, books=books, store=store)
+        set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
+        self.__dict__.update(set_now)
         self._serving = serving
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -224,14 +230,22 @@ class Settings(PlainErrors):
         model: str | None,
         identities: Callable[[], Iterable[tuple[str, str]]],
         prompt: Callable[[], str],
+        stream: str | None = None,
     ) -> SingleItem:
         """Return a single item of a task; see `ServingConfig.item`.
 
-        `named` says whether the user named the task. For a store, `identities` and
-        `prompt` identify the models with their settings and what is asked beside the
-        item itself.
+        `named` says whether the user named the task; if not, `stream` may tell it from
+        others of its name. For a store, `identities` and `prompt` identify the models
+        with their settings and what is asked beside the item itself.
         """
         self._enter_process()
+        settings = self._serving
+        task = settings.task_of(task)
+        config, named = settings.of(task), named or task in settings.tasks
+        if config.pooled:
+            stream, prompt = None, lambda: f"all of {config.rule.name}"
+        if stream is not None:
+            task = self._books.label(task, stream)
         if not named and self._books.is_last_unnamed(task):
             warnings.warn(
                 "20 tasks without a name, each of which learns for itself: is there a "
@@ -241,8 +255,14 @@ class Settings(PlainErrors):
             )
         store = self._store
         persistence = None if store is None else Persistence(store, identities, prompt)
-        return self._serving.item(
-            self._books, rule, task, worst_case, model=model, persistence=persistence
+        return config.item(
+            self._books,
+            rule,
+            task,
+            worst_case,
+            model=model,
+            persistence=persistence,
+            stream=stream,
         )
 
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
@@ -259,7 +279,8 @@ class Settings(PlainErrors):
 
     def _measurement(self, job: Job) -> Measurement:
         """Return what measures the reference's agreement with itself."""
-        return Measurement(job, self._names[0], self.confidence, self._books)
+        confidence = self._serving.of(job.task).guarantee.confidence
+        return Measurement(job, self._names[0], confidence, self._books)
 
     def _scope(self, task: str) -> LedgerScope:
         """Return where the calls of a batch that begins now are entered."""

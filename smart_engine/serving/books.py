@@ -74,6 +74,7 @@ class Books:
         self._noise: dict[Hashable, SelfAgreement] = {}
         self._warned: set[str | None] = set()
         self._unnamed: set[str] = set()
+        self._labels: dict[str, str] = {}
         self._awake: dict[SharedStream, None] = {}  # the last used one comes last
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -204,6 +205,17 @@ class Books:
             with self._lock:
                 self._awake.setdefault(unused)
         return stream
+
+    def label(self, task: str, stream: str) -> str:
+        """Return how reports name a stream: as its task, or as itself beside another.
+
+        Args:
+            task: Name of the task.
+            stream: What tells its stream from others of that name.
+        """
+        with self._lock:
+            first = self._labels.setdefault(task, stream)
+        return task if first == stream else stream
 
     def is_last_unnamed(self, task: str) -> bool:
         """Note a task without a name of the user's; whether it makes too many of them.

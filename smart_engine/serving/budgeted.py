@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.equivalence import Equivalence
 from smart_engine.errors import BudgetExceededError, StoreError
 from smart_engine.money.reservations import Reservations, refusal
 from smart_engine.serving.router import Router, Settled
@@ -91,9 +92,9 @@ class BudgetedRouter:
         """Whether steps may wait."""
         return self._inner.waits
 
-    def arrive(self, *, shown: bool) -> int:
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
         """Let the item in."""
-        return self._inner.arrive(shown=shown)
+        return self._inner.arrive(shown=shown, rule=rule)
 
     def serving(self, item: int) -> str | None:
         """Name of the model whose answer is handed out if its call succeeds."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from smart_engine.batch.session import BatchSession
 from smart_engine.equivalence import Equivalence
@@ -27,11 +27,13 @@ from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
+from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
 
 __all__ = ["ServingConfig"]
 
+T = TypeVar("T")
 Column = Literal["state", "budget"]
 Rows = Callable[[Column], StreamRow]
 
@@ -59,6 +61,8 @@ class ServingConfig:
         costs: Per model, what a call is expected to cost, in USD; None if unknown.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
+        tasks: What single tasks have of their own.
+        pooled: Whether its task is a pool, whose items bring rules of their own.
 
     Example:
         ```python
@@ -81,6 +85,41 @@ class ServingConfig:
     min_saving: float = MIN_SAVING
     costs: tuple[float | None, ...] = field(default=(), repr=False)
     accept_noise: bool = field(default=False, repr=False)
+    tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
+    pooled: bool = field(default=False, repr=False)
+
+    def task_of(self, name: str) -> str:
+        """Return the task that a name stands for: its pool, if it is in one."""
+        return pool_of(self.tasks, name)
+
+    def rule_of(self, task: str) -> Equivalence:
+        """Return the user's rule for a task: its own, its pool's, or that of all."""
+        names = (task, pool_of(self.tasks, task))
+        rules = (self.tasks[name].equivalence for name in names if name in self.tasks)
+        return next(filter(None, rules), self.rule)
+
+    def of(self, task: str | None) -> ServingConfig:
+        """Return the settings of a task, by the name of its pool if it has one."""
+        own = self.tasks.get(task or "")
+        if own is None:
+            return self if not self.tasks else replace(self, tasks={})
+        rule = self.rule_of(task or "")
+        rules = tuple((name, self.rule_of(name)) for name in own.pool)
+        if any(each != rule for _, each in rules):
+            rule = ByTask(rules)
+        promise = self.guarantee
+        return replace(
+            self,
+            guarantee=Guarantee(
+                _first(own.max_disagreement, promise.max_disagreement),
+                _first(own.confidence, promise.confidence),
+            ),
+            rule=rule,
+            strategy=_first(own.strategy, self.strategy),
+            min_saving=_first(own.min_saving, self.min_saving),
+            tasks={},
+            pooled=bool(own.pool),
+        )
 
     def check(self) -> None:
         """Raise unless all of it can be used.
@@ -88,6 +127,16 @@ class ServingConfig:
         Raises:
             InvalidInputError: It names the field.
         """
+        self._check()
+        for name in self.tasks:
+            try:
+                self.of(name)._check()  # noqa: SLF001 - of the same class
+            except InvalidInputError as error:
+                field = f"tasks[{name!r}].{error.field}"
+                raise InvalidInputError(field, error.value, error.hint) from error
+        self._warn_of_prices()
+
+    def _check(self) -> None:
         if self.mode not in _MODES:
             raise InvalidInputError(
                 "mode", self.mode, f"choose one of {', '.join(_MODES)}"
@@ -105,7 +154,6 @@ class ServingConfig:
             raise InvalidInputError("mode", self.mode, hint)
         check_whole("max_concurrency", self.max_concurrency, 1)
         self.session(0, self.rule, None)
-        self._warn_of_prices()
 
     def _warn_of_prices(self) -> None:
         """Name the candidates that cannot save anything by their prices."""
@@ -206,6 +254,7 @@ class ServingConfig:
         *,
         model: str | None = None,
         persistence: Persistence | None = None,
+        stream: str | None = None,
     ) -> SingleItem:
         """Return a single item, and who decides on it; the only place that does.
 
@@ -216,15 +265,18 @@ class ServingConfig:
             worst_case: The most a call can cost, in USD, for a budget.
             model: The model that must answer, if the caller named one.
             persistence: How the stream outlives this process, if it does.
+            stream: What tells its stream from others of that name, if there may be any.
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
             NoisyReferenceError: If the reference agrees too seldom with itself.
         """
         same = identity(self.rule)
-        promised = (self.guarantee, self.seed, self.models, rule.name, same)
-        key = (task, *promised, persistence and persistence.store)
-        rows = persistence and self._rows(rule, task, same, persistence)
+        shared = self.rule if self.pooled else rule
+        promised = (self.guarantee, self.seed, self.models, shared.name, same)
+        key = (task, stream, *promised, persistence and persistence.store)
+        known = stream or task
+        rows = persistence and self._rows(shared, known, same, persistence)
         router, fallback = self._router(books, rule, task, model, key, rows)
         reservations = None
         if self.budget_usd is not None:
@@ -232,7 +284,7 @@ class ServingConfig:
             budget = books.budget((key, self.budget_usd), self.budget_usd, row)
             reservations = Reservations(budget, worst_case, books.new_lock())
             router = BudgetedRouter(router, reservations, self.models[0], fallback)
-        return SingleItem(router, books, self.models[0], task, reservations)
+        return SingleItem(router, books, self.models[0], task, reservations, rule)
 
     def _rows(
         self, rule: Equivalence, task: str, same: Identity, persistence: Persistence
@@ -277,7 +329,7 @@ class ServingConfig:
                 self._tiers,
                 self.guarantee,
                 seed=self.fresh_seed() if self.seed is None else self.seed,
-                equivalence=rule,
+                equivalence=self.rule if self.pooled else rule,
                 task=task,
                 min_saving=self.min_saving,
             )
@@ -308,3 +360,8 @@ class ServingConfig:
             Tier(name, "candidate" if place else "reference", cost)
             for place, (name, cost) in enumerate(zip(self.models, costs, strict=True))
         ]
+
+
+def _first(own: T | None, common: T) -> T:
+    """Return a task's own setting, where it has one."""
+    return common if own is None else own

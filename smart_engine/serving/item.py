@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from smart_engine.calls import Call, Outcome, Result
+from smart_engine.equivalence import Equivalence
 from smart_engine.errors import ProtocolError
 from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.money.spending import record_rule_calls
@@ -28,6 +29,7 @@ class SingleItem:
         reference: Name of the reference: wherever it is asked, it answers.
         task: The item's task.
         reservations: What its calls reserve, if there is a budget.
+        rule: How its answers are compared, if not by its stream's own rule.
 
     Attributes:
         task: The item's task.
@@ -60,8 +62,9 @@ class SingleItem:
         reference: str,
         task: str,
         reservations: Reservations | None = None,
+        rule: Equivalence | None = None,
     ) -> None:
-        self._router, self._reference = router, reference
+        self._router, self._reference, self._rule = router, reference, rule
         self._reservations = reservations
         self._scope, self._row = books.item(reference, task)
         self._lock = books.new_lock()
@@ -87,7 +90,7 @@ class SingleItem:
         Args:
             shown: Whether its answer will be shown while it is being written.
         """
-        self._number = self._router.arrive(shown=shown)
+        self._number = self._router.arrive(shown=shown, rule=self._rule)
 
     def must_finish(self) -> bool:
         """Whether its calls have to be made to their end, for they decide an audit."""

@@ -44,8 +44,8 @@ class Router(Protocol):
         """Whether steps may wait: for a database, or for a judge's verdict."""
         ...
 
-    def arrive(self, *, shown: bool) -> int:
-        """Let the item in."""
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
+        """Let the item in; its answers are compared by a rule of its own, if given."""
         ...
 
     def serving(self, item: int) -> str | None:
@@ -105,9 +105,9 @@ class ShadowRouter:
         """Whether steps may wait."""
         return self._stream.waits
 
-    def arrive(self, *, shown: bool) -> int:
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
         """Let the item in."""
-        self._item = self._stream.arrive(shown=shown)
+        self._item = self._stream.arrive(shown=shown, rule=rule)
         return self._item
 
     def serving(self, item: int) -> str | None:
@@ -172,9 +172,9 @@ class FixedRouter:
         self._asked = False
         self._error: BaseException | None = None
 
-    def arrive(self, *, shown: bool) -> int:
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
         """Let the item in."""
-        del shown
+        del shown, rule
         return 0
 
     def serving(self, item: int) -> str | None:

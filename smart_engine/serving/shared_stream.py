@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from smart_engine.calls import Call, Failure, Outcome, Served
+from smart_engine.equivalence import Equivalence
 from smart_engine.errors import StoreError
 from smart_engine.row import StreamRow
 from smart_engine.serving.router import Settled
@@ -76,12 +77,12 @@ class SharedStream:
                 self._awake = self._known = None
             return self._awake is None
 
-    def arrive(self, *, shown: bool) -> int:
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
         """Let the next item in."""
         number = None
         try:
             with self._step(durable=True) as session:
-                number = session.arrive(shown=shown)
+                number = session.arrive(shown=shown, rule=rule)
         except BaseException:
             if number is not None:
                 self._session.forget(number)
@@ -203,10 +204,10 @@ class StoredRouter:
         self._alone = False
         self._ready: Served | None = None
 
-    def arrive(self, *, shown: bool) -> int:
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
         """Let the item in."""
         try:
-            return self._stream.arrive(shown=shown)
+            return self._stream.arrive(shown=shown, rule=rule)
         except StoreError as error:
             self._go_alone(-1, error)
             return -1

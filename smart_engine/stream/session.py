@@ -23,7 +23,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
-from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
+from smart_engine.equivalence import (
+    Equivalence,
+    EquivalenceLike,
+    Exact,
+    as_equivalence,
+)
 from smart_engine.errors import ProtocolError, check_share, check_whole
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.guarantee import Guarantee, as_guarantee
@@ -125,15 +130,16 @@ class StreamSession:
 
     # -- an item, from its arrival to its answer -----------------------------------
 
-    def arrive(self, *, shown: bool = False) -> int:
+    def arrive(self, *, shown: bool = False, rule: Equivalence | None = None) -> int:
         """Let the next item in, and return its number: 0, 1, … in order of arrival.
 
         Args:
             shown: The answer of a single candidate will be shown while it is being
                 written. Then it cannot be taken back where it turns out unreadable:
                 the item does not escalate, and an audit counts that as an error.
+            rule: When two of its answers mean the same; the stream's own if not given.
         """
-        guard, choice, rule = self._guard, self._choice, self._rule
+        guard, choice, rule = self._guard, self._choice, rule or self._rule
         if guard.answered >= self._due:
             self._replan()
         number, way = guard.arrived, guard.admit()
