@@ -7,24 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_index.core.base.base_selector import MultiSelection, SingleSelection
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
 )
 from llama_index.core.output_parsers import PydanticOutputParser
-from llama_index.core.output_parsers.selection import SelectionOutputParser
+from llama_index.core.output_parsers.selection import Answer, SelectionOutputParser
 from pydantic import BaseModel
 from typing_extensions import override
 
 from llama_index_smart.cost import usage_of
 from llama_index_smart.members import Response
 from llama_index_smart.tools import tool_calls
+from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.kinds import ByKind, refuse_incomplete, reported_ending
+from smart_engine.equivalence.rule import KeyedRule
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
 
 __all__ = ["ResponseReading", "ending_of", "read_response", "text_of", "write_response"]
+
+_SELECTIONS = {SelectionOutputParser, SingleSelection, MultiSelection}
+"""What selectors read their answers by."""
 
 _STORED = {"message", "text", "additional_kwargs", "logprobs"}
 
@@ -59,6 +65,15 @@ class ResponseReading(ByKind):
             return f"same tool calls as JSON, else {self.inner.name}"
         return self.inner.name
 
+    @property
+    @override
+    def of_objects(self) -> Equivalence:
+        made = {self.output_cls, *self.classes.values()} - {None}
+        by_default = getattr(self.inner, "reads_text", False)
+        return (
+            SameChoices() if by_default and made <= _SELECTIONS else super().of_objects
+        )
+
     @override
     def read(self, answer: Response) -> tuple[str, Any]:
         refuse_incomplete(*_reports(answer))
@@ -81,6 +96,21 @@ class ResponseReading(ByKind):
         if self.output_cls is not None:
             return "objects", [_object(self.output_cls, text)]
         return "text", text
+
+
+@dataclass(frozen=True, slots=True)
+class SameChoices(KeyedRule):
+    """Selections are the same when the same is chosen, whatever the reasons.
+
+    The choice is what a router or retriever acts on.
+    """
+
+    @override
+    def parse(self, answer: Any) -> Any:
+        return tuple(
+            each.choice if isinstance(each, Answer) else each.index
+            for each in getattr(answer, "selections", [answer])
+        )
 
 
 def _object(output_cls: type[BaseModel], written: Any) -> Any:

@@ -47,10 +47,10 @@ from llama_index_smart.members import (
 )
 from llama_index_smart.request import TOOLS, Ask
 from llama_index_smart.tasks import (
-    class_of_template,
     constant_part,
     default_task,
-    task_of_template,
+    template_in_use,
+    warn_of_names,
     with_template,
 )
 from llama_index_smart.tools import classes_of, conversation, selected_tools
@@ -65,6 +65,7 @@ from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import find_members, model_identity
 from smart_engine.serving.repeated import always_alike
+from smart_engine.serving.tasks import pooled
 
 __all__ = ["SmartLLM"]
 
@@ -83,6 +84,12 @@ class SmartLLM(Settings, FunctionCallingLLM):
     `report().streams` says where each stream stands. Jobs of many items have
     `chat_batch` and `complete_batch`: the whole batch is one session, which costs less.
 
+    A template's task has the name of its `prompt_type`, such as `text_qa`, `refine` or
+    one of your own; else that of the evaluator or extractor whose default it is, such
+    as `CorrectnessEvaluator` or `TitleExtractor`; else that of the class of the objects
+    that are asked for; else a hash. A second template of one name has a stream of its
+    own, whose name has a hash.
+
     Each response says in `additional_kwargs["smart"]` which `model` answered, in which
     `role` (`profiled`, `applied`, `escalated`, `reference`, `shadow`, `named` or
     `uncertified`), for which `task`, what the item `cost` and what it `saved`
@@ -90,8 +97,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
     those of the served model's call alone; `callback_manager` and instrumentation see
     every member's call, once.
 
-    Answers are compared by their texts; where tools were called, by the calls; and
-    where objects of a class were asked for, by the objects. Every verb takes
+    Answers are compared by their texts; where tools were called, by the calls; where
+    objects of a class were asked for, by the objects, but selections of a selector by
+    the choices, not by the reasons. Every verb takes
     `smart_task="…"`, which names the task, and `smart_model="…"`, which names the
     member that must answer.
 
@@ -125,7 +133,12 @@ class SmartLLM(Settings, FunctionCallingLLM):
         max_concurrency: Most calls of a batch in flight at once.
         progress: Whether a bar shows where a batch stands: what is settled, spent
             and saved, and how many answers may differ, of those allowed.
-        task: Name of the task, if all that is asked is one task.
+        task: Name of the task, if all that is asked is one task, with one rule.
+        tasks: What single tasks have of their own, by name: `equivalence`,
+            `max_disagreement`, `confidence`, `strategy` (`"reference"`: no candidate is
+            asked) and `min_saving`. `{"answers": {"pool": ["text_qa", "refine"], …}}`
+            makes several tasks one, under one promise; each of them may keep its own
+            `equivalence`.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process and are shared by several, as for `SmartChatModel`.
         accept_noise: Serve also where `self_agreement` found that the reference differs
@@ -174,6 +187,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         self._members = {member.name: asked_once(member) for member in found}
         self.prices = {**self.prices, **{each.name: each.price for each in found}}
         self._open()
+        warn_of_names([*self.tasks, *pooled(self.tasks)])
 
     @override
     def _check_budget(self, budget_usd: float) -> None:
@@ -288,14 +302,17 @@ class SmartLLM(Settings, FunctionCallingLLM):
             sent = ask.addressed_to(call.tier, self._names[0])
             return worst_case(self._members[call.tier], sent)
 
+        named, template = bool(ask.task or self.task), template_in_use()
+        task = self._task_of([ask])
         item = self._item(
-            self._reading([ask]),
-            self._task_of([ask]),
+            self._reading([ask], task),
+            task,
             bounded,
-            named=bool(ask.task or self.task),
+            named=named,
             model=ask.model,
             identities=lambda: map(identity_of, self._members.values()),
-            prompt=partial(constant_part, ask, task_of_template()),
+            prompt=partial(constant_part, ask, template),
+            stream=None if named or template is None else template.stream,
         )
         requester = LLMRequester(
             self._reporting, ask, self.estimate_usage, item.allowance
@@ -439,10 +456,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return limit
 
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
-        task = self._task_of(asks)
+        name = self._task_of(asks)
+        task = self._serving.task_of(name)
         return LLMJob(
             task,
-            self._reading(asks),
+            self._reading(asks, name),
             self._scope(task),
             range(len(asks)),
             limit,
@@ -457,19 +475,21 @@ class SmartLLM(Settings, FunctionCallingLLM):
             ),
         )
 
-    def _reading(self, asks: Sequence[Ask[Any]]) -> ResponseReading:
-        """Return how answers to some items are compared."""
+    def _reading(self, asks: Sequence[Ask[Any]], task: str) -> ResponseReading:
+        """Return how answers to some items of a task are compared."""
         tools = [tool for ask in asks for tool in ask.tools or ()]
         offered = frozenset(tool.metadata.get_name() for tool in tools)
-        output_cls = None if tools else class_of_template()
-        return ResponseReading(
-            self._serving.rule, offered, classes_of(tools), output_cls
-        )
+        template = None if tools else template_in_use()
+        output_cls = None if template is None else template.output_cls
+        rule = self._serving.rule_of(task)
+        return ResponseReading(rule, offered, classes_of(tools), output_cls)
 
     def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
         """Return the task of some items, which is one."""
         named = next((ask.task for ask in asks if ask.task is not None), None)
-        return named or self.task or task_of_template() or default_task(asks)
+        template = template_in_use()
+        of_template = None if template is None else template.task
+        return named or self.task or of_template or default_task(asks)
 
     # -- tools -----------------------------------------------------------------
 
@@ -620,7 +640,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             "class_name": self.class_name(),
             "members": list(self._names),
             "equivalence": self._serving.rule.name,
-            "identity": identity((marks, self._serving.rule)).mark,
+            "tasks": sorted(self.tasks),
+            "identity": identity((marks, self._serving.rule, self.tasks)).mark,
         }
 
     @classmethod
@@ -631,7 +652,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
         Args:
             data: What `to_dict` returned.
             **kwargs: `reference` and `candidates`, which are not among the settings, as
-                they hold secrets; and `equivalence`, if it was not `Normalized()`.
+                they hold secrets; `equivalence`, if it was not `Normalized()`; and
+                `tasks`, if there were any.
 
         Raises:
             InvalidInputError: If one of them is missing.
@@ -645,15 +667,18 @@ class SmartLLM(Settings, FunctionCallingLLM):
                 raise InvalidInputError(
                     name, None, f"{hint}: from_dict(data, {name}=…)"
                 )
-        if rule != Normalized().name and "equivalence" not in kwargs:
-            hint = "it is not stored; give it again: from_dict(data, equivalence=…)"
-            raise InvalidInputError("equivalence", rule, hint)
+        unstored = {"tasks": data.pop("tasks", None) or None}
+        unstored["equivalence"] = None if rule == Normalized().name else rule
+        for name, value in unstored.items():
+            if value is not None and name not in kwargs:
+                hint = f"it is not stored; give it again: from_dict(data, {name}=…)"
+                raise InvalidInputError(name, value, hint)
         return super().from_dict(data, **kwargs)
 
     @override
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled; nothing may be left out without a word."""
-        for name in ("reference", "candidates", "equivalence"):
+        for name in ("reference", "candidates", "equivalence", "tasks"):
             try:
                 pickle.dumps(getattr(self, name))
             except Exception as error:

@@ -15,7 +15,7 @@ from smart_engine.equivalence.rule import (
 )
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 
-__all__ = ["ByTask", "TaskSettings", "pool_of", "read_tasks"]
+__all__ = ["ByTask", "TaskSettings", "pool_of", "pooled", "read_tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,11 @@ def read_tasks(given: Any) -> dict[str, TaskSettings]:
 def pool_of(tasks: Mapping[str, TaskSettings], name: str) -> str:
     """Return the task under whose promise another one is: its pool, or itself."""
     return next((pool for pool, own in tasks.items() if name in own.pool), name)
+
+
+def pooled(tasks: Mapping[str, TaskSettings]) -> list[str]:
+    """Return the names of all tasks that are in a pool."""
+    return [name for settings in tasks.values() for name in settings.pool]
 
 
 def _read(name: str, given: Any) -> TaskSettings:
