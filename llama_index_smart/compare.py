@@ -21,7 +21,7 @@ from typing_extensions import override
 from llama_index_smart.cost import usage_of
 from llama_index_smart.members import Response
 from llama_index_smart.tools import tool_calls
-from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence import Equivalence, Json
 from smart_engine.equivalence.kinds import ByKind, refuse_incomplete, reported_ending
 from smart_engine.equivalence.rule import KeyedRule
 from smart_engine.errors import UnparseableAnswerError
@@ -67,12 +67,9 @@ class ResponseReading(ByKind):
 
     @property
     @override
-    def of_objects(self) -> Equivalence:
+    def by_value(self) -> Equivalence:
         made = {self.output_cls, *self.classes.values()} - {None}
-        by_default = getattr(self.inner, "reads_text", False)
-        return (
-            SameChoices() if by_default and made <= _SELECTIONS else super().of_objects
-        )
+        return SameChoices() if made and made <= _SELECTIONS else Json()
 
     @override
     def read(self, answer: Response) -> tuple[str, Any]:
@@ -82,9 +79,10 @@ class ResponseReading(ByKind):
             if name not in self.tools:
                 raise UnparseableAnswerError(f"the tool {name!r} was not offered")
         if calls and all(call.tool_name in self.classes for call in calls):
-            names = [call.tool_name for call in calls]
+            kind = f"objects of {[call.tool_name for call in calls]}"
             made = ((self.classes[c.tool_name], c.tool_kwargs) for c in calls)
-            return f"objects of {names}", [_object(*each) for each in made]
+            kind = kind if self.output_cls is None else "objects"  # or as a text
+            return kind, [_object(*each) for each in made]
         if calls:
             values = [{"name": c.tool_name, "args": c.tool_kwargs} for c in calls]
             return "tool calls", values

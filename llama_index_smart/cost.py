@@ -17,6 +17,7 @@ from typing import Any
 
 import llama_index.core
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
+from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.utilities.token_counting import TokenCounter
 
 from llama_index_smart.members import LLMMember, Response
@@ -113,6 +114,8 @@ def _content(ask: Ask[Any]) -> Content:
         kinds += _kinds_in(message.blocks)
     specs = ask.tool_specs
     texts += [json.dumps(spec) for spec in specs]
+    if ask.output_cls is not None:  # a schema may be longer in the member's own form
+        texts.append(PydanticOutputParser(output_cls=ask.output_cls).format(""))
     return Content(texts, kinds, with_tools=bool(specs))
 
 

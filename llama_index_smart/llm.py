@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Self, TypeVar, cast
@@ -23,7 +23,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool
-from llama_index.core.types import TokenAsyncGen, TokenGen
+from llama_index.core.types import PydanticProgramMode, TokenAsyncGen, TokenGen
 from llama_index_instrumentation import get_dispatcher
 from pydantic import (
     ConfigDict,
@@ -45,7 +45,12 @@ from llama_index_smart.members import (
     read_model,
     shared_metadata,
 )
-from llama_index_smart.request import TOOLS, Ask
+from llama_index_smart.request import OUTPUT, TOOLS, Ask
+from llama_index_smart.structured import (
+    has_native_mode,
+    object_in,
+    object_so_far,
+)
 from llama_index_smart.tasks import (
     constant_part,
     default_task,
@@ -477,10 +482,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     def _reading(self, asks: Sequence[Ask[Any]], task: str) -> ResponseReading:
         """Return how answers to some items of a task are compared."""
-        tools = [tool for ask in asks for tool in ask.tools or ()]
+        tools = [tool for ask in asks for tool in ask.offered]
         offered = frozenset(tool.metadata.get_name() for tool in tools)
         template = None if tools else template_in_use()
-        output_cls = None if template is None else template.output_cls
+        output_cls = asks[0].output_cls if asks else None
+        output_cls = output_cls or (template and template.output_cls)
         rule = self._serving.rule_of(task)
         return ResponseReading(rule, offered, classes_of(tools), output_cls)
 
@@ -551,20 +557,98 @@ class SmartLLM(Settings, FunctionCallingLLM):
     @one_span
     @override
     def structured_predict(
-        self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
+        self,
+        output_cls: type[Any],
+        prompt: Any,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
     ) -> Any:
         with with_template(prompt, self, output_cls):
-            return super().structured_predict(output_cls, prompt, *args, **prompt_args)
+            if self._asks_natively:
+                asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+                return object_in(self.chat(**asked), output_cls)
+            return super().structured_predict(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
 
     @one_span
     @override
     async def astructured_predict(
-        self, output_cls: type[Any], prompt: Any, *args: Any, **prompt_args: Any
+        self,
+        output_cls: type[Any],
+        prompt: Any,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
     ) -> Any:
         with with_template(prompt, self, output_cls):
+            if self._asks_natively:
+                asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+                return object_in(await self.achat(**asked), output_cls)
             return await super().astructured_predict(
-                output_cls, prompt, *args, **prompt_args
+                output_cls, prompt, llm_kwargs, **prompt_args
             )
+
+    @property
+    def _asks_natively(self) -> bool:
+        """Whether each member is asked for objects in its own form."""
+        models = (member.model for member in self._members.values())
+        default = self.pydantic_program_mode == PydanticProgramMode.DEFAULT
+        return default and any(map(has_native_mode, models))
+
+    def _structured(
+        self,
+        output_cls: type[Any],
+        prompt: Any,
+        llm_kwargs: dict[str, Any] | None,
+        prompt_args: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Return with what a chat verb is called for an object."""
+        messages = self._extend_messages(prompt.format_messages(**prompt_args))
+        return {**(llm_kwargs or {}), "messages": messages, OUTPUT: output_cls}
+
+    @override
+    def _structured_stream_call(
+        self,
+        output_cls: type[Any],
+        prompt: Any,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any]:
+        if not self._asks_natively:
+            yield from super()._structured_stream_call(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
+            return
+        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        made = None
+        with closing(self.stream_chat(**asked)) as pieces:
+            for response in pieces:
+                made = object_so_far(response, output_cls, made, self)
+                yield made
+
+    @override
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Any],
+        prompt: Any,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any]:
+        if not self._asks_natively:
+            return await super()._structured_astream_call(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
+        asked = self._structured(output_cls, prompt, llm_kwargs, prompt_args)
+        pieces = await self.astream_chat(**asked)
+
+        async def objects() -> AsyncGenerator[Any]:
+            made = None
+            async with aclosing(pieces):
+                async for response in pieces:
+                    made = object_so_far(response, output_cls, made, self)
+                    yield made
+
+        return objects()
 
     @one_span
     @override

@@ -13,13 +13,16 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import BaseTool
+from pydantic import BaseModel
 
 from llama_index_smart.history import history_for
 from llama_index_smart.members import LLMMember
+from llama_index_smart.structured import structured_call
 from smart_engine.errors import SmartError
 
-__all__ = ["MODEL", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
+__all__ = ["MODEL", "OUTPUT", "TASK", "TOOLS", "Ask", "ToolsUnsupportedError"]
 
 R = TypeVar("R")
 
@@ -31,6 +34,10 @@ MODEL = "smart_model"
 
 TOOLS = "smart_tools"
 """Argument that carries raw tools from `chat_with_tools` to the call."""
+
+
+OUTPUT = "smart_output"
+"""Argument that carries the class of an object from a structured verb to the call."""
 
 
 class ToolsUnsupportedError(SmartError, NotImplementedError):
@@ -48,6 +55,8 @@ class Ask(Generic[R]):
         arguments: What every member is called with beside them.
         model: The member that must answer, if one was named.
         task: The task's name, if the call names one.
+        output_cls: The class of the object that is asked for, if each member is asked
+            for it in its own form.
     """
 
     messages: Sequence[ChatMessage] | None = None
@@ -56,6 +65,7 @@ class Ask(Generic[R]):
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     task: str | None = None
+    output_cls: type[BaseModel] | None = None
 
     @staticmethod
     def chat(
@@ -63,8 +73,9 @@ class Ask(Generic[R]):
     ) -> Ask[ChatResponse]:
         """Return what a chat verb was called with."""
         arguments, own = _split(kwargs)
-        tools = arguments.pop(TOOLS, None)
-        return Ask(messages=list(messages), tools=tools, arguments=arguments, **own)
+        own |= {"tools": arguments.pop(TOOLS, None)}
+        own |= {"output_cls": arguments.pop(OUTPUT, None)}
+        return Ask(messages=list(messages), arguments=arguments, **own)
 
     @staticmethod
     def completion(prompt: str, kwargs: dict[str, Any]) -> Ask[CompletionResponse]:
@@ -73,10 +84,16 @@ class Ask(Generic[R]):
         return Ask(prompt=prompt, arguments=arguments, **own)
 
     @property
+    def offered(self) -> list[BaseTool]:
+        """The tools that may be called, also the one that makes the object."""
+        made = [] if self.output_cls is None else [get_function_tool(self.output_cls)]
+        return [*(self.tools or ()), *made]
+
+    @property
     def tool_specs(self) -> list[dict[str, Any]]:
         """The tools that may be called, in OpenAI's form."""
         unlimited = {"skip_length_check": True}  # some providers have no limit
-        return [tool.metadata.to_openai_tool(**unlimited) for tool in self.tools or ()]
+        return [tool.metadata.to_openai_tool(**unlimited) for tool in self.offered]
 
     @property
     def content(self) -> str:
@@ -107,6 +124,11 @@ class Ask(Generic[R]):
         if self.prompt is not None:
             return partial(getattr(model, f"{form}complete"), self.prompt, **arguments)
         messages = list(self.messages or ())
+        if self.output_cls is not None:
+            verb, given, arguments = structured_call(
+                model, self.output_cls, messages, arguments
+            )
+            return partial(getattr(model, f"{form}{verb}"), *given, **arguments)
         if self.tools is None:
             return partial(getattr(model, f"{form}chat"), messages, **arguments)
         if not isinstance(model, FunctionCallingLLM):

@@ -59,7 +59,13 @@ class ByKind(ABC):
     @property
     def of_objects(self) -> Equivalence:
         """How objects are compared."""
-        return _JSON if getattr(self.inner, "reads_text", False) else self.inner
+        by_value = getattr(self.inner, "reads_text", False)
+        return self.by_value if by_value else self.inner
+
+    @property
+    def by_value(self) -> Equivalence:
+        """How objects are compared where the equivalence reads texts only."""
+        return _JSON
 
     @property
     def keyed(self) -> bool:

@@ -110,6 +110,7 @@ class StreamSession:
             check_share("min_saving", min_saving),
         )
         self._record = StreamRecord(self._names)
+        self._rules_used: dict[str, None] = {}  # their names: a pool has several
         self._items: dict[int, Item] = {}
         self._due = 0
 
@@ -140,6 +141,7 @@ class StreamSession:
             rule: When two of its answers mean the same; the stream's own if not given.
         """
         guard, choice, rule = self._guard, self._choice, rule or self._rule
+        self._rules_used[rule.name] = None
         if guard.answered >= self._due:
             self._replan()
         number, way = guard.arrived, guard.admit()
@@ -390,7 +392,7 @@ class StreamSession:
             seed=guard.seed,
             max_disagreement=guarantee.max_disagreement,
             confidence=guarantee.confidence,
-            equivalence=self._rule.name,
+            equivalence=", ".join(self._rules_used) or self._rule.name,
             reference=self._names[REFERENCE],
             arrived=guard.arrived,
             in_flight=len(self._items),

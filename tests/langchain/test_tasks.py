@@ -12,6 +12,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel
+from smart_engine import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 ITEMS = [f"item {n}" for n in range(120)]
@@ -150,3 +151,59 @@ def test_a_task_without_a_name_gets_one_that_a_person_can_read():
     )
     (batched,) = smart.batch([system])
     assert task_of(batched) == of_system
+
+
+def answers(kind, item, task) -> str:
+    """Return "yes" in another form from the candidate, for one task only."""
+    return "YES!" if kind == "small" and task == "loud" else "yes"
+
+
+SETTINGS = {
+    "talk": {"pool": ["loud", "calm"], "max_disagreement": 0.2},
+    "loud": {"equivalence": lambda left, right: left[:1].lower() == right[:1].lower()},
+    "grave": {"strategy": "reference", "confidence": 0.99},
+}
+
+
+@pytest.mark.parametrize("verb", ["invoke", "batch"])
+def test_tasks_have_settings_of_their_own_and_pools(verb):
+    big, small = (
+        Scripted(name=name, script=lambda text, _, name=name: answers(name, 0, text))
+        for name in PRICES
+    )
+    models = {"reference": big, "candidates": [small], "prices": PRICES}
+    smart = SmartChatModel(**models, tasks=SETTINGS)
+    names = [("loud", "calm", "grave")[n % 3] for n in range(240)]
+    configs = [{"metadata": {"smart_task": name}} for name in names]
+    if verb == "batch":
+        outputs = smart.batch(names, configs)
+        promised = {
+            each.task: (each.max_disagreement, each.confidence, each.strategy)
+            for each in smart.report().certificates
+        }
+        assert promised["grave"] == (0.05, 0.99, "reference")
+        assert promised["talk"] == (0.2, 0.95, "audit")
+        assert len(smart.report().certificates) == 3  # a rule each
+    else:
+        outputs = [smart.invoke(*each) for each in zip(names, configs, strict=True)]
+        (stream,) = smart.report().streams
+        assert (stream.task, stream.answered) == ("talk", 160)
+        assert (stream.max_disagreement, stream.found) == (0.2, 0)
+    told = {name: set() for name in SETTINGS}
+    for output in outputs:
+        told[task_of(output)].add(output.response_metadata["smart"]["model"])
+    assert told == {"talk": {"big", "small"}, "loud": set(), "grave": {"big"}}
+
+
+def test_pooled_tasks_with_one_rule_are_one_session_of_a_batch():
+    smart = smart_of(tasks={"all": {"pool": ["a", "b"]}})
+    configs = [{"metadata": {"smart_task": "ab"[n % 2]}} for n in range(120)]
+    outputs = smart.batch(ITEMS, configs)
+    (certificate,) = smart.report().certificates
+    assert (certificate.task, certificate.items) == ("all", 120)
+    assert len(outputs) == 120
+
+
+def test_a_misspelt_setting_of_a_task_is_an_error():
+    with pytest.raises(InvalidInputError, match="did you mean max_disagreement"):
+        smart_of(tasks={"mail": {"max_disagrement": 0.1}})
