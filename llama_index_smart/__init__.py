@@ -25,11 +25,17 @@ from smart_engine import (
 )
 
 if TYPE_CHECKING:
+    from llama_index_smart.compare import SameScore
     from llama_index_smart.judge import ChatJudge
     from llama_index_smart.langchain_llm import LangChainLLM
     from llama_index_smart.llm import SmartLLM
 
-_HOME = {"ChatJudge": "judge", "LangChainLLM": "langchain_llm", "SmartLLM": "llm"}
+_HOME = {
+    "ChatJudge": "judge",
+    "LangChainLLM": "langchain_llm",
+    "SameScore": "compare",
+    "SmartLLM": "llm",
+}
 _EXTRAS = {"llama_index": "llama-index", "langchain_core": "langchain"}
 
 __all__ = [
@@ -47,6 +53,7 @@ __all__ = [
     "Number",
     "Price",
     "Report",
+    "SameScore",
     "Similar",
     "SmartLLM",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,14 @@ from smart_engine.equivalence.rule import KeyedRule
 from smart_engine.errors import UnparseableAnswerError
 from smart_engine.serving.answer_text import as_text
 
-__all__ = ["ResponseReading", "ending_of", "read_response", "text_of", "write_response"]
+__all__ = [
+    "ResponseReading",
+    "SameScore",
+    "ending_of",
+    "read_response",
+    "text_of",
+    "write_response",
+]
 
 _SELECTIONS = {SelectionOutputParser, SingleSelection, MultiSelection}
 """What selectors read their answers by."""
@@ -69,7 +77,7 @@ class ResponseReading(ByKind):
     @override
     def by_value(self) -> Equivalence:
         made = {self.output_cls, *self.classes.values()} - {None}
-        return SameChoices() if made and made <= _SELECTIONS else Json()
+        return _CHOICES if made and made <= _SELECTIONS else _JSON
 
     @override
     def read(self, answer: Response) -> tuple[str, Any]:
@@ -109,6 +117,38 @@ class SameChoices(KeyedRule):
             each.choice if isinstance(each, Answer) else each.index
             for each in getattr(answer, "selections", [answer])
         )
+
+
+_JSON, _CHOICES = Json(), SameChoices()
+
+
+@dataclass(frozen=True, slots=True)
+class SameScore(KeyedRule):
+    r"""Evaluations are the same when they have the same score, whatever the feedback.
+
+    The score is the first line, as `CorrectnessEvaluator` reads it. Feedback of a
+    candidate is then handed out with no promise: a choice that is the user's.
+
+    Example:
+        ```python
+        from smart_engine.equivalence import agree
+
+        assert agree(SameScore(), "4.0\nIt is right.", "4\nCorrect.")
+        assert not agree(SameScore(), "4.0\nIt is right.", "3.5\nIt is right.")
+        ```
+    """
+
+    @override
+    def parse(self, answer: Any) -> float:
+        line = str(answer).partition("\n")[0]
+        try:
+            score = float(line)
+        except ValueError as error:
+            problem = f"no score in the first line {line[:80]!r}"
+            raise UnparseableAnswerError(problem) from error
+        if not math.isfinite(score):
+            raise UnparseableAnswerError(f"{line} is no score")
+        return score
 
 
 def _object(output_cls: type[BaseModel], written: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Templates are tasks by readable names, each with settings of its own, or in a pool."""
+"""Templates are tasks by readable names, with settings of their own, or in a pool."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from llama_index.core.selectors import (
 from llama_index.llms.openai_like import OpenAILike
 from loopback import Calls, serve
 
-from llama_index_smart import Price, SmartLLM
+from llama_index_smart import Price, SameScore, SmartLLM
 from smart_engine import InvalidInputError, Number
-from smart_engine.equivalence import Exact
+from smart_engine.equivalence import Exact, agree
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 MINE = PromptTemplate("Is {what} mine?", prompt_type="mine")
@@ -35,7 +35,7 @@ THINE = PromptTemplate("Is {what} thine?", prompt_type="mine")
 
 def said(model, text, attempt):
     if tools := text.body.get("tools"):
-        chosen = {"index": 0, "reason": model}
+        chosen = {"index": 1, "reason": model}
         return Calls([(tools[0]["function"]["name"], chosen)])
     if "choice" in text:
         return json.dumps([{"choice": 1, "reason": f"{model} says so"}])
@@ -142,7 +142,7 @@ def test_a_pool_is_one_stream_and_shared_through_a_store(server, tmp_path):
         assert (stream.task, stream.answered) == ("answers", count)
         assert stream.max_disagreement == 0.1
         assert stream.equivalence == "Normalized(), Exact()"
-        rows = [(row.task, row.model) for row in smart.ledger()]
+        rows = [(row.task, row.model) for row in smart.ledger().rows]
         assert rows[-1] == ("mine", "big")
 
 
@@ -157,6 +157,37 @@ def test_selections_are_compared_by_their_choices(server, kind):
     (stream,) = smart.report().streams
     assert stream.equivalence.startswith("SameChoices()")
     assert stream.policy == "small"
+
+
+@pytest.mark.parametrize("by_score", [False, True])
+def test_evaluations_are_compared_by_their_scores_where_the_user_says_so(by_score):
+    """Their feedback differs with every model, and is compared by default."""
+
+    def reasons(model, text, attempt):
+        return f"{'4.0' if model == 'big' else '4'}\nSo says {model}."
+
+    rule = {"equivalence": SameScore()} if by_score else {}
+    with serve(reasons) as server:
+        smart = smart_at(server, tasks={"CorrectnessEvaluator": rule})
+        for _ in range(60):
+            COMPONENTS["CorrectnessEvaluator"](smart)
+        (stream,) = smart.report().streams
+    assert stream.equivalence == ("SameScore()" if by_score else "Normalized()")
+    assert (stream.policy == "small") is by_score
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("4.0\nGood.", "4\nFine.", True),
+        ("4.0\nGood.", "4.5\nGood.", False),
+        ("Score: 4\nGood.", "Score: 4\nGood.", False),
+        ("It is good.\n4.0", "It is good.\n4.0", False),
+        ("nan\nGood.", "nan\nGood.", False),
+    ],
+)
+def test_a_score_is_read_where_its_evaluator_reads_it(left, right, same):
+    assert agree(SameScore(), left, right) is same
 
 
 def test_a_name_that_nearly_is_a_templates_warns(server):
