@@ -52,6 +52,7 @@ from langchain_smart.chat.members import (
 from langchain_smart.chat.request import SCHEMA, Request, task_of
 from langchain_smart.chat.structured import Parsed, Schema
 from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
+from smart_engine.equivalence.identity import identity
 from smart_engine.money.limits import settings_of
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.item import ItemRun
@@ -534,9 +535,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             "strategy": self.strategy,
             "looks": self.looks,
             "equivalence": self._serving.rule.name,
-            "tasks": repr(self._serving.tasks),
             "seed": self.seed,
             **({} if self.task is None else {"task": self.task}),
+            **({"tasks": identity(self.tasks).mark} if self.tasks else {}),
             **self._defaults,
         }
 

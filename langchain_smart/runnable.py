@@ -76,6 +76,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
         prices: Model name → `Price` in USD per million tokens; chain name → price per
             call.
         task: As for `SmartChatModel`; this object's name if none is given.
+        tasks: As for `SmartChatModel`.
         budget_usd: The most that a batch, and a task's stream, may cost; see above.
         dedupe: Whether a batch calls a chain once for equal inputs, and hands its
             answer, or a copy where one can be made, to all items of a task that have
