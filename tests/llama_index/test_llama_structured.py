@@ -141,7 +141,7 @@ def test_objects_in_different_forms_are_compared_by_their_values(wrong):
         big = like(server, model="big", should_use_structured_outputs=True)
         small = like(server, model="small", is_function_calling_model=True)
         smart = smart_of(big, small)
-        for _ in range(60):
+        for _ in range(40):
             assert smart.structured_predict(Person, PROMPT, name="Bob") == ANN
         (stream,) = smart.report().streams
         assert stream.equivalence == "Json() of Person"

@@ -142,7 +142,7 @@ def test_a_pool_is_one_stream_and_shared_through_a_store(server, tmp_path):
         assert (stream.task, stream.answered) == ("answers", count)
         assert stream.max_disagreement == 0.1
         assert stream.equivalence == "Normalized(), Exact()"
-        rows = [(row.task, row.model) for row in smart.ledger().rows]
+        rows = [(row.task, row.model) for row in smart.ledger().entries]
         assert rows[-1] == ("mine", "big")
 
 
@@ -151,7 +151,7 @@ def test_a_pool_is_one_stream_and_shared_through_a_store(server, tmp_path):
 )
 def test_selections_are_compared_by_their_choices(server, kind):
     smart = smart_at(server)
-    for _ in range(60):
+    for _ in range(40):
         chosen = kind.from_defaults(llm=smart).select(["one", "two"], "which?")
         assert chosen.selections[0].index == 0
     (stream,) = smart.report().streams
@@ -169,7 +169,7 @@ def test_evaluations_are_compared_by_their_scores_where_the_user_says_so(by_scor
     rule = {"equivalence": SameScore()} if by_score else {}
     with serve(reasons) as server:
         smart = smart_at(server, tasks={"CorrectnessEvaluator": rule})
-        for _ in range(60):
+        for _ in range(40):
             COMPONENTS["CorrectnessEvaluator"](smart)
         (stream,) = smart.report().streams
     assert stream.equivalence == ("SameScore()" if by_score else "Normalized()")
