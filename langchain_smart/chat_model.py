@@ -444,7 +444,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
                 always_alike(settings_of(each.arguments, each.model)) for each in bound
             ),
         )
-        name = partial(task_of, request=request, name=self.name)
+        name = partial(task_of, request=request, own=self.name)
         return new_job, request.compared_by, name
 
     # -- tools and structured output -------------------------------------------
