@@ -9,13 +9,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import get_config_list, merge_configs
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_config_list,
+    merge_configs,
+    var_child_runnable_config,
+)
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.runnables.utils import AnyConfigurableField, Input, Output
 from pydantic import PrivateAttr
@@ -25,9 +30,17 @@ from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import check_whole
 from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
+from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.settings import Settings
 
-__all__ = ["TASK", "JobMaker", "RunnableJob", "SmartBatching", "named_task"]
+__all__ = [
+    "TASK",
+    "JobMaker",
+    "RunnableJob",
+    "SmartBatching",
+    "named_task",
+    "with_threads",
+]
 
 TASK = "smart_task"
 """Argument, or key in a config, that names the task."""
@@ -98,6 +111,23 @@ class RunnableJob(Job):
 def _only(run: Any) -> Any:
     """Return a run; runs of chat models begin in lists."""
     return run[0] if isinstance(run, list) else run
+
+
+class _Threads(int):
+    """How many items core runs at once in `batching`; it limits no call of ours."""
+
+
+@contextmanager
+def with_threads(block: AbstractContextManager[None], threads: int) -> Iterator[None]:
+    """Let core run so many items at once in a block of `batching`."""
+    limit = RunnableConfig(max_concurrency=_Threads(threads))
+    config: Any = {**limit, **(var_child_runnable_config.get() or {})}
+    with block:
+        token = var_child_runnable_config.set(config)
+        try:
+            yield
+        finally:
+            var_child_runnable_config.reset(token)
 
 
 class SmartBatching(
@@ -204,6 +234,72 @@ class SmartBatching(
     ) -> SelfAgreement:
         """Ask the reference twice about a few items, as `self_agreement` does."""
         return await self._twice(inputs, config, n, kwargs).arun()
+
+    # -- single calls that are made at once --------------------------------------
+
+    @override
+    def batching(
+        self, *, gather_ms: float | None = None, max_items: int = 1000
+    ) -> AbstractContextManager[None]:
+        """Answer single calls that are made at once in one batch; see the guide.
+
+        In this block `.batch()` of any chain or graph runs up to `max_items` items at
+        once, unless its config says otherwise by `max_concurrency`. How many calls of
+        this model are in flight is still limited by its own `max_concurrency`.
+
+        Args:
+            gather_ms: Milliseconds without a further call of the same task and with the
+                same settings after which those that wait are answered: in a batch, if
+                `max_disagreement` of them is five or more; else as single items. If
+                left out, this model's own, or 500.
+            max_items: Most calls in one batch, which then does not wait for more.
+
+        Raises:
+            InvalidInputError: If an argument cannot be used.
+
+        Example:
+            ```python
+            from langchain_core.language_models import FakeListChatModel
+            from langchain_core.runnables import RunnablePassthrough
+
+            free = {"big": Price.free(), "small": Price.free()}
+            big, small = (FakeListChatModel(name=n, responses=["yes"]) for n in free)
+            smart = SmartChatModel(reference=big, candidates=[small], prices=free)
+            chain = RunnablePassthrough.assign(odd=(lambda item: item["text"]) | smart)
+            with smart.batching():
+                answers = chain.batch([{"text": f"is {n} odd?"} for n in range(100)])
+            assert answers[7]["odd"].text == "yes"
+            assert smart.report().certificates[0].items == 100
+            ```
+        """
+        block = super().batching(gather_ms=gather_ms, max_items=max_items)
+        return with_threads(block, max_items)
+
+    def _single(
+        self, given: Any, config: RunnableConfig | None, kwargs: dict[str, Any]
+    ) -> SingleCall | None:
+        """Return a call that may be answered with others; None if it names a model."""
+        if kwargs.get("model"):
+            return None
+        config, read = ensure_config(config), self._read(given)
+        task, content, text = self._identified(read, kwargs)
+        task = named_task(kwargs, config) or self.task or task
+
+        def batch(items: Sequence[tuple[Any, RunnableConfig]]) -> Batch:
+            inputs, configs = map(list, zip(*items, strict=True))
+            jobs = self._jobs(inputs, configs, dict(kwargs))
+            return self._batch(jobs, [None] * len(items))
+
+        serving = self._serving.of(self._serving.task_of(task))
+        kind = (id(self), task, content)
+        return SingleCall(kind, text, (read, config), batch, serving)
+
+    @abstractmethod
+    def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return a call's task, where none is named, what comes with it, and its item.
+
+        All are texts; equal ones stand for the same.
+        """
 
     @override
     def configurable_fields(
@@ -325,7 +421,11 @@ class SmartBatching(
         """Return each input's config, and the most calls in flight at once."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         limits = [its_config.get("max_concurrency") for its_config in configs]
-        set_limits = [limit for limit in limits if limit is not None]
+        set_limits = [
+            limit
+            for limit in limits
+            if limit is not None and not isinstance(limit, _Threads)
+        ]
         for limit in set_limits:
             check_whole("max_concurrency", limit, 1)
         return configs, next(iter(set_limits), self.max_concurrency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -49,7 +49,7 @@ from langchain_smart.chat.members import (
     read_model,
     shared_profile,
 )
-from langchain_smart.chat.request import SCHEMA, Request, task_of
+from langchain_smart.chat.request import SCHEMA, Request, as_sent, task_of
 from langchain_smart.chat.structured import Parsed, Schema
 from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
 from smart_engine.equivalence.identity import identity
@@ -154,6 +154,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         dedupe: Whether a batch puts the same messages to a model once, and hands its
             answer to all items of a task that have them. Each item still counts in the
             guarantee. Left out: where every member's `temperature` is set to 0.
+        gather_ms: Milliseconds that a single call waits for others, always, as it does
+            in `batching()`, which see. Left out: it does not.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that: as `estimated` in each answer's
             `response_metadata["smart"]` (USD), in ledger, certificates and report.
@@ -267,7 +269,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        return super().invoke(input, **self._named(config, kwargs))
+        def alone() -> AIMessage:
+            named = self._named(config, kwargs)
+            return super(SmartChatModel, self).invoke(input, **named)
+
+        return self._gathered(partial(self._single, input, config, kwargs), alone)
 
     @override
     async def ainvoke(
@@ -276,8 +282,14 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        await turn()
-        return await super().ainvoke(input, **self._named(config, kwargs))
+        async def alone() -> AIMessage:
+            await turn()
+            named = self._named(config, kwargs)
+            return await super(SmartChatModel, self).ainvoke(input, **named)
+
+        return await self._agathered(
+            partial(self._single, input, config, kwargs), alone
+        )
 
     @override
     def stream(
@@ -406,6 +418,13 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     def _read(self, given: LanguageModelInput) -> ChatPromptValue:
         # Members take a prompt value as it is: items are converted once, not per call.
         return ChatPromptValue(messages=self._convert_input(given).to_messages())
+
+    @override
+    def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        request = Request.read(None, dict(kwargs), self._defaults)
+        sent = [as_sent(message) for message in given.messages]
+        content = repr((request.content, request.retries))
+        return task_of([given], request, self.name), content, repr(sent)
 
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -12,11 +13,13 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from typing_extensions import override
 
+from langchain_smart.batching import with_threads
 from langchain_smart.chat_model import SmartChatModel
 from smart_engine.equivalence import Normalized, as_equivalence
 from smart_engine.money.ledger import Ledger
 from smart_engine.money.pricing import Price
 from smart_engine.report.report import Report
+from smart_engine.runtime.gathering import gathering
 from smart_engine.serving.books import Books
 from smart_engine.store.forks import fork_safe_lock
 
@@ -76,6 +79,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         self._reference = None if reference is None else checked.reference
         self._settings = {**given, "candidates": checked.candidates, "books": books}
         self._books: Books = books
+        self._lock = fork_safe_lock()
         self._last: SmartChatModel | None = None
 
     def report(self) -> Report:
@@ -85,6 +89,15 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
     def ledger(self) -> Ledger:
         """Return every call so far; see `SmartChatModel.ledger`."""
         return self._books.ledger()
+
+    def batching(
+        self, *, gather_ms: float | None = None, max_items: int = 1000
+    ) -> AbstractContextManager[None]:
+        """Answer agents that run at once turn by turn, each in one batch.
+
+        See `SmartChatModel.batching`.
+        """
+        return with_threads(gathering(self._books, gather_ms, max_items), max_items)
 
     @override
     def wrap_model_call(
@@ -103,8 +116,9 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(model=self._over(request.model)))
 
     def _over(self, own: BaseChatModel) -> SmartChatModel:
-        reference, smart = self._reference or own, self._last
-        if smart is None or smart.reference is not reference:
-            smart = SmartChatModel(**{**self._settings, "reference": reference})
-            self._last = smart
-        return smart
+        reference = self._reference or own
+        with self._lock:
+            if self._last is None or self._last.reference is not reference:
+                given = {**self._settings, "reference": reference}
+                self._last = SmartChatModel(**given)
+            return self._last

@@ -160,7 +160,10 @@ class SmartRunnable(SmartBatching[Any, Any]):
         def answer(given: Any, config: Any) -> Any:
             return self._item_run(given, config, kwargs).answer()
 
-        return self._call_with_config(answer, input, config)
+        def alone() -> Any:
+            return self._call_with_config(answer, input, config)
+
+        return self._gathered(partial(self._single, input, config, kwargs), alone)
 
     @override
     async def ainvoke(
@@ -169,8 +172,13 @@ class SmartRunnable(SmartBatching[Any, Any]):
         async def answer(given: Any, config: Any) -> Any:
             return await self._item_run(given, config, kwargs).aanswer()
 
-        await turn()
-        return await self._acall_with_config(answer, input, config)
+        async def alone() -> Any:
+            await turn()
+            return await self._acall_with_config(answer, input, config)
+
+        return await self._agathered(
+            partial(self._single, input, config, kwargs), alone
+        )
 
     @override
     def stream(
@@ -223,6 +231,10 @@ class SmartRunnable(SmartBatching[Any, Any]):
     @override
     def _read(self, given: Any) -> Any:
         return given
+
+    @override
+    def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.get_name(), identity_of(_arguments(kwargs)), identity_of(given)
 
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:

@@ -65,6 +65,7 @@ from smart_engine.equivalence import Normalized
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.batch import Batch, Measurement, OneByOne
+from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
@@ -150,6 +151,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             from itself on more items than `max_disagreement` allows.
         dedupe: Whether a batch asks once about items with the same messages or prompt,
             as for `SmartChatModel`.
+        gather_ms: Milliseconds that a single call waits for others, always, as it does
+            in `batching()`, which see. Left out: it does not.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
@@ -254,12 +257,35 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return self._apieces(Ask.completion(prompt, {"formatted": formatted, **kwargs}))
 
     def _answer(self, ask: Ask[R]) -> R:
+        return self._gathered(partial(self._single, ask), partial(self._alone, ask))
+
+    async def _aanswer(self, ask: Ask[R]) -> R:
+        single, alone = partial(self._single, ask), partial(self._aalone, ask)
+        return await self._agathered(single, alone)
+
+    def _single(self, ask: Ask[Any]) -> SingleCall | None:
+        """Return a call that may be answered with others; None if it names a model."""
+        if ask.model is not None:
+            return None
+        task, asked_by = self._task_of([ask]), (template_in_use(), ask.output_cls)
+        extras = repr((ask.prompt is None, ask.tool_specs, ask.arguments))
+        config = self._serving.of(self._serving.task_of(task))
+        here = copy_context()  # has the template in use
+
+        def batch(asks: list[Ask[Any]]) -> Batch:
+            job = here.run(self._job, asks, self.max_concurrency)
+            return self._batch([job], [None] * len(asks))
+
+        kind = (id(self), task, asked_by, extras)
+        return SingleCall(kind, ask.content, ask, batch, config)
+
+    def _alone(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
         run = self._item_run(ask)
         return cast("R", whole(run, run.answer()))
 
-    async def _aanswer(self, ask: Ask[R]) -> R:
+    async def _aalone(self, ask: Ask[R]) -> R:
         await turn()
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()

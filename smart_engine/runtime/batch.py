@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, product
-from typing import Any
+from typing import Any, TypeVar
+
+from typing_extensions import override
 
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
+from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.money.spending import note_cost
 from smart_engine.runtime.drive import Caller, adrive, drive
 from smart_engine.runtime.progress_bar import progress_bar
+from smart_engine.runtime.requester import Requester
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
@@ -36,6 +48,8 @@ __all__ = [
     "Measurement",
     "OneByOne",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,6 +66,8 @@ class Job(Caller):
         alike: Whether its models answer the same request alike, as far as is known.
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
+        contexts: Per item, where who asks about it is; empty: all where the batch is.
+        stopped: Has why no further call may start, as soon as there is a reason.
         served: What is handed out per item, once the job is done.
         refused: Per item that could not begin, why: the user's callbacks raised it.
     """
@@ -65,8 +81,26 @@ class Job(Caller):
     alike: bool = False
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
+    contexts: Sequence[Context] = field(init=False, default=())
+    stopped: Sequence[BaseException] = field(init=False, default=())
     served: Sequence[Served] = field(init=False, default=())
     refused: dict[int, Exception] = field(init=False, default_factory=dict)
+
+    @override
+    def begin(self, item: int) -> tuple[Requester, Context]:
+        for reason in self.stopped:
+            raise reason
+        return super().begin(item)
+
+    @override
+    def run(self, item: int, step: Callable[[], T]) -> T:
+        return self.contexts[item].run(step) if self.contexts else step()
+
+    @override
+    async def arun(self, item: int, step: Coroutine[Any, Any, T]) -> T:
+        if not self.contexts:
+            return await step
+        return await asyncio.create_task(step, context=self.contexts[item])
 
     @abstractmethod
     def worst_case(self, call: Call) -> float | None:
@@ -101,7 +135,7 @@ class Job(Caller):
     def output(self, served: Served, smart: dict[str, Any]) -> Any:
         """Return an item's answer as its user gets it, marked with who answered."""
 
-    def finish(self, item: int, output: Any) -> Awaitable[None] | None:
+    def finish(self, item: int, output: Any) -> Coroutine[Any, Any, None] | None:
         """End an item with its output or error; what it returns has to be awaited."""
 
     def outputs(self) -> list[Any]:
@@ -135,6 +169,7 @@ class Batch:
         store: Where answers outlive the process, if anywhere.
         jobs: A job a task.
         results: Per input None, or why it cannot be used.
+        budget: What all its jobs may spend together, if that is limited.
         progress: Whether a bar shows where each job stands.
         dedupe: Whether items of a job with the same request are asked once; None:
             where its models answer them alike.
@@ -145,6 +180,7 @@ class Batch:
     store: Store | None
     jobs: Sequence[Job]
     results: list[Any]
+    budget: Budget | None = None
     progress: bool = False
     dedupe: bool | None = None
 
@@ -166,9 +202,8 @@ class Batch:
 
     def _open_all(self) -> None:
         """Check and open all jobs before any is driven."""
-        budget = self.config.budget(self.books)
         for job in self.jobs:
-            self._open(job, budget)
+            self._open(job)
 
     def _place(self, job: Job, outputs: list[Any]) -> None:
         for place, output in zip(job.places, outputs, strict=True):
@@ -180,12 +215,12 @@ class Batch:
             return nullcontext()
         return progress_bar(job.session, job.label)
 
-    def _open(self, job: Job, budget: Any) -> None:
-        if budget is not None:
+    def _open(self, job: Job) -> None:
+        if self.budget is not None:
             for item, model in product(range(len(job.places)), self.config.models):
                 job.worst_case(Call(item, model))  # raises if there is no bound
             lock = self.books.new_lock()
-            job.reservations = Reservations(budget, job.worst_case, lock)
+            job.reservations = Reservations(self.budget, job.worst_case, lock)
         config = self.config.of(job.task)
         firsts, stored = self.known(job)
         job.session = config.session(
@@ -237,7 +272,8 @@ def _outputs(
         drive(job.session, job, job.limit, recorded)
         for item in range(len(job.places)):
             with suppress(Exception):  # which is kept
-                job.start(item)  # one that shares its answers was not called for
+                # One that shares its answers was not called for.
+                job.run(item, partial(job.start, item))
         outputs = close(job)
     except BaseException as error:
         errors = [error] * len(job.places)
@@ -255,7 +291,7 @@ async def _aoutputs(
         await adrive(job.session, job, job.limit, recorded)
         for item in range(len(job.places)):
             with suppress(Exception):
-                await job.astart(item)
+                await job.arun(item, job.astart(item))
         outputs = close(job)
     except BaseException as error:
         errors = [error] * len(job.places)
@@ -278,7 +314,7 @@ def _finish(job: Job, outputs: list[Any], ended: Iterable[tuple[int, Any]]) -> N
     """Finish items; what their callbacks raise takes the place of their outputs."""
     for item, output in ended:
         try:
-            job.finish(item, output)
+            job.run(item, partial(job.finish, item, output))
         except Exception as error:  # noqa: BLE001 - it is the item's
             outputs[item] = error
 
@@ -289,8 +325,9 @@ async def _afinish(
     """Finish items as `_finish` does, in asynchronous code."""
     for item, output in ended:
         try:
-            if (ending := job.finish(item, output)) is not None:
-                await ending
+            ending = job.run(item, partial(job.finish, item, output))
+            if ending is not None:
+                await job.arun(item, ending)
         except Exception as error:  # noqa: BLE001 - it is the item's
             outputs[item] = error
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.loop import take, turn
@@ -26,6 +27,8 @@ from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
 __all__ = ["Caller", "adrive", "drive"]
+
+T = TypeVar("T")
 
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
@@ -48,6 +51,19 @@ class Caller(ABC):
     @abstractmethod
     def requester(self, item: int) -> Requester:
         """Return what puts an item to models."""
+
+    def run(self, item: int, step: Callable[[], T]) -> T:  # noqa: ARG002
+        """Take a step of an item where who asks about it is."""
+        return step()
+
+    async def arun(self, item: int, step: Coroutine[Any, Any, T]) -> T:  # noqa: ARG002
+        """Take a step of an item where who asks about it is."""
+        return await step
+
+    def begin(self, item: int) -> tuple[Requester, Context]:
+        """Return what puts an item to models, and the context to call one in."""
+        requester = self.requester(item)
+        return requester, requester.context()
 
 
 class _Loop:
@@ -180,13 +196,14 @@ class _Threads:
         self._session.record(made, result)
 
     def _start(self, fresh: Call) -> None:
+        caller, item = self._caller, fresh.item
         try:
-            self._caller.start(fresh.item)
+            caller.run(item, partial(caller.start, item))
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put((fresh, Failure(error)))
-        requester = self._caller.requester(fresh.item)
-        attempts, run = Attempts(requester, fresh.tier), requester.context().run
-        future = self._pool.submit(run, self._make, requester, fresh, attempts)
+        requester, context = caller.run(item, partial(caller.begin, item))
+        attempts, make = Attempts(requester, fresh.tier), self._make
+        future = self._pool.submit(context.run, make, requester, fresh, attempts)
         self._flying[fresh] = attempts, future
         return None
 
@@ -244,13 +261,13 @@ class _Tasks:
 
     async def _start(self, fresh: Call) -> None:
         await turn()
+        caller, item = self._caller, fresh.item
         try:
-            await self._caller.astart(fresh.item)
+            await caller.arun(item, caller.astart(item))
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put_nowait((fresh, Failure(error)))
-        requester = self._caller.requester(fresh.item)
-        making = self._make(requester, fresh)
-        task = asyncio.create_task(making, context=requester.context())
+        requester, context = caller.run(item, partial(caller.begin, item))
+        task = asyncio.create_task(self._make(requester, fresh), context=context)
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
         return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +33,12 @@ from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
 from smart_engine.runtime.batch import Batch, Job, Measurement
+from smart_engine.runtime.gathering import (
+    Gathering,
+    SingleCall,
+    gathering,
+    gathering_of,
+)
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
@@ -42,6 +49,8 @@ from smart_engine.store.store import Store, as_store
 from smart_engine.tiers import MIN_SAVING
 
 __all__ = ["PlainErrors", "Settings", "refuse_smart"]
+
+T = TypeVar("T")
 
 _TYPICAL = Usage(input_tokens=500, output_tokens=100)
 """What a call may use: enough to compare the prices of models."""
@@ -132,10 +141,69 @@ class Settings(PlainErrors):
     )
     accept_noise: bool = False
     dedupe: bool | None = None
+    gather_ms: float | None = None
     estimate_usage: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
+
+    _always: Gathering | None = PrivateAttr(default=None)
+
+    def batching(
+        self, *, gather_ms: float | None = None, max_items: int = 1000
+    ) -> AbstractContextManager[None]:
+        """Answer single calls that are made at once in one batch.
+
+        In this block, and in threads and tasks that copy its context, a call waits
+        until no other of its task, with the same settings, has come for `gather_ms`.
+        If `max_disagreement` of those that wait is five or more, they become a batch,
+        with its price, guarantee and certificate; else they go on as single items of
+        the task's stream. So what a framework makes of one item, in whatever shape,
+        costs what a batch does where it is run for many at once. Streamed calls, and
+        those that name a model, never wait. All batches of a block share one
+        `budget_usd`. An answer comes when its batch is done.
+
+        Run as many items at once as there are: four workers make groups of four. In
+        async code use async functions: others run in the loop's few threads.
+
+        Args:
+            gather_ms: Milliseconds; if left out, this object's own, or 500. Calls that
+                wait in vain wait less each time, down to a sixteenth.
+            max_items: Most calls in one batch, which then does not wait for more.
+
+        Raises:
+            InvalidInputError: If an argument cannot be used.
+        """
+        chosen = self.gather_ms if gather_ms is None else gather_ms
+        return gathering(self._books, chosen, max_items)
+
+    def _gathered(
+        self, read: Callable[[], SingleCall | None], alone: Callable[[], T]
+    ) -> T:
+        """Answer a single call, in a batch with others where it meets enough of them.
+
+        Args:
+            read: Returns the call; None if it has to be made by itself.
+            alone: Makes it by itself.
+        """
+        met = self._met(read)
+        return alone() if met is None else met[0].answer(met[1], alone)
+
+    async def _agathered(
+        self, read: Callable[[], SingleCall | None], alone: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Answer a single call from a task, as `_gathered` does."""
+        met = self._met(read)
+        return await (alone() if met is None else met[0].aanswer(met[1], alone))
+
+    def _met(
+        self, read: Callable[[], SingleCall | None]
+    ) -> tuple[Gathering, SingleCall] | None:
+        """Return where a call meets others, and the call, if it is to wait for any."""
+        meeting = gathering_of(self._books) or self._always
+        if meeting is None or (call := read()) is None:
+            return None
+        return (meeting, call) if call.config.worth_a_batch(meeting.most) else None
 
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""
@@ -179,6 +247,8 @@ class Settings(PlainErrors):
         set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
         self.__dict__.update(set_now)
         self._serving = serving
+        given = self.gather_ms
+        self._always = None if given is None else Gathering(given)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; a setting is checked as at construction, or stays as it was."""
@@ -273,6 +343,7 @@ class Settings(PlainErrors):
             self._store,
             jobs,
             results,
+            self._serving.budget(self._books),
             self.progress,
             self.dedupe,
         )

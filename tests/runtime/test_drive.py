@@ -12,13 +12,13 @@ import pytest
 
 from smart_engine import BatchSession, Guarantee
 from smart_engine.calls import Failure, Outcome
-from smart_engine.runtime.drive import drive
+from smart_engine.runtime.drive import Caller, drive
 from smart_engine.tiers import Tier
 
 AT_ONCE = 4
 
 
-class Interrupting:
+class Interrupting(Caller):
     """Makes calls, and sends an interrupt while it makes a certain one."""
 
     context = staticmethod(copy_context)
@@ -27,9 +27,6 @@ class Interrupting:
         self.at, self.made, self.late = at, [], []
         self.ended = threading.Event()
         self.sent = threading.Event()
-
-    def start(self, item):
-        pass
 
     def requester(self, item):
         return self
