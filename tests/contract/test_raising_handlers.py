@@ -168,7 +168,8 @@ class LlamaRaising(LlamaHandler):
             raise HandlerError(event)
 
     def on_event_start(self, kind, payload=None, event_id="", parent_id="", **_):
-        self.asked[event_id] = (payload or {}).get("formatted_prompt")
+        messages = (payload or {}).get("messages")  # of a call, not of an exception
+        self.asked[event_id] = messages and messages[-1].content
         self._meet("start", self.asked[event_id])
         return event_id
 
