@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
+from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import Verdict
@@ -119,6 +120,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
         tests: The audits, for strategy "audit".
+        promise: What all jobs of the task have shown, if they share one promise: then
+            this is what is claimed, and `max_errors` is of all of their answers.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
@@ -153,6 +156,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     reference: str
     evidence: tuple[Evidence, ...]
     tests: tuple[AuditTest, ...] = ()
+    promise: TaskPromise | None = None
     wasted: int = 0
     profiled: int
     served: dict[str, int]
@@ -204,8 +208,12 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     @property
     def claim(self) -> str:
         """What follows, in one sentence."""
+        answers = f"{self.answered} answers"
+        if self.promise is not None:
+            answers = f"all {self.promise.answers} answers of {self.task!r} so far"
+            answers += f", handed out by {self.promise.jobs} jobs"
         promise = (
-            f"at most {self.max_errors} of {self.answered} answers "
+            f"at most {self.max_errors} of {answers} "
             f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "
             f"by the rule '{self.equivalence}'"
         )

@@ -37,7 +37,7 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
-from smart_engine.strategies import STRATEGIES, Decision, Wave
+from smart_engine.strategies import STRATEGIES, Decision, Strategy, Wave
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers
 
@@ -69,6 +69,8 @@ class BatchSession:
         min_saving: Least share of the job's cost that candidates must be expected to
             save, for the audit to let any serve. With 0, all are tried from the first
             item on, whatever that costs.
+        job: Decides in place of the strategy, as a job of a task whose jobs share one
+            promise; see `smart_engine.jobs.job`.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -105,6 +107,7 @@ class BatchSession:
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
         min_saving: float = MIN_SAVING,
+        job: Strategy | None = None,
     ) -> None:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
@@ -128,7 +131,7 @@ class BatchSession:
         self._codes: dict[Any, int] = {}
         self._strategy, self._looks, self._seed = strategy, looks, seed
         self._task = task
-        self._deciding = decide(batch, looks)
+        self._deciding = (job or decide)(batch, looks)
         self._decision: Decision | None = None
         self._profiled = np.zeros(n_items, bool)
         self._uncovered = np.zeros(n_items, bool)
@@ -426,6 +429,8 @@ class BatchSession:
         tried = (batch.status[1:] != UNASKED).any(axis=0)
         answered = len(answering)
         allowed = guarantee.max_errors(answered)
+        if decision.promise is not None:
+            allowed = decision.promise.allowed
         kept = self._stopped is None and (answered or not batch.n_items)
         if decision.level is not None:  # looks leave no room for missing answers
             whole = allowed == guarantee.max_errors(batch.n_items)
@@ -456,6 +461,7 @@ class BatchSession:
                 for (tier, n, errors, cost), verdict in decision.evidence
             ),
             tests=tuple(map(AuditTest.of, decision.tests)),
+            promise=decision.promise,
             wasted=min((t.draws - (t.accepted or 0) for t in accepted), default=0),
             profiled=int(self._profiled.sum()),
             served=dict(zip(names, counts, strict=True)),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.task_promise import TaskPromise
 
 __all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave"]
 
@@ -65,12 +66,14 @@ class Decision(NamedTuple):
         evidence: What was seen and concluded of each candidate.
         level: One-sided error probability of each look, or None without looks.
         tests: The audits that were run.
+        promise: What all jobs of the task have shown, if they share one promise.
     """
 
     route: NDArray[np.int16]
     evidence: Sequence[tuple[Tally, Verdict]] = ()
     level: float | None = None
     tests: Sequence[SequentialTest] = ()
+    promise: TaskPromise | None = None
 
 
 Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]

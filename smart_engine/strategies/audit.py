@@ -45,7 +45,7 @@ from smart_engine.strategies.audit_options import (
 from smart_engine.strategies.audit_state import AuditState
 from smart_engine.strategies.audit_trial import TELLING, affordable_calls
 
-__all__ = ["audit"]
+__all__ = ["ask", "audit"]
 
 _FIRST = 16
 """Draws in the first wave."""
@@ -181,7 +181,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
             if best.policy not in asked and want > (1 - _LAST) * most:
                 asked[best.policy] = state.draws
                 # In an order that says nothing of the order of draws.
-                yield from _ask(state.batch, best.policy, np.sort(state.undrawn))
+                yield from ask(state.batch, best.policy, np.sort(state.undrawn))
         else:
             if not _drawing_pays(state, options, best):
                 return best if best.risk else None
@@ -238,7 +238,7 @@ def _draw_until(state: AuditState, until: int) -> Generator[Wave, None, None]:
             del state.registered[policy]  # its candidates are asked no more
 
 
-def _ask(
+def ask(
     batch: BatchRecord, policy: Policy, items: IntArray
 ) -> Generator[Wave, None, Answers]:
     """Ask a policy's candidates, one after the other where it may stop early."""
@@ -258,7 +258,7 @@ def _apply(state: AuditState, policy: Policy) -> Generator[Wave, None, None]:
     if len(policy.tiers) == 1:
         state.route[items] = policy.tiers[0]
         return
-    result = policy.apply((yield from _ask(state.batch, policy, items)))
+    result = policy.apply((yield from ask(state.batch, policy, items)))
     state.route[items] = np.where(result.agreed, result.server, REFERENCE)
 
 
@@ -268,7 +268,7 @@ def _follow(
     """Carry out a plan: ask, cut, audit; cut again where that is cheaper."""
     batch, rng = state.batch, state.batch.rng
     items = state.undrawn[: round(share * len(state.undrawn))]
-    leaf, server = risk.leaves((yield from _ask(batch, policy, items)))
+    leaf, server = risk.leaves((yield from ask(batch, policy, items)))
     free = leaf >= 0
     for _ in range(_ATTEMPTS):
         level = state.plan_level

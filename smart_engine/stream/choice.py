@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from smart_engine.evidence.policies import Policy, family
 from smart_engine.evidence.record import REFERENCE
-from smart_engine.stream.state import ChoiceState, PolicyCounts, SharedPart
+from smart_engine.stream.state import ChoiceState, PolicyCounts
 
 __all__ = ["REFERENCE_ONLY", "Choice", "Step", "advance"]
 
@@ -32,6 +32,25 @@ _GAIN = 0.95  # a policy must cost less than this share of the present one's cos
 _TELLING = 4  # comparisons that show whether a candidate is hopeless
 _ENOUGH = 128  # comparisons after which a candidate is compared less often: …
 _SELDOM = 16  # … on one in so many items that the reference answers anyway
+
+
+class Learned(Protocol):
+    """What processes share of a choice."""
+
+    @property
+    def learned(self) -> ChoiceState:
+        """What it rests on."""
+        ...
+
+    @property
+    def compared(self) -> tuple[int, ...]:
+        """Per tier, comparisons with the reference."""
+        ...
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """Per tier, comparisons begun and not booked."""
+        ...
 
 
 class Step(NamedTuple):
@@ -210,7 +229,7 @@ class Choice:
             calls=tuple(self._calls),
         )
 
-    def take_up(self, part: SharedPart) -> None:
+    def take_up(self, part: Learned) -> None:
         """Go on from where other processes have come.
 
         Raises:
@@ -231,17 +250,24 @@ class Choice:
         self.compared = list(part.compared)
         self.pending = list(part.pending) or [0] * tiers
 
-    def choose(self, answered: int) -> None:
+    def choose(
+        self, answered: int, rate: Callable[[float], float] | None = None
+    ) -> None:
         """Choose again.
 
         Args:
             answered: Number of answers handed out so far.
+            rate: Share of wrong answers → audit rate that they demand; by default as a
+                stream would demand over its next stretch.
         """
         best, least = REFERENCE_ONLY, math.inf
         for policy, counts in zip(self.policies, self._counts, strict=True):
             if _never_right(counts):
                 continue
-            expected = self._expected(policy, counts, answered)
+            if rate is None:
+                expected = self._expected(policy, counts, answered)
+            else:
+                expected = self._cost_at(policy, counts, rate(self._error(counts)))
             if expected >= self._worthwhile * self._cost[REFERENCE]:
                 continue
             if policy == self.policy:

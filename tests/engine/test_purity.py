@@ -56,6 +56,7 @@ ROOMS = [
     {"strategies"},
     {"batch"},
     {"stream"},
+    {"jobs"},
     {"offline"},
     {"report"},
     {"serving"},

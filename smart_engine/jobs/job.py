@@ -1,0 +1,222 @@
+"""A job of a task as a strategy: waves of items until all may be handed out at once.
+
+1. Let a wave of items in: each is drawn for, at a rate and with a policy that are
+   chosen by what the task's history makes cheap; or the reference answers.
+2. Ask the policy's candidates about all of them, then the reference about those that
+   are audited or that the policy escalates. What that shows changes the next wave.
+3. When all are in, hand the job out, if the task's promise allows it. Until it does,
+   ask the reference about some of the answers that nobody has seen.
+
+The waves are in the task's shared state: a job that was cut off goes on with the same
+draws, so that no audit is lost. Where that state is out of reach, or another run goes
+on with the job, the reference answers all of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+from smart_engine.errors import ProtocolError, StoreError
+from smart_engine.evidence.record import (
+    ANSWERED,
+    FAILED,
+    REFERENCE,
+    UNASKED,
+    BatchRecord,
+)
+from smart_engine.evidence.tails import BoolArray, IntArray
+from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.jobs.guard import AUDITED, SERVED
+from smart_engine.jobs.record import JobWave
+from smart_engine.jobs.task import BY_REFERENCE, JobEnd, Task
+from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave
+from smart_engine.strategies.audit import ask
+
+__all__ = ["TaskSteps", "job_of"]
+
+
+_TELLING = 4
+"""Comparisons that show whether a candidate is hopeless."""
+
+
+class TaskSteps(Protocol):
+    """A task that threads and processes share."""
+
+    def step(self, *, durable: bool = False) -> AbstractContextManager[Task]:
+        """Lock the task for a step, which others see whole or not at all.
+
+        Raises:
+            StoreError: If that is not possible.
+        """
+        ...
+
+
+def job_of(task: TaskSteps, key: str, *, kept: bool) -> Strategy:
+    """Return the strategy of one job of a task.
+
+    Args:
+        task: The task.
+        key: Identifies the job: another run of the same job has the same key.
+        kept: Whether its answers are stored, so that it may be asked for again.
+    """
+
+    def decide(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
+        del looks
+        return _Job(batch, task, key, kept=kept).run()
+
+    return decide
+
+
+class _Job:
+    """One run of a job."""
+
+    def __init__(
+        self, batch: BatchRecord, task: TaskSteps, key: str, *, kept: bool
+    ) -> None:
+        self._batch, self._task, self._key, self._kept = batch, task, key, kept
+        self._run = 0
+        self._server = np.full(batch.n_items, REFERENCE, np.int16)  # of served items
+        self._compared = np.zeros(batch.n_items, bool)
+        self._checked: list[int] = []
+
+    def run(self) -> Generator[Wave, None, Decision]:
+        """Answer all items."""
+        batch, promise = self._batch, None
+        try:
+            promise = yield from self._serve()
+        except (StoreError, ProtocolError) as error:
+            why = f"a job goes on without its task, at the reference's cost: {error}"
+            warnings.warn(why, stacklevel=2)
+            yield Wave(np.arange(batch.n_items), (REFERENCE,), learning=False)
+        return Decision(self._server, self._evidence(), promise=promise)
+
+    def _serve(self) -> Generator[Wave, None, TaskPromise]:
+        n_items = self._batch.n_items
+        with self._task.step(durable=True) as task:
+            begun = task.begin(self._key)
+        self._run = begun.run
+        order = np.random.default_rng([*self._key.encode()]).permutation(n_items)
+        place, waves = 0, [*begun.waves]
+        while place < n_items:
+            tried: list[tuple[int, ...]] = []
+            again = bool(waves)
+            if again:
+                wave = waves.pop(0)
+            else:
+                failed = int((self._batch.status[REFERENCE] == FAILED).sum())
+                with self._task.step(durable=True) as task:
+                    wave, tried = task.let_in(
+                        self._key, self._run, n_items - failed, n_items - place
+                    )
+            items = order[place : place + len(wave.ways)]
+            place += len(items)
+            yield from self._follow(wave, items, tried, fresh=not again)
+        yield from self._check([*begun.checked])
+        while True:
+            unseen = order[self._unseen[order]]
+            with self._task.step(durable=True) as task:
+                more = task.to_check(self._key, self._run, self._end)
+                if not more:
+                    return task.end(
+                        self._key, self._run, self._end, self._checked, kept=self._kept
+                    )
+            yield from self._check(unseen[-more:].tolist())
+
+    def _follow(
+        self,
+        wave: JobWave,
+        items: IntArray,
+        tried: list[tuple[int, ...]],
+        *,
+        fresh: bool,
+    ) -> Generator[Wave, None, None]:
+        """Ask about the items of a wave, and enter what that shows."""
+        batch, ways = self._batch, np.array([*wave.ways])
+        with self._task.step() as task:
+            policy = task.policy(wave)
+        detected = np.zeros(len(items), bool)
+        served, escalated = ways == SERVED, ways == BY_REFERENCE
+        if policy.tiers:
+            result = policy.apply((yield from ask(batch, policy, items)))
+            self._server[items] = np.where(served & result.agreed, result.server, 0)
+            escalated = served & ~result.agreed
+        beside = items[~served][: len(tried)]
+        for tier in batch.candidates:
+            trying = [tier in tiers for tiers in tried]
+            yield Wave(beside[trying], (tier,))
+        compared = np.union1d(items[ways == AUDITED], beside[[*map(bool, tried)]])
+        yield Wave(compared, (REFERENCE,))
+        self._compared[compared] = True
+        yield Wave(np.setdiff1d(items[escalated], compared), (REFERENCE,), False)
+        if policy.tiers:
+            detected = result.agreed & result.wrong(batch.wrong[:, items])
+        with self._task.step() as task:
+            task.job(self._key, self._run)
+            for place in np.flatnonzero(ways == AUDITED).tolist():
+                if wave.first + place in task.guard.unresolved:
+                    error = bool(detected[place])
+                    task.guard.settle(wave.first + place, detected=error)
+            if fresh:
+                self._teach(task, items, compared)
+
+    def _check(self, items: list[int]) -> Generator[Wave, None, None]:
+        """Ask the reference about answers that nobody has seen."""
+        self._checked += items
+        yield Wave(np.array(items, np.int64), (REFERENCE,))
+
+    def _teach(self, task: Task, items: IntArray, compared: IntArray) -> None:
+        """Let the task learn what calls cost and who was right."""
+        batch, status = self._batch, self._batch.status
+        for tier in range(len(batch.names)):
+            for item in items[status[tier, items] != UNASKED].tolist():
+                task.paid(tier, float(batch.costs[tier, item]))
+        for item in compared[status[REFERENCE, compared] == ANSWERED].tolist():
+            usable = {
+                tier: bool(status[tier, item] == ANSWERED)
+                for tier in batch.candidates
+                if status[tier, item] != UNASKED
+            }
+
+            def same(left: int, right: int, item: int = item) -> bool:
+                if right == REFERENCE:
+                    return not batch.wrong[left, item]
+                pair = min(left, right), max(left, right)
+                return bool(batch.same(*pair, np.array([item]))[0])
+
+            task.learn(usable, same)
+
+    @property
+    def _unseen(self) -> BoolArray:
+        """Per item, whether a candidate answers it and the reference was not asked."""
+        unasked = self._batch.status[REFERENCE] == UNASKED
+        return np.asarray((self._server != REFERENCE) & unasked)
+
+    @property
+    def _end(self) -> JobEnd:
+        """How the job would end now."""
+        batch, unseen = self._batch, int(self._unseen.sum())
+        answered = batch.status[REFERENCE] == ANSWERED
+        wrong = batch.wrong[self._server, np.arange(batch.n_items)]
+        corrected = answered & wrong & (self._server != REFERENCE)
+        return JobEnd(int(answered.sum()) + unseen, unseen, int(corrected.sum()))
+
+    def _evidence(self) -> list[tuple[Tally, Verdict]]:
+        """Return what comparisons have shown of each candidate."""
+        batch, found = self._batch, []
+        for tier in batch.candidates:
+            asked = batch.status[tier] != UNASKED
+            drawn = np.flatnonzero(self._compared & asked)
+            if len(drawn):
+                errors = batch.errors(tier, drawn)
+                never = errors == len(drawn) >= _TELLING
+                verdict: Verdict = "never right" if never else "undecided"
+                if (self._server == tier).any():
+                    verdict = "admitted"
+                cost = batch.cost(tier, drawn) / len(drawn)
+                found.append((Tally(tier, len(drawn), errors, cost), verdict))
+        return found

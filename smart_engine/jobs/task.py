@@ -1,0 +1,292 @@
+"""`Task`: what the jobs of a task share; each step of theirs holds a lock around it.
+
+`guard` keeps the promise. What is decided here is only cheap: which policy serves the
+next items of a job, how often they are audited, and which candidates are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from smart_engine.errors import ProtocolError, check_share, check_whole
+from smart_engine.evidence.policies import Policy
+from smart_engine.evidence.record import REFERENCE
+from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.jobs.guard import AUDITED, TaskGuard
+from smart_engine.jobs.record import JobRecord, JobWave, TaskRecord
+from smart_engine.stream.choice import REFERENCE_ONLY, Choice
+from smart_engine.stream.rate import Plan, plan_job
+from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
+
+__all__ = ["BY_REFERENCE", "JobEnd", "Task"]
+
+BY_REFERENCE = "r"
+"""How an item is answered for which nothing was drawn."""
+
+_HARM = 0.004  # share of the reference's cost that comparing in vain may cost
+_FIRST = 2  # items that show what the reference costs
+_TRIED = 32  # fewest items to try candidates on, …
+_LEARNING = 60  # … comparisons before which waves are small, …
+_SMALL = 40  # … and how small
+_KEPT = 16  # jobs that have ended and may be asked for again
+
+
+class JobEnd(NamedTuple):
+    """How a job ends.
+
+    Attributes:
+        answered: Answers that it hands out.
+        unseen: Those of them that are neither the reference's nor checked by it.
+        corrected: Errors that it found when it checked unaudited answers after all.
+    """
+
+    answered: int
+    unseen: int
+    corrected: int
+
+
+class Task:
+    """What the jobs of a task share.
+
+    Args:
+        tiers: One reference and at least one candidate, the cheapest first.
+        guarantee: What is promised.
+        seed: Seed of all audit draws.
+        min_saving: As of `BatchSession`.
+
+    Attributes:
+        guard: Keeps the promise.
+    """
+
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        guarantee: Guarantee | None = None,
+        *,
+        seed: int = 0,
+        min_saving: float = MIN_SAVING,
+    ) -> None:
+        check_whole("seed", seed, 0)
+        tiers, guarantee = check_tiers(tiers), as_guarantee(guarantee)
+        self.guard = TaskGuard(guarantee, seed)
+        self._choice = Choice(
+            range(1, len(tiers)),
+            guarantee.max_disagreement,
+            expected_ratios(tiers),
+            check_share("min_saving", min_saving),
+        )
+        self._finished = self._unseen = self._forced = 0
+        self._beside = 0.0
+        self._jobs: dict[str, JobRecord] = {}
+
+    # -- a job, from its beginning to its end ------------------------------------------
+
+    def begin(self, key: str) -> JobRecord:
+        """Begin a job, or go on with what another run of it has begun."""
+        job = self._jobs.get(key, JobRecord(run=0))
+        self._jobs[key] = job.model_copy(update={"run": job.run + 1})
+        return self._jobs[key]
+
+    def job(self, key: str, run: int) -> JobRecord:
+        """Return a job.
+
+        Raises:
+            ProtocolError: If another run goes on with it.
+        """
+        job = self._jobs.get(key)
+        if job is None or job.run != run:
+            raise ProtocolError("another run of the same job goes on with it")
+        return job
+
+    def let_in(
+        self, key: str, run: int, answers: int, left: int
+    ) -> tuple[JobWave, list[tuple[int, ...]]]:
+        """Let further items of a job in.
+
+        Args:
+            key: The job.
+            run: Its run.
+            answers: Answers that it may hand out at most.
+            left: Its items that were not let in yet.
+
+        Returns:
+            The wave; and the candidates to try, beside its policy, on each of the first
+            of its items that are not served.
+        """
+        job, guard, choice = self.job(key, run), self.guard, self._choice
+        worst, allowed = guard.at_worst(), guard.allowed(answers) + guard.corrected
+
+        def planned(error: float) -> Plan | None:
+            return plan_job(worst, allowed, error * left)
+
+        def rate(error: float) -> float:
+            found = planned(error)
+            return 1.0 if found is None else found.rate
+
+        choice.choose(guard.answered, rate)
+        plan = None if choice.policy == REFERENCE_ONLY else planned(choice.error)
+        spare = self._spare(answers)
+        if plan is None:
+            known = choice.cost(REFERENCE) is not None
+            size = max(_TRIED, left // 4) if known else _FIRST
+            tried = self._to_try(min(left, size), spare)
+            if known and not any(tried):
+                tried = [()] * left
+            first, ways, place = guard.arrived, BY_REFERENCE * len(tried), -1
+            self._forced += len(tried)
+        else:
+            learning = sum(choice.compared) < _LEARNING
+            size = min(left, _SMALL if learning else max(_TRIED, left // 2))
+            first, place = guard.arrived, choice.policies.index(choice.policy)
+            ways = guard.draw(size, plan)
+            tried = self._to_try(ways.count(AUDITED), spare)
+        wave = JobWave(first=first, ways=ways, policy=place)
+        self._jobs[key] = job.model_copy(update={"waves": (*job.waves, wave)})
+        return wave, tried
+
+    def policy(self, wave: JobWave) -> Policy:
+        """Return the policy that serves a wave."""
+        return REFERENCE_ONLY if wave.policy < 0 else self._choice.policies[wave.policy]
+
+    def paid(self, tier: int, cost: float) -> None:
+        """Learn what a call has cost."""
+        self._choice.paid(tier, cost)
+        if tier != REFERENCE:
+            self._beside += cost
+
+    def learn(
+        self, usable: Mapping[int, bool], same: Callable[[int, int], bool]
+    ) -> None:
+        """Learn from an item that was compared; see `Choice.learn`."""
+        self._choice.learn(usable, same)
+
+    def to_check(self, key: str, run: int, end: JobEnd) -> int:
+        """Return of how many unaudited answers to ask the reference after all.
+
+        Once that many were asked, ask again: errors found may make the rest suffice.
+        """
+        guard, (answers, unseen, corrected) = self.guard, self._new(key, run, end)
+        excess = guard.excess(answers, unseen, corrected)
+        if excess <= 0:
+            return 0
+        enough = guard.possible + unseen - guard.allowed(answers)
+        expected = excess / max(self._choice.error, 1 / _TRIED)
+        return min(enough, end.unseen, max(_TRIED, int(expected / 2)))
+
+    def end(
+        self, key: str, run: int, end: JobEnd, checked: Iterable[int], *, kept: bool
+    ) -> TaskPromise:
+        """Count the answers of a job, which are handed out now.
+
+        Args:
+            key: The job.
+            run: Its run.
+            end: How it ends.
+            checked: Items whose unaudited answer was checked after all.
+            kept: Whether its answers are stored, so that it may be asked for again.
+        """
+        job, guard = self.job(key, run), self.guard
+        answers, unseen, corrected = self._new(key, run, end)
+        before = guard.possible
+        guard.hand_out(answers, unseen, corrected)
+        self._unseen += unseen
+        self._finished += not job.ended
+        del self._jobs[key]
+        if kept:
+            ended = [k for k, other in self._jobs.items() if other.ended]
+            for oldest in ended[: len(ended) + 1 - _KEPT]:
+                del self._jobs[oldest]
+            self._jobs[key] = job.model_copy(
+                update={**end._asdict(), "checked": tuple(checked), "ended": True}
+            )
+        worst = guard.at_worst()
+        return TaskPromise(
+            jobs=self._finished,
+            answers=guard.answered,
+            allowed=guard.allowed(0),
+            possible=guard.possible,
+            undetected=worst.undetected,
+            corrected=guard.corrected,
+            before=before,
+            unseen=unseen,
+            audits=guard.audits,
+            found=guard.detected,
+            unresolved=len(guard.unresolved),
+            slopes=tuple(worst.slopes.tolist()),
+            log_wealth=tuple(worst.log_wealth.tolist()),
+        )
+
+    # -- several processes ---------------------------------------------------------
+
+    @property
+    def arrived(self) -> int:
+        """Items that were drawn for."""
+        return self.guard.arrived
+
+    def shared(self) -> TaskRecord:
+        """Return the state that all processes share."""
+        guard, choice = self.guard, self._choice
+        return TaskRecord(
+            seed=guard.seed,
+            arrived=guard.arrived,
+            audits=guard.audits,
+            found=guard.detected,
+            slopes=tuple(guard.bound.slopes.tolist()),
+            log_wealth=tuple(guard.bound.log_wealth.tolist()),
+            unresolved=guard.late(),
+            answered=guard.answered,
+            possible=guard.possible,
+            corrected=guard.corrected,
+            finished=self._finished,
+            unseen=self._unseen,
+            forced=self._forced,
+            beside=self._beside,
+            learned=choice.shared(),
+            compared=tuple(choice.compared),
+            jobs=dict(self._jobs),
+        )
+
+    def take_up(self, part: TaskRecord) -> None:
+        """Go on from where other processes have come.
+
+        Raises:
+            ValueError: If it is the state of another task.
+        """
+        self.guard.take_up(part)
+        self._choice.take_up(part)
+        self._finished, self._unseen = part.finished, part.unseen
+        self._forced, self._beside = part.forced, part.beside
+        self._jobs = dict(part.jobs)
+
+    # -- steps that several of these take ------------------------------------------
+
+    def _new(self, key: str, run: int, end: JobEnd) -> JobEnd:
+        """Return how a job ends, less what it handed out when it ended before."""
+        job = self.job(key, run)
+        return JobEnd(
+            max(0, end.answered - job.answered),
+            max(0, end.unseen - job.unseen),
+            max(0, end.corrected - job.corrected),
+        )
+
+    def _to_try(self, items: int, spare: float) -> list[tuple[int, ...]]:
+        """Return the candidates to compare with the reference on so many items."""
+        choice, turn = self._choice, self.guard.audits + self._forced
+        chosen = []
+        for place in range(items):
+            tiers = choice.to_compare(turn + place, spare)
+            spare -= sum(choice.price(tier) for tier in tiers)
+            chosen.append(tiers)
+        return chosen
+
+    def _spare(self, answers: int) -> float:
+        """What trying candidates may cost now, so that no task is dearer for it.
+
+        In USD: what was saved so far, and a small share of what the reference alone
+        would cost when the job has ended.
+        """
+        unit = self._choice.cost(REFERENCE) or 0.0
+        everything = self.guard.answered + answers
+        return unit * (_HARM * everything + self._unseen) - self._beside
