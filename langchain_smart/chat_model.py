@@ -149,6 +149,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             else starts anew, with a warning that says why. After a process is killed
             the stream counts its open items at their worst. Neither inputs nor the
             answers of a stream are stored.
+        promise: `"batch"`: each batch keeps the guarantee by itself. `"task"`: all
+            batches of a named task keep it together: after each of them, at most the
+            tolerated share of all their answers so far differs. Later batches then need
+            fewer answers of the reference than the first. With a `store`, that goes
+            for all processes that use it. Single items keep the promise of a stream.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         dedupe: Whether a batch puts the same messages to a model once, and hands its

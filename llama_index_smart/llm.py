@@ -147,6 +147,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             `equivalence`.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process and are shared by several, as for `SmartChatModel`.
+        promise: `"batch"`, or `"task"`: one guarantee for all batches of a named task,
+            kept after each of them, as for `SmartChatModel`.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         dedupe: Whether a batch asks once about items with the same messages or prompt,
@@ -489,13 +491,14 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
         name = self._task_of(asks)
         task = self._serving.task_of(name)
+        named = any(ask.task for ask in asks) or self.task
         return LLMJob(
             task,
             self._reading(asks, name),
             self._scope(task),
             range(len(asks)),
             limit,
-            self.task,
+            task if named else None,
             asks=asks,
             members=self._reporting,
             estimates=self.estimate_usage,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from smart_engine.batch.certificate import AuditTest, Certificate
 from smart_engine.errors import InvalidInputError
+from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
 
 __all__ = ["UNSEEN", "Check", "verify"]
@@ -17,6 +19,8 @@ UNSEEN = (
     "that each model answered as it would have at any other time",
 )
 """What the promise rests on besides, and no record can show."""
+
+_ROUNDING = 1e-6
 
 _MOST = 10**9
 """Items beyond which no audit is recomputed."""
@@ -72,6 +76,20 @@ def verify(certificate: Certificate) -> list[Check]:
     if not possible:
         return checks
     answered, served = certificate.answered, sum(certificate.served.values())
+    promise = certificate.promise
+    checks += [
+        Check(
+            served == answered,
+            f"{served} items have an answer and {certificate.unanswered} have none: "
+            f"all N = {certificate.items}",
+        ),
+        Check(
+            certificate.uncertified == 0,
+            f"{certificate.uncertified} items are left out by the guarantee",
+        ),
+    ]
+    if promise is not None:
+        return [*checks, *_check_task(promise, certificate, guarantee)]
     allowed = guarantee.max_errors(answered)
     levels = sum(test.level for test in certificate.tests)
     checks += [
@@ -84,20 +102,58 @@ def verify(certificate: Certificate) -> list[Check]:
             f"levels of {len(certificate.tests)} tests sum to {levels:.6g}, "
             f"at most α = {guarantee.alpha:.6g}",
         ),
-        Check(
-            served == answered,
-            f"{served} items have an answer and {certificate.unanswered} have none: "
-            f"all N = {certificate.items}",
-        ),
-        Check(
-            certificate.uncertified == 0,
-            f"{certificate.uncertified} items are left out by the guarantee",
-        ),
         _check_draws(certificate),
     ]
     for test in certificate.tests:
         checks += _check(test, certificate, guarantee)
     return [*checks, _check_served(certificate)]
+
+
+def _check_task(
+    promise: TaskPromise, certificate: Certificate, guarantee: Guarantee
+) -> list[Check]:
+    """Check a promise over all jobs of a task."""
+    allowed, alpha = guarantee.max_errors(promise.answers), guarantee.alpha
+    reached = promise.log_mixture(promise.undetected + 1) + math.log(alpha)
+    start = sum(map(math.exp, promise.log_wealth))
+    possible = min(
+        promise.undetected - promise.corrected, promise.before + promise.unseen
+    )
+    by_reference = certificate.served.get(certificate.reference, 0)
+    served = certificate.answered - by_reference
+    return [
+        Check(
+            promise.allowed == certificate.max_errors == allowed,
+            f"B = {allowed}: that is how many of {promise.answers} answers of "
+            f"{promise.jobs} jobs may differ",
+        ),
+        Check(
+            start <= 1 + _ROUNDING and reached >= -_ROUNDING,
+            f"more than {promise.undetected} undetected errors are excluded at level "
+            f"{alpha:.6g}, by {promise.audits} audits of which {promise.found} showed "
+            f"an error and {promise.unresolved} are counted as if they had",
+        ),
+        Check(
+            promise.found + promise.unresolved <= promise.audits,
+            "no more audits have an outcome, or none, than there were",
+        ),
+        Check(
+            promise.unseen + promise.again == served,
+            f"{served} answers of this job were not compared with "
+            f"{certificate.reference}, of which {promise.again} had been handed out "
+            "before",
+        ),
+        Check(
+            promise.possible == max(0, possible),
+            f"at most {promise.possible} answers differ: {promise.undetected} less "
+            f"{promise.corrected} corrected ones, or {promise.before} before this job "
+            f"and its {promise.unseen}",
+        ),
+        Check(
+            promise.possible <= allowed,
+            f"{promise.possible} are no more than the {allowed} that are allowed",
+        ),
+    ]
 
 
 def _possible_counts(certificate: Certificate) -> bool:
@@ -107,7 +163,13 @@ def _possible_counts(certificate: Certificate) -> bool:
         *(certificate.profiled, certificate.wasted, *certificate.served.values()),
         *(each.draws for each in certificate.evidence),
     )
-    return (
+    promise = certificate.promise
+    whole = promise is None or all(
+        0 <= part <= _MOST
+        for part in promise.model_dump().values()
+        if type(part) is int
+    )
+    return whole and (
         0 <= certificate.items <= _MOST
         and all(0 <= part <= certificate.items for part in parts)
         and all(0 <= each.errors <= each.draws for each in certificate.evidence)

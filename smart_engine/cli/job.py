@@ -47,6 +47,7 @@ class Job:
         promised: options.Promise,
         calls: options.Calls,
         store: str | None,
+        task: str | None = None,
         **settings: Any,
     ) -> Job:
         """Read a job from its options; `settings` are more of a `SmartChatModel`'s.
@@ -82,7 +83,7 @@ class Job:
                 equivalence=rule,
                 prices=prices,
                 store=_place(given, store),
-                task=given.source.stem,
+                task=task or given.source.stem,
                 max_disagreement=promised.max_disagreement,
                 confidence=promised.confidence,
                 strategy=promised.strategy,

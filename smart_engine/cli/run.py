@@ -37,6 +37,16 @@ def run_command(
         float | None, Option(help="Most USD; needs --max-tokens.")
     ] = None,
     calls: options.Calls,
+    task: Annotated[
+        str | None, Option(help="Name of the task; by default IN's name.")
+    ] = None,
+    promise: Annotated[
+        str,
+        Option(
+            help="batch: these rows keep the promise by themselves; task: all jobs of "
+            "--task in --store do together, and later ones cost less."
+        ),
+    ] = "batch",
     answer: Annotated[str, Option(help="Column of the answers.")] = "answer",
     store: options.Store = None,
     certificate: Annotated[
@@ -70,8 +80,12 @@ def run_command(
         raise InvalidInputError("--spreadsheet", str(out), hint)
     results = {"OUT": out, "certificate": certificate}
     check_results(results, sources(given, store), force=force)
+    if promise == "task" and task is None:
+        hint = "name the task whose jobs share it, and where they meet: --task, --store"
+        raise InvalidInputError("--promise", promise, hint)
     show_bar = sys.stderr.isatty() if progress is None else progress
-    job = Job.read(given, promised, calls, store, budget_usd=budget, progress=show_bar)
+    settings = {"budget_usd": budget, "progress": show_bar, "promise": promise}
+    job = Job.read(given, promised, calls, store, task, **settings)
     for column in (answer, *_COLUMNS):
         if any(column in row for row in job.table.rows):
             hint = "IN has this column already; --answer names another"
@@ -127,6 +141,7 @@ def _summary(job: Job, record: Certificate, out: Path) -> dict[str, Any]:
         "valid": record.valid,
         "claim": record.claim,
         "certificate": record.id,
+        "promise": record.promise and record.promise.model_dump(),
     }
 
 

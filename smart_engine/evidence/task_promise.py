@@ -22,6 +22,7 @@ class TaskPromise(BaseModel, frozen=True, extra="forbid"):
         corrected: Those of them that were found when a job checked answers after all.
         before: `possible` when this job ended its audits.
         unseen: This job's answers that are neither the reference's nor checked by it.
+        again: Such answers that it had handed out already: it was run again.
         audits: Items that were drawn for an audit.
         found: Audits that showed an error, or whose outcome was lost.
         unresolved: Audits whose outcome is not known yet, here counted as errors.
@@ -37,6 +38,7 @@ class TaskPromise(BaseModel, frozen=True, extra="forbid"):
     corrected: int
     before: int
     unseen: int
+    again: int
     audits: int
     found: int
     unresolved: int

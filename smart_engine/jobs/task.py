@@ -211,6 +211,7 @@ class Task:
             corrected=guard.corrected,
             before=before,
             unseen=unseen,
+            again=end.unseen - unseen,
             audits=guard.audits,
             found=guard.detected,
             unresolved=len(guard.unresolved),

@@ -334,7 +334,8 @@ def _unused(certificates: Iterable[Certificate]) -> Iterator[str]:
             if seen.verdict == "never right":
                 never_right[seen.model, each.reference, each.equivalence] += seen.draws
         calls = sum(spend.calls for spend in each.spend.values())
-        if each.strategy == "audit" and calls == each.spend[each.reference].calls > 0:
+        unasked = each.strategy == "audit" and each.promise is None
+        if unasked and calls == each.spend[each.reference].calls > 0:
             alone.append(each.items)
     for (model, reference, rule), draws in never_right.items():
         yield (
@@ -346,7 +347,8 @@ def _unused(certificates: Iterable[Certificate]) -> Iterator[str]:
         yield (
             f"In {len(alone):,} of the batches, of at most {max(alone):,} items, no "
             "candidate was asked: none could save enough to be worth trying. More "
-            "items at once or cheaper candidates save more."
+            "items at once or cheaper candidates save more; so does promise='task' "
+            "for jobs that come again."
         )
 
 
@@ -383,6 +385,7 @@ def evidence_tables(report: Report) -> tuple[Grid, ...]:
     """Return the tables of what the promises rest on, empty ones too."""
     return (
         _audits(report),
+        _tasks(report),
         _candidates(report),
         self_agreement(report),
         _streams(report),
@@ -470,6 +473,26 @@ def _audits(report: Report) -> Grid:
         "Audits: draws, and the errors they detected",
         ("what", "policy", "outcome"),
         ("items", "allowance", "draws", "errors", "proven after"),
+        rows,
+    )
+
+
+def _tasks(report: Report) -> Grid:
+    rows = [
+        (
+            *(name_of(c), p.jobs, p.answers, p.allowed, p.possible),
+            *(p.audits, p.found, p.corrected),
+        )
+        for c in report.certificates
+        if (p := c.promise) is not None
+    ]
+    return _grid(
+        "One promise over the jobs of a task, after each of them",
+        ("what",),
+        (
+            *("jobs", "answers", "allowance", "bound"),
+            *("audits", "detected errors", "corrected later"),
+        ),
         rows,
     )
 

@@ -29,6 +29,7 @@ from typing_extensions import override
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
+from smart_engine.errors import InvalidInputError
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
@@ -41,6 +42,7 @@ from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
 from smart_engine.store.store import Store
+from smart_engine.strategies import Strategy
 
 __all__ = [
     "Batch",
@@ -222,7 +224,7 @@ class Batch:
             lock = self.books.new_lock()
             job.reservations = Reservations(self.budget, job.worst_case, lock)
         config = self.config.of(job.task)
-        firsts, stored = self.known(job)
+        firsts, stored, decide = self._known(job)
         job.session = config.session(
             len(job.places),
             job.rule,
@@ -232,6 +234,7 @@ class Batch:
             reservations=job.reservations,
             seed=config.batch_seed(stored),
             firsts=firsts,
+            job=decide,
         )
         if stored is not None:
             job.session = ResumedSession(job.session, stored, firsts)
@@ -241,16 +244,32 @@ class Batch:
 
         The first is None where every item is asked, the second where nothing is stored.
         """
+        return self._known(job)[:2]
+
+    def _known(
+        self, job: Job
+    ) -> tuple[Sequence[int] | None, AnswerStore | None, Strategy | None]:
+        """Return what `known` does, and what decides in place of the strategy."""
         dedupe = job.alike if self.dedupe is None else self.dedupe
-        if not dedupe and self.store is None:
-            return None, None
+        config = self.config.of(job.task)
+        apart = config.promise == "batch"
+        if not apart and job.label is None:
+            hint = "name the task whose jobs share it: task=…, or smart_task in a call"
+            raise InvalidInputError("promise", config.promise, hint)
+        if not dedupe and self.store is None and apart:
+            return None, None, None
         requests = [*job.requests()]
         firsts = first_places(requests) if dedupe else None
+        if self.store is None and apart:
+            return firsts, None, None
+        contents = [*job.contents()]
+        key = config.job(job.rule, job.task, chain(contents, requests))
+        decide = config.task_job(
+            self.books, job.rule, job.task, contents, key, self.store
+        )
         if self.store is None:
-            return firsts, None
-        asked = chain(job.contents(), requests)
-        key = self.config.of(job.task).job(job.rule, job.task, asked)
-        return firsts, self.store.answers(key, job.write, job.read)
+            return firsts, None, decide
+        return firsts, self.store.answers(key, job.write, job.read), decide
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()

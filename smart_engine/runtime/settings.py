@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -139,6 +139,7 @@ class Settings(PlainErrors):
     tasks: Annotated[Mapping[str, Any], SkipValidation] = Field(
         default_factory=dict, exclude=True
     )
+    promise: Literal["batch", "task"] = "batch"
     accept_noise: bool = False
     dedupe: bool | None = None
     gather_ms: float | None = None
@@ -237,6 +238,7 @@ class Settings(PlainErrors):
             costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
             tasks=tasks,
+            promise=self.promise,
         )
         serving.check()
         if self.budget_usd is not None:

@@ -11,11 +11,13 @@ from typing import Any, Self
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.calls import Result
+from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
 from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
+from smart_engine.serving.shared_steps import SharedTask
 from smart_engine.serving.shared_stream import SharedStream
 from smart_engine.stream.session import StreamSession
 
@@ -70,6 +72,7 @@ class Books:
         self._batches = 0
         self._streams: dict[Hashable, SharedStream] = {}
         self._shadows: dict[Hashable, SharedStream] = {}
+        self._tasks: dict[Hashable, SharedTask] = {}
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
         self._warned: set[str | None] = set()
@@ -216,6 +219,21 @@ class Books:
         with self._lock:
             first = self._labels.setdefault(task, stream)
         return task if first == stream else stream
+
+    def task(
+        self, key: Hashable, begin: Callable[[], Task], row: StreamRow | None
+    ) -> SharedTask:
+        """Return the task of a key, whose jobs share one promise.
+
+        Args:
+            key: All that its promise rests on.
+            begin: Begins it, if there is none yet.
+            row: Where other processes share it, if they do.
+        """
+        with self._lock:
+            if key not in self._tasks:
+                self._tasks[key] = SharedTask(begin, self.new_lock(), row)
+            return self._tasks[key]
 
     def is_last_unnamed(self, task: str) -> bool:
         """Note a task without a name of the user's; whether it makes too many of them.

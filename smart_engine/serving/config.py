@@ -12,8 +12,10 @@ from typing import Literal, TypeVar
 from smart_engine.batch.session import BatchSession
 from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import Identity, identity
-from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.errors import InvalidInputError, check_whole, choose
 from smart_engine.guarantee import Guarantee
+from smart_engine.jobs.job import job_of
+from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget, check_budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Reservations, WorstCase
@@ -21,13 +23,14 @@ from smart_engine.row import StreamRow
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter, BudgetedSession
 from smart_engine.serving.item import SingleItem
-from smart_engine.serving.profile import Persistence, Profile, mark
+from smart_engine.serving.profile import Persistence, Profile, StreamStore, mark
 from smart_engine.serving.repeated import RepeatedSession
 from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
+from smart_engine.strategies import Strategy
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
 
@@ -45,6 +48,7 @@ err on 1 % (3 %) of the items: 80 items 0.98 (0.99), 100 items 0.80 (0.86), 200 
 0.52 (0.55); the first 100 of a stream 0.96 (0.96), its first 200 0.81 (0.86).
 """
 
+_PROMISES = ("batch", "task")
 _MODES = ("serve", "shadow", "strict")
 
 
@@ -67,6 +71,8 @@ class ServingConfig:
         max_concurrency: Most calls of a batch in flight at once.
         min_saving: Least share of the cost that candidates must be expected to save.
         costs: Per model, what a call is expected to cost, in USD; None if unknown.
+        promise: `"batch"`: each batch keeps the guarantee by itself; or `"task"`: after
+            each of them, all answers of its task do, together.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
         tasks: What single tasks have of their own.
@@ -95,6 +101,7 @@ class ServingConfig:
     accept_noise: bool = field(default=False, repr=False)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
     pooled: bool = field(default=False, repr=False)
+    promise: str = field(default="batch", repr=False)
 
     def task_of(self, name: str) -> str:
         """Return the task that a name stands for: its pool, if it is in one."""
@@ -149,6 +156,12 @@ class ServingConfig:
             raise InvalidInputError(
                 "mode", self.mode, f"choose one of {', '.join(_MODES)}"
             )
+        choose("promise", self.promise, dict.fromkeys(_PROMISES))
+        if self.promise == "task" and self.strategy not in ("audit", "reference"):
+            hint = (
+                f"strategy={self.strategy!r} proves each batch by itself: use 'audit'"
+            )
+            raise InvalidInputError("promise", self.promise, hint)
         check_budget(self.budget_usd)
         if self.budget_usd is not None and getattr(self.rule, "costs", False):
             hint = (
@@ -185,6 +198,7 @@ class ServingConfig:
         reservations: Reservations | None = None,
         seed: int | None = None,
         firsts: Sequence[int] | None = None,
+        job: Strategy | None = None,
     ) -> AnySession:
         """Return a fresh session over that many items.
 
@@ -197,6 +211,7 @@ class ServingConfig:
             reservations: What its calls reserve, if there is a budget.
             seed: Seed of its draws; see `batch_seed`.
             firsts: Per item, the first one with the same request, if that is made once.
+            job: Decides in place of the strategy; see `task_job`.
 
         Raises:
             NoisyReferenceError: If the reference agrees too seldom with itself.
@@ -216,12 +231,55 @@ class ServingConfig:
             scope=scope,
             firsts=firsts,
             min_saving=self.min_saving,
+            job=job,
         )
         if firsts is not None:
             session = RepeatedSession(session, firsts)
         if reservations is None:
             return session
         return BudgetedSession(session, reservations, strict=self.mode == "strict")
+
+    def task_job(
+        self,
+        books: Books,
+        rule: Equivalence,
+        task: str,
+        asked: Sequence[str],
+        key: str,
+        store: StreamStore | None,
+    ) -> Strategy | None:
+        """Return the strategy of a job whose task has one promise, if it has.
+
+        Args:
+            books: Where the task is kept.
+            rule: How answers are compared.
+            task: Name of the task.
+            asked: Texts that tell what is asked of whom, beside the items.
+            key: What identifies the job; see `job`.
+            store: Where the task outlives this process, if it does.
+        """
+        if self.promise == "batch" or self.strategy == "reference":
+            return None
+        promise, same = self.guarantee, identity(self.rule)
+        parts = {
+            "models": f"{', '.join(self.models)} {mark(repr([*asked]))}",
+            "equivalence": f"{rule.name} #{same.mark}",
+            "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
+            "seed": "random" if self.seed is None else str(self.seed),
+        }
+
+        def begin() -> Task:
+            return Task(
+                self._tiers,
+                promise,
+                seed=self.fresh_seed() if self.seed is None else self.seed,
+                min_saving=self.min_saving,
+            )
+
+        profile = Profile(task, "jobs", parts)
+        row = None if store is None else store.row(profile, "state")
+        shared = books.task((profile.fingerprint, same, store), begin, row)
+        return job_of(shared, key, kept=store is not None)
 
     def batch_seed(self, stored: AnswerStore | None) -> int:
         """Return the seed of a batch's draws: as given, as stored, or a fresh one."""

@@ -1,11 +1,9 @@
 """A stream that threads share, and, over a stored row, all processes that open it.
 
-Each step locks the row, goes on from where the others have come, and writes how it went
-on: all of it or nothing. A step that cannot be written counts as that of a killed
-process. The stream knows no more of its item than that it arrived, and takes that at
-its worst for ever: an audit as a detected error, a served item as an undetected one.
-The item itself gets the answer it was to have, if that is there, or else the
-reference's.
+A step that cannot be written counts as that of a killed process. The stream knows no
+more of its item than that it arrived, and takes that at its worst for ever: an audit as
+a detected error, a served item as an undetected one. The item itself gets the answer it
+was to have, if that is there, or else the reference's.
 
 Arrivals wait for the disk, so that no audit draw is used twice and no possible error is
 forgotten. Nothing else does: what a power cut may take of it are sums, audits that were
@@ -16,8 +14,8 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from smart_engine.calls import Call, Failure, Outcome, Served
@@ -25,13 +23,14 @@ from smart_engine.equivalence import Equivalence
 from smart_engine.errors import StoreError
 from smart_engine.row import StreamRow
 from smart_engine.serving.router import Settled
+from smart_engine.serving.shared_steps import SharedSteps
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import SharedPart, StreamState
 
 __all__ = ["SharedStream", "StoredRouter"]
 
 
-class SharedStream:
+class SharedStream(SharedSteps[StreamSession]):
     """A stream session that many threads and tasks may use, and many processes.
 
     Args:
@@ -44,6 +43,7 @@ class SharedStream:
     """
 
     reservations = None
+    _part, _kind = SharedPart, "stream"
 
     def __init__(
         self,
@@ -51,11 +51,9 @@ class SharedStream:
         lock: AbstractContextManager[Any],
         row: StreamRow | None = None,
     ) -> None:
-        self._begin, self._lock, self._row = begin, lock, row
+        super().__init__(begin, lock, row)
         self._awake: StreamSession | None = begin()
         self._resting = b""
-        self._known: str | None = None
-        self._arrived = 0
         self.waits = row is not None or self._awake.waits
 
     @property
@@ -81,7 +79,7 @@ class SharedStream:
         """Let the next item in."""
         number = None
         try:
-            with self._step(durable=True) as session:
+            with self.step(durable=True) as session:
                 number = session.arrive(shown=shown, rule=rule)
         except BaseException:
             if number is not None:
@@ -101,19 +99,19 @@ class SharedStream:
 
     def fall_back(self, item: int, model: str) -> None:
         """Let a candidate answer, whatever was decided, for the budget has ended."""
-        with self._step() as session:
+        with self.step() as session:
             session.fall_back(item, model)
 
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome; return why its answer cannot be used, if so."""
         unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
-        with self._step() as session:
+        with self.step() as session:
             session.book(call, outcome)
         return unread
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
-        with self._step() as session:
+        with self.step() as session:
             served = session.answer(item)
             cost = session.reference_cost
         return Settled(served.tier, served.role, served.error, cost)
@@ -125,7 +123,7 @@ class SharedStream:
 
     def abandon(self, item: int, *, shown: bool) -> None:
         """Close an item whose answer is no longer wanted, or was shown in part."""
-        with self._step() as session:
+        with self.step() as session:
             session.abandon(item, shown=shown)
 
     def peek(self, item: int) -> Served | None:
@@ -142,7 +140,7 @@ class SharedStream:
         """Where the stream stands, by the work of all; or where it was seen last."""
         resting = self._awake is None
         try:
-            with self._step() as session:
+            with self.step() as session:
                 return session.state()
         except StoreError as error:
             warnings.warn(f"a stream is shown as seen last: {error}", stacklevel=2)
@@ -151,40 +149,6 @@ class SharedStream:
         finally:
             if resting:
                 self.rest()
-
-    @contextmanager
-    def _step(self, *, durable: bool = False) -> Iterator[StreamSession]:
-        """Lock the stream for a step, which others see whole or not at all."""
-        with self._lock:
-            if self._row is None:
-                yield self._session
-                return
-            # Unless this step is written, the next one starts from the row.
-            known, self._known = self._known, None
-            with self._row.locked(durable=durable) as row:
-                if row.text != known:
-                    self._take_up(row.text)
-                yield self._session
-                part = self._session.shared()
-                row.text = part.model_dump_json()
-            self._known, self._arrived = row.text, part.arrived
-
-    def _take_up(self, text: str) -> None:
-        """Go on from what the row holds, or begin."""
-        try:
-            fresh = None if text else self._begin().shared()
-            part = fresh or SharedPart.model_validate_json(text)
-            self._session.take_up(part)
-        except ValueError as error:
-            hint = "it is damaged or was written by another version; use another one"
-            problem = f"a stream in the store cannot be read: {hint}"
-            raise StoreError(problem) from error
-        if part.arrived < self._arrived:
-            raise StoreError(
-                f"the store knows of {part.arrived} items of a stream, of which "
-                f"{self._arrived} had arrived: no audit may be drawn twice; begin anew "
-                "with another store, or another seed"
-            )
 
 
 class StoredRouter:

@@ -48,33 +48,33 @@ Adversary = Callable[[View], tuple[int, float]]
 
 def growing(view: View) -> tuple[int, float]:
     """Jobs that grow, with as many errors as are tolerated."""
-    return 10 + 12 * view.job, 0.1
+    return 8 + 6 * view.job, 0.1
 
 
 def shrinking(view: View) -> tuple[int, float]:
     """Jobs that shrink, with as many errors as are tolerated."""
-    return max(5, 300 - 14 * view.job), 0.1
+    return max(5, 150 - 7 * view.job), 0.1
 
 
 def one_bad(view: View) -> tuple[int, float]:
     """One job that is all wrong after twenty good ones."""
-    return (150, 1.0) if view.job == 20 else (60, 0.0)
+    return (100, 1.0) if view.job == 20 else (40, 0.0)
 
 
 def twice_as_many(view: View) -> tuple[int, float]:
     """Twice as many errors as are tolerated."""
-    return 120, 0.2
+    return 60, 0.2
 
 
 def when_nearly_full(view: View) -> tuple[int, float]:
     """Err where few more errors would break the promise."""
-    room = view.task.guard.allowed(100) - view.undetected
-    return 100, min(1.0, 1.3 * room / 100) if view.job else 0.1
+    room = view.task.guard.allowed(60) - view.undetected
+    return 60, min(1.0, 1.3 * room / 60) if view.job else 0.1
 
 
 def when_rare(view: View) -> tuple[int, float]:
     """Be right until audits are rare, then err as much as just goes undetected."""
-    return 100, 0.0 if view.job < 8 else view.dice.choice([0.3, 0.6, 0.0])
+    return 60, 0.0 if view.job < 8 else view.dice.choice([0.3, 0.6, 0.0])
 
 
 def two_of_ten(view: View) -> tuple[int, float]:
@@ -84,7 +84,7 @@ def two_of_ten(view: View) -> tuple[int, float]:
 
 def one_by_one(view: View) -> tuple[int, float]:
     """Large good jobs between jobs of a few items, all wrong."""
-    return (200, 0.0) if view.job % 4 == 0 else (9, 1.0)
+    return (120, 0.0) if view.job % 4 == 0 else (9, 1.0)
 
 
 HOSTILE = [

@@ -323,6 +323,60 @@ def test_a_killed_run_goes_on(server, mails, tmp_path):
     assert len(read(tmp_path / "out.csv")) == ROWS
 
 
+def nights(tmp_path, server) -> list[list[str]]:
+    """Return the commands of a task's jobs, each of which answers other rows."""
+    commands = []
+    for night in range(3):
+        table = tmp_path / f"night{night}.csv"
+        rows = "".join(f"mail {100 * night + n}\n" for n in range(100))
+        table.write_text(f"the mail\n{rows}")
+        shared = ["--task", "nightly", "--promise", "task"]
+        shared += ["--store", str(tmp_path / "nights.db")]
+        shared += ["--certificate", str(tmp_path / f"night{night}.json"), "--json"]
+        out = str(tmp_path / f"out{night}.csv")
+        commands.append(["run", str(table), out, *job(server), *shared])
+    return commands
+
+
+def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
+    asked = []
+    for number, words in enumerate(nights(tmp_path, server), 1):
+        before = server.requests["big"]
+        printed = json.loads(smart(*words).stdout)
+        asked.append(server.requests["big"] - before)
+        assert printed["promise"]["jobs"] == number
+        assert printed["promise"]["answers"] == 100 * number
+        assert printed["promise"]["possible"] <= printed["promise"]["allowed"]
+    assert asked[2] < 0.7 * asked[0]
+    certificate = tmp_path / "night2.json"
+    checked = smart("verify", certificate)
+    assert checked.exit_code == 0
+    assert "all 300 answers of 'nightly' so far" in " ".join(checked.stdout.split())
+    assert "One promise over the jobs of a task" in smart("report", certificate).stdout
+    record = json.loads(certificate.read_text())
+    record["promise"]["undetected"] -= 1
+    certificate.write_text(json.dumps(record))
+    assert smart("verify", certificate).exit_code == 1
+
+
+@pytest.mark.slow
+def test_a_killed_job_of_a_task_goes_on_with_its_audits(server, tmp_path):
+    first, second, _ = nights(tmp_path, server)
+    assert smart(*first).exit_code == 0
+    before = sum(server.requests.values())
+    killed = subprocess.Popen([sys.executable, "-m", "smart_engine", *second])
+    deadline = time.monotonic() + 60
+    while sum(server.requests.values()) < before + 40 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
+    printed = json.loads(smart(*second).stdout)
+    assert printed["promise"]["jobs"] == 2
+    assert printed["promise"]["answers"] == 200
+    assert printed["promise"]["unresolved"] == 0
+    assert sum(n > 1 for n in server.attempts.values()) <= 8  # those in flight
+
+
 def test_where_the_answers_cannot_be_written_they_are_kept(server, mails, tmp_path):
     out = tmp_path / "new" / "out.csv"
     out.parent.mkdir()
@@ -426,6 +480,8 @@ IN = "mails.csv"
         ("the mail\nmail 1\n", ["--equivalence", "date:%Q"], "day, month and year"),
         ("the mail\nmail 1\n", ["--confidence", "95"], "confidence=95"),
         ("the mail\nmail 1\n", ["--strategy", "luck"], "strategy='luck'"),
+        ("the mail\nmail 1\n", ["--promise", "task"], "--task"),
+        ("the mail\nmail 1\n", ["--promise", "job"], "promise='job'"),
         ("the mail\nmail 1\n", ["--store", "no/where.db"], "store="),
         ("the mail\nmail 1\n", ["--certificate", "no/where.json"], "certificate="),
         ("the mail\nmail 1\n", ["--certificate", IN], "another file"),

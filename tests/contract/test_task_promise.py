@@ -1,0 +1,144 @@
+"""One promise over the batches of a task, through both adapters and a store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fakes import Scripted, say
+
+from langchain_smart import Price, SmartChatModel
+from llama_index_smart import SmartLLM
+from smart_engine import InvalidInputError, verify
+
+ADAPTERS = [SmartChatModel, SmartLLM]
+both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda made: made.__name__)
+NIGHTS = 3
+BIG = say("big")
+
+
+def make(adapter, big=BIG, **settings: Any) -> Any:
+    members = [
+        Scripted(name="big", script=big),
+        Scripted(name="small", script=say("small")),
+    ]
+    terms = {"promise": "task", "task": "nightly", "seed": 0, **settings}
+    return adapter(
+        reference=members[0],
+        candidates=[members[1]],
+        prices={"big": Price(10, 10), "small": Price(0.4, 0.4)},
+        max_disagreement=0.1,
+        **terms,
+    )
+
+
+def items(night: int, size: int = 100) -> list[str]:
+    return [f"night {night}, item {size * night + n}" for n in range(size)]
+
+
+def ask(smart: Any, texts: list[str], **how: Any) -> list[Any]:
+    if isinstance(smart, SmartLLM):
+        return smart.complete_batch(texts, **how)
+    return smart.batch(texts, **how)
+
+
+def last(smart: Any) -> Any:
+    """Return the certificate of the last batch."""
+    return smart.report().certificates[-1]
+
+
+def asked(smart: Any) -> int:
+    """Return how often the reference was asked for the last batch."""
+    return last(smart).spend["big"].calls
+
+
+@both
+def test_later_batches_of_a_task_need_fewer_answers_of_the_reference(adapter) -> None:
+    smart, calls = make(adapter), []
+    for night in range(NIGHTS):
+        ask(smart, items(night))
+        calls.append(asked(smart))
+    record = last(smart)
+    assert record.promise.jobs == NIGHTS
+    assert record.promise.answers == record.promise.allowed * 10 == 100 * NIGHTS
+    assert calls[-1] < 0.6 * calls[0]
+    assert all(check.holds for check in verify(record))
+    assert "all 300 answers of 'nightly' so far" in record.claim
+    apart = make(adapter, promise="batch")
+    ask(apart, items(2))
+    assert calls[-1] < 0.6 * asked(apart)
+
+
+@both
+def test_processes_share_the_promise_of_a_task_by_a_store(adapter, tmp_path) -> None:
+    for night in range(NIGHTS):
+        smart = make(adapter, store=tmp_path / "nights.db", seed=None)
+        ask(smart, items(night))
+        assert last(smart).promise.jobs == night + 1
+        assert last(smart).promise.answers == 100 * (night + 1)
+
+
+@both
+def test_the_same_batch_again_buys_and_counts_nothing_twice(adapter, tmp_path) -> None:
+    first, again = (make(adapter, store=tmp_path / "one.db", seed=None) for _ in "ab")
+    texts = items(1) + items(2)
+    answers = [answer.text for answer in ask(first, texts)]
+    assert [answer.text for answer in ask(again, texts)] == answers
+    assert again.reference.calls == again.candidates[0].calls == []
+    assert last(again).promise.answers == last(first).promise.answers == 200
+    assert last(again).promise.jobs == 1
+
+
+@both
+def test_a_batch_that_was_cut_off_goes_on_with_its_audits(adapter, tmp_path) -> None:
+    def breaks(text: str, kwargs: dict[str, Any]) -> Any:
+        if len(cut.reference.calls) > 30:
+            raise KeyboardInterrupt
+        return BIG(text, kwargs)
+
+    terms = {"store": tmp_path / "cut.db", "seed": None, "max_concurrency": 4}
+    ask(make(adapter, **terms), items(0))
+    cut = make(adapter, breaks, **terms)
+    with pytest.raises(KeyboardInterrupt):
+        ask(cut, items(1))
+    resumed = make(adapter, **terms)
+    ask(resumed, items(1))
+    bought = [text for text, _ in cut.reference.calls[:30]]
+    assert not {text for text, _ in resumed.reference.calls} & set(bought)
+    assert last(resumed).promise.unresolved == 0
+    assert last(resumed).promise.answers == 200
+
+
+@both
+def test_items_without_an_answer_leave_the_promise_to_the_others(adapter) -> None:
+    def fails(text: str, kwargs: dict[str, Any]) -> Any:
+        number = int(text.rsplit(maxsplit=1)[-1])
+        return ValueError("no") if number % 5 == 0 else BIG(text, kwargs)
+
+    smart = make(adapter, fails)
+    given = 0
+    for night in range(NIGHTS):
+        answers = ask(smart, items(night), return_exceptions=True)
+        given += sum(not isinstance(answer, Exception) for answer in answers)
+    assert last(smart).promise.answers == given < 100 * NIGHTS
+    assert all(check.holds for check in verify(last(smart)))
+
+
+@both
+def test_asynchronous_batches_share_the_promise_with_the_others(adapter) -> None:
+    smart = make(adapter)
+    ask(smart, items(0))
+    verb = smart.acomplete_batch if adapter is SmartLLM else smart.abatch
+    asyncio.run(verb(items(1)))
+    assert last(smart).promise.answers == 200
+
+
+@both
+def test_a_promise_over_a_task_needs_its_name_and_an_audit(adapter) -> None:
+    with pytest.raises(InvalidInputError, match="promise='task': name the task"):
+        ask(make(adapter, task=None), items(0))
+    with pytest.raises(InvalidInputError, match="proves each batch by itself"):
+        make(adapter, strategy="mix")
+    with pytest.raises(InvalidInputError, match="promise"):
+        make(adapter, promise="job")
