@@ -13,8 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel
-
 from smart_engine.errors import StoreError
 from smart_engine.jobs.record import TaskRecord
 from smart_engine.jobs.task import Task
@@ -48,7 +46,7 @@ class SharedSteps(Generic[State]):
         row: Where processes share it, if they do.
     """
 
-    _part: type[BaseModel]
+    _part: type[Any]
     _kind: str
 
     def __init__(

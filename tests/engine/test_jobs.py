@@ -1,0 +1,184 @@
+"""The jobs of a task: the promise exactly, over all draws; and what jobs share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from scipy.stats import binom
+
+from smart_engine import BatchSession, Guarantee, Outcome, StoreError, Tier, verify
+from smart_engine.jobs import guard as guards
+from smart_engine.jobs.guard import AUDITED, TaskGuard
+from smart_engine.jobs.job import job_of
+from smart_engine.jobs.record import TaskRecord
+from smart_engine.jobs.task import Task
+from smart_engine.stream.bound import ErrorBound
+from smart_engine.stream.rate import Plan
+
+TIERS = [Tier("big", role="reference", cost=1.0), Tier("small", cost=0.05)]
+RATE, ITEMS, JOBS = 0.6, 5, 2
+
+
+class Known:
+    """Draws that are settled beforehand: so many audits come first."""
+
+    def __init__(self, audits: int, first: int) -> None:
+        self._until = first + audits
+
+    def __getitem__(self, number: int) -> float:
+        return 0.0 if number < self._until else 1.0
+
+
+def breach(guard: TaskGuard, out: int, jobs: int, monkeypatch) -> float:
+    """Return the chance with which the best adversary breaks the promise.
+
+    Before each job it sees all that happened, and chooses how many items err; once the
+    job is drawn it may never end it; where answers are checked, right ones come first.
+    """
+    if not jobs:
+        return 0.0
+    best = 0.0
+    for errors in range(ITEMS + 1):
+        chance = 0.0
+        for found in range(errors + 1):
+            after = copy.copy(guard)
+            after.bound, after.unresolved = copy.copy(guard.bound), {}
+            known = Known(found, guard.arrived)
+            monkeypatch.setattr(guards, "AuditDraws", lambda seed, known=known: known)
+            ways = after.draw(ITEMS, Plan(RATE, 0.6))
+            assert ways.count(AUDITED) == found
+            for number in list(after.unresolved):
+                after.settle(number, detected=True)
+            left = breach(after, out, jobs - 1, monkeypatch)
+            wrong, unseen, corrected = errors - found, ITEMS - found, 0
+            while after.excess(ITEMS, unseen, corrected) > 0:
+                corrected += unseen == wrong
+                wrong -= unseen == wrong
+                unseen -= 1
+            after.hand_out(ITEMS, unseen, corrected)
+            if out + wrong > after.allowed(0):
+                ended = 1.0
+            else:
+                ended = breach(after, out + wrong, jobs - 1, monkeypatch)
+            chance += binom.pmf(found, errors, RATE) * max(left, ended)
+        best = max(best, chance)
+    return best
+
+
+GUARANTEE = Guarantee(0.3, 0.4)
+
+
+def test_no_adversary_breaks_the_promise_more_often_than_stated(monkeypatch) -> None:
+    chance = breach(TaskGuard(GUARANTEE, seed=0), 0, JOBS, monkeypatch)
+    assert 0 < chance <= GUARANTEE.alpha
+
+
+def test_an_adversary_breaks_it_where_detected_errors_are_free(monkeypatch) -> None:
+    monkeypatch.setattr(ErrorBound, "charge", lambda self, charged: None)
+    chance = breach(TaskGuard(GUARANTEE, seed=0), 0, JOBS, monkeypatch)
+    assert chance > GUARANTEE.alpha
+
+
+class Row:
+    """A task that jobs share as text: each step loads it, and writes it."""
+
+    def __init__(self) -> None:
+        self.text, self.broken = "", False
+
+    @contextmanager
+    def step(self, *, durable: bool = False) -> Iterator[Task]:
+        if self.broken:
+            raise StoreError("gone")
+        task = Task(TIERS, Guarantee(0.1, 0.9), seed=3, min_saving=0)
+        if self.text:
+            task.take_up(TaskRecord.model_validate_json(self.text))
+        yield task
+        self.text = task.shared().model_dump_json()
+
+
+def session(row: Row, key: str, items: int = 120, **how) -> BatchSession:
+    job = job_of(row, key, kept=how.get("kept", False))
+    return BatchSession(items, TIERS, Guarantee(0.1, 0.9), job=job, task="t")
+
+
+def run(brain: BatchSession, steps: int = 10**6) -> BatchSession:
+    """Make so many waves of calls; the candidate errs on one item in 40."""
+    while steps and (calls := brain.next_calls()):
+        for call in calls:
+            right = call.tier == "big" or call.item % 40
+            cost = 1.0 if call.tier == "big" else 0.05
+            brain.record(call, Outcome("yes" if right else "no", cost))
+        steps -= 1
+    return brain
+
+
+def test_a_job_that_is_cut_off_goes_on_with_its_draws() -> None:
+    row = Row()
+    run(session(row, "first"))
+    run(session(row, "second"), steps=3)
+    begun = TaskRecord.model_validate_json(row.text)
+    assert begun.jobs["second"].waves
+    resumed = run(session(row, "second"))
+    ended = TaskRecord.model_validate_json(row.text)
+    assert resumed.certificate.promise.answers == ended.answered == 240
+    assert not ended.unresolved
+    assert not ended.jobs
+    waves = sum(len(wave.ways) for wave in begun.jobs["second"].waves)
+    assert ended.arrived - begun.arrived <= 120 - waves
+
+
+def test_a_job_that_is_never_resumed_counts_at_its_worst() -> None:
+    row = Row()
+    run(session(row, "first"))
+    lost = session(row, "lost")
+    while not TaskRecord.model_validate_json(row.text).unresolved:
+        run(lost, steps=1)
+    record = run(session(row, "third")).certificate
+    assert record.promise.unresolved > 0
+    assert record.promise.answers == 240
+    assert all(check.holds for check in verify(record))
+
+
+@pytest.mark.parametrize("cause", ["another run", "the store"])
+def test_a_job_without_its_task_is_answered_by_the_reference(cause) -> None:
+    row = Row()
+    run(session(row, "first"))
+    brain = session(row, "second")
+    run(brain, steps=2)
+    if cause == "another run":
+        run(session(row, "second"))
+    row.broken = cause == "the store"
+    with pytest.warns(UserWarning, match="a job goes on without its task"):
+        run(brain)
+    assert {served.tier for served in brain.answers} == {"big"}
+    assert brain.certificate.promise is None
+    assert brain.certificate.valid
+
+
+def test_a_stored_job_that_has_ended_is_counted_once() -> None:
+    row = Row()
+    once = run(session(row, "first", kept=True))
+    again = run(session(row, "first", kept=True))
+    assert [s.tier for s in once.answers] == [s.tier for s in again.answers]
+    promise = again.certificate.promise
+    assert promise.jobs == 1
+    assert promise.answers == 120
+    assert promise.again == once.certificate.promise.unseen
+    assert all(check.holds for check in verify(again.certificate))
+
+
+def test_two_jobs_at_once_count_each_other() -> None:
+    row, brains = Row(), []
+    run(session(row, "first"))
+    for key in ("left", "right"):
+        brains.append(session(row, key))
+    for _ in range(60):
+        for brain in brains:
+            run(brain, steps=1)
+    first, second = sorted(b.certificate.promise.answers for b in brains)
+    assert (first, second) == (240, 360)
+    for brain in brains:
+        assert all(check.holds for check in verify(brain.certificate))
