@@ -25,9 +25,9 @@ __all__ = ["BY_REFERENCE", "JobEnd", "Task"]
 BY_REFERENCE = "r"
 """How an item is answered for which nothing was drawn."""
 
-_HARM = 0.008  # share of the reference's cost that comparing in vain may cost
+_HARM = 0.004  # share of the reference's cost that comparing in vain may cost
 _FIRST = 2  # items that show what the reference costs
-_TRIED = 32  # most items to try candidates on at once, …
+_TRIED = 32  # fewest items to try candidates on at once, …
 _LEARNING = 60  # … comparisons before which waves are small, …
 _SMALL = 40  # … and how small
 _KEPT = 16  # jobs that have ended and may be asked for again
@@ -130,9 +130,10 @@ class Task:
         spare = self._spare(answers)
         if plan is None:
             known = choice.cost(REFERENCE) is not None
-            tried = self._to_try(min(left, _TRIED if known else _FIRST), spare)
-            if known:
-                tried = [tiers for tiers in tried if tiers] or [()] * left
+            size = max(_TRIED, left // 4) if known else _FIRST
+            tried = self._to_try(min(left, size), spare)
+            if known and not any(tried):
+                tried = [()] * left
             first, ways, place = guard.arrived, BY_REFERENCE * len(tried), -1
             self._forced += len(tried)
         else:
