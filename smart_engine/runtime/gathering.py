@@ -102,11 +102,10 @@ class _Group:
         quiet = self._steps - self._grew >= max(_STEPS, self._grew / 2)
         return not quiet and len(self.waiting) < self.most
 
-    def leave(self, left: _Waiting) -> None:
-        """Let a caller go; the last one ends the batch, whose answers nobody wants."""
+    def leave(self, left: _Waiting) -> bool:
+        """Let a caller go, and return whether nobody is left."""
         left.left = True
-        if self.task is not None and all(each.left for each in self.waiting):
-            self.task.cancel()
+        return all(each.left for each in self.waiting)
 
 
 class Gathering:
@@ -178,7 +177,9 @@ class Gathering:
         try:
             result = await asyncio.wrap_future(waiting.future)
         except asyncio.CancelledError:
-            group.leave(waiting)
+            if group.leave(waiting) and group.task is not None:
+                self._close(group)  # first: who calls again now joins another one
+                group.task.cancel()
             raise
         return await alone() if result is _ALONE else _told(result)
 

@@ -237,6 +237,19 @@ def test_who_leaves_early_is_no_part_of_it_and_who_leaves_late_ends_nothing(adap
 
 
 @ADAPTERS
+def test_a_call_made_again_right_after_its_timeout_is_answered(adapter):
+    async def main(one: LangChain) -> Any:
+        try:
+            async with asyncio.timeout(0.02):
+                await one.aask("is it number 1")
+        except TimeoutError:
+            return await one.aask("is it number 1")
+
+    one = adapter(gather_ms=80)
+    assert one.text(asyncio.run(main(one))) == "yes 1"
+
+
+@ADAPTERS
 def test_when_all_have_left_nothing_more_is_bought(adapter):
     began = threading.Event()
 
