@@ -17,6 +17,7 @@ UNSEEN = (
     "that answers were compared by the rule that is named",
     "that the models are what they are called",
     "that each model answered as it would have at any other time",
+    "where a task has one promise, that the sums over its jobs are right",
 )
 """What the promise rests on besides, and no record can show."""
 
@@ -24,6 +25,10 @@ _ROUNDING = 1e-6
 
 _MOST = 10**9
 """Items beyond which no audit is recomputed."""
+
+
+_STEEPEST = 1.0
+"""Largest slope with which the bound of `stream/bound.py` begins; slopes never rise."""
 
 
 class Check(NamedTuple):
@@ -123,7 +128,8 @@ def _check_task(
     served = certificate.answered - by_reference
     return [
         Check(
-            promise.allowed == certificate.max_errors == allowed,
+            promise.allowed == certificate.max_errors == allowed
+            and promise.answers >= certificate.answered,
             f"B = {allowed}: that is how many of {promise.answers} answers of "
             f"{promise.jobs} jobs may differ",
         ),
@@ -164,16 +170,22 @@ def _possible_counts(certificate: Certificate) -> bool:
         *(each.draws for each in certificate.evidence),
     )
     promise = certificate.promise
-    whole = promise is None or all(
-        0 <= part <= _MOST
-        for part in promise.model_dump().values()
-        if type(part) is int
-    )
-    return whole and (
+    return (promise is None or _possible_promise(promise)) and (
         0 <= certificate.items <= _MOST
         and all(0 <= part <= certificate.items for part in parts)
         and all(0 <= each.errors <= each.draws for each in certificate.evidence)
         and all(0 <= each.failures <= each.calls for each in certificate.spend.values())
+    )
+
+
+def _possible_promise(promise: TaskPromise) -> bool:
+    """Whether a task's figures are possible, so that something can be computed."""
+    counts = [part for part in promise.model_dump().values() if type(part) is int]
+    return (
+        all(0 <= count <= _MOST for count in counts)
+        and 0 < len(promise.slopes) == len(promise.log_wealth)
+        and all(0 < slope <= _STEEPEST for slope in promise.slopes)
+        and all(-math.inf < wealth <= 0 for wealth in promise.log_wealth)
     )
 
 

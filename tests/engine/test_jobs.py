@@ -182,3 +182,28 @@ def test_two_jobs_at_once_count_each_other() -> None:
     assert (first, second) == (240, 360)
     for brain in brains:
         assert all(check.holds for check in verify(brain.certificate))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"slopes": ()},
+        {"slopes": (0.5,)},
+        {"slopes": (50.0,) * 24},
+        {"slopes": (float("nan"),) * 24},
+        {"log_wealth": ()},
+        {"log_wealth": (1000.0,) * 24},
+        {"possible": 3},
+        {"unseen": 10},
+        {"answers": 100},
+    ],
+)
+def test_a_promise_that_was_changed_does_not_verify(forged) -> None:
+    record = run(session(Row(), "first")).certificate
+    assert all(check.holds for check in verify(record))
+    promise = record.promise.model_copy(update=forged)
+    update = {"promise": promise}
+    if "answers" in forged:
+        counts = {"answers": 100, "allowed": 10, "possible": 0, "before": 0}
+        update = {"max_errors": 10, "promise": promise.model_copy(update=counts)}
+    assert not all(check.holds for check in verify(record.model_copy(update=update)))
