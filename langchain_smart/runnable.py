@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Annotated, Any, cast
 
@@ -234,7 +234,12 @@ class SmartRunnable(SmartBatching[Any, Any]):
 
     @override
     def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-        return self.get_name(), identity_of(_arguments(kwargs)), identity_of(given)
+        content, text = str(id(kwargs)), ""
+        with suppress(InvalidInputError):  # such an argument is like no other call's
+            content = identity_of(_arguments(kwargs))
+        with suppress(InvalidInputError):
+            text = identity_of(given)
+        return self.get_name(), content, text
 
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:

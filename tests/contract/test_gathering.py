@@ -281,6 +281,22 @@ def test_when_all_have_left_nothing_more_is_bought(adapter):
     assert one.sizes == []
 
 
+def test_what_has_no_text_that_identifies_it_is_gathered_too():
+    def chain(name: str) -> Any:
+        return RunnableLambda(lambda given: type(given).__name__, name=name)
+
+    prices = {"long": Price.per_call(1), "short": Price.per_call(0.1)}
+    given = {"reference": chain("long"), "candidates": [chain("short")]}
+    smart = SmartRunnable(**given, prices=prices, max_disagreement=0.25)
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*(smart.ainvoke(object()) for _ in range(N)))
+
+    with smart.batching(**ALL):
+        assert asyncio.run(main()) == ["object"] * N
+    assert smart.report().certificates[0].items == N
+
+
 @pytest.mark.parametrize("adapter", [LangChain, LlamaIndex])
 def test_a_block_left_by_ctrl_c_makes_no_further_call(adapter):
     began = threading.Event()
