@@ -70,12 +70,10 @@ class RunnableJob(Job):
     Attributes:
         inputs: Per item, its input as models take it.
         configs: Per item, its config.
-        identities: Per model, its name and a text that identifies it.
     """
 
     inputs: Sequence[Any]
     configs: Sequence[RunnableConfig]
-    identities: Sequence[tuple[str, str]]
 
     def __post_init__(self) -> None:
         self._runs: list[Any] = [None] * len(self.places)
@@ -283,7 +281,8 @@ class SmartBatching(
             return None
         config, read = ensure_config(config), self._read(given)
         task, content, text = self._identified(read, kwargs)
-        task = named_task(kwargs, config) or self.task or task
+        label = named_task(kwargs, config) or self.task
+        task = label or task
 
         def batch(items: Sequence[tuple[Any, RunnableConfig]]) -> Batch:
             inputs, configs = map(list, zip(*items, strict=True))
@@ -292,7 +291,7 @@ class SmartBatching(
 
         serving = self._serving.of(self._serving.task_of(task))
         kind = (id(self), task, content)
-        return SingleCall(kind, text, (read, config), batch, serving)
+        return SingleCall(kind, text, (read, config), batch, serving, label)
 
     @abstractmethod
     def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:

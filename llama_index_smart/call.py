@@ -32,7 +32,7 @@ from llama_index_smart.cost import (
 )
 from llama_index_smart.events import within
 from llama_index_smart.history import signed
-from llama_index_smart.members import LLMMember, Response, identity_of
+from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
@@ -200,10 +200,6 @@ class LLMJob(Job):
         reference = next(iter(self.members))
         ask = self.asks[call.item].addressed_to(call.tier, reference)
         return worst_case(self.members[call.tier], ask)
-
-    @override
-    def contents(self) -> Iterator[str]:
-        yield from (repr(identity_of(member)) for member in self.members.values())
 
     @override
     def requests(self) -> Iterator[str]:

@@ -209,6 +209,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _names(self) -> tuple[str, ...]:
         return tuple(self._members)
 
+    @property
+    def _identities(self) -> list[tuple[str, str]]:
+        return [identity_of(member) for member in self._members.values()]
+
     # -- one item at a time ----------------------------------------------------
 
     @override
@@ -279,7 +283,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             return self._batch([job], [None] * len(asks))
 
         kind = (id(self), task, asked_by, extras)
-        return SingleCall(kind, ask.content, ask, batch, config)
+        label = self._label([ask])
+        return SingleCall(kind, ask.content, ask, batch, config, label)
 
     def _alone(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
@@ -343,7 +348,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             bounded,
             named=named,
             model=ask.model,
-            identities=lambda: map(identity_of, self._members.values()),
+            identities=lambda: self._identities,
             prompt=partial(constant_part, ask, template),
             stream=None if named or template is None else template.stream,
         )
@@ -491,17 +496,17 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
         name = self._task_of(asks)
         task = self._serving.task_of(name)
-        named = any(ask.task for ask in asks) or self.task
         return LLMJob(
             task,
             self._reading(asks, name),
             self._scope(task),
             range(len(asks)),
             limit,
-            task if named else None,
+            self._label(asks) and task,
             asks=asks,
             members=self._reporting,
             estimates=self.estimate_usage,
+            identities=self._identities,
             alike=all(
                 always_alike(member_settings(member, ask.arguments))
                 for member in self._members.values()
@@ -521,10 +526,13 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     def _task_of(self, asks: Sequence[Ask[Any]]) -> str:
         """Return the task of some items, which is one."""
+        return self._label(asks) or default_task(asks)
+
+    def _label(self, asks: Sequence[Ask[Any]]) -> str | None:
+        """Return the name of their task: the user's, or that of the template in use."""
         named = next((ask.task for ask in asks if ask.task is not None), None)
         template = template_in_use()
-        of_template = None if template is None else template.task
-        return named or self.task or of_template or default_task(asks)
+        return named or self.task or (template and template.task)
 
     # -- tools -----------------------------------------------------------------
 

@@ -210,7 +210,6 @@ class ChainJob(RunnableJob):
 
     @override
     def contents(self) -> Iterator[str]:
-        yield from map(repr, self.identities)
         yield identity_of(self.arguments)
 
     @override

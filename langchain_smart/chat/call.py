@@ -243,7 +243,6 @@ class ChatJob(RunnableJob):
 
     @override
     def contents(self) -> Iterator[str]:
-        yield from map(repr, self.identities)
         yield self.request.content
 
     @override

@@ -29,7 +29,6 @@ from typing_extensions import override
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
-from smart_engine.errors import InvalidInputError
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
@@ -64,8 +63,9 @@ class Job(Caller):
         scope: Where its calls are entered.
         places: Per item, its place in the whole batch.
         limit: Most calls in flight at once.
-        label: What a progress bar calls the task.
+        label: Its name as the user knows it, if it has one.
         alike: Whether its models answer the same request alike, as far as is known.
+        identities: Per model, its name and a text that identifies it.
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
         contexts: Per item, where who asks about it is; empty: all where the batch is.
@@ -81,6 +81,7 @@ class Job(Caller):
     limit: int
     label: str | None = None
     alike: bool = False
+    identities: Sequence[tuple[str, str]] = field(kw_only=True)
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
     contexts: Sequence[Context] = field(init=False, default=())
@@ -117,9 +118,9 @@ class Job(Caller):
         reserved = self.reservations
         return None if reserved is None else reserved.allowance(Call(item, model))
 
-    @abstractmethod
     def contents(self) -> Iterable[str]:
-        """Yield texts that identify the models, and what is asked with every item."""
+        """Return texts that identify what is asked with every item."""
+        return ()
 
     @abstractmethod
     def requests(self) -> Iterable[str]:
@@ -253,19 +254,17 @@ class Batch:
         dedupe = job.alike if self.dedupe is None else self.dedupe
         config = self.config.of(job.task)
         apart = config.promise == "batch"
-        if not apart and job.label is None:
-            hint = "name the task whose jobs share it: task=…, or smart_task in a call"
-            raise InvalidInputError("promise", config.promise, hint)
+        config.check_named(job.label)
         if not dedupe and self.store is None and apart:
             return None, None, None
         requests = [*job.requests()]
         firsts = first_places(requests) if dedupe else None
         if self.store is None and apart:
             return firsts, None, None
-        contents = [*job.contents()]
-        key = config.job(job.rule, job.task, chain(contents, requests))
+        models, asked = [*map(repr, job.identities)], [*job.contents()]
+        key = config.job(job.rule, job.task, chain(models, asked, requests))
         decide = config.task_job(
-            self.books, job.rule, job.task, contents, key, self.store
+            self.books, job.rule, job.task, models, asked, key, self.store
         )
         if self.store is None:
             return firsts, None, decide

@@ -57,6 +57,7 @@ class SingleCall:
         item: What `batch` takes a list of.
         batch: Returns the batch of such items.
         config: Says whether so many items are worth a batch.
+        label: The name of its task as the user knows it, if it has one.
     """
 
     kind: Hashable
@@ -64,6 +65,7 @@ class SingleCall:
     item: Any
     batch: Callable[[list[Any]], Batch]
     config: ServingConfig
+    label: str | None
 
 
 @dataclass(eq=False, slots=True)

@@ -204,7 +204,10 @@ class Settings(PlainErrors):
         meeting = gathering_of(self._books) or self._always
         if meeting is None or (call := read()) is None:
             return None
-        return (meeting, call) if call.config.worth_a_batch(meeting.most) else None
+        if not call.config.worth_a_batch(meeting.most):
+            return None
+        call.config.check_named(call.label)
+        return meeting, call
 
     def report(self) -> Report:
         """Return what was asked, paid and saved so far, with all certificates."""

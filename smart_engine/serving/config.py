@@ -239,11 +239,22 @@ class ServingConfig:
             return session
         return BudgetedSession(session, reservations, strict=self.mode == "strict")
 
+    def check_named(self, name: str | None) -> None:
+        """Raise if a task whose batches share a promise has no name.
+
+        Raises:
+            InvalidInputError: It names the ways to name it.
+        """
+        if self.promise == "task" and name is None:
+            hint = "name the task whose jobs share it: task=…, or smart_task in a call"
+            raise InvalidInputError("promise", self.promise, hint)
+
     def task_job(
         self,
         books: Books,
         rule: Equivalence,
         task: str,
+        models: Sequence[str],
         asked: Sequence[str],
         key: str,
         store: StreamStore | None,
@@ -254,15 +265,19 @@ class ServingConfig:
             books: Where the task is kept.
             rule: How answers are compared.
             task: Name of the task.
-            asked: Texts that tell what is asked of whom, beside the items.
+            models: Texts that identify the models with their settings.
+            asked: Texts that identify what is asked beside the items; a pool has items
+                of several kinds.
             key: What identifies the job; see `job`.
             store: Where the task outlives this process, if it does.
         """
         if self.promise == "batch" or self.strategy == "reference":
             return None
         promise, same = self.guarantee, identity(self.rule)
+        if self.pooled:
+            rule, asked = self.rule, ()
         parts = {
-            "models": f"{', '.join(self.models)} {mark(repr([*asked]))}",
+            "models": f"{', '.join(self.models)} {mark(repr([*models, *asked]))}",
             "equivalence": f"{rule.name} #{same.mark}",
             "guarantee": f"{promise.max_disagreement}, {promise.confidence}",
             "seed": "random" if self.seed is None else str(self.seed),

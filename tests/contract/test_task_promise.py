@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from fakes import Scripted, say
+from llama_index.core.prompts import RichPromptTemplate
 
 from langchain_smart import Price, SmartChatModel
 from llama_index_smart import SmartLLM
-from smart_engine import InvalidInputError, verify
+from smart_engine import Exact, InvalidInputError, verify
 
 ADAPTERS = [SmartChatModel, SmartLLM]
 both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda made: made.__name__)
@@ -132,6 +133,45 @@ def test_asynchronous_batches_share_the_promise_with_the_others(adapter) -> None
     verb = smart.acomplete_batch if adapter is SmartLLM else smart.abatch
     asyncio.run(verb(items(1)))
     assert last(smart).promise.answers == 200
+
+
+@both
+def test_a_pool_has_one_promise_whatever_the_rules_of_its_tasks(adapter) -> None:
+    pool: dict[str, Any] = {"pool": ["mail", "chat"]}
+    mail: dict[str, Any] = {"equivalence": Exact()}
+    smart = make(adapter, task=None, tasks={"texts": pool, "mail": mail})
+    for night, (task, stop) in enumerate({"mail": ["."], "chat": ["!"]}.items()):
+        ask(smart, items(night), smart_task=task, stop=stop)
+    assert last(smart).promise.jobs == 2
+    assert last(smart).promise.answers == 200
+    assert last(smart).task == "texts"
+
+
+@both
+def test_gathered_calls_of_a_task_without_a_name_are_named_at_once(adapter) -> None:
+    smart = make(adapter, task=None)
+    verb = smart.complete if adapter is SmartLLM else smart.invoke
+    with (
+        smart.batching(),
+        pytest.raises(InvalidInputError, match="name the task"),
+    ):
+        verb("item 1")
+
+
+def test_gathered_calls_of_a_template_share_the_promise_of_its_task() -> None:
+    smart = make(SmartLLM, task=None)
+    night = RichPromptTemplate("night item {{n}}")
+    night.metadata["prompt_type"] = "night"
+
+    async def main(first: int) -> None:
+        numbers = range(first, first + 60)
+        await asyncio.gather(*(smart.apredict(night, n=n) for n in numbers))
+
+    for first in (0, 60):
+        with smart.batching(gather_ms=400, max_items=60):
+            asyncio.run(main(first))
+    assert [each.task for each in smart.report().certificates] == ["night", "night"]
+    assert last(smart).promise.answers == 120
 
 
 @both
