@@ -551,8 +551,13 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     def _identifying_params(self) -> dict[str, Any]:
         return {
             "models": [
-                {"name": member.name, **member.model._identifying_params}  # noqa: SLF001
+                {
+                    "name": member.name,
+                    **member.model._identifying_params,  # noqa: SLF001
+                    **({"bound": identity(bound).mark} if bound else {}),
+                }
                 for member in self._members.values()
+                for bound in [member.arguments]
             ],
             "max_disagreement": self.max_disagreement,
             "confidence": self.confidence,

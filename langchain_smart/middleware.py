@@ -97,6 +97,7 @@ class SmartMiddleware(AgentMiddleware[Any, Any, Any]):
 
         See `SmartChatModel.batching`.
         """
+        gather_ms = self._settings.get("gather_ms") if gather_ms is None else gather_ms
         return with_threads(gathering(self._books, gather_ms, max_items), max_items)
 
     @override

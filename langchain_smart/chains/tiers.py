@@ -21,7 +21,13 @@ from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import asked_once, reporting
 from smart_engine.runtime.settings import Settings
-from smart_engine.serving.members import Member, UnpricedError, addresses, find_member
+from smart_engine.serving.members import (
+    Member,
+    UnpricedError,
+    addresses,
+    asked_tier,
+    find_member,
+)
 
 __all__ = ["ChainMember", "find_chains", "price_of"]
 
@@ -144,6 +150,7 @@ def _member(
             if not isinstance(model, BaseChatModel):
                 raise UnpricedError(wanted)
             named = read_model(name, model)._replace(name=wanted, official=wanted)
+            named = named._replace(tier=asked_tier(model, arguments))
             listed[wanted] = price = find_member(named, prices).price
         if price is not None:
             settings = settings_of(arguments, model)

@@ -7,9 +7,10 @@ from fakes import Scripted, say
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
+from langchain_openai import ChatOpenAI
 from llama_index.core.base.llms.types import ChatMessage
 
-from langchain_smart import Price, SmartChatModel
+from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 from smart_engine.errors import BudgetExceededError, InvalidInputError
 
@@ -75,6 +76,25 @@ def test_bound_arguments_make_another_stream_in_a_store(smart, tmp_path):
             ask(built, f"item {n}")
         seen[-1] = built.report().streams[0].answered
     assert seen == [3, 6, 3]
+
+
+@BOTH
+def test_bound_arguments_tell_smart_models_apart(smart):
+    def shown(top_p):
+        built = build(smart, candidate=member("small").bind(top_p=top_p))
+        return built.to_dict() if smart is SmartLLM else built._get_llm_string()
+
+    assert shown(0.1) == shown(0.1) != shown(0.2)
+
+
+def test_a_service_tier_that_is_bound_in_a_chain_needs_a_price():
+    mini = ChatOpenAI(model="gpt-5-mini", api_key="none").bind(service_tier="scale")
+    with pytest.raises(InvalidInputError, match="the service tier 'scale'"):
+        SmartRunnable(
+            reference=PROMPT | member("big"),
+            candidates=[{"mini": PROMPT | mini}],
+            prices={"big": PRICES["big"]},
+        )
 
 
 @BOTH

@@ -8,10 +8,12 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from fakes import Scripted
+from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -572,8 +574,6 @@ def test_the_smart_models_own_limit_holds_however_many_threads_wait():
 
 
 def test_agents_that_run_at_once_are_answered_turn_by_turn():
-    from langchain.agents import create_agent
-
     big, small = (Scripted(name=name, script=say(name)) for name in PRICES)
     smart = SmartMiddleware([small], prices=PRICES, max_disagreement=0.25, seed=3)
     agent = create_agent(big, middleware=[smart])
@@ -582,6 +582,19 @@ def test_agents_that_run_at_once_are_answered_turn_by_turn():
         states = agent.batch(asked)
     assert [each.items for each in smart.report().certificates] == [N]
     assert all(state["messages"][-1].text for state in states)
+
+
+def test_the_middlewares_own_gather_ms_is_that_of_its_block(monkeypatch):
+    waits = list[float]()
+    clock = SimpleNamespace(sleep=waits.append)
+    monkeypatch.setattr("smart_engine.runtime.gathering.time", clock)
+    one = LangChain()
+    settings = {"candidates": [one.small], "prices": PRICES, "gather_ms": 40}
+    smart = SmartMiddleware(**settings, max_disagreement=0.25)
+    agent = create_agent(one.big, middleware=[smart])
+    with smart.batching():
+        agent.invoke({"messages": "is it number 1"})
+    assert sum(waits) == pytest.approx(0.04)
 
 
 def test_jobs_of_llama_index_are_one_batch_with_enough_workers():
