@@ -89,8 +89,9 @@ class BudgetExceededError(SmartError):
     def __init__(self, budget: float, left: float) -> None:
         super().__init__(
             f"budget_usd={budget:g} does not allow another call: {usd(left)} USD are "
-            "left that no call in flight may need; raise budget_usd, or lower "
-            "max_tokens so that a call can cost less"
+            "left, the worst-case cost of calls in flight deducted, and the next call "
+            "could cost more; raise budget_usd, or lower max_tokens so that a call can "
+            "cost less"
         )
 
 

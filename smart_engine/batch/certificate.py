@@ -211,7 +211,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         answers = f"{self.answered} answers"
         if self.promise is not None:
             answers = f"all {self.promise.answers} answers of {self.task!r} so far"
-            answers += f", handed out by {self.promise.jobs} jobs"
+            jobs = self.promise.jobs
+            answers += f", in {jobs} job{'' if jobs == 1 else 's'}"
         promise = (
             f"at most {self.max_errors} of {answers} "
             f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "

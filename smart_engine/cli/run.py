@@ -80,8 +80,8 @@ def run_command(
         raise InvalidInputError("--spreadsheet", str(out), hint)
     results = {"OUT": out, "certificate": certificate}
     check_results(results, sources(given, store), force=force)
-    if promise == "task" and task is None:
-        hint = "name the task whose jobs share it, and where they meet: --task, --store"
+    if promise == "task" and (task is None or store is None):
+        hint = "its jobs share a name and a store: give --task and --store"
         raise InvalidInputError("--promise", promise, hint)
     show_bar = sys.stderr.isatty() if progress is None else progress
     settings = {"budget_usd": budget, "progress": show_bar, "promise": promise}

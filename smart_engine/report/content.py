@@ -23,6 +23,7 @@ __all__ = [
     "Headline",
     "Promise",
     "at_least",
+    "comparisons",
     "cost_tables",
     "escaped",
     "evidence_tables",
@@ -39,6 +40,7 @@ __all__ = [
     "self_agreement",
     "summary",
     "tables",
+    "untried",
 ]
 
 _ROUNDING = 1e-9
@@ -175,6 +177,11 @@ def name_of(record: Certificate | StreamState) -> str:
 def summary(report: Report) -> str:
     """Return one sentence: what the answers cost, beside the reference alone."""
     answers = sum(report.served.values())
+    tried = sum(shadow.answered for shadow in report.shadows)
+    if tried and not answers:
+        saved = usd(sum(shadow.saved or 0.0 for shadow in report.shadows))
+        text = f"Shadow mode: the reference answered all of {tried:,} items"
+        return f"{text}; about {saved} USD would have been saved."
     if not answers:
         return f"Nothing has been answered yet; {usd(report.cost)} USD were spent."
     paid = sum((record.cost for record in report.records), report.earlier.cost)
@@ -202,6 +209,33 @@ def policies(report: Report) -> str:
         f"{plain(policy)} ({', '.join(_counts(batches[policy], streams[policy]))})"
         for policy in dict.fromkeys((*batches, *streams))
     )
+
+
+def comparisons(report: Report) -> Iterator[str]:
+    """Yield how often candidates differed where they were compared."""
+    draws: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for each in (e for record in report.certificates for e in record.evidence):
+        draws[each.model] += each.draws
+        errors[each.model] += each.errors
+    for model, count in draws.items():
+        if count:
+            differed = f"{errors[model]:,} of {count:,} items drawn"
+            yield f"{plain(model)} differed on {differed}"
+    if audits := sum(stream.audits for stream in report.streams):
+        found = sum(stream.found for stream in report.streams)
+        yield f"{found:,} of {audits:,} audits in streams detected an error"
+
+
+def untried(report: Report) -> Iterator[str]:
+    """Yield why nothing may have been saved, if no candidate was asked."""
+    candidates = report.served.keys() - {r.reference for r in report.records}
+    asked = any(report.spend[name].calls for name in candidates if name in report.spend)
+    if report.records and not asked:
+        yield (
+            "No candidate was asked: with so few items, or at these prices, trying "
+            "them may cost more than it saves (min_saving)."
+        )
 
 
 def _policy(record: Certificate) -> str:
@@ -276,7 +310,7 @@ def _promised(valid: Sequence[Certificate | StreamState]) -> str:
 def notes(report: Report) -> tuple[str, ...]:
     """Return what a reader must know to understand the amounts."""
     tiny = _ROUNDING * report.cost
-    lines = []
+    lines = [*untried(report)]
     if report.estimated:
         lines.append(
             f"{usd(report.estimated)} USD of the amount paid is estimated from the "
@@ -284,8 +318,8 @@ def notes(report: Report) -> tuple[str, ...]:
         )
     if report.unknown:
         lines.append(
-            f"{usd(report.unknown)} USD of the amount paid is the most that calls may "
-            "have cost which failed without telling whether they were billed."
+            f"{usd(report.unknown)} USD of the amount paid is the worst case of failed "
+            "calls that reported no usage, and may have been billed."
         )
     if report.restored > tiny:
         lines.append(

@@ -12,7 +12,14 @@ from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
-from smart_engine.report.content import escaped, headlines, policies, summary
+from smart_engine.report.content import (
+    comparisons,
+    escaped,
+    headlines,
+    policies,
+    summary,
+    untried,
+)
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:
@@ -169,6 +176,7 @@ class Report(BaseModel):
         lines = [summary(self)]
         if served_by := policies(self):
             lines.append(f"served by {served_by}")
+        lines += [*comparisons(self), *untried(self)]
         head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
         lines.append(f"{head}  {'cost (USD)':>12}")
         lines += [
@@ -179,7 +187,8 @@ class Report(BaseModel):
         items = sum(stream.answered for stream in self.streams)
         lines.append(
             f"cost {usd(self.cost)} USD, saved {usd(self.saved)} USD (estimated) "
-            f"in {self.batches} batches and {items:,} single items"
+            f"in {self.batches:,} batch{'' if self.batches == 1 else 'es'} "
+            f"and {items:,} single item{'' if items == 1 else 's'}"
         )
         if self.estimated:
             lines.append(
@@ -188,8 +197,8 @@ class Report(BaseModel):
             )
         if self.unknown:
             lines.append(
-                f"of the cost, {usd(self.unknown)} USD is what calls may have cost at "
-                "most that failed without telling"
+                f"of the cost, {usd(self.unknown)} USD is the worst case of failed "
+                "calls that reported no usage"
             )
         if self.restored:
             lines.append(f"of the cost, {usd(self.restored)} USD is from earlier runs")

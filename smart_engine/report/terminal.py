@@ -46,7 +46,7 @@ def _table(grid: content.Grid) -> Table:
     for place, heading in enumerate(grid.words + grid.numbers):
         words = place < len(grid.words)
         table.add_column(
-            heading,
+            heading if words else heading.replace(" ", "\n"),  # narrow columns
             Text(total[place]),
             justify="left" if words else "right",
             overflow="fold",

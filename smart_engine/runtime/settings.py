@@ -93,6 +93,12 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
         harmless = value is None or isinstance(value, int | float)  # others hold keys
         hint = f"no such parameter; {_nearest(field, list(model.model_fields))}"
         return InvalidInputError(field, value if harmless else "…", hint)
+    if first["type"] == "dataclass_type":
+        return InvalidInputError(
+            field, value, f"give a {first['ctx']['class_name']}(…)"
+        )
+    if not field:  # a check of the whole failed: its input is every argument
+        return InvalidInputError(model.__name__, "…", str(cause or first["msg"]))
     hint = first["msg"].replace("Input should be", "must be")
     return InvalidInputError(field, value, hint)
 

@@ -150,9 +150,9 @@ class Books:
             )
         elif result.unknown == 0:
             problem = (
-                f"{key.model} failed and did not tell whether that was billed, and "
-                "nothing bounds it: it is entered at 0 USD and marked unknown; set "
-                "max_tokens, so that such calls are charged at their most"
+                f"a call of {key.model} failed without reporting usage: it may have "
+                "been billed, and nothing limits its cost. It is booked at 0 USD and "
+                "marked unknown; set max_tokens to book such calls at their worst case"
             )
         with self._lock:
             self._entries.enter(key, batch, item, error, result)

@@ -17,7 +17,7 @@ from llama_index.core.callbacks.base_handler import BaseCallbackHandler as Llama
 from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*did not tell whether")
+pytestmark = pytest.mark.filterwarnings("ignore:.*failed without reporting")
 
 ITEMS = [f"item {n}" for n in range(60)]
 BAD = 7

@@ -33,6 +33,7 @@ from smart_engine import (
 )
 from smart_engine.amounts import usd
 from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.offline.traces import Simulation
 from smart_engine.report import content, theme
 from smart_engine.report.content import at_least, percent, plain
@@ -520,6 +521,38 @@ def test_a_terminal_of_80_columns_shows_every_figure(report) -> None:
             assert set(row[len(grid.words) :]) <= {*words, *map(str, row)}
             figures = [cell.split()[0] for cell in row[len(grid.words) :]]
             assert set(figures) <= set(words)
+
+
+def test_a_terminal_of_80_columns_has_room_for_the_names_of_jobs(report) -> None:
+    console = pytest.importorskip("rich.console")
+    figures = dict.fromkeys(TaskPromise.model_fields, 0) | {"jobs": 1}
+    figures |= {"slopes": (), "log_wealth": ()}
+    shared = TaskPromise.model_construct(**figures)
+    first = report.certificates[0].model_copy(update={"promise": shared})
+    assert "of 'audit' so far, in 1 job " in first.claim
+    (grid,) = (g for g in content.tables(summed(first)) if g.caption.startswith("One "))
+    target = io.StringIO()
+    console.Console(file=target, width=80, color_system=None).print(summed(first))
+    below = target.getvalue().split(grid.caption)[1]
+    assert f" audit ({first.id[:8]})" in below
+
+
+def test_a_shadow_says_what_was_answered_and_would_have_been_saved(report) -> None:
+    shadow = report.shadows[0]
+    alone = Report(spend=shadow.spend, served={}, certificates=(), shadows=(shadow,))
+    assert content.summary(alone) == (
+        "Shadow mode: the reference answered all of 300 items; "
+        f"about {usd(shadow.saved)} USD would have been saved."
+    )
+
+
+def test_a_job_that_asked_no_candidate_says_why(drive, tiers, models) -> None:
+    session = BatchSession(10, tiers(2), Guarantee(0.1, 0.9), min_saving=0.05)
+    small = summed(drive(session, models(10, 0.0, 0.2)).certificate)
+    (why,) = content.untried(small)
+    assert "min_saving" in why
+    for form in (str(small), small.to_markdown().replace("\\", ""), small.to_html()):
+        assert "No candidate was asked" in form
 
 
 def test_json_holds_everything(report) -> None:

@@ -481,6 +481,11 @@ IN = "mails.csv"
         ("the mail\nmail 1\n", ["--confidence", "95"], "confidence=95"),
         ("the mail\nmail 1\n", ["--strategy", "luck"], "strategy='luck'"),
         ("the mail\nmail 1\n", ["--promise", "task"], "--task"),
+        (
+            "the mail\nmail 1\n",
+            ["--promise", "task", "--task", "nightly"],
+            "give --task and --store",
+        ),
         ("the mail\nmail 1\n", ["--promise", "job"], "promise='job'"),
         ("the mail\nmail 1\n", ["--store", "no/where.db"], "store="),
         ("the mail\nmail 1\n", ["--certificate", "no/where.json"], "certificate="),

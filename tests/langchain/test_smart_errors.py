@@ -77,7 +77,7 @@ def test_bad_input_is_named_at_construction(case, monkeypatch):
         ({"candidates": None}, "^candidates=None: name at least one cheaper model"),
         ({"candidates": model()}, r"^candidates=Scripted\(…\): name at least one"),
         ({"reference": 3}, "^reference=3: give a LangChain chat model"),
-        ({"prices": {"big": 3}}, "^prices.big=3: must be a dictionary or an instance"),
+        ({"prices": {"big": 3}}, r"^prices.big=3: give a Price\(…\)"),
     ],
 )
 def test_an_error_shows_what_was_given_and_the_nearest_parameter(given, shown):

@@ -14,6 +14,7 @@ from loopback import serve
 
 from llama_index_smart import Price, SmartLLM
 from llama_index_smart.members import identity_of
+from smart_engine import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 SUMMARY = PromptTemplate("Sum up: {text}")
@@ -112,3 +113,11 @@ def test_another_template_is_another_task(server, tmp_path):
         smart.predict(SUMMARY, text="a")
         smart.predict(BRIEFLY, text="a")
         assert [state.arrived for state in smart.report().streams] == [count, count]
+
+
+def test_a_model_that_its_class_does_not_know_is_named():
+    shown = "^SmartLLM='…': Unknown model 'local'"
+    with pytest.raises(InvalidInputError, match=shown):
+        SmartLLM(
+            reference=OpenAI(model="local"), candidates=[OpenAI(model="gpt-5-mini")]
+        )
