@@ -78,7 +78,7 @@ def started(
 
 
 def recorded(run: R) -> R:
-    """Return an item's run, or its manager, whose recorders are told of no tokens."""
+    """Return an item's run, or its manager, that reports no tokens to recorders."""
     run.handlers = [
         _Recorder(handler) if _records(handler) else handler for handler in run.handlers
     ]
@@ -145,14 +145,14 @@ def _ambient() -> list[Any]:
 
 
 _NO_TOKENS = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
-"""Said, as services estimate the tokens of runs that say nothing."""
+"""Reported, because services estimate the tokens of runs that report none."""
 
 _REPORTS = ("token_usage", "usage", "usage_metadata")
 """Metadata of messages in which counters look for tokens, too."""
 
 
-def _untold(event: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a handler's event for the end of a run, which is told of no tokens."""
+def _event_without_tokens(event: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler's event for the end of a run, without the run's usage."""
     if iscoroutinefunction(event):
 
         async def aended(response: LLMResult, **kwargs: Any) -> Any:
@@ -169,14 +169,14 @@ def _untold(event: Callable[..., Any]) -> Callable[..., Any]:
 def _without_tokens(response: LLMResult) -> LLMResult:
     """Return the result of an item's run without the usage of its answer."""
 
-    def told(generation: Any) -> Any:
-        said = generation.message.response_metadata.items()
-        metadata = {name: value for name, value in said if name not in _REPORTS}
+    def stripped(generation: Any) -> Any:
+        reported = generation.message.response_metadata.items()
+        metadata = {name: value for name, value in reported if name not in _REPORTS}
         update = {"usage_metadata": _NO_TOKENS, "response_metadata": metadata}
         message = generation.message.model_copy(update=update)
         return generation.model_copy(update={"message": message})
 
-    lines = [[told(each) for each in line] for line in response.generations]
+    lines = [[stripped(each) for each in line] for line in response.generations]
     return response.model_copy(update={"generations": lines})
 
 
@@ -261,12 +261,15 @@ class _Proxy(BaseCallbackHandler):
 
 
 class _Recorder(_Proxy):
-    """A handler that records, as an item's run has it; `inner` is that of members."""
+    """A recording handler as an item's run has it; members have the `inner` one."""
 
     inner: BaseCallbackHandler
 
     def __init__(self, inner: Any) -> None:
-        instead = {"inner": inner, "on_llm_end": _untold(inner.on_llm_end)}
+        instead = {
+            "inner": inner,
+            "on_llm_end": _event_without_tokens(inner.on_llm_end),
+        }
         if hasattr(inner, "copy_with_metadata_defaults"):  # core copies LangSmith's
             copied = inner.copy_with_metadata_defaults
             instead["copy_with_metadata_defaults"] = lambda **defaults: _Recorder(

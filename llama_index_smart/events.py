@@ -26,14 +26,14 @@ def reporting(
 ) -> dict[str, LLMMember]:
     """Return members that report their calls to these callbacks."""
 
-    def told(member: LLMMember) -> LLMMember:
+    def with_callbacks(member: LLMMember) -> LLMMember:
         model = member.model
         if model.callback_manager is callbacks:
             return member
         update = {"callback_manager": callbacks}
         return replace(member, model=model.model_copy(update=update))
 
-    return {name: told(member) for name, member in members.items()}
+    return {name: with_callbacks(member) for name, member in members.items()}
 
 
 def within(span: str | None) -> Context:

@@ -35,7 +35,6 @@ MODEL = "smart_model"
 TOOLS = "smart_tools"
 """Argument that carries raw tools from `chat_with_tools` to the call."""
 
-
 OUTPUT = "smart_output"
 """Argument that carries the class of an object from a structured verb to the call."""
 

@@ -1,6 +1,7 @@
 """What a call of a chain can do in a LangGraph graph that it is a part of.
 
-A graph passes its nodes the ways to reach it in the config, under names of its own.
+A graph gives its nodes access to itself (its state, checkpoints, interrupts and
+streams) in the config, under names of its own.
 Only the reference may ask a human, write to the state, or save checkpoints: a candidate
 that tries to has failed. What a call streams reaches the user only if its answer is the
 one that is handed out.
@@ -14,7 +15,7 @@ from typing import Any
 __all__ = ["within_graph"]
 
 _OWN = "__pregel_"
-"""Beginning of the names under which a graph passes such ways."""
+"""Prefix of those names."""
 
 _STREAM, _RUNTIME = "__pregel_stream", "__pregel_runtime"
 
@@ -22,7 +23,7 @@ _HARMLESS = {_STREAM, _RUNTIME, "__pregel_read", "__pregel_read_state"}
 _HARMLESS |= {"__pregel_task_id"}  # a graph inside raises what it would ask a human
 
 _UNSAVED = {"__pregel_checkpointer": None}
-"""A graph inside takes no other, not even its own."""
+"""With it, a graph inside saves no checkpoints, not even to its own checkpointer."""
 
 
 def within_graph(

@@ -1,7 +1,7 @@
 """`Task`: what the jobs of a task share; each step of theirs holds a lock around it.
 
-`guard` keeps the promise. What is decided here is only cheap: which policy serves the
-next items of a job, how often they are audited, and which candidates are tried.
+`guard` keeps the promise. What is decided here matters only for the cost: which policy
+serves the next items of a job, how often they are audited, which candidates are tried.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 A call waits until no other of its kind has come for a while. Where those that wait are
 enough for a batch to save anything, one batch answers them all; else each goes on by
 itself. Their number alone decides that, before anything is drawn, so every item counts
-in one guarantee: its batch's or its stream's. Nobody waits for a caller: calls that are
-made one after the other, or in each other, only wait in vain. Who leaves before the
-batch begins is no part of it; who leaves later changes nothing, and when all have left
-in asynchronous code, the batch ends.
+in one guarantee: its batch's or its stream's. No call waits for a particular other one,
+so calls that are made one after the other, or within each other, cannot block. Who
+leaves before the batch begins is no part of it; who leaves later changes nothing, and
+when all have left in asynchronous code, the batch ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HALVED = 4
 """How often the wait is halved, after as many groups that were too small."""
 
 _ALONE = object()
-"""What a call is told that has to go on by itself."""
+"""The result of a call that has to go on by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Gathering:
         except BaseException:
             waiting.future.cancel()
             raise
-        return alone() if result is _ALONE else _told(result)
+        return alone() if result is _ALONE else _value(result)
 
     async def aanswer(self, call: SingleCall, alone: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to a call, from a task."""
@@ -183,7 +183,7 @@ class Gathering:
                 self._close(group)  # first: who calls again now joins another one
                 group.task.cancel()
             raise
-        return await alone() if result is _ALONE else _told(result)
+        return await alone() if result is _ALONE else _value(result)
 
     def stop(self, reason: BaseException) -> None:
         """Let no batch make a further call."""
@@ -250,7 +250,7 @@ class Gathering:
         return batch
 
     def _end(self, group: _Group, results: Any) -> None:
-        """Tell all callers of a group their results, or one error."""
+        """Set the results of all calls of a group, or one error for all."""
         self._close(group)
         if not isinstance(results, list):
             results = [_ALONE if results is None else results] * len(group.waiting)
@@ -259,7 +259,8 @@ class Gathering:
                 each.future.set_result(result)
 
 
-def _told(result: Any) -> Any:
+def _value(result: Any) -> Any:
+    """Return a result, or raise it if it is an error."""
     if isinstance(result, BaseException):
         raise result
     return result

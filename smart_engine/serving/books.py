@@ -236,9 +236,9 @@ class Books:
             return self._tasks[key]
 
     def is_last_unnamed(self, task: str) -> bool:
-        """Note a task without a name of the user's; whether it makes too many of them.
+        """Count a task that the user did not name; return whether it is one too many.
 
-        That is so once.
+        That is returned once.
         """
         with self._lock:
             if len(self._unnamed) == _UNNAMED or task in self._unnamed:

@@ -1,4 +1,4 @@
-"""Steps of what threads share, and, over a stored row, all processes that open it.
+"""State that threads share, and, over a stored row, all processes that open it.
 
 Each step locks the row, goes on from where the others have come, and writes how it went
 on: all of it or nothing. A step that cannot be written counts as that of a killed
