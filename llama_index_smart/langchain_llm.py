@@ -195,8 +195,8 @@ class LangChainLLM(FunctionCallingLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         messages = conversation(chat_history, user_msg)
-        if tool_required:
-            kwargs.setdefault("tool_choice", "any")
+        if tool_required and kwargs.get("tool_choice") is None:
+            kwargs["tool_choice"] = "any"
         specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
         return {"messages": messages, "tools": specs, **kwargs}
 

@@ -7,6 +7,7 @@ import json
 from itertools import product
 
 import pytest
+from langchain_openai import ChatOpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai import OpenAI
@@ -75,7 +76,8 @@ def like(server, **settings):
 
 
 def smart_of(big, small, **settings):
-    prices = {big.model: Price(10, 30), small.model: Price(0.1, 0.4)}
+    names = [getattr(each, "model_name", None) or each.model for each in (big, small)]
+    prices = dict(zip(names, (Price(10, 30), Price(0.1, 0.4)), strict=True))
     return SmartLLM(reference=big, candidates=[small], prices=prices, **settings)
 
 
@@ -113,6 +115,18 @@ def test_members_are_asked_for_objects_as_they_would_be_by_themselves(kind, verb
         (seen,) = smart.report().shadows
         assert seen.task == ("sender" if "chat" not in verb else "Person")
         assert seen.spend[members[1].model].calls == 1
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_langchain_member_has_to_call_the_tool_that_makes_the_object(native):
+    with serve(said) as server:
+        tools = {"is_function_calling_model": True}
+        big = like(server, model="big", should_use_structured_outputs=native, **tools)
+        small = ChatOpenAI(base_url=server.url, api_key="none", model="small")
+        smart = smart_of(big, small, mode="shadow")
+        assert smart.structured_predict(Person, PROMPT, name="Bob") == ANN
+    (body,) = (body for body in server.bodies if body["model"] == "small")
+    assert body["tool_choice"] == "required"
 
 
 def test_a_member_without_either_mode_finds_the_schema_in_the_text():
