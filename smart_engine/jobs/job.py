@@ -15,7 +15,7 @@ on with the job, the reference answers all of it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -56,18 +56,19 @@ class TaskSteps(Protocol):
         ...
 
 
-def job_of(task: TaskSteps, key: str, *, kept: bool) -> Strategy:
+def job_of(task: TaskSteps, key: str, kept: Callable[[], bool]) -> Strategy:
     """Return the strategy of one job of a task.
 
     Args:
         task: The task.
         key: Identifies the job: another run of the same job has the same key.
-        kept: Whether its answers are stored, so that it may be asked for again.
+        kept: Returns whether all of its answers so far are stored: others, bought
+            again, may be different ones, of which no audit has shown anything.
     """
 
     def decide(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
         del looks
-        return _Job(batch, task, key, kept=kept).run()
+        return _Job(batch, task, key, kept).run()
 
     return decide
 
@@ -76,7 +77,11 @@ class _Job:
     """One run of a job."""
 
     def __init__(
-        self, batch: BatchRecord, task: TaskSteps, key: str, *, kept: bool
+        self,
+        batch: BatchRecord,
+        task: TaskSteps,
+        key: str,
+        kept: Callable[[], bool],
     ) -> None:
         self._batch, self._task, self._key, self._kept = batch, task, key, kept
         self._run = 0
@@ -122,9 +127,8 @@ class _Job:
             with self._task.step(durable=True) as task:
                 more = task.to_check(self._key, self._run, self._end)
                 if not more:
-                    return task.end(
-                        self._key, self._run, self._end, self._checked, kept=self._kept
-                    )
+                    end, checked, kept = self._end, self._checked, self._kept()
+                    return task.end(self._key, self._run, end, checked, kept=kept)
             yield from self._check(unseen[-more:].tolist())
 
     def _follow(
@@ -161,6 +165,8 @@ class _Job:
                 if wave.first + place in task.guard.unresolved:
                     error = bool(detected[place])
                     task.guard.settle(wave.first + place, detected=error)
+            if not self._kept():
+                task.forget(self._key, self._run, wave)
             if fresh:
                 self._teach(task, items, compared)
 

@@ -146,6 +146,12 @@ class Task:
         self._jobs[key] = job.model_copy(update={"waves": (*job.waves, wave)})
         return wave, tried
 
+    def forget(self, key: str, run: int, wave: JobWave) -> None:
+        """Forget a wave whose audits are resolved: another run draws for its items."""
+        job = self.job(key, run)
+        waves = tuple(other for other in job.waves if other != wave)
+        self._jobs[key] = job.model_copy(update={"waves": waves})
+
     def policy(self, wave: JobWave) -> Policy:
         """Return the policy that serves a wave."""
         return REFERENCE_ONLY if wave.policy < 0 else self._choice.policies[wave.policy]

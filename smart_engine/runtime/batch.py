@@ -263,8 +263,12 @@ class Batch:
             return firsts, None, None
         models, asked = [*map(repr, job.identities)], [*job.contents()]
         key = config.job(job.rule, job.task, chain(models, asked, requests))
+
+        def kept() -> bool:
+            return self.store is not None and job.session.kept_all
+
         decide = config.task_job(
-            self.books, job.rule, job.task, models, asked, key, self.store
+            self.books, job.rule, job.task, models, asked, key, self.store, kept
         )
         if self.store is None:
             return firsts, None, decide

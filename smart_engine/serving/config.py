@@ -258,6 +258,7 @@ class ServingConfig:
         asked: Sequence[str],
         key: str,
         store: StreamStore | None,
+        kept: Callable[[], bool],
     ) -> Strategy | None:
         """Return the strategy of a job whose task has one promise, if it has.
 
@@ -270,6 +271,7 @@ class ServingConfig:
                 of several kinds.
             key: What identifies the job; see `job`.
             store: Where the task outlives this process, if it does.
+            kept: Returns whether all answers of the job so far are stored.
         """
         if self.promise == "batch" or self.strategy == "reference":
             return None
@@ -294,7 +296,7 @@ class ServingConfig:
         profile = Profile(task, "jobs", parts)
         row = None if store is None else store.row(profile, "state")
         shared = books.task((profile.fingerprint, same, store), begin, row)
-        return job_of(shared, key, kept=store is not None)
+        return job_of(shared, key, kept)
 
     def batch_seed(self, stored: AnswerStore | None) -> int:
         """Return the seed of a batch's draws: as given, as stored, or a fresh one."""

@@ -88,6 +88,11 @@ class Resumed:
         self._unsaved: Exception | None = None
         self._warned: set[str] = set()
 
+    @property
+    def kept_all(self) -> bool:
+        """Whether every answer so far is stored."""
+        return self._problem is None and self._unsaved is None
+
     def next_calls(self) -> list[Call]:
         """Return the calls that have to be made now."""
         while calls := self._steps.next_calls():

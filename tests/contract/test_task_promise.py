@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from fakes import Scripted, say
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
 from llama_index.core.prompts import RichPromptTemplate
 
-from langchain_smart import Price, SmartChatModel
+from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 from smart_engine import Exact, InvalidInputError, verify
 
@@ -182,3 +184,42 @@ def test_a_promise_over_a_task_needs_its_name_and_an_audit(adapter) -> None:
         make(adapter, strategy="mix")
     with pytest.raises(InvalidInputError, match="promise"):
         make(adapter, promise="job")
+
+
+class Sealed:
+    """An answer that no store can keep."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def test_a_batch_whose_answers_no_store_keeps_counts_as_another_one(tmp_path) -> None:
+    turned_bad: list[int] = []
+
+    def chain(name: str) -> Any:
+        def answer(text: str, kwargs: dict[str, Any]) -> str:
+            return "no" if turned_bad and name == "small" else "yes"
+
+        model = Scripted(name=name, script=answer)
+        return model | StrOutputParser() | RunnableLambda(Sealed)
+
+    smart = SmartRunnable(
+        reference={"long": chain("big")},
+        candidates={"short": chain("small")},
+        prices={"big": Price(10, 10), "small": Price(0.4, 0.4)},
+        max_disagreement=0.1,
+        promise="task",
+        task="nightly",
+        version="1",
+        store=tmp_path / "nights.db",
+        equivalence=lambda left, right: left.text == right.text,
+        seed=1,
+    )
+    with pytest.warns(UserWarning, match="will buy some answers again"):
+        smart.batch(items(0))
+    turned_bad.append(1)
+    with pytest.warns(UserWarning, match="will buy some answers again"):
+        answers = smart.batch(items(0))
+    assert last(smart).promise.jobs == 2
+    wrong = sum(answer.text == "no" for answer in answers)
+    assert wrong <= last(smart).promise.allowed == 20

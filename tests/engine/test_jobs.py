@@ -100,7 +100,7 @@ class Row:
 
 
 def session(row: Row, key: str, items: int = 120, **how) -> BatchSession:
-    job = job_of(row, key, kept=how.get("kept", False))
+    job = job_of(row, key, lambda: how.get("kept", False))
     return BatchSession(items, TIERS, Guarantee(0.1, 0.9), job=job, task="t")
 
 
@@ -118,14 +118,13 @@ def run(brain: BatchSession, steps: int = 10**6) -> BatchSession:
 def test_a_job_that_is_cut_off_goes_on_with_its_draws() -> None:
     row = Row()
     run(session(row, "first"))
-    run(session(row, "second"), steps=3)
+    run(session(row, "second", kept=True), steps=3)
     begun = TaskRecord.model_validate_json(row.text)
     assert begun.jobs["second"].waves
-    resumed = run(session(row, "second"))
+    resumed = run(session(row, "second", kept=True))
     ended = TaskRecord.model_validate_json(row.text)
     assert resumed.certificate.promise.answers == ended.answered == 240
     assert not ended.unresolved
-    assert not ended.jobs
     waves = sum(len(wave.ways) for wave in begun.jobs["second"].waves)
     assert ended.arrived - begun.arrived <= 120 - waves
 
@@ -207,3 +206,18 @@ def test_a_promise_that_was_changed_does_not_verify(forged) -> None:
         counts = {"answers": 100, "allowed": 10, "possible": 0, "before": 0}
         update = {"max_errors": 10, "promise": promise.model_copy(update=counts)}
     assert not all(check.holds for check in verify(record.model_copy(update=update)))
+
+
+def test_items_whose_answers_are_not_stored_are_drawn_for_again() -> None:
+    row = Row()
+    run(session(row, "first"))
+    first = TaskRecord.model_validate_json(row.text)
+    run(session(row, "second"), steps=3)
+    begun = TaskRecord.model_validate_json(row.text)
+    (open_wave,) = begun.jobs["second"].waves
+    assert begun.arrived > first.arrived + len(open_wave.ways)
+    resumed = run(session(row, "second")).certificate
+    ended = TaskRecord.model_validate_json(row.text)
+    assert ended.arrived == begun.arrived + 120 - len(open_wave.ways)
+    assert resumed.promise.unresolved == 0
+    assert resumed.promise.answers == 240

@@ -141,7 +141,7 @@ def play(
     under_way: list[tuple[str, list[Outcome], list[Failure | Outcome], Any]] = []
 
     def session(key: str, items: int) -> BatchSession:
-        job = job_of(shared, key, kept=False)
+        job = job_of(shared, key, lambda: False)
         return BatchSession(items, TIERS, guarantee, job=job)
 
     while started < jobs or under_way:
