@@ -42,7 +42,7 @@ from langchain_smart.callbacks import RUN, Run, recorded, started
 from langchain_smart.chat.cache import cached
 from langchain_smart.chat.call import ChatJob, ChatRequester, ending, piece, result
 from langchain_smart.chat.cost import worst_case
-from langchain_smart.chat.history import history_for
+from langchain_smart.chat.history import first_author, history_for
 from langchain_smart.chat.members import (
     ChatMember,
     identity_of,
@@ -140,6 +140,10 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             help; by default as often as the member's own client would. Its client does
             not try again by itself: each attempt is a row of the ledger.
         streaming: Whether `invoke` streams, too.
+        sticky: Whether a conversation that the reference began stays with it, as
+            prompt caches like it: its later turns are answered by the reference, and
+            are no part of the stream. One that a candidate began goes on as its stream
+            decides, whose audits show an answer of the reference now and then.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process. The same batch, started again, buys nothing twice and ends as it
             would have. A task's stream goes on where it was, and several processes, on
@@ -205,6 +209,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     stop: list[str] | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None
     streaming: bool = False
+    sticky: bool = False
 
     _members: dict[str, ChatMember] = PrivateAttr()
     _cached: dict[str, ChatMember] = PrivateAttr()
@@ -406,6 +411,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             model=request.model,
             identities=lambda: self._identities,
             prompt=prompt,
+            pinned=first_author(messages) if self.sticky else None,
         )
         requester = ChatRequester(
             self._requested,

@@ -214,29 +214,34 @@ class LLMJob(Job):
         return marked(served.answer, smart, bought=bought)
 
 
-def whole(run: ItemRun, response: Response) -> Response:
-    """Return the whole answer of a single item."""
-    return marked(response, run.item.mark)
+def whole(run: ItemRun, response: Response, *, signs: bool) -> Response:
+    """Return the whole answer of a single item; `signs`: marked for later turns."""
+    return marked(response, run.item.mark, signs=signs)
 
 
-def piece(run: ItemRun, response: Response) -> Response:
+def piece(run: ItemRun, response: Response, *, signs: bool) -> Response:
     """Return a piece of a single item's answer; the ending has the usage, once."""
     counts = response.additional_kwargs.items()
     kwargs = {name: value for name, value in counts if not name.endswith("_tokens")}
     kwargs["smart"] = {"model": run.shown_model, "task": run.item.task}
     settled = bool(run.item.mark)  # then this is the whole answer, none of it shown yet
     delta = text_of(response) if settled else response.delta
-    return _with_author(response, kwargs).model_copy(update={"delta": delta})
+    answer = _with_author(response, kwargs, signs=signs)
+    return answer.model_copy(update={"delta": delta})
 
 
-def ending(run: ItemRun) -> Response:
+def ending(run: ItemRun, *, signs: bool) -> Response:
     """Return the last piece of a single item's answer: all of it, and what it cost."""
-    response = whole(run, run.item.answers[run.item.mark["model"]])
+    response = whole(run, run.item.answers[run.item.mark["model"]], signs=signs)
     return response.model_copy(update={"delta": ""})
 
 
 def marked(
-    response: Response, smart: dict[str, Any], *, bought: bool = True
+    response: Response,
+    smart: dict[str, Any],
+    *,
+    bought: bool = True,
+    signs: bool = False,
 ) -> Response:
     """Return a copy of a member's response as the smart model's own.
 
@@ -244,6 +249,7 @@ def marked(
         response: The member's.
         smart: Who answered, and at what cost.
         bought: Whether it was bought for its item; else it used nothing.
+        signs: Whether its message says who wrote it even where all may read it.
     """
     usage, counts = usage_of(response) if bought else Usage(), _counts(Usage())
     own = response.additional_kwargs.items()
@@ -251,14 +257,18 @@ def marked(
     if usage is not None and usage.problem is None:
         kwargs |= _counts(usage)
     kwargs["smart"] = smart
-    return _with_author(response, kwargs)
+    return _with_author(response, kwargs, signs=signs)
 
 
-def _with_author(response: Response, kwargs: dict[str, Any]) -> Response:
+def _with_author(
+    response: Response, kwargs: dict[str, Any], *, signs: bool
+) -> Response:
     """Return a response with its marks; its message, which outlives it, is signed."""
     update: dict[str, Any] = {"additional_kwargs": kwargs}
     if isinstance(response, ChatResponse):
-        update["message"] = signed(response.message, kwargs["smart"]["model"])
+        update["message"] = signed(
+            response.message, kwargs["smart"]["model"], always=signs
+        )
     return response.model_copy(update=update)
 
 

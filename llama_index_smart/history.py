@@ -26,7 +26,13 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 
-__all__ = ["ANSWERING", "history_for", "signed", "without_private_parts"]
+__all__ = [
+    "ANSWERING",
+    "first_author",
+    "history_for",
+    "signed",
+    "without_private_parts",
+]
 
 ANSWERING = {MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL}
 """Roles of a model's own turns."""
@@ -62,12 +68,19 @@ def history_for(
     return [given(message) for message in messages]
 
 
-def signed(message: ChatMessage, author: str) -> ChatMessage:
+def first_author(messages: Sequence[ChatMessage]) -> str | None:
+    """Return the member that began a chat: the author of its first marked answer."""
+    marks = (message.additional_kwargs.get(_MARK) for message in messages)
+    return next((mark["model"] for mark in marks if mark), None)
+
+
+def signed(message: ChatMessage, author: str, *, always: bool) -> ChatMessage:
     """Return an answer's message, marked with who wrote it if that makes a difference.
 
-    What every model may be sent stays as it is: some prompts contain all marks.
+    What every model may be sent stays as it is, unless it is `always` marked: some
+    prompts contain all marks.
     """
-    if without_private_parts(message) == message:
+    if not always and without_private_parts(message) == message:
         return message
     kwargs = {**message.additional_kwargs, _MARK: {"model": author}}
     return _changed(message, additional_kwargs=kwargs)

@@ -38,6 +38,7 @@ from llama_index_smart.call import LLMJob, LLMRequester, ending, piece, whole
 from llama_index_smart.compare import ResponseReading
 from llama_index_smart.cost import member_settings, worst_case
 from llama_index_smart.events import one_span, reporting
+from llama_index_smart.history import first_author
 from llama_index_smart.members import (
     LLMMember,
     asked_once,
@@ -145,6 +146,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
             asked) and `min_saving`. `{"answers": {"pool": ["text_qa", "refine"], …}}`
             makes several tasks one, under one promise; each of them may keep its own
             `equivalence`.
+        sticky: Whether a conversation that the reference began stays with it, as
+            prompt caches like it: its later turns are answered by the reference, and
+            are no part of the stream. One that a candidate began goes on as its stream
+            decides, whose audits show an answer of the reference now and then. Every
+            answer's message then says in `additional_kwargs` who wrote it.
         store: A file or a database (`Store`) in which batches and streams outlive the
             process and are shared by several, as for `SmartChatModel`.
         promise: `"batch"`, or `"task"`: one guarantee for all batches of a named task,
@@ -187,6 +193,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
     """
 
     model_config = ConfigDict(extra="forbid")  # a misspelt guarantee must not pass
+
+    sticky: bool = False
 
     _members: dict[str, LLMMember] = PrivateAttr()
 
@@ -290,14 +298,14 @@ class SmartLLM(Settings, FunctionCallingLLM):
         if self.rate_limiter is not None:
             self.rate_limiter.acquire()
         run = self._item_run(ask)
-        return cast("R", whole(run, run.answer()))
+        return cast("R", whole(run, run.answer(), signs=self.sticky))
 
     async def _aalone(self, ask: Ask[R]) -> R:
         await turn()
         if self.rate_limiter is not None:
             await self.rate_limiter.async_acquire()
         run = self._item_run(ask)
-        return cast("R", whole(run, await run.aanswer()))
+        return cast("R", whole(run, await run.aanswer(), signs=self.sticky))
 
     def _pieces(self, ask: Ask[R]) -> Generator[R]:
         """Answer an item piece by piece."""
@@ -307,8 +315,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             if self.rate_limiter is not None:
                 self.rate_limiter.acquire()
             for response in run.stream():
-                yield cast("R", piece(run, response))
-            yield cast("R", ending(run))
+                yield cast("R", piece(run, response, signs=self.sticky))
+            yield cast("R", ending(run, signs=self.sticky))
 
         return pieces()
 
@@ -322,8 +330,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
                 await self.rate_limiter.async_acquire()
             async with aclosing(run.astream()) as responses:
                 async for response in responses:
-                    yield cast("R", piece(run, response))
-            yield cast("R", ending(run))
+                    yield cast("R", piece(run, response, signs=self.sticky))
+            yield cast("R", ending(run, signs=self.sticky))
 
         return pieces()
 
@@ -351,6 +359,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             identities=lambda: self._identities,
             prompt=partial(constant_part, ask, template),
             stream=None if named or template is None else template.stream,
+            pinned=first_author(ask.messages or ()) if self.sticky else None,
         )
         requester = LLMRequester(
             self._reporting, ask, self.estimate_usage, item.allowance

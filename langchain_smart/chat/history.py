@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-__all__ = ["author_of", "history_for", "without_private_parts"]
+__all__ = ["author_of", "first_author", "history_for", "without_private_parts"]
 
 _DATA = {"image", "audio", "video", "file", "text-plain"}
 _PRIVATE = {"id", "index", "extras", "annotations"}
@@ -26,6 +26,11 @@ def author_of(message: BaseMessage) -> str | None:
     """Return the member that wrote an answer, if it is marked with one."""
     mark = message.response_metadata.get("smart")
     return mark.get("model") if isinstance(mark, dict) else None
+
+
+def first_author(messages: Sequence[BaseMessage]) -> str | None:
+    """Return the member that began a chat: the author of its first marked answer."""
+    return next(filter(None, map(author_of, messages)), None)
 
 
 def history_for(

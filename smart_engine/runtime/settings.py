@@ -312,6 +312,7 @@ class Settings(PlainErrors):
         identities: Callable[[], Iterable[tuple[str, str]]],
         prompt: Callable[[], str],
         stream: str | None = None,
+        pinned: str | None = None,
     ) -> SingleItem:
         """Return a single item of a task; see `ServingConfig.item`.
 
@@ -344,6 +345,7 @@ class Settings(PlainErrors):
             model=model,
             persistence=persistence,
             stream=stream,
+            pinned=pinned,
         )
 
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:

@@ -352,6 +352,7 @@ class ServingConfig:
         model: str | None = None,
         persistence: Persistence | None = None,
         stream: str | None = None,
+        pinned: str | None = None,
     ) -> SingleItem:
         """Return a single item, and who decides on it; the only place that does.
 
@@ -363,6 +364,9 @@ class ServingConfig:
             model: The model that must answer, if the caller named one.
             persistence: How the stream outlives this process, if it does.
             stream: What tells its stream from others of that name, if there may be any.
+            pinned: The model that began its conversation, if that is to go on with it.
+                Only the reference can answer whatever is drawn: a candidate goes on
+                wherever its stream lets it.
 
         Raises:
             InvalidInputError: If the caller named a model that is not there.
@@ -374,7 +378,7 @@ class ServingConfig:
         key = (task, stream, *promised, persistence and persistence.store)
         known = stream or task
         rows = persistence and self._rows(shared, known, same, persistence)
-        router, fallback = self._router(books, rule, task, model, key, rows)
+        router, fallback = self._router(books, rule, task, model, pinned, key, rows)
         reservations = None
         if self.budget_usd is not None:
             row = rows and partial(rows, "budget")
@@ -409,6 +413,7 @@ class ServingConfig:
         rule: Equivalence,
         task: str,
         model: str | None,
+        pinned: str | None,
         key: Hashable,
         rows: Rows | None,
     ) -> tuple[Router, str | None]:
@@ -418,7 +423,8 @@ class ServingConfig:
                 hint = f"name one of the members: {', '.join(self.models)}"
                 raise InvalidInputError("model", model, hint)
             return FixedRouter(model, "named"), None
-        if self.strategy == "reference":
+        by_reference = pinned == self.models[0] and self.mode != "shadow"
+        if self.strategy == "reference" or by_reference:
             return FixedRouter(self.models[0], "reference"), None
 
         def begin() -> StreamSession:
