@@ -60,5 +60,5 @@ def test_the_usage_that_the_raw_form_tells_comes_back(raw):
     again = read_response(write_response(response))
     assert usage_of(again) == usage_of(response)
     smart = {"model": "big"}
-    before, after = (marked(r, [r], smart) for r in (response, again))
+    before, after = (marked(r, smart) for r in (response, again))
     assert before.additional_kwargs == after.additional_kwargs
