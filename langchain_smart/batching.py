@@ -276,10 +276,10 @@ class SmartBatching(
     def _single(
         self, given: Any, config: RunnableConfig | None, kwargs: dict[str, Any]
     ) -> SingleCall | None:
-        """Return a call that may be answered with others; None if it names a model."""
-        if kwargs.get("model"):
-            return None
+        """Return a call that others may be answered with; None if its model is set."""
         config, read = ensure_config(config), self._read(given)
+        if kwargs.get("model") or self._pinned(read) == self._names[0]:
+            return None
         task, content, text = self._identified(read, kwargs)
         label = named_task(kwargs, config) or self.task
         task = label or task
@@ -292,6 +292,10 @@ class SmartBatching(
         serving = self._serving.of(self._serving.task_of(task))
         kind = (id(self), task, content)
         return SingleCall(kind, text, (read, config), batch, serving, label)
+
+    def _pinned(self, given: Any) -> str | None:  # noqa: ARG002
+        """Return the model that began a conversation, if that is to go on with it."""
+        return None
 
     @abstractmethod
     def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:

@@ -411,7 +411,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             model=request.model,
             identities=lambda: self._identities,
             prompt=prompt,
-            pinned=first_author(messages) if self.sticky else None,
+            pinned=self._pinned(given),
         )
         requester = ChatRequester(
             self._requested,
@@ -429,6 +429,10 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     def _read(self, given: LanguageModelInput) -> ChatPromptValue:
         # Members take a prompt value as it is: items are converted once, not per call.
         return ChatPromptValue(messages=self._convert_input(given).to_messages())
+
+    @override
+    def _pinned(self, given: ChatPromptValue) -> str | None:
+        return first_author(given.messages) if self.sticky else None
 
     @override
     def _identified(self, given: Any, kwargs: Mapping[str, Any]) -> tuple[str, ...]:

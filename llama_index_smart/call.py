@@ -184,11 +184,13 @@ class LLMJob(Job):
         asks: The items.
         members: The models by name.
         estimates: Whether usage that a model does not report is estimated.
+        signs: See `marked`.
     """
 
     asks: Sequence[Ask[Any]]
     members: Mapping[str, LLMMember]
     estimates: bool
+    signs: bool
 
     @override
     def requester(self, item: int) -> LLMRequester:
@@ -211,7 +213,7 @@ class LLMJob(Job):
     @override
     def output(self, served: Served, smart: dict[str, Any]) -> Response:
         bought = served.tier in dict(self.session.bought(served.item))
-        return marked(served.answer, smart, bought=bought)
+        return marked(served.answer, smart, bought=bought, signs=self.signs)
 
 
 def whole(run: ItemRun, response: Response, *, signs: bool) -> Response:

@@ -278,8 +278,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return await self._agathered(single, alone)
 
     def _single(self, ask: Ask[Any]) -> SingleCall | None:
-        """Return a call that may be answered with others; None if it names a model."""
-        if ask.model is not None:
+        """Return a call that others may be answered with; None if its model is set."""
+        if ask.model is not None or self._pinned(ask) == self._names[0]:
             return None
         task, asked_by = self._task_of([ask]), (template_in_use(), ask.output_cls)
         extras = repr((ask.prompt is None, ask.tool_specs, ask.arguments))
@@ -293,6 +293,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
         kind = (id(self), task, asked_by, extras)
         label = self._label([ask])
         return SingleCall(kind, ask.content, ask, batch, config, label)
+
+    def _pinned(self, ask: Ask[Any]) -> str | None:
+        """Return the member that began a conversation, if that is to go on with it."""
+        return first_author(ask.messages or ()) if self.sticky else None
 
     def _alone(self, ask: Ask[R]) -> R:
         if self.rate_limiter is not None:
@@ -359,7 +363,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             identities=lambda: self._identities,
             prompt=partial(constant_part, ask, template),
             stream=None if named or template is None else template.stream,
-            pinned=first_author(ask.messages or ()) if self.sticky else None,
+            pinned=self._pinned(ask),
         )
         requester = LLMRequester(
             self._reporting, ask, self.estimate_usage, item.allowance
@@ -515,6 +519,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             asks=asks,
             members=self._reporting,
             estimates=self.estimate_usage,
+            signs=self.sticky,
             identities=self._identities,
             alike=all(
                 always_alike(member_settings(member, ask.arguments))

@@ -84,3 +84,27 @@ def test_what_the_reference_began_stays_with_it(adapter, verb):
 def test_else_a_conversation_changes_its_model(adapter):
     _, free = talk(adapter, 3, 0, max_disagreement=0.2, task="talk")
     assert any(authors[0] == "big" and "small" in authors for authors in free)
+
+
+@both
+def test_so_it_does_among_gathered_calls(adapter):
+    big, small = (Scripted(name=name, script=say("big")) for name in PRICES)
+    given = {"reference": big, "candidates": [small], "prices": PRICES, "seed": 1}
+    smart = adapter(**given, max_disagreement=0.25, task="talk", sticky=True)
+    form = Plain if adapter is SmartChatModel else Llama
+    ask = getattr(smart, form.verbs[1])
+
+    async def converse(number: int) -> list[str]:
+        opening = form.human(f"conversation {number}")
+        first = await ask([opening])
+        history = [opening, form.said(first), form.human(f"turn {number}")]
+        return [form.author(first), form.author(await ask(history))]
+
+    async def all_of_them() -> list[list[str]]:
+        return await asyncio.gather(*map(converse, range(40)))
+
+    with smart.batching(gather_ms=200, max_items=40):
+        authors = asyncio.run(all_of_them())
+    assert smart.report().certificates[0].items == 40
+    assert {second for first, second in authors if first == "big"} == {"big"}
+    assert ["small", "small"] in authors
