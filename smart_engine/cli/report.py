@@ -121,7 +121,7 @@ def _print_store(name: str, jobs: dict[str, dict[str, Spend]], as_json: bool) ->
         }
         show_json({"store": name, "jobs": dumped})
         return
-    show(f"\n{name}: answers of {len(jobs)} jobs")
+    show(f"\n{name}: answers of {len(jobs)} job{'' if len(jobs) == 1 else 's'}")
     for job, models in jobs.items():
         parts = (f"{name} {s.calls:,} ({dollars(s)})" for name, s in models.items())
         show(f"  {job[:12]}  {', '.join(parts)}")

@@ -398,7 +398,7 @@ def find_members(
     """
     listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
     if not listed or not candidates:
-        hint = "name at least one cheaper model, in a list"
+        hint = "name at least one cheaper model, in a list: candidates=[model]"
         raise InvalidInputError("candidates", candidates, hint)
     named = [read("reference", reference)]
     named += [read("candidates", candidate) for candidate in candidates]

@@ -389,6 +389,7 @@ def test_verify_refuses_what_is_no_certificate(tmp_path, content) -> None:
     result = smart("verify", path)
     assert result.exit_code == 2
     assert "certificate=" in result.stderr
+    assert ": : " not in result.stderr
 
 
 def test_verify_and_report_print_json(certificate) -> None:
