@@ -130,8 +130,8 @@ def _check_task(
         Check(
             promise.allowed == certificate.max_errors == allowed
             and promise.answers >= certificate.answered,
-            f"B = {allowed}: that is how many of {promise.answers} answers of "
-            f"{promise.jobs} jobs may differ",
+            f"B = {allowed}: so many of all {promise.answers} answers may differ, "
+            f"jobs: {promise.jobs}",
         ),
         Check(
             start <= 1 + _ROUNDING and reached >= -_ROUNDING,
