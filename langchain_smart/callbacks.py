@@ -86,10 +86,17 @@ def recorded(run: R) -> R:
 
 
 def member_config(run: Run | None) -> RunnableConfig:
-    """Return the config for calling a member on behalf of a run."""
+    """Return the config for calling a member on behalf of a run.
+
+    What a handler raises there fails no call: it sees which models are asked about an
+    item, and whether an audit counts may not depend on that.
+    """
     handlers = [] if run is None else run.handlers
     recorders = [each for each in handlers if isinstance(each, _Recorder)]
-    seen = [_without(each.inner, _PIECES) for each in recorders]
+    seen = [
+        _Proxy(handler, {"raise_error": False}) if handler.raise_error else handler
+        for handler in (_without(each.inner, _PIECES) for each in recorders)
+    ]
     if run is None or not seen:
         return {"callbacks": [], "tags": ["nostream"]}
     manager = CallbackManager(

@@ -91,7 +91,10 @@ def without_private_parts(message: ChatMessage) -> ChatMessage:
 
     Example:
         ```python
-        from llama_index.core.llms import ChatMessage, TextBlock, ThinkingBlock
+        from llama_index.core.base.llms.types import ThinkingBlock
+        from llama_index.core.llms import ChatMessage, TextBlock
+
+        from llama_index_smart.history import without_private_parts
 
         thought = ThinkingBlock(content="Hm.", additional_information={"id": "rs_1"})
         turn = ChatMessage(role="assistant", blocks=[thought, TextBlock(text="Yes.")])

@@ -59,6 +59,8 @@ def without_private_parts(message: AIMessage) -> AIMessage:
         ```python
         from langchain_core.messages import AIMessage
 
+        from langchain_smart.chat.history import without_private_parts
+
         thought = {"type": "thinking", "thinking": "Hm.", "signature": "EqoB"}
         turn = AIMessage([thought, {"type": "text", "text": "Yes."}])
         assert without_private_parts(turn).content == "Yes."

@@ -214,7 +214,7 @@ CASES: dict[str, tuple[Program, list[tuple[str, float]]]] = {
         extracting,
         [("custom", 2), ("custom", 2), ("custom", 6)],
     ),
-    "faithfulness": (judging, [("custom", 2)]),
+    "faithfulness": (judging, [("FaithfulnessEvaluator", 2)]),
     "rerank": (ranking, [("choice_select", 1), (QA, 1)]),
     "32 workers": (crowding, [(QA, 3)]),
 }
