@@ -71,7 +71,8 @@ async def test_neither_a_good_nor_a_failed_item_tells_the_key(mode):
         )
     assert "not authorized" in str(outputs[3])
     # Its items begin and end, and so do all calls of members.
-    assert len(plain.told) == 16 + 2 * sum(server.requests.values())
+    calls = sum(spent.calls for spent in smart.report().spend.values())
+    assert len(plain.told) == 16 + 2 * calls
     assert len(tracer.told) == 8
     shown = [
         *plain.told,
