@@ -437,7 +437,9 @@ def assert_what_is_unknown_is_marked(ran: Ran) -> None:
     batches = sum(certificate.unknown for certificate in report.certificates)
     if ran.cell.verb in BATCHES and report.certificates:
         assert batches == pytest.approx(report.unknown, abs=1e-9)
-    assert report.unknown == 0 or f"{usd(report.unknown)} USD of the amount" in str(report)
+    assert report.unknown == 0 or f"{usd(report.unknown)} USD is the worst case" in str(
+        report
+    )
     assert report.cost == pytest.approx(sum(ran.booked().values()), abs=1e-9)
 
 
