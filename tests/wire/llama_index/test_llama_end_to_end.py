@@ -212,7 +212,7 @@ CASES: dict[str, tuple[Program, list[tuple[str, float]]]] = {
     "ReAct agent, streaming": (acting(ReActAgent, 0.5, streaming=True), [("task", 1)]),
     "ingestion": (
         extracting,
-        [("custom", 2), ("custom", 2), ("custom", 6)],
+        [("TitleExtractor", 2), ("TitleExtractor", 2), ("KeywordExtractor", 6)],
     ),
     "faithfulness": (judging, [("FaithfulnessEvaluator", 2)]),
     "rerank": (ranking, [("choice_select", 1), (QA, 1)]),
