@@ -8,6 +8,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
@@ -206,16 +207,20 @@ def test_what_needs_an_earlier_answer_is_gathered_after_it(adapter, verb):
     assert one.sizes == [N, N]
 
 
+def say_and_set(began: threading.Event, name: str):
+    """Return what a model says, and sets an event when it is asked."""
+
+    def answer(text, kwargs):
+        began.set()
+        return say(name)(text, kwargs)
+
+    return answer
+
+
 @ADAPTERS
 def test_who_leaves_early_is_no_part_of_it_and_who_leaves_late_ends_nothing(adapter):
     began = threading.Event()
-
-    def script(name):
-        def answer(text, kwargs):
-            began.set()
-            return say(name)(text, kwargs)
-
-        return answer
+    script = partial(say_and_set, began)
 
     async def main(one: LangChain) -> list[Any]:
         tasks = [asyncio.create_task(one.aask(text)) for text in questions()]
@@ -254,13 +259,7 @@ def test_a_call_made_again_right_after_its_timeout_is_answered(adapter):
 @ADAPTERS
 def test_when_all_have_left_nothing_more_is_bought(adapter):
     began = threading.Event()
-
-    def script(name):
-        def answer(text, kwargs):
-            began.set()
-            return say(name)(text, kwargs)
-
-        return answer
+    script = partial(say_and_set, began)
 
     async def main(one: LangChain) -> int:
         tasks = [asyncio.create_task(one.aask(text)) for text in questions()]
@@ -302,13 +301,7 @@ def test_what_has_no_text_that_identifies_it_is_gathered_too():
 @pytest.mark.parametrize("adapter", [LangChain, LlamaIndex])
 def test_a_block_left_by_ctrl_c_makes_no_further_call(adapter):
     began = threading.Event()
-
-    def script(name):
-        def answer(text, kwargs):
-            began.set()
-            return say(name)(text, kwargs)
-
-        return answer
+    script = partial(say_and_set, began)
 
     def ask(text: str) -> Any:
         try:
