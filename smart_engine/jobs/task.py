@@ -16,7 +16,7 @@ from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.jobs.guard import AUDITED, TaskGuard
 from smart_engine.jobs.record import JobRecord, JobWave, TaskRecord
-from smart_engine.stream.choice import REFERENCE_ONLY, Choice
+from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.rate import Plan, plan_job
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
 
@@ -25,7 +25,6 @@ __all__ = ["BY_REFERENCE", "JobEnd", "Task"]
 BY_REFERENCE = "r"
 """How an item is answered for which nothing was drawn."""
 
-_HARM = 0.004  # share of the reference's cost that comparing in vain may cost
 _FIRST = 2  # items that show what the reference costs
 _TRIED = 32  # fewest items to try candidates on at once, …
 _LEARNING = 60  # … comparisons before which waves are small, …
@@ -296,4 +295,4 @@ class Task:
         """
         unit = self._choice.cost(REFERENCE) or 0.0
         everything = self.guard.answered + answers
-        return unit * (_HARM * everything + self._unseen) - self._beside
+        return unit * (HARM * everything + self._unseen) - self._beside

@@ -16,7 +16,7 @@ from smart_engine.evidence.policies import Policy, family
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.stream.state import ChoiceState, PolicyCounts
 
-__all__ = ["REFERENCE_ONLY", "Choice", "Step", "advance"]
+__all__ = ["HARM", "REFERENCE_ONLY", "Choice", "Step", "advance"]
 
 REFERENCE_ONLY = Policy(())
 """The policy that asks no candidate: every item escalates to the reference."""
@@ -30,6 +30,7 @@ _PARTLY = 0.7  # see `_expected`
 _HORIZON = 3500  # fewest answers to plan for: a costly start must seem worth it
 _GAIN = 0.95  # a policy must cost less than this share of the present one's cost
 _TELLING = 4  # comparisons that show whether a candidate is hopeless
+HARM = 0.004  # share of the reference's cost that comparing in vain may cost
 _ENOUGH = 128  # comparisons after which a candidate is compared less often: …
 _SELDOM = 16  # … on one in so many items that the reference answers anyway
 

@@ -33,7 +33,7 @@ from smart_engine.errors import ProtocolError, check_share, check_whole
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.spending import add_spend
-from smart_engine.stream.choice import REFERENCE_ONLY, Choice
+from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.guard import StreamGuard
 from smart_engine.stream.item import Item
 from smart_engine.stream.rate import plan
@@ -43,7 +43,6 @@ from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
 
 __all__ = ["StreamSession"]
 
-_HARM = 0.004  # share of the reference's cost that comparing in vain may cost
 _PATIENCE = 0.01  # growth of the number of answers after which to plan again
 
 
@@ -442,7 +441,7 @@ class StreamSession:
         started = sum(
             n * choice.price(tier) for tier, n in enumerate(choice.pending) if n
         )
-        return _HARM * (paid + avoided) + avoided - (record.cost - paid) - started
+        return HARM * (paid + avoided) + avoided - (record.cost - paid) - started
 
     def _learn(self, number: int, item: Item) -> None:
         """Learn from an item that was compared, all of its outcomes being recorded."""
