@@ -150,8 +150,9 @@ class LLMRequester(Requester):
         """
         member, ask = self.members[model], self._asked(model)
         if ask.model is None:
-            settings = member_settings(member, ask.arguments)
-            member.check_fit(lambda: tokens_sent(ask), settings)
+            member.check_fit(
+                lambda: tokens_sent(ask), lambda: member_settings(member, ask.arguments)
+            )
         self._clocks[model] = Clock()
         return ask.put_to(member, form)
 

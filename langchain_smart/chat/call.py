@@ -151,8 +151,10 @@ class ChatRequester(Requester):
         member, messages = self.members[model], self._sent(model)
         bound = self.request.bound_to(member)
         if self.request.model is None:
-            settings = settings_of(bound.arguments, bound.model)
-            member.check_fit(lambda: self._counted(model, None).input_tokens, settings)
+            member.check_fit(
+                lambda: self._counted(model, None).input_tokens,
+                lambda: settings_of(bound.arguments, bound.model),
+            )
         self._clocks[model] = Clock()
         return bound, ChatPromptValue(messages=messages), member_config(self.run)
 

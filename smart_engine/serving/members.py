@@ -135,24 +135,26 @@ class Member(Generic[M]):
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def check_fit(
-        self, tokens: Callable[[], float], settings: Sequence[Mapping[str, Any]]
+        self,
+        tokens: Callable[[], float],
+        settings: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
         """Raise OversizedError if an item does not fit into a candidate's window.
 
         Args:
             tokens: Counts the tokens that are sent, roughly.
-            settings: Where settings of the call stand, those that take precedence
-                first, and the model's profile last: not what was requested, but what
-                it could write.
+            settings: Returns where settings of the call stand, those that take
+                precedence first, and the model's profile last: not what was requested,
+                but what it could write.
 
         Example:
             ```python
             member = Member("small", "a model", Price.free(), window=1000)
-            member.check_fit(lambda: 900, [{"max_tokens": 100}, {}])
+            member.check_fit(lambda: 900, lambda: [{"max_tokens": 100}, {}])
             ```
         """
         if self.window is not None:
-            needed = tokens() + (max_output_tokens(settings[:-1]) or 0)
+            needed = tokens() + (max_output_tokens(settings()[:-1]) or 0)
             if needed > self.window:
                 raise OversizedError(self.name, math.ceil(needed), self.window)
 
