@@ -157,7 +157,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             batches of a named task keep it together: after each of them, at most the
             tolerated share of all their answers so far differs. Later batches then need
             fewer answers of the reference than the first. With a `store`, that goes
-            for all processes that use it. Single items keep the promise of a stream.
+            for all processes that use it. Left out: batches of a named task in which
+            fewer than 12 answers may differ (239 items at 5 %) keep one together, all
+            others one each. Single items keep the promise of a stream.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         dedupe: Whether a batch puts the same messages to a model once, and hands its

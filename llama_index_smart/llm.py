@@ -154,7 +154,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
         store: A file or a database (`Store`) in which batches and streams outlive the
             process and are shared by several, as for `SmartChatModel`.
         promise: `"batch"`, or `"task"`: one guarantee for all batches of a named task,
-            kept after each of them, as for `SmartChatModel`.
+            kept after each of them; left out: for its small batches, as for
+            `SmartChatModel`.
         accept_noise: Serve also where `self_agreement` found that the reference differs
             from itself on more items than `max_disagreement` allows.
         dedupe: Whether a batch asks once about items with the same messages or prompt,

@@ -120,8 +120,9 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
         tests: The audits, for strategy "audit".
-        promise: What all jobs of the task have shown, if they share one promise: then
-            this is what is claimed, and `max_errors` is of all of their answers.
+        promise: What the jobs of the task under one promise have shown, this one among
+            them: then the claim, and `max_errors`, are about all of their answers, and
+            about no other answers of the task. None: this batch keeps its own.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
@@ -212,7 +213,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         if self.promise is not None:
             answers = f"all {self.promise.answers} answers of {self.task!r} so far"
             jobs = self.promise.jobs
-            answers += f", in {jobs} job{'' if jobs == 1 else 's'}"
+            answers += f", in {jobs} job{'' if jobs == 1 else 's'} under this promise"
         promise = (
             f"at most {self.max_errors} of {answers} "
             f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "

@@ -41,12 +41,13 @@ def run_command(
         str | None, Option(help="Name of the task; by default IN's name.")
     ] = None,
     promise: Annotated[
-        str,
+        str | None,
         Option(
             help="batch: these rows keep the promise by themselves; task: all jobs of "
-            "--task in --store do together, and later ones cost less."
+            "--task in --store do together, and later ones cost less; by default, "
+            "small ones do, if both are given."
         ),
-    ] = "batch",
+    ] = None,
     answer: Annotated[str, Option(help="Column of the answers.")] = "answer",
     store: options.Store = None,
     certificate: Annotated[
@@ -80,9 +81,7 @@ def run_command(
         raise InvalidInputError("--spreadsheet", str(out), hint)
     results = {"OUT": out, "certificate": certificate}
     check_results(results, sources(given, store), force=force)
-    if promise == "task" and (task is None or store is None):
-        hint = "its jobs share a name and a store: give --task and --store"
-        raise InvalidInputError("--promise", promise, hint)
+    promise = _promise(promise, shareable=None not in (task, store))
     show_bar = sys.stderr.isatty() if progress is None else progress
     settings = {"budget_usd": budget, "progress": show_bar, "promise": promise}
     job = Job.read(given, promised, calls, store, task, **settings)
@@ -108,6 +107,16 @@ def run_command(
     else:
         Console().print(job.smart.report())
     _exit_if_incomplete(job, record, answers)
+
+
+def _promise(chosen: str | None, *, shareable: bool) -> str | None:
+    """Return what the job's promise is; None: by its size."""
+    if shareable:
+        return chosen
+    if chosen == "task":
+        hint = "its jobs share a name and a store: give --task and --store"
+        raise InvalidInputError("--promise", chosen, hint)
+    return chosen or "batch"
 
 
 def _cells(result: AIMessage | Exception, columns: Sequence[str]) -> list[Any]:

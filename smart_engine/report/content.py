@@ -355,6 +355,12 @@ def notes(report: Report) -> tuple[str, ...]:
             f"In {report.not_compared:,} of the batches and streams the reference was "
             "never paid: their savings are not known and not counted."
         )
+    if shared := sum(each.promise is not None for each in report.certificates):
+        lines.append(
+            f"{shared:,} of the batches keep a promise together with others of their "
+            "task: what their certificates claim is about all answers given under it, "
+            "and about no batch alone."
+        )
     lines += _unused(report.certificates)
     return tuple(lines)
 
@@ -381,8 +387,8 @@ def _unused(certificates: Iterable[Certificate]) -> Iterator[str]:
         yield (
             f"In {len(alone):,} of the batches, of at most {max(alone):,} items, no "
             "candidate was asked: none could save enough to be worth trying. More "
-            "items at once or cheaper candidates save more; so does promise='task' "
-            "for jobs that come again."
+            "items at once or cheaper candidates save more; so does a name, task=…, "
+            "with a store=, for jobs that come again."
         )
 
 

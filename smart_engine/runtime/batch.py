@@ -253,8 +253,8 @@ class Batch:
         """Return what `known` does, and what decides in place of the strategy."""
         dedupe = job.alike if self.dedupe is None else self.dedupe
         config = self.config.of(job.task)
-        apart = config.promise == "batch"
         config.check_named(job.label)
+        apart = not config.shares_promise(len(job.places), job.label)
         if not dedupe and self.store is None and apart:
             return None, None, None
         requests = [*job.requests()]
@@ -267,9 +267,11 @@ class Batch:
         def kept() -> bool:
             return self.store is not None and job.session.kept_all
 
-        decide = config.task_job(
-            self.books, job.rule, job.task, models, asked, key, self.store, kept
-        )
+        decide = None
+        if not apart:
+            decide = config.task_job(
+                self.books, job.rule, job.task, models, asked, key, self.store, kept
+            )
         if self.store is None:
             return firsts, None, decide
         return firsts, self.store.answers(key, job.write, job.read), decide

@@ -145,7 +145,7 @@ class Settings(PlainErrors):
     tasks: Annotated[Mapping[str, Any], SkipValidation] = Field(
         default_factory=dict, exclude=True
     )
-    promise: Literal["batch", "task"] = "batch"
+    promise: Literal["batch", "task"] | None = None
     accept_noise: bool = False
     dedupe: bool | None = None
     gather_ms: float | None = None

@@ -75,7 +75,7 @@ class Books:
         self._tasks: dict[Hashable, SharedTask] = {}
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
-        self._warned: set[str | None] = set()
+        self._warned: set[str] = set()
         self._unnamed: set[str] = set()
         self._labels: dict[str, str] = {}
         self._awake: dict[SharedStream, None] = {}  # the last used one comes last
@@ -156,10 +156,16 @@ class Books:
             )
         with self._lock:
             self._entries.enter(key, batch, item, error, result)
-            problem = None if problem in self._warned else problem
-            self._warned.add(problem)
         if problem is not None:
-            warnings.warn(problem, stacklevel=3)
+            self.say_once(problem)
+
+    def say_once(self, text: str) -> None:
+        """Warn, unless the same was said before."""
+        with self._lock:
+            said = text in self._warned
+            self._warned.add(text)
+        if not said:
+            warnings.warn(text, stacklevel=4)
 
     def end_batch(self, scope: LedgerScope, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.

@@ -514,7 +514,7 @@ def test_where_nothing_is_estimated_nothing_is_said(adapter):
 @pytest.mark.filterwarnings(f"ignore:.*{SAYS}")
 def test_what_is_kept_keeps_its_mark(adapter, verb, tmp_path):
     """A batch that goes on, and a stream elsewhere, know what was estimated."""
-    settings = {"store": tmp_path / "answers.db", "task": "t"}
+    settings = {"store": tmp_path / "answers.db", "task": "t", "promise": "batch"}
     with asked(adapter, silent, **settings) as (one, server):
         answers = one.ask(verb, ITEMS)
         first, asked_for = one.smart.report(), sum(server.requests.values())

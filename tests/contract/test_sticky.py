@@ -90,7 +90,8 @@ def test_else_a_conversation_changes_its_model(adapter):
 def test_so_it_does_among_gathered_calls(adapter):
     big, small = (Scripted(name=name, script=say("big")) for name in PRICES)
     given = {"reference": big, "candidates": [small], "prices": PRICES, "seed": 1}
-    smart = adapter(**given, max_disagreement=0.25, task="talk", sticky=True)
+    how = {"max_disagreement": 0.25, "task": "talk", "promise": "batch"}
+    smart = adapter(**given, **how, sticky=True)
     form = Plain if adapter is SmartChatModel else Llama
     ask = getattr(smart, form.verbs[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Any
 
 import pytest
@@ -67,10 +68,45 @@ def test_later_batches_of_a_task_need_fewer_answers_of_the_reference(adapter) ->
     assert record.promise.answers == record.promise.allowed * 10 == 100 * NIGHTS
     assert calls[-1] < 0.6 * calls[0]
     assert all(check.holds for check in verify(record))
-    assert "all 300 answers of 'nightly' so far" in record.claim
+    counted = "all 300 answers of 'nightly' so far, in 3 jobs under this promise"
+    assert counted in record.claim
     apart = make(adapter, promise="batch")
     ask(apart, items(2))
     assert calls[-1] < asked(apart)
+
+
+@both
+def test_small_batches_of_a_named_task_share_a_promise_by_default(adapter) -> None:
+    smart = make(adapter, promise=None)
+    with pytest.warns(UserWarning, match="fewer than 12 answers may differ"):
+        ask(smart, items(100, 100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        for size in (120, 119):
+            ask(smart, items(size, size))
+    small, large, last_one = smart.report().certificates
+    assert small.promise.answers == 100
+    assert large.promise is None
+    assert "at most 12 of 120 answers" in large.claim
+    assert last_one.promise.answers == 219
+    assert "all 219 answers of 'nightly' so far, in 2 jobs" in last_one.claim
+    for record in (small, large, last_one):
+        assert all(check.holds for check in verify(record))
+    shown = " ".join(smart.report().to_markdown().split())
+    assert shown.count("2 of the batches keep a promise together") == 1
+
+
+@both
+@pytest.mark.parametrize("chosen", [{"promise": "batch"}, {"task": None}])
+def test_small_batches_keep_their_own_where_none_is_to_be_shared(
+    adapter, chosen
+) -> None:
+    smart = make(adapter, **{"promise": None, **chosen})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ask(smart, items(0))
+    assert last(smart).promise is None
+    assert "keep a promise together" not in smart.report().to_markdown()
 
 
 @both

@@ -46,6 +46,7 @@ def smart_of(store, asked=None, ending=None, **settings) -> SmartRunnable:
     big, small = asked or models()
     ending = ending or StrOutputParser()
     told = {"prices": PRICES, "max_disagreement": 0.1, "version": "1", "task": "mail"}
+    told |= {"promise": "batch"}
     return SmartRunnable(
         reference={"long": LONG | big | ending},
         candidates={"short": SHORT | small | ending},

@@ -338,6 +338,18 @@ def nights(tmp_path, server) -> list[list[str]]:
     return commands
 
 
+def test_small_jobs_with_a_task_and_a_store_share_one_promise_by_default(
+    server, tmp_path
+):
+    words = nights(tmp_path, server)[0]
+    chosen = words.index("--promise")
+    shared = [*words[:chosen], *words[chosen + 2 :], "--max-disagreement", "0.1"]
+    assert json.loads(smart(*shared).stdout)["promise"]["answers"] == 100
+    store = shared.index("--store")
+    alone = [*shared[:store], *shared[store + 2 :], "--force"]
+    assert json.loads(smart(*alone).stdout)["promise"] is None
+
+
 def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
     asked = []
     for number, words in enumerate(nights(tmp_path, server), 1):
