@@ -7,9 +7,9 @@ A session is not thread-safe: record from one thread, or hold a lock.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outco
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.errors import (
     BudgetExceededError,
+    InvalidInputError,
     ProtocolError,
     check_share,
     check_whole,
@@ -71,6 +72,10 @@ class BatchSession:
             item on, whatever that costs.
         job: Decides in place of the strategy, as a job of a task whose jobs share one
             promise; see `smart_engine.jobs.job`.
+        keep_answers: Whether the session keeps the answers, to hand them out. A driver
+            that keeps them itself, millions of them in a data set, saves the memory:
+            what is handed out then says who answers, not what. The rule must give each
+            answer a key, as `Normalized`, `Label` and `Json` do.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -108,6 +113,7 @@ class BatchSession:
         firsts: Sequence[int] | None = None,
         min_saving: float = MIN_SAVING,
         job: Strategy | None = None,
+        keep_answers: bool = True,
     ) -> None:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
@@ -115,6 +121,9 @@ class BatchSession:
         choose("looks", looks, LOOKS)
         decide = choose("strategy", strategy, STRATEGIES)
         self._equivalence = rule = as_equivalence(equivalence)
+        if not (keep_answers or getattr(rule, "keyed", False)):
+            hint = "it compares answers in pairs, so keep them: keep_answers=True"
+            raise InvalidInputError("equivalence", rule.name, hint)
         self._batch = batch = BatchRecord(
             n_items,
             check_tiers(tiers),
@@ -125,6 +134,7 @@ class BatchSession:
             scope,
             firsts,
             check_share("min_saving", min_saving),
+            keep_answers=keep_answers,
         )
         self._names = batch.names
         self._index = {name: tier for tier, name in enumerate(batch.names)}
@@ -136,6 +146,7 @@ class BatchSession:
         self._profiled = np.zeros(n_items, bool)
         self._uncovered = np.zeros(n_items, bool)
         self._in_flight = 0
+        self._unstarted: Iterator[Call] = iter(())  # of the wave, and in flight
         self._escalations: list[int] = []
         self._reference_errors: dict[int, BaseException] = {}
         self._certificate: Certificate | None = None
@@ -148,21 +159,26 @@ class BatchSession:
 
     # -- driving ---------------------------------------------------------------
 
-    def next_calls(self) -> list[Call]:
+    def next_calls(self, most: int | None = None) -> list[Call]:
         """Return the calls that may start now, all at once; never the same twice.
 
         An empty list means: nothing to start before more outcomes are recorded, or,
         if `done`, nothing at all.
+
+        Args:
+            most: Return no more than so many; the others follow in further calls,
+                whether or not these are recorded by then. None: all.
         """
-        while self._decision is None and not self._in_flight:
+        while not (calls := list(islice(self._unstarted, most))):
+            if self._decision is not None or self._in_flight:
+                escalations, self._escalations = self._escalations, []
+                self._unstarted = self._ask(REFERENCE, np.array(escalations, np.int64))
+                return list(islice(self._unstarted, most))
             try:
-                calls = self._start(next(self._deciding))
+                self._unstarted = self._start(next(self._deciding))
             except StopIteration as stop:
-                calls = self._apply(stop.value)
-            if calls:
-                return calls
-        escalations, self._escalations = self._escalations, []
-        return self._ask(REFERENCE, np.array(escalations, np.int64))
+                self._unstarted = self._apply(stop.value)
+        return calls
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
         """Do nothing with a result before it is recorded; see `ResumedSession`."""
@@ -191,8 +207,7 @@ class BatchSession:
         check_outcome(outcome)
         batch.costs[tier, item] = outcome.cost
         if outcome.usage is not None:
-            batch.input_tokens[tier, item] = outcome.usage.input_tokens
-            batch.output_tokens[tier, item] = outcome.usage.output_tokens
+            batch.count(tier, outcome.usage)
         batch.estimated[tier, item] = outcome.estimated > 0
         if outcome.earlier or outcome.unknown:
             batch.lose(tier, item, outcome)
@@ -231,14 +246,15 @@ class BatchSession:
             ProtocolError: If other calls are in flight, or the session is done; unless
                 calls of the reference could not be finished.
         """
-        unmade, unfinished = list(unmade), self.unfinished
+        rest, unfinished = list(self._unstarted), self.unfinished
+        unmade, self._unstarted = [*unmade, *rest], iter(rest)
         over = self._stopped is not None or (self.done and not unfinished)
         if over or self._in_flight != len(unmade):
             hint = "record the calls that were made, and name all that were not"
             raise ProtocolError(f"{self._in_flight} calls are in flight: {hint}")
         for item, name in unmade:
             self._batch.status[self._index[name], item] = UNASKED
-        self._in_flight = 0
+        self._in_flight, self._unstarted = 0, iter(())
         self._escalations.clear()
         self._deciding.close()
         route = np.full(self._batch.n_items, -1, np.int16)
@@ -295,11 +311,9 @@ class BatchSession:
         from a cache are not.
         """
         cached = self._batch.cached[:, item]
-        for tier, (name, answers) in enumerate(
-            zip(self._names, self._batch.answers, strict=True)
-        ):
+        for tier, answers in enumerate(self._batch.answers):
             if answers[item] is not None and not cached[tier]:
-                yield name, answers[item]
+                yield self._names[tier], answers[item]
 
     @property
     def spend(self) -> dict[str, Spend]:
@@ -319,7 +333,7 @@ class BatchSession:
 
     # -- book-keeping ----------------------------------------------------------
 
-    def _start(self, wave: Wave) -> list[Call]:
+    def _start(self, wave: Wave) -> Iterator[Call]:
         """Turn a wave into calls, leaving out what was asked before."""
         status = self._batch.status
         calls = [
@@ -329,27 +343,29 @@ class BatchSession:
         if REFERENCE in wave.tiers and wave.learning:
             self._profiled[wave.items] = True
         # Item by item, so that an item's calls run side by side.
-        rows = itertools.zip_longest(*calls)
-        return [call for row in rows for call in row if call is not None]
+        rows = zip_longest(*calls)
+        return (call for row in rows for call in row if call is not None)
 
-    def _apply(self, decision: Decision) -> list[Call]:
+    def _apply(self, decision: Decision) -> Iterator[Call]:
         """Start the calls that the decision still needs."""
         self._decision = decision
         status = self._batch.status
         settled = status[REFERENCE] >= ANSWERED
-        calls: list[Call] = []
+        calls: list[Iterator[Call]] = []
         for tier in range(len(self._names)):
             routed = (decision.route == tier) & ~settled
-            calls += self._ask(tier, np.flatnonzero(routed & (status[tier] == UNASKED)))
+            unasked = np.flatnonzero(routed & (status[tier] == UNASKED))
+            calls.append(self._ask(tier, unasked))
             failed = np.flatnonzero(routed & (status[tier] == FAILED))
             self._escalations.extend(failed.tolist())
-        return calls
+        return chain.from_iterable(calls)
 
-    def _ask(self, tier: int, items: IntArray) -> list[Call]:
+    def _ask(self, tier: int, items: IntArray) -> Iterator[Call]:
         """Return a tier's calls, which are in flight from here on."""
         self._batch.status[tier, items] = ASKED
         self._in_flight += len(items)
-        return [Call(item, self._names[tier]) for item in items.tolist()]
+        name = self._names[tier]
+        return (Call(int(item), name) for item in items)
 
     def _read(
         self, tier: int, item: int, outcome: Outcome | Failure
@@ -358,20 +374,22 @@ class BatchSession:
         if isinstance(outcome, Failure):
             return outcome.error
         batch = self._batch
-        batch.answers[tier][item] = outcome.answer
+        if batch.answers:
+            batch.answers[tier][item] = outcome.answer
         batch.cached[tier, item] = outcome.cached
-        if tier == REFERENCE:
+        profiled = self._profiled[item]
+        if tier == REFERENCE and not (batch.keyed and profiled):
             return None
         try:
             parsed = self._equivalence.parse(outcome.answer)
         except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
-            return error
+            return None if tier == REFERENCE else error
         if outcome.confidence is not None:
-            batch.scores[tier, item] = outcome.confidence
+            batch.score(tier, item, outcome.confidence)
         with suppress(TypeError):  # not hashable: compared one by one
             code = self._codes.setdefault(parsed, len(self._codes) + 1)
             batch.codes[tier, item] = code
-        if self._profiled[item]:
+        if profiled and not batch.keyed:
             batch.readings[tier, item] = parsed
         return None
 
@@ -403,10 +421,12 @@ class BatchSession:
             item,
             self._names[max(tier, REFERENCE)],
             role,
-            batch.answers[tier][item] if tier >= 0 else None,
-            float(batch.judge_cost[item] + batch.lost[item]) + sum(paid.tolist()),
+            batch.answers[tier][item] if batch.answers and tier >= 0 else None,
+            batch.judge_cost.get(item, 0.0)
+            + batch.lost.get(item, 0.0)
+            + sum(paid.tolist()),
             error,
-            float(batch.judge_cost_estimated[item]) + sum(estimated.tolist()),
+            batch.judge_cost_estimated.get(item, 0.0) + sum(estimated.tolist()),
         )
 
     def _require_done(self, what: str) -> Decision:

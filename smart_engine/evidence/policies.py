@@ -33,7 +33,7 @@ class Answers(NamedTuple):
 
     usable: BoolArray
     same: dict[tuple[int, int], BoolArray]
-    code: IntArray
+    code: NDArray[np.signedinteger]
     confidence: FloatArray
 
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from smart_engine.calls import Result
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.rule import agree_as_read
-from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
+from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import (
     Spend,
     add_spend,
@@ -32,8 +35,8 @@ REFERENCE = 0
 class BatchRecord:
     """Answers, costs and comparisons of one batch, in tables of tiers × items.
 
-    Memory is linear: per tier and item, one pointer, five numbers and four bytes; per
-    item, two more numbers.
+    Memory is linear: per tier and item, 16 bytes and a pointer to the answer; 8 more
+    once any answer comes with a score.
 
     Args: As of `BatchSession`; the tiers with the reference first.
 
@@ -44,13 +47,15 @@ class BatchRecord:
         cached: Whether the answer came from a cache, so that its cost was not paid.
         estimated: Whether the cost rests on an estimated usage.
         codes: A number for the answer, shared by equal answers; 0 where it has none.
-        scores: The model's own score of its answer, or nan.
+        scores: The model's own score of its answer, or nan; see `score`.
+        tokens: Per tier, input and output tokens of all calls.
+        answers: Per tier and item, its answer; empty if the driver keeps answers.
         readings: By tier and item, what the rule read in answers yet to be compared.
-        lost: Per item, USD that failed attempts cost, and calls at most whose cost
+        lost: Item → USD that failed attempts cost, and calls at most whose cost
             nobody told: not what its models cost, and so no basis for plans.
         lost_spend: The same per model, with how often it was called.
         sat_out: Per tier, the items that do not fit into it: it was not asked.
-        judge_cost: Per item, USD that comparing its answers cost.
+        judge_cost: Item → USD that comparing its answers cost.
         judge_cost_estimated: What of that rests on an estimated usage.
         judge_spend: What each judge was asked and what it cost.
     """
@@ -66,6 +71,8 @@ class BatchRecord:
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
         min_saving: float = 0.0,
+        *,
+        keep_answers: bool = True,
     ) -> None:
         self.n_items = n_items
         self.names = [tier.name for tier in tiers]
@@ -84,17 +91,18 @@ class BatchRecord:
         self.cached = np.zeros(shape, bool)
         self.estimated = np.zeros(shape, bool)
         self.costs = np.zeros(shape)
-        self.input_tokens = np.zeros(shape)
-        self.output_tokens = np.zeros(shape)
-        self.codes = np.zeros(shape, np.int64)
-        self.scores = np.full(shape, np.nan)
-        self.answers: list[list[Any]] = [[None] * n_items for _ in tiers]
+        self.codes = np.zeros(shape, np.int32)
+        self.scores: FloatArray = np.broadcast_to(np.nan, shape)
+        self.tokens: list[list[Any]] = [[0, 0] for _ in tiers]
+        self.answers: list[list[Any]] = [
+            [None] * n_items for _ in tiers if keep_answers
+        ]
         self.readings: dict[tuple[int, int], Any] = {}
-        self.lost = np.zeros(n_items)
+        self.lost: defaultdict[int, float] = defaultdict(float)
         self.sat_out = [0] * len(self.names)
         self.lost_spend = dict.fromkeys(self.names, Spend())
-        self.judge_cost = np.zeros(n_items)
-        self.judge_cost_estimated = np.zeros(n_items)
+        self.judge_cost: defaultdict[int, float] = defaultdict(float)
+        self.judge_cost_estimated: defaultdict[int, float] = defaultdict(float)
         self.judge_spend: dict[str, Spend] = {}
         self._same: dict[tuple[int, int, int], bool] = {}
 
@@ -102,6 +110,18 @@ class BatchRecord:
     def candidates(self) -> range:
         """Indices of the candidates among the tiers."""
         return range(1, len(self.names))
+
+    def count(self, tier: int, usage: Usage) -> None:
+        """Count the tokens of a call; the sum is exact, so its order is no matter."""
+        for place, tokens in enumerate((usage.input_tokens, usage.output_tokens)):
+            whole = float(tokens).is_integer()
+            self.tokens[tier][place] += int(tokens) if whole else Fraction(tokens)
+
+    def score(self, tier: int, item: int, value: float) -> None:
+        """Enter a model's own score of its answer; the first one makes the table."""
+        if not self.scores.flags.writeable:
+            self.scores = self.scores.copy()
+        self.scores[tier, item] = value
 
     def same(self, left: int, right: int, items: IntArray) -> NDArray[np.bool_]:
         """Per item, whether two tiers gave usable answers that mean the same."""
@@ -119,6 +139,11 @@ class BatchRecord:
 
     def agree(self, item: int, left: int, right: int) -> bool:
         """Whether two tiers' answers mean the same; enters what judging cost."""
+        codes = self.codes[left, item], self.codes[right, item]
+        if self.keyed and all(codes):
+            return bool(codes[0] == codes[1])
+        if not self.answers:
+            return False
         with record_rule_calls() as calls:
             try:
                 return agree_as_read(
@@ -183,8 +208,8 @@ class BatchRecord:
                 calls=int((status >= ANSWERED).sum()) - self.sat_out[tier],
                 failures=int((status == FAILED).sum()) - self.sat_out[tier],
                 cost=float(costs[~self.cached[tier]].sum()),
-                input_tokens=float(self.input_tokens[tier].sum()),
-                output_tokens=float(self.output_tokens[tier].sum()),
+                input_tokens=float(self.tokens[tier][0]),
+                output_tokens=float(self.tokens[tier][1]),
                 estimated=float(costs[self.estimated[tier]].sum()),
             )
         return table | self.judge_spend

@@ -96,8 +96,8 @@ def quick() -> Callable[..., Result]:
         size = max(2, int(kinds.max(initial=0)) + 1)
         for tier, errors in enumerate(wrong, 1):
             batch.codes[tier] = 1 + (kinds + errors) % size
-            if confidence is not None:
-                batch.scores[tier] = confidence
+        if confidence is not None:
+            batch.scores = np.tile(confidence, (len(tiers), 1))
         status = batch.status
         deciding = STRATEGIES[strategy](batch, looks)
         while True:

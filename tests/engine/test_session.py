@@ -31,10 +31,11 @@ BROKEN = RuntimeError("no answer")
 def wandering_drive(session: BatchSession, table: dict, dice: random.Random) -> list:
     """Drive a session with calls in flight for long, recorded in random order."""
     issued, flying = [], []
-    patience = dice.choice([0.05, 0.5, 0.95])
+    patience, most = dice.choice([0.05, 0.5, 0.95]), dice.choice([None, 1, 7])
     while True:
         if not flying or dice.random() > patience:
-            fresh = session.next_calls()
+            fresh = session.next_calls(most)
+            assert most is None or len(fresh) <= most
             issued += fresh
             flying += fresh
             if not flying:
@@ -374,6 +375,33 @@ def test_recording_what_is_not_in_flight_is_refused_and_changes_nothing(
     for call in (second, *rest):
         session.record(call, table[call.tier][call.item])
     assert drive(session, table).certificate.id == untouched
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.05])
+def test_without_keeping_answers_a_session_ends_the_same(drive, tiers, failing) -> None:
+    table = outcomes(5, 600, 2, failing)
+    keeping, sparing = (
+        drive(BatchSession(600, tiers(2), seed=3, keep_answers=keep), table)
+        for keep in (True, False)
+    )
+    assert keeping.certificate.id == sparing.certificate.id
+    assert sparing.answers == [one._replace(answer=None) for one in keeping.answers]
+    assert list(sparing.bought(0)) == []
+
+
+def test_a_rule_that_compares_pairs_needs_the_answers(tiers) -> None:
+    with pytest.raises(InvalidInputError, match="keep_answers=True"):
+        BatchSession(10, tiers(1), equivalence=lambda a, b: a == b, keep_answers=False)
+
+
+def test_a_session_that_ends_early_has_calls_not_handed_out(tiers) -> None:
+    session = BatchSession(100, tiers(1))
+    first = session.next_calls(3)
+    session.stop(first, BROKEN)
+    assert session.done
+    assert session.next_calls() == []
+    assert {one.error for one in session.answers} == {BROKEN}
+    assert session.certificate.cost == 0
 
 
 def test_results_before_the_end_are_refused(tiers, models) -> None:
