@@ -1,6 +1,7 @@
 # Every target does its own set-up: python3.11, make and git are all a machine needs.
 PYTHON ?= python3.11
 BIN := .venv/bin
+USABLE := .venv/.usable
 READY := .venv/.ready
 LOWEST := .venv-lowest/.ready
 PYTEST := $(BIN)/python -m pytest
@@ -12,13 +13,24 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-lowest verify verify-quick verify-guarantee lint format type bench docs clean
 
-$(READY): pyproject.toml requirements-dev.txt
+# uv installs in seconds; pip does it where uv finds no index, since it alone reads
+# pip's own settings.
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# What a user needs, in the versions that the tests run with.
+$(USABLE): pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) uv
+	set -- --constraint requirements-dev.txt --editable '.[langchain,cli,progress,plots]'; \
+		$(UV) "$$@" || $(PIP) "$$@"
+	touch $(USABLE)
+
+$(READY): $(USABLE)
+	$(UV) --requirement requirements-dev.txt || $(PIP) --requirement requirements-dev.txt
 	touch $(READY)
 
-demo: $(READY)  ## the main job: three recorded tasks, each a batch through an LCEL chain
+demo: $(USABLE)  ## a job of 5,250 items and three small ones, through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(READY)  ## the default tests (two minutes), each file in one of 2 processes

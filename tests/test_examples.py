@@ -48,15 +48,27 @@ def run(ended, capsys):
 @pytest.mark.slow
 def test_the_demo(run, tmp_path):
     page = tmp_path / "report.html"
-    shown = run("demo.py", "--latency=0", "--max-disagreement=0.1", f"--page={page}")
+    shown = run("demo.py", "--latency=0", f"--page={page}")
     assert page.read_text(encoding="utf-8").startswith("<!")
-    for task in ("tickets", "reviews", "orders"):
-        assert re.search(rf"\d+ {task} in [\d.]+ s", shown)
-    kept = re.findall(r"(\d+) answers really differ .*, where (\d+) may", shown)
-    assert len(kept) == 3
+    kept = re.findall(
+        r"([\d,]+) answers \(.*\) really differ .*, where (\d+) may", shown
+    )
+    assert [may for _, may in kept] == ["262", "525"]
     assert all(int(differ) <= int(may) for differ, may in kept)
-    promised = re.findall(r"With probability at least 0\.95, at most (\d+) of", shown)
-    assert promised == [may for _, may in kept]
+    assert re.findall(r"at most (\d+) of 5250 answers", shown) == ["262", "525"]
+    money = re.findall(r"cost ([\d.]+) USD; gpt-4.5\S+ alone about ([\d.]+) USD", shown)
+    assert len(money) == 2
+    assert all(float(cost) < 0.5 * float(alone) for cost, alone in money)
+    right = re.findall(
+        r"alone is right on ([\d.]+)%, these answers on ([\d.]+)%", shown
+    )
+    assert len(right) == 2
+    assert all(abs(float(one) - float(other)) < 5 for one, other in right)
+    for size in ("250", "1,000", "5,250"):
+        assert re.search(rf"│ +{size} │( +\d+% │){{4}}", shown)
+    for task in ("tickets", "reviews", "orders"):
+        (row,) = re.findall(rf"│ {task} +│ +\d+ │.*%.*│ +(\d+) │ +(\d+) │", shown)
+        assert int(row[0]) <= int(row[1])
 
 
 def promise(items: int) -> str:

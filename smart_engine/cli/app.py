@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from smart_engine.cli.demo import demo_command
 from smart_engine.cli.estimate import estimate_command
-from smart_engine.cli.replay import demo_command, replay_command, simulate_command
+from smart_engine.cli.replay import replay_command, simulate_command
 from smart_engine.cli.report import report_command, verify_command
 from smart_engine.cli.run import run_command
 from smart_engine.cli.terminal import plain_errors

@@ -1,4 +1,4 @@
-"""`smart replay`, `simulate` and `demo`: strategies on answers that cost nothing."""
+"""`smart replay` and `simulate`: strategies on answers that cost nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from smart_engine.amounts import usd
 from smart_engine.cli import options
 from smart_engine.cli.terminal import check_results, say, show, show_json, write
 from smart_engine.equivalence import Equivalence, Exact
@@ -20,12 +21,12 @@ from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import Recording, ReplayResult, replay
-from smart_engine.offline.traces import Simulation, Trace, read_simulation
+from smart_engine.offline.traces import Sample, Trace, read_simulation
 from smart_engine.report.content import plain
 from smart_engine.report.plots import plot_costs
 from smart_engine.strategies import STRATEGIES
 
-__all__ = ["demo_command", "replay_command", "simulate_command"]
+__all__ = ["replay_command", "simulate_command"]
 
 
 def replay_command(
@@ -36,12 +37,16 @@ def replay_command(
     ] = None,
     compared: options.Compared,
     equivalence: options.Equivalence = "exact",
+    sample: Annotated[
+        int | None, Option(min=1, help="Rows of a smaller job, drawn in each trial.")
+    ] = None,
     runs: options.Trials,
 ) -> None:
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     reference, candidates = compared.reference, compared.candidate or ()
     trace = Trace.read(items, models, reference=reference, candidates=candidates)
-    _replay(trace, compared, runs, read_rule(equivalence), sources=[items, models])
+    recording = trace if sample is None else Sample(trace, sample)
+    _replay(recording, compared, runs, read_rule(equivalence), [items, models])
 
 
 def simulate_command(
@@ -54,27 +59,6 @@ def simulate_command(
     reference, candidates = compared.reference, compared.candidate or ()
     models = read_simulation(file, dataset, reference=reference, candidates=candidates)
     _replay(models, compared, runs, sources=[file])
-
-
-def demo_command(
-    items: Annotated[int, Option(min=1, help="Number of items.")] = 3000,
-    max_disagreement: options.Share = 0.05,
-    confidence: options.Confidence = 0.95,
-    trials: options.Runs = 5,
-    seed: options.Seed = 0,
-    as_json: options.Json = False,
-) -> None:
-    """Every strategy on three made-up models that err at random; calls no model."""
-    models = Simulation(
-        items,
-        "big",
-        agreement={"medium": 0.98, "small": 0.91},
-        costs={"big": 0.01, "medium": 0.0005, "small": 0.0001},
-    )
-    runs = options.Trials([max_disagreement], confidence, trials, seed, as_json)
-    _replay(models, options.Compared(), runs)
-    if not as_json:
-        say("These answers are made up; `smart estimate` tries models on your data.")
 
 
 def _replay(
@@ -134,11 +118,13 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     show(
         f"{first.items:,} items, at most {first.max_disagreement:.4g} may differ from "
         f"{reference}'s answers, confidence {first.confidence:.4g}, "
-        f"{first.trials} trials"
+        f"{first.trials} trials; {reference} alone: {usd(first.reference_cost)} USD"
     )
+    known = first.accuracy is not None
     table = Table()
     table.add_column("strategy", no_wrap=True)
     headings = "cost\nratio|max|floor|agree-\nment|min|broken|planning"
+    headings += "|accu-\nracy" * known
     for heading in headings.split("|"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
@@ -151,8 +137,14 @@ def _show(results: list[ReplayResult], reference: str) -> None:
             f"{result.agreement_min:.4f}",
             f"{result.violations:.1%}",
             f"{result.planning_seconds * 1000:,.0f} ms",
+            *([f"{result.accuracy:.4f}"] if known else []),
         )
     console.print(table)
+    if known:
+        show(
+            f"{reference} alone: accuracy {first.reference_accuracy:.4f}, by the "
+            "recorded true answers"
+        )
     calls = Table(title="calls (mean)", title_justify="left")
     calls.add_column("model")
     for result in results:

@@ -5,8 +5,8 @@ The engine has no clock: planning time is measured with the one that a caller pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,9 +21,17 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
+from smart_engine.offline.traces import Sample, Trace
 from smart_engine.tiers import Tier
 
-__all__ = ["Recording", "ReplayResult", "replay", "run_session"]
+__all__ = [
+    "Recording",
+    "ReplayResult",
+    "accuracy",
+    "replay",
+    "run_session",
+    "savings",
+]
 
 
 class Recording(Protocol):
@@ -39,6 +47,14 @@ class Recording(Protocol):
 
     def outcomes(self, seed: int) -> Mapping[str, Sequence[Result]]:
         """Return model → its result on every item; the reference comes first."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A recording in which some true answers are known, as in a `Trace`."""
+
+    def gold(self, seed: int) -> Sequence[Any]:
+        """Return the true answer to every item, None where it is not known."""
 
 
 class ReplayResult(BaseModel):
@@ -60,6 +76,10 @@ class ReplayResult(BaseModel):
         reference_share: Mean share of items for which the reference was paid.
         calls: Model → mean number of calls.
         planning_seconds: Engine time per trial.
+        reference_cost: USD that the reference alone would have cost (mean).
+        reference_accuracy: Mean share of the reference's answers that are the true
+            ones, among items whose true answer is recorded; None if none is.
+        accuracy: The same of the answers handed out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +98,9 @@ class ReplayResult(BaseModel):
     reference_share: float
     calls: dict[str, float]
     planning_seconds: float
+    reference_cost: float
+    reference_accuracy: float | None
+    accuracy: float | None
 
 
 def replay(
@@ -126,6 +149,8 @@ def replay(
     rule = as_equivalence(equivalence)
     names = (recording.reference, *recording.candidates)
     costs, floors, agreements, shares = [], [], [], []
+    alone_costs: list[float] = []
+    accuracies: list[list[float | None]] = []
     violations, seconds, floor, known = 0, 0.0, 0.0, None
     calls = dict.fromkeys(names, 0)
     for trial in range(seed, seed + trials):
@@ -147,12 +172,19 @@ def replay(
         certificate = session.certificate
         seconds += clock() - started
         alone = sum(outcome.cost for outcome in right)
+        alone_costs.append(alone)
         costs.append(certificate.cost / alone if alone else 1.0)
         floors.append(floor / alone if alone else 1.0)
         differing = _differing(session, right, rule)
         agreements.append(1 - differing / len(right))
         violations += differing > guarantee.max_errors(len(right))
         shares.append(certificate.spend[names[0]].calls / len(right))
+        given = [served.answer for served in session.answers]
+        truths = [None if isinstance(r, Failure) else r.answer for r in right]
+        gold: Sequence[Any] = [None] * len(right)
+        if isinstance(recording, Labelled):
+            gold = recording.gold(trial)
+        accuracies.append([accuracy(each, gold, rule) for each in (truths, given)])
         for name in names:
             calls[name] += certificate.spend[name].calls
     return ReplayResult(
@@ -170,7 +202,68 @@ def replay(
         reference_share=sum(shares) / trials,
         calls={name: count / trials for name, count in calls.items()},
         planning_seconds=seconds / trials,
+        reference_cost=sum(alone_costs) / trials,
+        reference_accuracy=_mean(before for before, _ in accuracies),
+        accuracy=_mean(after for _, after in accuracies),
     )
+
+
+def savings(
+    trace: Trace,
+    sizes: Sequence[int],
+    shares: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    trials: int = 2,
+    seed: int = 0,
+    equivalence: EquivalenceLike = Exact(),
+) -> list[ReplayResult]:
+    """Return what jobs like a recorded one cost, by their size and by δ.
+
+    Args:
+        trace: The recorded job; each trial of a smaller one draws its items anew.
+        sizes: Numbers of items; all items stand for what is larger.
+        shares: Tolerated shares of differing answers (δ).
+        confidence: γ of every guarantee.
+        trials: Number of trials of each.
+        seed: Seed of the first trial.
+        equivalence: When two answers mean the same.
+
+    Example:
+        ```python
+        small, large = savings(Trace.example(), [50, 500], [0.1], trials=1)
+        assert large.cost_ratio < small.cost_ratio
+        ```
+    """
+    return [
+        replay(
+            Sample(trace, size),
+            Guarantee(share, confidence),
+            trials=trials,
+            seed=seed,
+            equivalence=equivalence,
+        )
+        for size in dict.fromkeys(min(size, len(trace.rows)) for size in sizes)
+        for share in shares
+    ]
+
+
+def accuracy(
+    answers: Sequence[Any], gold: Sequence[Any], rule: Equivalence
+) -> float | None:
+    """Return the share of answers that mean the same as the true ones.
+
+    Args:
+        answers: An answer per item, None where there is none; that is never right.
+        gold: The true answers, None where one is not known: such items are left out.
+        rule: When two answers mean the same.
+
+    Returns:
+        The share, 0 to 1; None if no true answer is known.
+    """
+    known = [pair for pair in zip(answers, gold, strict=True) if pair[1] is not None]
+    right = sum(given is not None and agree(rule, given, g) for given, g in known)
+    return right / len(known) if known else None
 
 
 def run_session(
@@ -234,3 +327,9 @@ def _differing(
         elif served.answer is not truth.answer:
             count += not agree(rule, served.answer, truth.answer)
     return count
+
+
+def _mean(shares: Iterable[float | None]) -> float | None:
+    """Return the mean of what is known, None if nothing is."""
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None

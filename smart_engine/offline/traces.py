@@ -23,7 +23,14 @@ from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.errors import InvalidInputError, SmartError, choose
 from smart_engine.money.pricing import Price, Usage
 
-__all__ = ["Row", "Simulation", "Trace", "read_certificate", "read_simulation"]
+__all__ = [
+    "Row",
+    "Sample",
+    "Simulation",
+    "Trace",
+    "read_certificate",
+    "read_simulation",
+]
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -141,6 +148,23 @@ class Trace:
                 raise InvalidInputError("model", name, hint)
         return cls(rows, chosen, others, prices)
 
+    @classmethod
+    def example(cls) -> Trace:
+        """Return a recorded job that the package brings: 5,250 comments, toxic or not.
+
+        Nine models' labels ("1" or "0") and token counts at list prices, and the true
+        labels, without the texts. From the TextClass Benchmark by B. González-
+        Bustamante (CC BY 4.0); its models file says what was changed.
+
+        Example:
+            ```python
+            trace = Trace.example()
+            assert trace.reference == "gpt-4.5-preview-2025-02-27"
+            assert len(trace.rows) == 5250
+            ```
+        """
+        return cls.read(Path(__file__).with_name("data") / "toxicity.jsonl.gz")
+
     def outcome(self, item: int, model: str) -> Result:
         """Return the recorded result of asking a model about an item."""
         row = self.rows[item]
@@ -195,12 +219,64 @@ class Trace:
         del seed
         return self._outcomes
 
+    def gold(self, seed: int) -> list[Any]:
+        """Return the true answers, None where one is not known."""
+        del seed
+        return [row.gold for row in self.rows]
+
     @cached_property
     def _outcomes(self) -> dict[str, list[Result]]:
         return {
             model: [self.outcome(item, model) for item in range(len(self.rows))]
             for model in (self.reference, *self.candidates)
         }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Items of a trace drawn at random, others for each seed: a smaller job like it.
+
+    Attributes:
+        trace: Where the items come from.
+        items: Number of items; all, if there are fewer.
+
+    Example:
+        ```python
+        sample = Sample(Trace.example(), items=100)
+        (results, *_) = sample.outcomes(seed=1).values()
+        assert len(results) == 100
+        ```
+    """
+
+    trace: Trace
+    items: int
+
+    @property
+    def reference(self) -> str:
+        """Name of the reference."""
+        return self.trace.reference
+
+    @property
+    def candidates(self) -> Sequence[str]:
+        """Names of the candidates."""
+        return self.trace.candidates
+
+    def outcomes(self, seed: int) -> dict[str, list[Result]]:
+        """Return model → its result on each item that is drawn."""
+        drawn = self._drawn(seed)
+        return {
+            model: [results[item] for item in drawn]
+            for model, results in self.trace.outcomes(seed).items()
+        }
+
+    def gold(self, seed: int) -> list[Any]:
+        """Return the true answers to these items, None where one is not known."""
+        known = self.trace.gold(seed)
+        return [known[item] for item in self._drawn(seed)]
+
+    def _drawn(self, seed: int) -> list[int]:
+        rng = np.random.default_rng([seed, self.items])
+        return list(map(int, rng.permutation(len(self.trace.rows))[: self.items]))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from smart_engine import (
     Spend,
     Store,
     Tier,
+    Trace,
 )
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.offline.replay import ReplayResult
@@ -511,10 +514,20 @@ def test_report_reads_a_store_without_changing_it(tmp_path) -> None:
     assert file_hashes(tmp_path) == before
 
 
-def test_demo_runs_every_strategy_and_says_that_it_is_made_up() -> None:
-    lines = json_lines(smart("demo", "--json", "--items", 200, "--trials", 1))
-    assert [line["strategy"] for line in lines] == STRATEGIES
-    assert "made up" in smart("demo", "--items", 50, "--trials", 1).stderr
+def test_demo_shows_what_a_recorded_job_saves_at_each_size(monkeypatch) -> None:
+    whole = Trace.example()
+    few = dataclasses.replace(whole, rows=whole.rows[:250])
+    monkeypatch.setattr(Trace, "example", lambda: few)
+    given = ("demo", "--trials", 1, "--max-disagreement", 0.1)
+    lines = json_lines(smart(*given, "--json"))
+    assert [line["items"] for line in lines] == [100, 250]
+    for line in lines:
+        assert line["strategy"] == "audit"
+        assert line["reference_accuracy"] == pytest.approx(line["accuracy"], abs=0.1)
+    shown = smart(*given).stdout
+    saved = f"{1 - lines[1]['cost_ratio']:.1%}"
+    assert re.search(rf"│ 10 % +│ .* │ {re.escape(saved)} │", shown)
+    assert "reference alone" in shown
 
 
 def test_the_version_and_the_exit_codes_are_shown() -> None:

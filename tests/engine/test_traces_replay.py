@@ -22,8 +22,11 @@ from smart_engine import (
     Price,
     Trace,
 )
-from smart_engine.offline.replay import replay
-from smart_engine.offline.traces import Row, Simulation, read_simulation
+from smart_engine.offline import traces
+from smart_engine.offline.replay import accuracy, replay, savings
+from smart_engine.offline.traces import Row, Sample, Simulation, read_simulation
+
+DATA = Path(traces.__file__).with_name("data")
 
 MODELS = {
     "reference": "big",
@@ -36,7 +39,7 @@ MODELS = {
 KEYS = (
     "strategy items trials max_disagreement confidence cost_ratio cost_ratio_max "
     "cost_floor agreement_mean agreement_min violations reference_share calls "
-    "planning_seconds"
+    "planning_seconds reference_cost reference_accuracy accuracy"
 )
 
 
@@ -241,6 +244,9 @@ def test_a_replays_numbers_on_a_tiny_trace(files) -> None:
         "reference_share": 1,
         "calls": {"big": 3, "small": 3},
         "planning_seconds": 0,
+        "reference_cost": pytest.approx(3 * (100 * 10 + 10 * 20) / 1e6),
+        "reference_accuracy": None,
+        "accuracy": None,
     }
 
 
@@ -260,6 +266,51 @@ def test_a_replays_numbers_where_the_candidate_serves() -> None:
     assert result.cost_ratio <= result.cost_ratio_max
     assert 1 - 3 / 400 <= result.agreement_min <= result.agreement_mean < 1
     assert result.violations == 0
+
+
+def test_accuracy_is_that_of_items_whose_true_answer_is_known() -> None:
+    rows = [
+        Row(**row(i, answers={"big": "Yes", "small": "no"}, gold=gold))
+        for i, gold in enumerate(["yes", "no", "yes", None])
+    ]
+    trace = Trace(rows, "big", ["small"], {"big": Price(9, 9), "small": Price(1, 1)})
+    result = replay(
+        trace, Guarantee(), strategy="reference", trials=2, equivalence=Normalized()
+    )
+    assert result.reference_accuracy == result.accuracy == pytest.approx(2 / 3)
+    assert accuracy(["no", None], ["no", "no"], Normalized()) == 0.5
+    assert accuracy(["no"], [None], Normalized()) is None
+
+
+def test_each_trial_of_a_sample_draws_its_own_items() -> None:
+    rows = [
+        Row(**row(i, answers={"big": str(i), "small": str(i)}, gold=str(i)))
+        for i in range(30)
+    ]
+    trace = Trace(rows, "big", ["small"], {"big": Price(9, 9), "small": Price(1, 1)})
+    sample = Sample(trace, 10)
+    drawn = [[r.answer for r in sample.outcomes(seed)["big"]] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] == sample.gold(0)
+    assert len(set(drawn[0])) == 10
+    assert set(drawn[0]) != set(drawn[2])
+    assert replay(sample, Guarantee(), trials=2).items == 10
+    sizes = [each.items for each in savings(trace, [10, 20, 99], [0.1], trials=1)]
+    assert sizes == [10, 20, 30]
+
+
+def test_the_package_brings_a_recorded_job() -> None:
+    trace = Trace.example()
+    assert len(trace.rows) == 5250
+    assert not any(row.input for row in trace.rows)
+    stated = json.loads((DATA / "toxicity.models.json").read_text(encoding="utf-8"))
+    assert "CC BY 4.0" in stated["license"]
+    for model, share in stated["agreement_with_reference"].items():
+        same = [
+            row.answers[model] == row.answers[trace.reference] for row in trace.rows
+        ]
+        assert sum(same) / 5250 == pytest.approx(share, abs=5e-4)
+        assert {row.answers[model] for row in trace.rows} == {"0", "1"}
+    assert sum(file.stat().st_size for file in DATA.iterdir()) < 300_000
 
 
 def test_violations_count_trials_that_exceed_the_budget() -> None:
