@@ -56,6 +56,7 @@ from smart_engine.equivalence.identity import identity
 from smart_engine.money.limits import settings_of
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
 from smart_engine.serving.members import find_members
 from smart_engine.serving.repeated import always_alike
@@ -167,6 +168,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             guarantee. Left out: where every member's `temperature` is set to 0.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        lane: How batches ask the members: `"live"`, each call by itself; or `"batch"`:
+            in batches of their provider, which are cheaper and may take hours, at the
+            price `Price(…, batch=Price(…))`. `{"big": "batch"}` is for some. Single
+            calls, those that name a model, and shadow mode are live always. Without a
+            `store`, whoever interrupts a batch cancels what is under way.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that: as `estimated` in each answer's
             `response_metadata["smart"]` (USD), in ledger, certificates and report.
@@ -236,6 +242,10 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         for member in self._members.values():
             member.check_budget(budget_usd, member.settings(self._defaults))
 
+    @override
+    def _read_lanes(self) -> Lanes:
+        return Lanes.read(self.lane, self._members)
+
     @property
     @override
     def _identities(self) -> list[tuple[str, str]]:
@@ -253,10 +263,21 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @property
     def _requested(self) -> dict[str, ChatMember]:
         """The members as they are called: with their caches, where there are any."""
+        return self._cached if self._uses_caches else self._members
+
+    @property
+    def _in_batches(self) -> dict[str, ChatMember]:
+        """The members as batches call them, each in its lane."""
+        carried: dict[str, ChatMember] = {**self._lanes.members}
+        if self._uses_caches:
+            carried = {n: cached(each, self.cache) for n, each in carried.items()}
+        return {name: carried.get(name, each) for name, each in self._requested.items()}
+
+    @property
+    def _uses_caches(self) -> bool:
         models = (member.model for member in self._members.values())
         caches = (get_llm_cache(), self.cache, *(model.cache for model in models))
-        used = any(cache is not None for cache in caches)
-        return self._cached if used else self._members
+        return any(cache is not None for cache in caches)
 
     @property
     def _uncached(self) -> SmartChatModel:
@@ -446,7 +467,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
-        members = self._requested
+        members = self._in_batches
         # What a member cannot take is an error before any call.
         bound = [request.bound_to(member) for member in members.values()]
         shown = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
@@ -475,6 +496,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             },
             estimates=self.estimate_usage,
             rate_limiter=self.rate_limiter,
+            carried=self._lanes.members.keys(),
             output_version=self.output_version,
             alike=all(
                 always_alike(settings_of(each.arguments, each.model)) for each in bound

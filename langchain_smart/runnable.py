@@ -24,6 +24,7 @@ from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember, find_chains
 from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
 
 __all__ = ["SmartRunnable"]
@@ -144,6 +145,16 @@ class SmartRunnable(SmartBatching[Any, Any]):
     @override
     def _check_budget(self, budget_usd: float) -> None:
         self._chains(budget_usd)
+
+    @override
+    def _read_lanes(self) -> Lanes:
+        if self.lane != "live":
+            hint = (
+                "a chain calls its models as it runs, one after the other: give the "
+                "lane to a SmartChatModel within the chain, or as prompt | smart | …"
+            )
+            raise InvalidInputError("lane", self.lane, hint)
+        return Lanes()
 
     def _chains(self, budget_usd: float | None) -> dict[str, ChainMember]:
         estimate, given = self.estimate_usage, (self.reference, self.candidates)

@@ -68,6 +68,7 @@ from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.runtime.batch import Batch, Measurement, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.members import find_members, model_identity
@@ -212,6 +213,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _check_budget(self, budget_usd: float) -> None:
         for member in self._members.values():
             member.check_budget(budget_usd, member_settings(member, {}))
+
+    @override
+    def _read_lanes(self) -> Lanes:
+        return Lanes.read(self.lane, self._members)
 
     @property
     @override

@@ -1,8 +1,8 @@
 """Jobs that are killed at any moment: a warm process forks one for each line it reads.
 
-Run with a server's URL. Each line names a kind of job, the store, the seed and a
-file; the answer is the job's process id, and later, in that file, a JSON record of its
-result, if it lived. Forked from a process that has imported all it
+Run with a server's URL and kinds of jobs. Each line names a kind of job, the store, the
+seed and a file; the answer is the job's process id, and later, in that file, a JSON
+record of its result, if it lived. Forked from a process that has imported all it
 needs and made no connection, a job begins within milliseconds.
 """
 
@@ -24,10 +24,15 @@ from llama_index.llms.openai_like import OpenAILike
 
 from langchain_smart import SmartChatModel, SmartRunnable
 from llama_index_smart import Price, SmartLLM
+from smart_engine.runtime.lanes import members
+from smart_engine.runtime.lanes.courier import Pace
 
 ITEMS = [f"item {number}" for number in range(30)]
 AT_ONCE = 4
-PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
+PRICES = {
+    "big": Price(10, 30, batch=Price(5, 15)),
+    "small": Price(0.1, 0.4, batch=Price(0.05, 0.2)),
+}
 VERBS = {
     "batch": "batch",
     "abatch": "abatch",
@@ -38,12 +43,17 @@ VERBS = {
 }
 """Name of a kind of job → the verb that runs it."""
 
+LANES = {"lane": "batch", "alane": "abatch"}
+"""The same, by a provider's batches."""
+
 
 def smart_model(url: str, kind: str, terms: dict[str, Any], clients: Any) -> Any:
     """Return a smart object for a kind of job."""
     if not kind.endswith("complete_batch"):
         at = {"base_url": url, "api_key": "none", "http_client": clients[0]}
         at |= {"http_async_client": clients[1], "max_retries": 0}
+        if kind in LANES:
+            terms |= {"lane": "batch"}
         big, small = (ChatOpenAI(model=name, **at) for name in PRICES)
         if kind.endswith("chain"):
             reference = {"big": big | StrOutputParser()}
@@ -70,7 +80,7 @@ async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]
     with httpx.Client(verify=False) as sync:  # noqa: S501 - it speaks no TLS at all
         async with httpx.AsyncClient(verify=False) as client:  # noqa: S501
             smart = smart_model(url, kind, terms, (sync, client))
-            ask = getattr(smart, VERBS[kind])
+            ask = getattr(smart, (VERBS | LANES)[kind])
             answers = await ask(ITEMS) if kind.startswith("a") else ask(ITEMS)
     (certificate,) = smart.report().certificates
     return {
@@ -80,10 +90,11 @@ async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]
     }
 
 
-def main(url: str) -> None:
+def main(url: str, *kinds: str) -> None:
     """Fork a job for each line, once all that jobs import and build has been used."""
+    members.PACE = Pace(first=0.001, longest=0.001)
     with TemporaryDirectory() as folder:
-        for kind in VERBS:
+        for kind in kinds:
             asyncio.run(answered(url, kind, f"{folder}/{kind}.db", 0))
     gc.collect()
     gc.freeze()  # else collecting in a job would copy all of it
@@ -101,4 +112,4 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

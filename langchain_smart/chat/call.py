@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
+    Collection,
     Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +68,7 @@ class ChatRequester(Requester):
         estimates: Whether usage that a model does not report is estimated.
         allowance: Returns what a model's call may spend, if there is a budget.
         rate_limiter: What each call waits for; core waits for single items.
+        carried: Names of models whose calls are carried, and wait for nothing.
     """
 
     members: Mapping[str, ChatMember]
@@ -76,9 +78,14 @@ class ChatRequester(Requester):
     estimates: bool
     allowance: Callable[[str], Allowance | None]
     rate_limiter: BaseRateLimiter | None = None
+    carried: Collection[str] = ()
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
+
+    @override
+    def unseen(self) -> ChatRequester:
+        return replace(self, run=None)
 
     @override
     def retries(self, model: str) -> int:
@@ -93,7 +100,7 @@ class ChatRequester(Requester):
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter:
+        if self.rate_limiter and model not in self.carried:
             self.rate_limiter.acquire(blocking=True)
         bound, prompt, config = self._start(model)
         message = bound.model.invoke(prompt, config, **bound.arguments)
@@ -101,7 +108,7 @@ class ChatRequester(Requester):
 
     @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter:
+        if self.rate_limiter and model not in self.carried:
             await self.rate_limiter.aacquire(blocking=True)
         bound, prompt, config = self._start(model)
         message = await bound.model.ainvoke(prompt, config, **bound.arguments)
@@ -184,7 +191,7 @@ class ChatJob(RunnableJob):
     """The items of one task in a batch of chats.
 
     Attributes:
-        members, request, estimates, rate_limiter: See `ChatRequester`.
+        members, request, estimates, rate_limiter, carried: See `ChatRequester`.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
         output_version: The form of the answers' contents.
@@ -196,6 +203,7 @@ class ChatJob(RunnableJob):
     run_settings: dict[str, Any]
     estimates: bool
     rate_limiter: BaseRateLimiter | None
+    carried: Collection[str]
     output_version: str | None
 
     @override
@@ -235,6 +243,7 @@ class ChatJob(RunnableJob):
             self.estimates,
             partial(self.allowance, item),
             self.rate_limiter,
+            self.carried,
         )
 
     @override

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from numbers import Real
 from typing import Self
 
@@ -104,6 +104,8 @@ class Price:
         tiers: Service tier, such as `flex` or `priority` → the price of a call whose
             reply reports it, in place of this one, which is for the standard tier.
         call: USD per call, beside its tokens.
+        batch: The price of a call in one of the provider's batches: short for
+            `tiers={"batch": …}`.
 
     Raises:
         InvalidInputError: If a price is negative, infinite or not a number.
@@ -116,6 +118,7 @@ class Price:
         long = Price(3, 15, above={200_000: Price(6, 22.5)})
         assert round(long.cost(Usage(200_000)), 9) == 0.6
         assert round(long.cost(Usage(200_001)), 9) == 1.200006
+        assert Price(3, 15, batch=Price(1.5, 7.5)).at("batch") == Price(1.5, 7.5)
         ```
     """
 
@@ -130,8 +133,9 @@ class Price:
     above: Mapping[int, Price] = field(default_factory=dict, hash=False)
     call: float = 0.0
     tiers: Mapping[str, Price] = field(default_factory=dict, hash=False)
+    batch: InitVar[Price | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, batch: Price | None) -> None:
         """Check all prices."""
         for name in ("input", "output", "call", *_OPTIONAL):
             value = getattr(self, name)
@@ -152,6 +156,8 @@ class Price:
                 raise InvalidInputError("Price.above", self.above, hint)
         object.__setattr__(self, "above", dict(sorted(above.items())))
         tiers = dict(self.tiers) if isinstance(self.tiers, Mapping) else {"": None}
+        if batch is not None:
+            tiers["batch"] = batch
         for tier, price in tiers.items():
             named = isinstance(tier, str) and tier and tier not in STANDARD_TIERS
             if not (named and isinstance(price, Price) and not price.tiers):

@@ -34,12 +34,14 @@ from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
 from smart_engine.money.spending import note_cost
 from smart_engine.runtime.drive import Caller, adrive, drive
+from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.runtime.requester import Requester
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
+from smart_engine.serving.submissions import SubmissionStore
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
 
@@ -176,6 +178,7 @@ class Batch:
         progress: Whether a bar shows where each job stands.
         dedupe: Whether items of a job with the same request are asked once; None:
             where its models answer them alike.
+        lanes: How its models are asked.
     """
 
     config: ServingConfig
@@ -186,6 +189,7 @@ class Batch:
     budget: Budget | None = None
     progress: bool = False
     dedupe: bool | None = None
+    lanes: Lanes = field(default_factory=Lanes)
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
@@ -216,7 +220,8 @@ class Batch:
         """Show where a job stands, if wanted; yield what to call after each record."""
         if not self.progress:
             return nullcontext()
-        return progress_bar(job.session, job.label)
+        status = None if job.courier is None else job.courier.status
+        return progress_bar(job.session, job.label, status)
 
     def _open(self, job: Job) -> None:
         if self.budget is not None:
@@ -225,7 +230,8 @@ class Batch:
             lock = self.books.new_lock()
             job.reservations = Reservations(self.budget, job.worst_case, lock)
         config = self.config.of(job.task)
-        firsts, stored, decide = self._known(job)
+        firsts, stored, decide, submissions = self._known(job)
+        job.courier = self.lanes.courier(submissions)
         job.session = config.session(
             len(job.places),
             job.rule,
@@ -249,18 +255,26 @@ class Batch:
 
     def _known(
         self, job: Job
-    ) -> tuple[Sequence[int] | None, AnswerStore | None, Strategy | None]:
-        """Return what `known` does, and what decides in place of the strategy."""
+    ) -> tuple[
+        Sequence[int] | None,
+        AnswerStore | None,
+        Strategy | None,
+        SubmissionStore | None,
+    ]:
+        """Return what `known` does, what decides in place of the strategy, and batches.
+
+        The last is where batches that are submitted to providers are remembered.
+        """
         dedupe = job.alike if self.dedupe is None else self.dedupe
         config = self.config.of(job.task)
         config.check_named(job.label)
         apart = not config.shares_promise(len(job.places), job.label)
         if not dedupe and self.store is None and apart:
-            return None, None, None
+            return None, None, None, None
         requests = [*job.requests()]
         firsts = first_places(requests) if dedupe else None
         if self.store is None and apart:
-            return firsts, None, None
+            return firsts, None, None, None
         models, asked = [*map(repr, job.identities)], [*job.contents()]
         key = config.job(job.rule, job.task, chain(models, asked, requests))
 
@@ -273,8 +287,9 @@ class Batch:
                 self.books, job.rule, job.task, models, asked, key, self.store, kept
             )
         if self.store is None:
-            return firsts, None, decide
-        return firsts, self.store.answers(key, job.write, job.read), decide
+            return firsts, None, decide, None
+        answers = self.store.answers(key, job.write, job.read)
+        return firsts, answers, decide, self.store.submissions(key)
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()
@@ -433,12 +448,14 @@ class Measurement:
         reference: Name of the reference.
         confidence: Confidence of the interval.
         books: Where it is entered.
+        lanes: How the reference is asked.
     """
 
     job: Job
     reference: str
     confidence: float
     books: Books
+    lanes: Lanes = field(default_factory=Lanes)
 
     def run(self) -> SelfAgreement:
         """Measure in synchronous code."""
@@ -454,6 +471,7 @@ class Measurement:
 
     def _open(self) -> None:
         job, items = self.job, len(self.job.places) // 2
+        job.courier = self.lanes.courier(None)
         job.session = SelfAgreementSession(items, self.reference, job.rule, job.scope)
 
     def _close(self) -> SelfAgreement:

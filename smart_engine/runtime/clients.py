@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from smart_engine.runtime.connections import by_loop
 from smart_engine.serving.members import Member
 
-__all__ = ["Once", "asked_once", "once", "reporting"]
+__all__ = ["Once", "asked_once", "client_of", "once", "reporting", "with_client"]
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -120,15 +120,14 @@ def _off(kind: type[Any]) -> int | None:
 
 def _part(value: Any) -> Once:
     """Return a client, or a part of one, that makes each request once."""
-    client: Any = value if _repeats(value) else getattr(value, "_client", None)
-    if _repeats(client):
+    client = client_of(value)
+    if client is not None:
         if _is_the_users(value, client) or _is_the_users(client, client):
             return Once(value, client.max_retries, unseen=client.max_retries > 0)
         http = getattr(client, "_client", None)
         own = {} if by_loop(http) is http else {"http_client": by_loop(http)}
         try:
-            copy = client.with_options(max_retries=0, **own)
-            copy = copy if client is value else type(value)(copy)  # `chat.completions`
+            copy = with_client(value, client.with_options(max_retries=0, **own))
         except Exception:  # noqa: BLE001 - a subclass of the user's may take no copies
             return Once(value, client.max_retries, unseen=client.max_retries > 0)
         return Once(copy, client.max_retries)
@@ -156,6 +155,17 @@ def _is_the_users(part: Any, client: Any) -> bool:
         for _, inner in own
         if inner is not client and getattr(inner, "_client", None) is client
     )
+
+
+def client_of(value: Any) -> Any:
+    """Return the client that a value is, or is a part of; None if it is neither."""
+    client: Any = value if _repeats(value) else getattr(value, "_client", None)
+    return client if _repeats(client) else None
+
+
+def with_client(value: Any, client: Any) -> Any:
+    """Return a client, or the same part of it as a value is of another client."""
+    return client if _repeats(value) else type(value)(client)  # `chat.completions`
 
 
 def _repeats(value: Any) -> bool:

@@ -6,6 +6,9 @@ reaches the main thread alone, so threads are driven from a thread of their own:
 comes between a result and its record. The first one waits for the calls in flight; the
 second one leaves them, each recorded as cancelled. A kill reaches all, so results are
 saved, where the session saves any, before anything else happens.
+
+Calls that a courier carries are no burden on anyone here: they are collected, and sent
+once the session has no other call to make. Their replies come as results do.
 """
 
 from __future__ import annotations
@@ -15,12 +18,16 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
+from smart_engine.runtime.lanes.courier import Courier, Delivery
+from smart_engine.runtime.lanes.errand import Errand
+from smart_engine.runtime.lanes.exchange import Request
 from smart_engine.runtime.loop import take, turn
 from smart_engine.runtime.requester import Attempts, Requester, acall, call
 from smart_engine.serving.members import UnpricedError
@@ -33,11 +40,18 @@ T = TypeVar("T")
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
 
-_Arrived = tuple[Call, Result]
+_Arrived = tuple[Call, Result] | list[Delivery] | BaseException | None
+"""A result, replies, why the drive cannot go on, or nothing but a reason to look."""
 
 
 class Caller(ABC):
-    """Says how the calls of a session are made."""
+    """Says how the calls of a session are made.
+
+    Attributes:
+        courier: Carries calls in batches, if any are to be.
+    """
+
+    courier: Courier | None = None
 
     def start(self, item: int) -> None:  # noqa: B027
         """Prepare an item, before each of its calls and before its answer.
@@ -71,13 +85,20 @@ class _Loop:
 
     Attributes:
         in_flight: Number of calls in flight.
+        errands: Those of them that are carried.
     """
 
     def __init__(
-        self, session: Session, limit: int, recorded: Callable[[], None] | None
+        self,
+        session: Session,
+        courier: Courier | None,
+        limit: int,
+        recorded: Callable[[], None] | None,
     ) -> None:
         self._session, self._limit, self._recorded = session, limit, recorded
+        self._courier = courier
         self._backlog: deque[Call] = deque()
+        self.errands: dict[Call, Errand] = {}
         self.in_flight = 0
 
     @property
@@ -94,16 +115,42 @@ class _Loop:
         Args:
             waiting: Whether a result is waiting to be recorded.
         """
-        if waiting or self.empty or self.in_flight >= self._limit:
+        if waiting or self.empty:
+            return None
+        busy = self.in_flight - len(self.errands) >= self._limit
+        if busy and not self.carries(self._backlog[0]):
             return None
         self.in_flight += 1
         return self._backlog.popleft()
 
+    def carries(self, made: Call) -> bool:
+        """Whether a call is carried."""
+        return self._courier is not None and self._courier.carries(made.tier)
+
+    def written(self, errand: Errand, written: Request | Result) -> Result | None:
+        """Collect the request of a call, or return the call's result if it has none."""
+        if not isinstance(written, Request):
+            return written
+        self.errands[errand.call] = errand
+        assert self._courier is not None  # noqa: S101 - for type checkers
+        self._courier.collect(errand.call, written)
+        return None
+
+    def send(self, deliver: Callable[[_Arrived], None]) -> None:
+        """Send what was collected, if nothing else can be done meanwhile."""
+        courier = self._courier
+        if courier and courier.collected and self.in_flight == len(self.errands):
+            courier.send(deliver)
+
+    def look(self) -> None:
+        """Show where the drive stands."""
+        if self._recorded is not None:
+            self._recorded()
+
     def end(self, result: Result) -> None:
         """Go on after a result that was recorded."""
         self.in_flight -= 1
-        if self._recorded is not None:
-            self._recorded()
+        self.look()
         if isinstance(result, Failure) and isinstance(result.error, UnpricedError):
             raise result.error  # no further call can be paid for knowingly
 
@@ -123,19 +170,26 @@ def drive(
         recorded: Called after each result is recorded, if anything is.
     """
     threads = _Threads(session, caller, limit)
-    loop = _Loop(session, _AHEAD * limit, recorded)
+    loop = _Loop(session, caller.courier, _AHEAD * limit, recorded)
     with ThreadPoolExecutor(1, "smart") as own:
         driving = own.submit(copy_context().run, threads.drive, loop)
         try:
             driving.result()
-        except BaseException:
+        except BaseException as error:
             try:
                 threads.stop()
                 wait([driving])
+                _tell_what_is_left(error, caller.courier)
             except BaseException as again:
                 threads.leave(again)
                 raise
             raise
+
+
+def _tell_what_is_left(error: BaseException, courier: Courier | None) -> None:
+    """Note on what ends a drive which batches go on without it."""
+    if courier is not None and (left := courier.left_behind()):
+        error.add_note(left)
 
 
 class _Threads:
@@ -143,7 +197,7 @@ class _Threads:
 
     def __init__(self, session: Session, caller: Caller, limit: int) -> None:
         self._session, self._caller = session, caller
-        self._arrived: SimpleQueue[_Arrived | None] = SimpleQueue()
+        self._arrived: SimpleQueue[_Arrived] = SimpleQueue()
         self._pool = ThreadPoolExecutor(limit, "smart")
         self._flying: dict[Call, tuple[Attempts, Future[None]]] = {}
         self._stopping = False
@@ -159,6 +213,8 @@ class _Threads:
     def leave(self, why: BaseException) -> None:
         """Wait for no call in flight any more."""
         self._left = why
+        if self._caller.courier is not None:
+            self._caller.courier.leave()
         self.stop()
 
     def drive(self, loop: _Loop) -> None:
@@ -166,20 +222,45 @@ class _Threads:
             while not self._stopping:
                 if loop.empty:
                     loop.refill()
-                fresh = loop.next(waiting=not self._arrived.empty())
+                waiting = not self._arrived.empty()
+                fresh = loop.next(waiting=waiting)
                 if fresh is not None:
-                    self._start(fresh)
-                elif not loop.in_flight:
+                    self._start(loop, fresh)
+                    continue
+                if not loop.in_flight:
                     return
-                elif (arrived := self._arrived.get()) is not None:
-                    self._record(*arrived)
-                    loop.end(arrived[1])
+                if not waiting:
+                    loop.send(self._arrived.put)
+                arrived = self._arrived.get()
+                if not arrived:
+                    loop.look()
+                for result in self._take(loop, arrived):
+                    loop.end(result)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._end()
+            self._end(loop)
             self._pool.shutdown(wait=self._left is None)
 
-    def _end(self) -> None:
+    def _take(self, loop: _Loop, arrived: _Arrived) -> list[Result]:
+        """Record all that arrived; return the results."""
+        if isinstance(arrived, BaseException):
+            raise arrived
+        if isinstance(arrived, tuple):
+            return [self._record(*arrived)]
+        results: list[Result] = []
+        for made, reply in arrived or ():
+            errand = loop.errands.pop(made)
+            result = errand.read(reply)
+            if not self._stopping and errand.again(result):
+                again = loop.written(errand, errand.write())
+                if again is None:
+                    continue
+                result = again
+            self._session.keep(made, result)
+            results.append(self._record(made, result))
+        return results
+
+    def _end(self, loop: _Loop) -> None:
         """Record the calls in flight: as they end, or now, if they are to be left."""
         for made, (_, future) in list(self._flying.items()):
             if future.cancelled():
@@ -188,20 +269,37 @@ class _Threads:
             if self._left is not None and self._arrived.empty():
                 made, (attempts, _) = next(iter(self._flying.items()))
                 self._record(made, attempts.failed(self._left))
-            elif (arrived := self._arrived.get()) is not None:
-                self._record(*arrived)
+            else:
+                self._take_last(loop, self._arrived.get())
+        if (courier := self._caller.courier) is not None:
+            courier.stop()
+            while not self._arrived.empty():
+                self._take_last(loop, self._arrived.get())
+            for errand in courier.lost(loop.errands):
+                self._record(errand.call, errand.lost())
 
-    def _record(self, made: Call, result: Result) -> None:
+    def _take_last(self, loop: _Loop, arrived: _Arrived) -> None:
+        """Record what arrived while the drive is ending."""
+        self._stopping = True
+        if not isinstance(arrived, BaseException):
+            self._take(loop, arrived)
+
+    def _record(self, made: Call, result: Result) -> Result:
         self._flying.pop(made, None)
         self._session.record(made, result)
+        return result
 
-    def _start(self, fresh: Call) -> None:
+    def _start(self, loop: _Loop, fresh: Call) -> None:
         caller, item = self._caller, fresh.item
         try:
             caller.run(item, partial(caller.start, item))
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put((fresh, Failure(error)))
         requester, context = caller.run(item, partial(caller.begin, item))
+        if loop.carries(fresh):
+            errand = Errand(fresh, requester, context)
+            result = loop.written(errand, errand.write())
+            return None if result is None else self._arrived.put((fresh, result))
         attempts, make = Attempts(requester, fresh.tier), self._make
         future = self._pool.submit(context.run, make, requester, fresh, attempts)
         self._flying[fresh] = attempts, future
@@ -230,10 +328,14 @@ async def adrive(
         recorded: Called after each result is recorded, if anything is.
     """
     tasks = _Tasks(session, caller)
+    loop = _Loop(session, caller.courier, limit, recorded)
     try:
-        await tasks.drive(_Loop(session, limit, recorded))
-    finally:
-        await tasks.end()
+        await tasks.drive(loop)
+    except BaseException as error:
+        await tasks.end(loop)
+        _tell_what_is_left(error, caller.courier)
+        raise
+    await tasks.end(loop)
 
 
 class _Tasks:
@@ -243,23 +345,33 @@ class _Tasks:
         self._session, self._caller = session, caller
         self._arrived: asyncio.Queue[_Arrived] = asyncio.Queue()
         self._flying: set[asyncio.Task[None]] = set()
+        self._reading: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def drive(self, loop: _Loop) -> None:
+        deliver = partial(_put, asyncio.get_running_loop(), self._arrived)
         while True:
             if loop.empty:
                 await take(self._session, loop.refill)
-            fresh = loop.next(waiting=not self._arrived.empty())
+            waiting = not self._arrived.empty()
+            fresh = loop.next(waiting=waiting)
             if fresh is not None:
-                await self._start(fresh)
-            elif not loop.in_flight:
+                await self._start(loop, fresh)
+                continue
+            if not loop.in_flight:
                 return
+            if not waiting:
+                loop.send(deliver)
+            arrived = await self._arrived.get()
+            if isinstance(arrived, tuple):
+                await take(self._session, partial(self._session.record, *arrived))
+                loop.end(arrived[1])
+            elif arrived:
+                await self._read_all(loop, arrived)
             else:
-                made, result = await self._arrived.get()
-                record = partial(self._session.record, made, result)
-                await take(self._session, record)
-                loop.end(result)
+                loop.look()
 
-    async def _start(self, fresh: Call) -> None:
+    async def _start(self, loop: _Loop, fresh: Call) -> None:
         await turn()
         caller, item = self._caller, fresh.item
         try:
@@ -267,6 +379,10 @@ class _Tasks:
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put_nowait((fresh, Failure(error)))
         requester, context = caller.run(item, partial(caller.begin, item))
+        if loop.carries(fresh):
+            errand = Errand(fresh, requester, context)
+            result = loop.written(errand, await errand.awrite())
+            return None if result is None else self._arrived.put_nowait((fresh, result))
         task = asyncio.create_task(self._make(requester, fresh), context=context)
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
@@ -283,15 +399,67 @@ class _Tasks:
         ):
             raise result.error
 
-    async def end(self) -> None:
+    async def _read_all(
+        self, loop: _Loop, arrived: list[Delivery] | BaseException
+    ) -> None:
+        """Read replies, each in a task that ends even where the drive is cancelled."""
+        if isinstance(arrived, BaseException):
+            raise arrived
+        for made, reply in arrived:
+            await turn()
+            errand = loop.errands.pop(made)
+            task = asyncio.create_task(self._read(loop, errand, reply))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+
+    async def _read(self, loop: _Loop, errand: Errand, reply: Any) -> None:
+        result = await errand.aread(reply)
+        if not self._stopping and errand.again(result):
+            again = loop.written(errand, await errand.awrite())
+            if again is None:
+                return self._arrived.put_nowait(None)
+            result = again
+        try:
+            await take(self._session, partial(self._session.keep, errand.call, result))
+        finally:
+            self._arrived.put_nowait((errand.call, result))
+        return None
+
+    async def end(self, loop: _Loop) -> None:
         """Cancel what is in flight, and record what has arrived."""
+        self._stopping = True
         flying = list(self._flying)
         for task in flying:
             task.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
+        courier, lost = self._caller.courier, list[_Arrived]()
+        if courier is not None:
+            await take(courier, courier.stop)
+            await self._read_rest(loop)
+            lost = [(each.call, each.lost()) for each in courier.lost(loop.errands)]
         rest = [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]
-        await take(self._session, partial(self._record, rest))
+        await take(self._session, partial(self._record, [*rest, *lost]))
+
+    async def _read_rest(self, loop: _Loop) -> None:
+        """Read the replies that are there."""
+        for _ in range(self._arrived.qsize()):
+            arrived = self._arrived.get_nowait()
+            if isinstance(arrived, list):
+                await self._read_all(loop, arrived)
+            else:
+                self._arrived.put_nowait(arrived)
+        if self._reading:
+            await asyncio.wait(self._reading)
 
     def _record(self, rest: list[_Arrived]) -> None:
-        for made, result in rest:
-            self._session.record(made, result)
+        for arrived in rest:
+            if isinstance(arrived, tuple):
+                self._session.record(*arrived)
+
+
+def _put(
+    loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[_Arrived], arrived: _Arrived
+) -> None:
+    """Put something into a queue of a loop, from a thread; a closed loop wants none."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(queue.put_nowait, arrived)

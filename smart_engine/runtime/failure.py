@@ -22,11 +22,14 @@ __all__ = ["explain", "is_untold", "may_succeed_later", "seconds_asked_for"]
 
 _UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}
 _UNSENT |= {"EndpointConnectionError", "ConnectTimeoutError", "NewConnectionError"}
-"""Errors of httpx, aiohttp, botocore and urllib3 before a request is sent."""
+_UNSENT |= {"UnansweredError", "UncarriableError"}
+"""Errors of httpx, aiohttp, botocore and urllib3 before a request is sent, and of
+batches that made none of it."""
 
 _PASSING = {"APIConnectionError", "TransportError", "ClientConnectionError"}
 _PASSING |= {"HTTPClientError", "BotoConnectionError", "HTTPError"}
-"""Errors of their connections, and of the clients of OpenAI and Anthropic."""
+_PASSING |= {"UnansweredError"}
+"""Errors of connections, of the clients of OpenAI and Anthropic, and of batches."""
 
 _SAID = {"true": True, "false": False}
 """What `x-should-retry` says, a header of OpenAI and Anthropic."""

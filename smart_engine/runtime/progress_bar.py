@@ -29,13 +29,14 @@ class _Progressing(Protocol):
 
 @contextmanager
 def progress_bar(
-    session: _Progressing, task: str | None
+    session: _Progressing, task: str | None, status: Callable[[], str] | None = None
 ) -> Iterator[Callable[[], None]]:
     """Show where a session stands for as long as the block lasts, however it ends.
 
     Args:
         session: The session.
         task: Name of the task, if it is to be named.
+        status: Returns what is waited for, if anything is.
 
     Yields:
         A function to call whenever the session has recorded a result.
@@ -68,7 +69,9 @@ def progress_bar(
         now = session.progress()
         bar.n = now.settled
         bar.set_description(named + _PHASES[now.phase], refresh=False)
-        bar.set_postfix_str(_postfix(now), refresh=False)
+        waits = status() if status is not None else ""
+        parts = [_postfix(now), *([waits] if waits else [])]
+        bar.set_postfix_str(", ".join(parts), refresh=False)
 
     def recorded() -> None:
         nonlocal looked

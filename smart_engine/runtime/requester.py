@@ -63,6 +63,13 @@ class Requester(ABC):
         """Return the context in which a model is called."""
         return copy_context()
 
+    def unseen(self) -> Requester:
+        """Return one that puts the item to models for no callback to see.
+
+        It only writes what would be sent; see `smart_engine.runtime.lanes.exchange`.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def call(self, model: str, *, shown: bool = False) -> Result:
         """Return a model's whole answer, whose pieces the caller may see."""
@@ -128,13 +135,10 @@ def call(
     """Return the result of a call, a failure if its last attempt raised anything."""
     attempts = attempts or Attempts(requester, model)
     while True:
+        result = attempts.make(shown=shown)
         try:
-            return attempts.ended(requester.call(model, shown=shown))
-        except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = attempts.failed(error)
-        try:
-            if not (attempts.again(failure) and attempts.wait()):
-                return failure
+            if not (attempts.again(result) and attempts.wait()):
+                return result
         except BaseException as error:  # noqa: BLE001 - an interrupt in the pause
             return attempts.failed(error)
 
@@ -143,13 +147,10 @@ async def acall(requester: Requester, model: str, *, shown: bool = False) -> Res
     """Return the result of a call, a failure if its last attempt raised anything."""
     attempts = Attempts(requester, model)
     while True:
+        result = await attempts.amake(shown=shown)
         try:
-            return attempts.ended(await requester.acall(model, shown=shown))
-        except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
-            failure = attempts.failed(error)
-        try:
-            if not attempts.again(failure):
-                return failure
+            if not attempts.again(result):
+                return result
             await attempts.await_next()
         except BaseException as error:  # noqa: BLE001 - a cancellation in the pause
             return attempts.failed(error)
@@ -231,6 +232,20 @@ class Attempts:
         self._over: Event | None = None
         self._given_up = False
 
+    def make(self, *, shown: bool = False) -> Result:
+        """Make one attempt; return its result."""
+        try:
+            return self.ended(self._requester.call(self._model, shown=shown))
+        except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
+            return self.failed(error)
+
+    async def amake(self, *, shown: bool = False) -> Result:
+        """Make one attempt; return its result."""
+        try:
+            return self.ended(await self._requester.acall(self._model, shown=shown))
+        except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
+            return self.failed(error)
+
     def ended(self, result: Result) -> Result:
         """Return the result of the call, whose last attempt was answered."""
         if isinstance(result, Failure):
@@ -248,12 +263,13 @@ class Attempts:
         failure = self._charged(self._requester.failed(self._model, pieces, error))
         return failure._replace(earlier=self._earlier)
 
-    def again(self, failure: Failure) -> bool:
+    def again(self, result: Result) -> bool:
         """Whether there is another attempt; then a pause comes before it.
 
         There is one only where the budget, if there is any, has room for it.
         """
-        if self._given_up or not may_succeed_later(failure):
+        failure = result if isinstance(result, Failure) else None
+        if failure is None or self._given_up or not may_succeed_later(failure):
             return False
         if len(self._earlier) >= self._requester.retries(self._model):
             return False
@@ -277,6 +293,10 @@ class Attempts:
     async def await_next(self) -> None:
         """Wait out the pause."""
         await asyncio.sleep(self._pause or 0.0)
+        self._pause = None
+
+    def skip_pause(self) -> None:
+        """Make the next attempt at once, where something else makes it late enough."""
         self._pause = None
 
     def give_up(self) -> None:

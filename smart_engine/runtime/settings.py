@@ -7,6 +7,7 @@ import secrets
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -39,6 +40,7 @@ from smart_engine.runtime.gathering import (
     gathering,
     gathering_of,
 )
+from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
@@ -149,6 +151,7 @@ class Settings(PlainErrors):
     accept_noise: bool = False
     dedupe: bool | None = None
     gather_ms: float | None = None
+    lane: Annotated[str | Mapping[str, str], SkipValidation] = "live"
     estimate_usage: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
@@ -228,6 +231,7 @@ class Settings(PlainErrors):
         return self._books.ledger()
 
     _serving: ServingConfig = PrivateAttr()
+    _lanes: Lanes = PrivateAttr(default_factory=Lanes)
 
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
@@ -252,12 +256,13 @@ class Settings(PlainErrors):
         serving.check()
         if self.budget_usd is not None:
             self._check_budget(self.budget_usd)
+        lanes = self._read_lanes()
         books = self.books or Books(fork_safe_lock, process=os.getpid())
         books.admit(self._names)
         store = as_store(self.store)
         set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
         self.__dict__.update(set_now)
-        self._serving = serving
+        self._serving, self._lanes = serving, lanes
         given = self.gather_ms
         self._always = None if given is None else Gathering(given)
 
@@ -280,6 +285,14 @@ class Settings(PlainErrors):
         if not Settings.model_fields.keys().isdisjoint(update or ()):
             copy._open()  # noqa: SLF001 - of the same class
         return copy
+
+    def _read_lanes(self) -> Lanes:
+        """Return how batches ask the members.
+
+        Raises:
+            InvalidInputError: If they cannot be asked in that way.
+        """
+        raise NotImplementedError
 
     def _check_budget(self, budget_usd: float) -> None:
         """Raise InvalidInputError unless the members can keep a budget."""
@@ -351,7 +364,7 @@ class Settings(PlainErrors):
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
         """Return a batch of some jobs; see `Batch`."""
         return Batch(
-            self._serving,
+            replace(self._serving, costs=tuple(map(self._batch_cost, self._names))),
             self._books,
             self._store,
             jobs,
@@ -359,12 +372,13 @@ class Settings(PlainErrors):
             self._serving.budget(self._books),
             self.progress,
             self.dedupe,
+            self._lanes,
         )
 
     def _measurement(self, job: Job) -> Measurement:
         """Return what measures the reference's agreement with itself."""
         confidence = self._serving.of(job.task).guarantee.confidence
-        return Measurement(job, self._names[0], confidence, self._books)
+        return Measurement(job, self._names[0], confidence, self._books, self._lanes)
 
     def _scope(self, task: str) -> LedgerScope:
         """Return where the calls of a batch that begins now are entered."""
@@ -389,6 +403,15 @@ class Settings(PlainErrors):
         """What a call may cost, in USD, to compare models before any was made."""
         price = self.prices.get(name)
         return None if price is None else price.cost(_TYPICAL)
+
+    def _batch_cost(self, name: str) -> float | None:
+        """What a call may cost in a batch, in USD."""
+        carried = self._lanes.members.get(name)
+        return (
+            self._typical_cost(name)
+            if carried is None
+            else carried.price.cost(_TYPICAL)
+        )
 
 
 def refuse_smart(field: str, model: Any) -> None:

@@ -18,6 +18,7 @@ from smart_engine.serving.profile import mark
 from smart_engine.store.forks import connected
 
 __all__ = [
+    "BATCHES",
     "JOBS",
     "OUTCOMES",
     "STREAMS",
@@ -83,6 +84,22 @@ STREAMS = sql.Table(
 """One row per stream: its profile, its state and what is left of its budget."""
 
 
+BATCHES = sql.Table(
+    f"smart_batches_{_FORMAT}",
+    sql.MetaData(),
+    sql.Column("name", sql.String(64), primary_key=True),
+    sql.Column("job", sql.String(64), nullable=False, index=True),
+    sql.Column("model", sql.Text, nullable=False),
+    sql.Column("address", sql.Text, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("rows", sql.Text, nullable=False),
+    sql.Column("began", sql.Double, nullable=False),
+    sql.Column("batch", sql.Text),
+    sql.Column("checksum", sql.String(16)),
+)
+"""One row per batch that was submitted to a provider, or was about to be."""
+
+
 def with_checksum(table: sql.Table, cells: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row's cells with their checksum; empty ones count as missing."""
     typed = {
@@ -111,7 +128,7 @@ def create_tables(engine: sql.Engine) -> None:
         with connected(engine) as connection:
             return {c["name"] for c in sql.inspect(connection).get_columns(table.name)}
 
-    for table in (JOBS, OUTCOMES, VERDICTS, STREAMS):
+    for table in (JOBS, OUTCOMES, VERDICTS, STREAMS, BATCHES):
         try:
             with connected(engine) as connection:
                 table.create(connection, checkfirst=True)

@@ -18,6 +18,7 @@ from smart_engine.money.spending import Spend
 from smart_engine.row import StreamRow
 from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import AnswerStore
+from smart_engine.serving.submissions import SubmissionStore
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -66,8 +67,10 @@ class Store:
             from smart_engine.store.dialects import open_engine
             from smart_engine.store.schema import create_tables
             from smart_engine.store.streams import SqlRow
+            from smart_engine.store.submissions import SqlSubmissions
 
             self._new_answers, self._new_row = SqlAnswers, SqlRow
+            self._new_submissions = SqlSubmissions
             self._engine = open_engine(self._url)
             create_tables(self._engine)
 
@@ -82,6 +85,14 @@ class Store:
             read: Turns such a text into the answer again.
         """
         return self._new_answers(self._engine, job, write, read)
+
+    def submissions(self, job: str | None = None) -> SubmissionStore:
+        """Return the batches that a job submitted to providers; or those of all jobs.
+
+        Args:
+            job: Hash of all that the job's result depends on.
+        """
+        return self._new_submissions(self._engine, job)
 
     def row(self, profile: Profile, column: Literal["state", "budget"]) -> StreamRow:
         """Return the state or the budget of a profile's stream.

@@ -94,7 +94,7 @@ class Killer:
 def killer() -> Iterator[Killer]:
     trap = Trap()
     with serve(trap, latency=0.001) as server:
-        command = [sys.executable, str(JOBS), server.url]
+        command = [sys.executable, str(JOBS), server.url, *VERBS]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, text=True, **pipes) as nursery:
             assert nursery.stdout.readline() == "warm\n"

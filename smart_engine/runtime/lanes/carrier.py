@@ -1,0 +1,121 @@
+"""What a provider's batches have in common: the only place that knows a provider.
+
+A carrier makes single requests, each once: whether one is made again is the courier's
+business. What it raises is what the provider's own client raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from smart_engine.errors import SmartError
+from smart_engine.runtime.lanes.exchange import Reply, Request
+
+__all__ = [
+    "Carrier",
+    "Limits",
+    "Row",
+    "State",
+    "UnansweredError",
+    "UncarriableError",
+]
+
+
+class UnansweredError(SmartError):
+    """A batch ended without an answer to a request, which is not billed."""
+
+
+class UncarriableError(SmartError):
+    """A request that no batch takes."""
+
+
+class Row(NamedTuple):
+    """One request in a batch.
+
+    Attributes:
+        name: What tells it from all others.
+        request: The request.
+    """
+
+    name: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider takes in one batch.
+
+    Attributes:
+        rows: Most requests.
+        size: Most bytes.
+    """
+
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a batch is.
+
+    Attributes:
+        name: What the provider calls its state.
+        ended: Whether nothing more will happen to it.
+        done: Requests that are answered so far.
+        problem: Why the whole batch failed, if it did.
+        busy: Whether it failed because too much is waiting already: later it may work.
+    """
+
+    name: str
+    ended: bool
+    done: int = 0
+    problem: str | None = None
+    busy: bool = False
+
+
+class Carrier(Protocol):
+    """Carries requests in a provider's batches."""
+
+    limits: Limits
+
+    @property
+    def address(self) -> str:
+        """Where the provider is."""
+        ...
+
+    def kind(self, request: Request) -> str:
+        """Return what all requests of one batch have in common.
+
+        Raises:
+            UncarriableError: If such a request cannot be carried in a batch.
+        """
+        ...
+
+    def encode(self, row: Row) -> bytes:
+        """Return a request as a batch has it."""
+        ...
+
+    def submit(self, name: str, kind: str, rows: Sequence[bytes]) -> str:
+        """Submit a batch under a name of ours; return the provider's id of it."""
+        ...
+
+    def find(self, name: str) -> str | None:
+        """Return the id of the batch that was submitted under a name, if any was."""
+        ...
+
+    def look(self, batch: str) -> State:
+        """Return where a batch is."""
+        ...
+
+    def replies(self, batch: str) -> Iterator[tuple[str, Reply | UnansweredError]]:
+        """Yield the rows' names and what came of them, in any order.
+
+        Rows of which the provider says nothing are left out.
+        """
+        ...
+
+    def cancel(self, batch: str) -> None:
+        """Let a batch end with what is answered so far, which is billed."""
+        ...

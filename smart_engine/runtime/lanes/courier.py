@@ -1,0 +1,435 @@
+"""Takes requests to providers in batches, waits for those, and brings the replies.
+
+One thread works for all batches of a job, however many requests there are. A batch is
+remembered before it is submitted; where it is not known whether it was, it is looked
+for at the provider before it is submitted again. What fails for the moment is tried
+again, for as long as batches may take.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, TypeVar
+
+from smart_engine.calls import Call, Failure
+from smart_engine.errors import SmartError, StoreError
+from smart_engine.runtime.failure import may_succeed_later, seconds_asked_for
+from smart_engine.runtime.lanes.carrier import (
+    Carrier,
+    Row,
+    State,
+    UnansweredError,
+    UncarriableError,
+)
+from smart_engine.runtime.lanes.exchange import Reply, Request
+from smart_engine.serving.submissions import Submission, SubmissionStore
+
+__all__ = ["Courier", "Delivery", "LaneError", "Pace"]
+
+T = TypeVar("T")
+
+_GLANCE = 0.05
+"""Seconds between two looks at whether to wait any longer."""
+
+
+class LaneError(SmartError):
+    """A provider takes no batches of a model."""
+
+
+class Delivery(NamedTuple):
+    """What came of a call's request.
+
+    Attributes:
+        call: The call.
+        reply: The reply, or why there is none.
+    """
+
+    call: Call
+    reply: Reply | UnansweredError | UncarriableError
+
+
+Deliver = Callable[[list[Delivery] | BaseException], None]
+"""Takes replies, none where batches were only looked at, or what ends the courier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a batch is looked at, in seconds.
+
+    Attributes:
+        first: Seconds until the first look; each pause is a fifth longer.
+        longest: The longest pause.
+        patience: How long a provider may fail to answer at all.
+    """
+
+    first: float = 1.0
+    longest: float = 60.0
+    patience: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A request on its way."""
+
+    call: Call
+    row: Row
+
+
+@dataclass(slots=True)
+class _Underway:
+    """A batch on its way.
+
+    Attributes:
+        submission: What is remembered of it.
+        letters: Those of its requests that are waited for, by name.
+        rows: Its requests as they are sent; empty once it is submitted, and for one
+            that an earlier process began.
+        looked_for: How often it was looked for at the provider.
+        tried: Whether it may be submitted, though its id is not known.
+        state: Where it was when it was last looked at.
+        due: When it is looked at next.
+        pause: Seconds until the look after that.
+        failing: Since when the provider fails to answer, if it does.
+    """
+
+    submission: Submission
+    letters: dict[str, _Letter]
+    rows: Sequence[bytes] = ()
+    tried: bool = False
+    looked_for: int = 0
+    state: State | None = None
+    due: float = 0.0
+    pause: float = 0.0
+    failing: float | None = None
+
+
+@dataclass
+class Courier:
+    """Carries the calls of one job.
+
+    Args:
+        carriers: Who carries a model's requests, by its name.
+        submissions: What is remembered of batches.
+        pace: How often they are looked at.
+
+    """
+
+    waits = True  # for the network
+
+    carriers: Mapping[str, Carrier]
+    submissions: SubmissionStore
+    pace: Pace = Pace()
+    _collected: list[_Letter] = field(init=False, default_factory=list)
+    _sent: SimpleQueue[list[_Letter] | None] = field(
+        init=False, default_factory=SimpleQueue
+    )
+    _underway: dict[str, _Underway] = field(init=False, default_factory=dict)
+    _thread: threading.Thread | None = field(init=False, default=None)
+    _deliver: Deliver | None = field(init=False, default=None)
+    _brought: list[Delivery] = field(init=False, default_factory=list)
+    _awaited: set[Call] = field(init=False, default_factory=set)
+    _stopping: threading.Event = field(init=False, default_factory=threading.Event)
+    _left: threading.Event = field(init=False, default_factory=threading.Event)
+    _earlier: dict[str, Submission] = field(init=False, default_factory=dict)
+    _warned: bool = field(init=False, default=False)
+
+    # -- for who drives the job ------------------------------------------------
+
+    def carries(self, model: str) -> bool:
+        """Whether a model's calls are carried."""
+        return model in self.carriers
+
+    @property
+    def collected(self) -> bool:
+        """Whether any request waits to be sent."""
+        return bool(self._collected)
+
+    def collect(self, call: Call, request: Request) -> None:
+        """Take a call's request, to be sent with others."""
+        parts = (self.submissions.key, call.item, call.tier, request.url)
+        name = sha256(repr(parts).encode() + request.body).hexdigest()[:40]
+        self._collected.append(_Letter(call, Row(name, request)))
+
+    def send(self, deliver: Deliver) -> None:
+        """Send what was collected.
+
+        Args:
+            deliver: Told of what comes of it, from a thread.
+        """
+        letters, self._collected = self._collected, []
+        self._awaited.update(letter.call for letter in letters)
+        self._sent.put(letters)
+        if self._thread is None:
+            self._deliver = deliver
+            run = threading.Thread(target=self._run, name="smart-lane", daemon=True)
+            self._thread = run
+            run.start()
+
+    def stop(self) -> None:
+        """Return once nothing is under way here.
+
+        Batches go on if they can be taken up again; else they are cancelled.
+        """
+        self._stopping.set()
+        self._sent.put(None)
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(_GLANCE)
+            if self._left.is_set():
+                return
+        if not self.submissions.durable:
+            for batch in self._underway.values():
+                if batch.submission.batch is not None:
+                    with suppress(Exception):  # it ends by itself some day
+                        carrier = self.carriers[batch.submission.model]
+                        carrier.cancel(batch.submission.batch)
+
+    def leave(self) -> None:
+        """Let `stop` wait for nothing."""
+        self._left.set()
+
+    def lost(self, errands: Mapping[Call, T]) -> list[T]:
+        """Return those whose requests were sent, and whose replies nobody will read."""
+        if self.submissions.durable:
+            return []
+        return [errands[call] for call in errands if call in self._awaited]
+
+    def left_behind(self) -> str | None:
+        """Return what to know about the batches that are under way, if any are."""
+        submitted = [each.submission.batch for each in self._underway.values()]
+        names = ", ".join(name for name in submitted if name is not None)
+        if not names:
+            return None
+        if self.submissions.durable:
+            return f"batches go on ({names}): the same call takes them up"
+        return f"batches were cancelled ({names}): with a store= they would go on"
+
+    def status(self) -> str:
+        """Return where the batches under way are, in a few words for a person."""
+        return ", ".join(
+            f"{each.submission.model} {each.state.name} "
+            f"{each.state.done:,}/{len(each.submission.rows):,}"
+            if each.state
+            else f"{each.submission.model} sent"
+            for each in [*self._underway.values()]
+        )
+
+    # -- its thread ------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            for submission in self.submissions.load():
+                self._earlier.update(dict.fromkeys(submission.rows, submission))
+            while not self._stopping.is_set():
+                self._take(self._next())
+                for batch in [*self._underway.values()]:
+                    if batch.due <= time.monotonic() and not self._stopping.is_set():
+                        self._attend(batch)
+                self._hand_over()
+        except BaseException as error:  # noqa: BLE001 - who drives the job raises it
+            self._hand_over(error)
+
+    def _hand_over(self, error: BaseException | None = None) -> None:
+        """Deliver all replies at once: what they lead to can then be sent at once."""
+        brought, self._brought = self._brought, []
+        self._awaited.difference_update(delivery.call for delivery in brought)
+        assert self._deliver is not None  # noqa: S101 - for type checkers
+        self._deliver(brought)
+        if error is not None:
+            self._deliver(error)
+
+    def _next(self) -> list[_Letter]:
+        """Wait for requests, or until a batch has to be looked at."""
+        due = min((each.due for each in self._underway.values()), default=None)
+        wait = None if due is None else max(0.0, due - time.monotonic())
+        try:
+            return self._sent.get(timeout=wait) or []
+        except Empty:
+            return []
+
+    def _take(self, letters: Iterable[_Letter]) -> None:
+        """Put requests into batches: those they are in already, or new ones."""
+        fresh: dict[tuple[str, str], list[_Letter]] = {}
+        for letter in letters:
+            earlier = self._earlier.get(letter.row.name)
+            if earlier is not None:
+                batch = _Underway(earlier, {}, tried=True)
+                batch = self._underway.setdefault(earlier.name, batch)
+                batch.letters[letter.row.name] = letter
+                continue
+            model = letter.call.tier
+            try:
+                kind = self.carriers[model].kind(letter.row.request)
+            except UncarriableError as error:
+                self._brought.append(Delivery(letter.call, error))
+            else:
+                fresh.setdefault((model, kind), []).append(letter)
+        for (model, kind), group in fresh.items():
+            self._pack(model, kind, group)
+
+    def _pack(
+        self, model: str, kind: str, letters: Iterable[_Letter], due: float = 0.0
+    ) -> None:
+        """Put requests of one kind into as few batches as the provider's limits let."""
+        carrier = self.carriers[model]
+        limits, size = carrier.limits, 0
+        chosen: list[_Letter] = []
+        rows: list[bytes] = []
+        for letter in letters:
+            row = carrier.encode(letter.row)
+            if len(row) > limits.size:
+                problem = f"its {len(row):,} bytes do not fit into a batch"
+                self._brought.append(Delivery(letter.call, UncarriableError(problem)))
+                continue
+            if rows and (len(rows) == limits.rows or size + len(row) > limits.size):
+                self._begin(model, kind, chosen, rows, due)
+                chosen, rows, size = [], [], 0
+            chosen.append(letter)
+            rows.append(row)
+            size += len(row)
+        if rows:
+            self._begin(model, kind, chosen, rows, due)
+
+    def _begin(
+        self,
+        model: str,
+        kind: str,
+        letters: Sequence[_Letter],
+        rows: Sequence[bytes],
+        due: float,
+    ) -> None:
+        named = {letter.row.name: letter for letter in letters}
+        submission = Submission(
+            f"smart-{secrets.token_hex(12)}",
+            model,
+            self.carriers[model].address,
+            kind,
+            tuple(named),
+            time.time(),
+        )
+        self._underway[submission.name] = _Underway(submission, named, rows, due=due)
+
+    # -- one batch ---------------------------------------------------------------
+
+    def _attend(self, batch: _Underway) -> None:
+        """Do what a batch needs next: submit it, look at it, bring its replies."""
+        now = time.monotonic()
+        try:
+            if batch.submission.batch is None:
+                self._submit(batch)
+            else:
+                self._look(batch, batch.submission.batch)
+        except Exception as error:
+            batch.failing = batch.failing or now
+            tired = now - batch.failing > self.pace.patience
+            if tired or not may_succeed_later(Failure(error)):
+                raise self._refused(batch, error) from error
+            self._wait(batch, seconds_asked_for(error))
+        else:
+            batch.failing = None
+
+    def _wait(self, batch: _Underway, asked: float | None = None) -> None:
+        longer = batch.pause * 1.2 or self.pace.first
+        batch.pause = min(longer, self.pace.longest)
+        batch.due = time.monotonic() + (asked or batch.pause)
+
+    def _refused(self, batch: _Underway, error: Exception) -> LaneError:
+        model, where = batch.submission.model, batch.submission.address
+        about = batch.submission.batch or "a new one"
+        return LaneError(
+            f"{where} does not carry batches of {model} ({about}): {error}; ask it "
+            f"live, by lane={{{model!r}: 'live', …}}"
+        )
+
+    def _submit(self, batch: _Underway) -> None:
+        """Submit a batch, unless it is found at the provider."""
+        submission = batch.submission
+        carrier = self.carriers[submission.model]
+        found = carrier.find(submission.name) if batch.tried else None
+        if found is None and not batch.rows:
+            # An earlier process was killed about here. It may still be on its way.
+            batch.looked_for += 1
+            if batch.looked_for > 1:
+                self._again(batch)
+            else:
+                self._wait(batch)
+            return
+        if found is None:
+            self._remember(submission)
+            batch.tried = True
+            found = carrier.submit(submission.name, submission.kind, batch.rows)
+        batch.submission, batch.rows = replace(submission, batch=found), ()
+        self._remember(batch.submission)
+        self._wait(batch)
+
+    def _look(self, batch: _Underway, name: str) -> None:
+        """Look where a batch is; bring its replies if it has ended."""
+        carrier = self.carriers[batch.submission.model]
+        batch.state = state = carrier.look(name)
+        if not state.ended:
+            self._wait(batch)
+            return
+        if state.busy:
+            self._postpone(batch, state.problem or state.name)
+            return
+        replies = dict(carrier.replies(name))
+        problem = UnansweredError(state.problem or f"the batch is {state.name}")
+        again: list[_Letter] = []
+        for row, letter in batch.letters.items():
+            reply = replies.get(row) or problem
+            if self._earlier.pop(row, None) is not None and _may_come_later(reply):
+                again.append(letter)  # what an earlier process tried counts for it
+            else:
+                self._brought.append(Delivery(letter.call, reply))
+        del self._underway[batch.submission.name]
+        self._pack(batch.submission.model, batch.submission.kind, again)
+
+    def _again(self, batch: _Underway) -> None:
+        """Put the requests of a batch that does not exist into another one."""
+        self._pack(batch.submission.model, batch.submission.kind, self._freed(batch))
+
+    def _postpone(self, batch: _Underway, problem: str) -> None:
+        """Try a batch that was too much for the provider later, or in two parts."""
+        letters, submission = self._freed(batch), batch.submission
+        model, kind = submission.model, submission.kind
+        later = time.monotonic() + self.pace.longest
+        others = [each.submission for each in self._underway.values()]
+        if any(each.batch and each.model == model for each in others):
+            self._pack(model, kind, letters, later)  # they take its place now
+        elif len(letters) == 1:
+            self._brought.append(Delivery(letters[0].call, UncarriableError(problem)))
+        else:
+            half = len(letters) // 2
+            self._pack(model, kind, letters[:half])
+            self._pack(model, kind, letters[half:], later)
+
+    def _freed(self, batch: _Underway) -> list[_Letter]:
+        """Give up a batch; return its requests."""
+        del self._underway[batch.submission.name]
+        for row in batch.letters:
+            self._earlier.pop(row, None)
+        return [*batch.letters.values()]
+
+    def _remember(self, submission: Submission) -> None:
+        """Remember a batch; a store that fails costs no answer, and is warned of."""
+        try:
+            self.submissions.save(submission)
+        except StoreError as error:
+            if not self._warned:
+                problem = "the batch goes on, but cannot be taken up where it ends"
+                warnings.warn(f"{problem}: {error}", stacklevel=2)
+            self._warned = True
+
+
+def _may_come_later(reply: Reply | UnansweredError) -> bool:
+    """Whether the same request, in another batch, may be answered."""
+    if isinstance(reply, UnansweredError):
+        return True
+    return reply.status in {408, 409, 429} or reply.status >= 500

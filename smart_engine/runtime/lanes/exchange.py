@@ -1,0 +1,155 @@
+"""A call's HTTP request and its reply, apart: one is written now, one is read later.
+
+A lane carries what a model's own class sends, and its own class reads what comes back.
+So the call is made twice. The first time our transport takes the request and stops the
+call; the second time it answers the same request with the reply. No table of request
+formats, no reader of replies: tools, schemas and settings work as they do live. Calls
+outside of such a block go to the network as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+__all__ = ["Exchange", "Reply", "Request", "exchange", "through_exchange"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a call sends.
+
+    Attributes:
+        url: Where it is sent.
+        body: What is sent, in JSON.
+    """
+
+    url: str
+    body: bytes = field(repr=False)  # may be a customer's
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider answers.
+
+    Attributes:
+        status: The HTTP status.
+        body: The answer, in JSON.
+    """
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+class _WrittenError(BaseException):
+    """The request is written: nothing else of the call is to be done.
+
+    No `Exception`, so that no client takes it for a failed connection.
+    """
+
+
+class _UnexpectedRequestError(RuntimeError):
+    """A call sent another request than the one that was carried."""
+
+
+class Exchange:
+    """The request and the reply of one call.
+
+    Args:
+        reply: The reply, if there is one: else the request is written.
+        closed: Whether no request at all is expected.
+
+    Attributes:
+        request: The request, as soon as it is written.
+    """
+
+    WrittenError = _WrittenError
+
+    def __init__(self, reply: Reply | None = None, *, closed: bool = False) -> None:
+        self._reply, self._closed = reply, closed
+        self.request: Request | None = None
+
+    def answer(self, request: Any) -> Any:
+        """Return the response of httpx to a request of httpx, or stop the call."""
+        if self._closed:
+            hint = "the call sends a request only the second time that it is made"
+            raise _UnexpectedRequestError(hint)
+        if self._reply is None:
+            self.request = Request(str(request.url), request.content)
+            raise _WrittenError
+        httpx = import_module(type(request).__module__.partition(".")[0])
+        headers = {"content-type": "application/json"}
+        reply = self._reply
+        return httpx.Response(
+            reply.status, headers=headers, content=reply.body, request=request
+        )
+
+
+_CURRENT: ContextVar[Exchange | None] = ContextVar("smart_exchange", default=None)
+
+
+@contextmanager
+def exchange(reply: Reply | None = None, *, closed: bool = False) -> Iterator[Exchange]:
+    """Let the call in this block be written, or read; see `Exchange`."""
+    current = Exchange(reply, closed=closed)
+    token = _CURRENT.set(current)
+    try:
+        yield current
+    finally:
+        _CURRENT.reset(token)
+
+
+def through_exchange(client: Any) -> Any:
+    """Return a copy of a client of httpx whose requests take part in an `exchange`.
+
+    Example:
+        ```python
+        import httpx
+
+        client = through_exchange(httpx.Client())
+        with exchange(Reply(200, b'{"answer": 42}')):
+            assert client.post("http://model.example").json() == {"answer": 42}
+        ```
+    """
+    own = copy(client)
+    own._transport = _Transport(client._transport, client)  # noqa: SLF001
+    own._mounts = {  # noqa: SLF001
+        pattern: each and _Transport(each, client)
+        for pattern, each in client._mounts.items()  # noqa: SLF001
+    }
+    return own
+
+
+class _Transport:
+    """A transport of httpx that an exchange may stand in for.
+
+    Args:
+        network: The transport for all other requests.
+        owner: The client that it belongs to, which closes it when it is no longer used.
+    """
+
+    def __init__(self, network: Any, owner: Any) -> None:
+        self._network, self._owner = network, owner
+
+    def handle_request(self, request: Any) -> Any:
+        current = _CURRENT.get()
+        if current is None:
+            return self._network.handle_request(request)
+        return current.answer(request)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        current = _CURRENT.get()
+        if current is None:
+            return await self._network.handle_async_request(request)
+        return current.answer(request)
+
+    def close(self) -> None:
+        """Leave the network's transport open: it is its owner's."""
+
+    async def aclose(self) -> None:
+        """Leave the network's transport open: it is its owner's."""

@@ -1,0 +1,13 @@
+"""Batches are looked at again at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from smart_engine.runtime.lanes.courier import Pace
+
+
+@pytest.fixture(autouse=True)
+def _looks_follow_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(first=0.001, longest=0.001, patience=5)
+    monkeypatch.setattr("smart_engine.runtime.lanes.members.PACE", pace)

@@ -1,0 +1,187 @@
+"""What may go wrong with a provider's batches, and that it costs no answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+from batch_loopback import Plan, serve_batches
+from lane_models import (
+    ITEMS,
+    agreeing,
+    answered,
+    assert_ledger_is_the_bill,
+    smart_at,
+)
+from loopback import Fault
+
+from smart_engine.runtime.lanes.carrier import Limits
+from smart_engine.runtime.lanes.courier import LaneError, Pace
+from smart_engine.runtime.lanes.openai_form import OpenAIBatches
+
+MODES = ["sync", "async"]
+
+
+def by_number(state, count=1):
+    """Return what ends the first batches in a state, and completes the others."""
+    return lambda number: state if number < count else "completed"
+
+
+def once(chosen):
+    """Return what is true the first time that it is asked about a chosen text."""
+    seen = Counter()
+
+    def first(body):
+        text = body["messages"][-1]["content"]
+        seen[text] += 1
+        return int(text.split()[1]) % chosen == 0 and seen[text] == 1
+
+    return first
+
+
+FAULTS = {
+    "expired": {"end": by_number("expired")},
+    "cancelled": {"end": by_number("cancelled")},
+    "failed": {"end": by_number("failed")},
+    "missing rows": {"missing": once(7)},
+    "busy": {"refuse": lambda n: Fault("busy", 429) if n < 2 else None},
+    "broken": {"refuse": lambda n: Fault("broken", 503) if n == 1 else None},
+    "lost reply": {"lose": frozenset({0, 2})},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_that_passes_costs_nothing(fault, mode):
+    with serve_batches(agreeing, Plan(**FAULTS[fault])) as server:
+        smart = smart_at(server, strategy="reference")
+        answers = await answered(smart, mode)
+        assert [a.content for a in answers] == ["yes"] * 60
+        assert set(server.batched.attempts.values()) == {1}
+        assert_ledger_is_the_bill(smart, server)
+        assert server.requests.total() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_failed_row_is_tried_in_the_next_batch(mode):
+    def script(model, text, attempt):
+        if model == "big" and int(text.split()[1]) % 7 == 0 and attempt == 1:
+            return Fault("busy", 429)
+        return "yes"
+
+    with serve_batches(script) as server:
+        smart = smart_at(server, strategy="reference")
+        answers = await answered(smart, mode)
+        assert [a.content for a in answers] == ["yes"] * 60
+        assert [len(b.rows) for b in server.api.batches.values()] == [60, 9]
+        assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_row_that_always_fails_is_its_items_error(mode):
+    def script(model, text, attempt):
+        wrong = {"item 3": Fault("too long", 400), "item 4": Fault("boom", 500)}
+        return wrong.get(str(text), "yes")
+
+    with serve_batches(script) as server:
+        smart = smart_at(server, strategy="reference", max_retries=1)
+        answers = await answered(smart, mode, return_exceptions=True)
+        errors = [n for n, a in enumerate(answers) if isinstance(a, Exception)]
+        assert errors == [3, 4]
+        assert "too long" in str(answers[3])
+        tried = server.batched.attempts
+        assert (tried["big", "item 3"], tried["big", "item 4"]) == (1, 2)
+        assert [len(b.rows) for b in server.api.batches.values()] == [60, 1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_candidates_failed_rows_escalate(mode):
+    def script(model, text, attempt):
+        wrong = model == "small" and int(text.split()[1]) in {3, 4, 30}
+        return Fault("too long", 400) if wrong else "yes"
+
+    with serve_batches(script) as server:
+        smart = smart_at(server)
+        answers = await answered(smart, mode)
+        assert [a.content for a in answers] == ["yes"] * 60
+        by = [answers[n].response_metadata["smart"]["model"] for n in (3, 4, 30)]
+        assert by == ["big"] * 3
+        assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("limits", [{"rows": 7}, {"size": 1000}], ids=["rows", "size"])
+async def test_a_job_that_is_too_large_is_split(limits, monkeypatch):
+    own = {"rows": 50_000, "size": 200_000_000, **limits}
+    monkeypatch.setattr(OpenAIBatches, "limits", Limits(**own))
+    with serve_batches(agreeing, **limits) as server:
+        smart = smart_at(server, strategy="reference")
+        items = [*ITEMS, "item 7 " + 2000 * "x"] if "size" in limits else ITEMS
+        answers = await answered(smart, "async", items, return_exceptions=True)
+        assert [a.content for a in answers[:60]] == ["yes"] * 60
+        assert len(server.api.batches) > 8
+        assert_ledger_is_the_bill(smart, server)
+        if "size" in limits:
+            assert "do not fit into a batch" in str(answers[60])
+
+
+async def test_what_is_too_much_at_once_is_sent_in_parts():
+    with serve_batches(agreeing, Plan(full=lambda rows: rows > 20)) as server:
+        smart = smart_at(server, strategy="reference")
+        answers = await answered(smart, "async")
+        assert [a.content for a in answers] == ["yes"] * 60
+        first, *refused = (
+            len(b.rows) for b in server.api.batches.values() if b.seen["errors"]
+        )
+        assert first == 60
+        assert set(refused) == {30}
+        assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_provider_without_batches_is_named(mode, status, monkeypatch):
+    pace = Pace(first=0.001, longest=0.001, patience=0.02)
+    monkeypatch.setattr("smart_engine.runtime.lanes.members.PACE", pace)
+    plan = Plan(refuse=lambda n: Fault("none", status))
+    with serve_batches(agreeing, plan) as server:
+        smart = smart_at(server, strategy="reference")
+        with pytest.raises(LaneError, match=r"batches of big .* 'live'"):
+            await answered(smart, mode)
+        assert smart.report().cost == 0
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_ctrl_c_leaves_batches_that_can_be_taken_up(stored, tmp_path, monkeypatch):
+    looks = []
+
+    def interrupt(api, name):
+        looks.append(name)
+        if len(looks) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return look(api, name)
+
+    with serve_batches(agreeing, Plan(looks=("in_progress",) * 1000)) as server:
+        look = type(server.api).look
+        monkeypatch.setattr(type(server.api), "look", interrupt)
+        store = {"store": tmp_path / "answers.db"} if stored else {}
+        smart = smart_at(server, strategy="reference", **store)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            smart.batch(ITEMS)
+        (batch,) = server.api.batches.values()
+        (note,) = caught.value.__notes__
+        assert batch.seen["id"] in note
+        spend = smart.report().spend["big"]
+        if stored:
+            assert batch.seen["status"] == "in_progress"
+            assert spend.calls == 0
+            batch.looks.clear()
+            again = smart_at(server, strategy="reference", **store)
+            assert [a.content for a in again.batch(ITEMS)] == ["yes"] * 60
+            assert len(server.api.batches) == 1
+            assert_ledger_is_the_bill(again, server)
+        else:
+            assert batch.seen["status"] == "cancelled"
+            assert (spend.calls, spend.failures) == (60, 60)
+            assert spend.unknown == spend.cost
