@@ -12,6 +12,7 @@ import typer
 
 from smart_engine.cli.demo import demo_command
 from smart_engine.cli.estimate import estimate_command
+from smart_engine.cli.profile import profile_command
 from smart_engine.cli.replay import replay_command, simulate_command
 from smart_engine.cli.report import report_command, verify_command
 from smart_engine.cli.run import run_command
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "verify": verify_command,
     "report": report_command,
+    "profile": profile_command,
     "estimate": estimate_command,
     "run": run_command,
 }

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 import numpy as np
 
@@ -31,29 +29,19 @@ from smart_engine.evidence.record import (
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.jobs.beliefs import teach
 from smart_engine.jobs.guard import AUDITED, SERVED
 from smart_engine.jobs.record import JobWave
-from smart_engine.jobs.task import BY_REFERENCE, JobEnd, Task
+from smart_engine.jobs.steps import TaskSteps
+from smart_engine.jobs.task import BY_REFERENCE, JobEnd
 from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave
 from smart_engine.strategies.audit import ask
 
-__all__ = ["TaskSteps", "job_of"]
+__all__ = ["job_of"]
 
 
 _TELLING = 4
 """Comparisons that show whether a candidate is hopeless."""
-
-
-class TaskSteps(Protocol):
-    """A task that threads and processes share."""
-
-    def step(self, *, durable: bool = False) -> AbstractContextManager[Task]:
-        """Lock the task for a step, which others see whole or not at all.
-
-        Raises:
-            StoreError: If that is not possible.
-        """
-        ...
 
 
 def job_of(task: TaskSteps, key: str, kept: Callable[[], bool]) -> Strategy:
@@ -168,33 +156,12 @@ class _Job:
             if not self._kept():
                 task.forget(self._key, self._run, wave)
             if fresh:
-                self._teach(task, items, compared)
+                teach(task, batch, items, compared, task.paid)
 
     def _check(self, items: list[int]) -> Generator[Wave, None, None]:
         """Ask the reference about answers that nobody has seen."""
         self._checked += items
         yield Wave(np.array(items, np.int64), (REFERENCE,))
-
-    def _teach(self, task: Task, items: IntArray, compared: IntArray) -> None:
-        """Let the task learn what calls cost and who was right."""
-        batch, status = self._batch, self._batch.status
-        for tier in range(len(batch.names)):
-            for item in items[status[tier, items] != UNASKED].tolist():
-                task.paid(tier, float(batch.costs[tier, item]))
-        for item in compared[status[REFERENCE, compared] == ANSWERED].tolist():
-            usable = {
-                tier: bool(status[tier, item] == ANSWERED)
-                for tier in batch.candidates
-                if status[tier, item] != UNASKED
-            }
-
-            def same(left: int, right: int, item: int = item) -> bool:
-                if right == REFERENCE:
-                    return not batch.wrong[left, item]
-                pair = min(left, right), max(left, right)
-                return bool(batch.same(*pair, np.array([item]))[0])
-
-            task.learn(usable, same)
 
     @property
     def _unseen(self) -> BoolArray:

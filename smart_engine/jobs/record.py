@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from smart_engine.stream.state import ChoiceState
 
-__all__ = ["JobRecord", "JobWave", "LateAudits", "TaskRecord"]
+__all__ = ["Brief", "JobRecord", "JobWave", "LateAudits", "TaskRecord"]
 
 Count = Annotated[int, Ge(0)]
 Amount = Annotated[float, Ge(0)]
@@ -38,6 +38,13 @@ class JobRecord(_Record):
     corrected: Count = 0
     checked: tuple[Count, ...] = ()
     ended: bool = False
+
+
+class Brief(_Record):
+    """What a batch with a promise of its own was told of the candidates."""
+
+    ratios: tuple[Amount | None, ...]  # per tier, cost of a call, in the reference's
+    hopeless: tuple[Count, ...]  # tiers that were never right
 
 
 class LateAudits(_Record):
@@ -69,3 +76,7 @@ class TaskRecord(_Record):
     compared: tuple[Count, ...]  # per tier, comparisons with the reference
     pending: tuple[Count, ...] = ()  # jobs book what they compare at once
     jobs: dict[str, JobRecord]
+    briefs: dict[
+        str, Brief
+    ] = {}  # of batches with promises of their own, the last ones
+    apart: Count = 0  # such batches

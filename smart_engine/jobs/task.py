@@ -15,7 +15,7 @@ from smart_engine.evidence.record import REFERENCE
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.jobs.guard import AUDITED, TaskGuard
-from smart_engine.jobs.record import JobRecord, JobWave, TaskRecord
+from smart_engine.jobs.record import Brief, JobRecord, JobWave, TaskRecord
 from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.rate import Plan, plan_job
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
@@ -30,6 +30,7 @@ _TRIED = 32  # fewest items to try candidates on at once, …
 _LEARNING = 60  # … comparisons before which waves are small, …
 _SMALL = 40  # … and how small
 _KEPT = 16  # jobs that have ended and may be asked for again
+_SELDOM = 16  # batches of which one tries candidates that are not worth asking
 
 
 class JobEnd(NamedTuple):
@@ -79,6 +80,8 @@ class Task:
         self._finished = self._unseen = self._forced = 0
         self._beside = 0.0
         self._jobs: dict[str, JobRecord] = {}
+        self._briefs: dict[str, Brief] = {}
+        self._apart = 0
 
     # -- a job, from its beginning to its end ------------------------------------------
 
@@ -224,6 +227,36 @@ class Task:
             log_wealth=tuple(worst.log_wealth.tolist()),
         )
 
+    # -- a batch with a promise of its own ---------------------------------------------
+
+    def brief(self, key: str) -> tuple[bool, Brief]:
+        """Return what a batch is told of the candidates, and whether it is a new one.
+
+        One batch in `_SELDOM` is told of no candidate that it is not worth asking.
+        """
+        if key in self._briefs:
+            return False, self._briefs[key]
+        choice, hopeless, ratios = self._choice, [], []
+        for tier in choice.tiers:
+            ratio = choice.ratio(tier)
+            again = self._apart % _SELDOM == _SELDOM - 1
+            ratios.append(None if again and ratio is not None and ratio >= 1 else ratio)
+            if choice.hopeless(tier) and not again:
+                hopeless.append(tier)
+        brief = Brief(ratios=(1.0, *ratios), hopeless=tuple(hopeless))
+        for oldest in list(self._briefs)[: len(self._briefs) + 1 - _KEPT]:
+            del self._briefs[oldest]
+        self._briefs[key] = brief
+        return True, brief
+
+    def costs(self, tier: int, cost: float) -> None:
+        """Learn what a call has cost, where it was not made in order to learn."""
+        self._choice.paid(tier, cost)
+
+    def taught(self) -> None:
+        """Count a batch that has let the task learn."""
+        self._apart += 1
+
     # -- several processes ---------------------------------------------------------
 
     @property
@@ -252,6 +285,8 @@ class Task:
             learned=choice.shared(),
             compared=tuple(choice.compared),
             jobs=dict(self._jobs),
+            briefs=dict(self._briefs),
+            apart=self._apart,
         )
 
     def take_up(self, part: TaskRecord) -> None:
@@ -265,6 +300,7 @@ class Task:
         self._finished, self._unseen = part.finished, part.unseen
         self._forced, self._beside = part.forced, part.beside
         self._jobs = dict(part.jobs)
+        self._briefs, self._apart = dict(part.briefs), part.apart
 
     # -- steps that several of these take ------------------------------------------
 

@@ -29,6 +29,7 @@ from typing_extensions import override
 from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSession
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
+from smart_engine.errors import InvalidInputError
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
@@ -41,7 +42,6 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
-from smart_engine.serving.submissions import SubmissionStore
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
 
@@ -230,7 +230,11 @@ class Batch:
             lock = self.books.new_lock()
             job.reservations = Reservations(self.budget, job.worst_case, lock)
         config = self.config.of(job.task)
-        firsts, stored, decide, submissions = self._known(job)
+        firsts, key = self._identified(job)
+        decide, stored, submissions = self._deciding(job, key), None, None
+        if self.store is not None and key is not None:
+            stored = self.store.answers(key, job.write, job.read)
+            submissions = self.store.submissions(key)
         job.courier = self.lanes.courier(submissions)
         job.session = config.session(
             len(job.places),
@@ -251,45 +255,61 @@ class Batch:
 
         The first is None where every item is asked, the second where nothing is stored.
         """
-        return self._known(job)[:2]
+        firsts, key = self._identified(job)
+        if self.store is None or key is None:
+            return firsts, None
+        return firsts, self.store.answers(key, job.write, job.read)
 
-    def _known(
-        self, job: Job
-    ) -> tuple[
-        Sequence[int] | None,
-        AnswerStore | None,
-        Strategy | None,
-        SubmissionStore | None,
-    ]:
-        """Return what `known` does, what decides in place of the strategy, and batches.
+    def _identified(self, job: Job) -> tuple[Sequence[int] | None, str | None]:
+        """Return which items of a job ask the same, and what identifies it.
 
-        The last is where batches that are submitted to providers are remembered.
+        The second is None where nothing depends on that.
         """
         dedupe = job.alike if self.dedupe is None else self.dedupe
+        named = self._named(job)
+        if not dedupe and self.store is None and not named:
+            return None, None
+        try:
+            requests = [*job.requests()]
+        except InvalidInputError:
+            if dedupe or self.store is not None:
+                raise
+            return None, f"batch {job.scope.batch}"
+        firsts = first_places(requests) if dedupe else None
+        if self.store is None and not named:
+            return firsts, None
+        models, asked = [*map(repr, job.identities)], [*job.contents()]
+        config = self.config.of(job.task)
+        key = config.job(job.rule, job.task, chain(models, asked, requests))
+        return firsts, key
+
+    def _named(self, job: Job) -> bool:
+        """Whether a job belongs to a task whose batches learn from each other."""
+        named = job.label is not None and len(job.places) > 0
+        return named and self.config.of(job.task).strategy == "audit"
+
+    def _deciding(self, job: Job, key: str | None) -> Strategy | None:
+        """Return what decides on a job in place of the strategy."""
         config = self.config.of(job.task)
         config.check_named(job.label)
-        apart = not config.shares_promise(len(job.places), job.label)
-        if not dedupe and self.store is None and apart:
-            return None, None, None, None
-        requests = [*job.requests()]
-        firsts = first_places(requests) if dedupe else None
-        if self.store is None and apart:
-            return firsts, None, None, None
-        models, asked = [*map(repr, job.identities)], [*job.contents()]
-        key = config.job(job.rule, job.task, chain(models, asked, requests))
+        if key is None or not self._named(job):
+            return None
 
         def kept() -> bool:
             return self.store is not None and job.session.kept_all
 
-        decide = None
-        if not apart:
-            decide = config.task_job(
-                self.books, job.rule, job.task, models, asked, key, self.store, kept
-            )
-        if self.store is None:
-            return firsts, None, decide, None
-        answers = self.store.answers(key, job.write, job.read)
-        return firsts, answers, decide, self.store.submissions(key)
+        shares = config.shares_promise(len(job.places), job.label)
+        models, asked = [*map(repr, job.identities)], [*job.contents()]
+        return config.deciding(
+            self.books,
+            job.rule,
+            job.task,
+            models,
+            asked,
+            key,
+            self.store,
+            kept if shares else None,
+        )
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()

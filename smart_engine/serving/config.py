@@ -14,6 +14,7 @@ from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import Identity, identity
 from smart_engine.errors import InvalidInputError, check_whole, choose
 from smart_engine.guarantee import Guarantee
+from smart_engine.jobs.beliefs import informed
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget, check_budget
@@ -30,7 +31,7 @@ from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
-from smart_engine.strategies import Strategy
+from smart_engine.strategies import STRATEGIES, Strategy
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
 
@@ -282,7 +283,7 @@ class ServingConfig:
         small = 0 < n_items * self.guarantee.max_disagreement < _SMALL
         return name is not None and self.strategy == "audit" and small
 
-    def task_job(
+    def deciding(
         self,
         books: Books,
         rule: Equivalence,
@@ -291,9 +292,9 @@ class ServingConfig:
         asked: Sequence[str],
         key: str,
         store: StreamStore | None,
-        kept: Callable[[], bool],
+        kept: Callable[[], bool] | None,
     ) -> Strategy:
-        """Return the strategy of a job whose task has one promise.
+        """Return what decides on a batch of a named task, in place of the strategy.
 
         Args:
             books: Where the task is kept.
@@ -304,9 +305,10 @@ class ServingConfig:
                 of several kinds.
             key: What identifies the job; see `job`.
             store: Where the task outlives this process, if it does.
-            kept: Returns whether all answers of the job so far are stored.
+            kept: Returns whether all answers of the job so far are stored; None where
+                the batch keeps a promise of its own.
         """
-        if self.promise is None:
+        if kept is not None and self.promise is None:
             books.say_once(
                 f"batches of {task!r} in which fewer than {_SMALL} answers may differ "
                 "keep one promise together, as their certificates say: choose "
@@ -333,6 +335,8 @@ class ServingConfig:
         profile = Profile(task, "jobs", parts)
         row = None if store is None else store.row(profile, "state")
         shared = books.task((profile.fingerprint, same, store), begin, row)
+        if kept is None:
+            return informed(shared, key, STRATEGIES[self.strategy])
         return job_of(shared, key, kept)
 
     def batch_seed(self, stored: AnswerStore | None) -> int:

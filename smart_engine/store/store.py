@@ -19,11 +19,12 @@ from smart_engine.row import StreamRow
 from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.submissions import SubmissionStore
+from smart_engine.serving.task_profile import TaskProfile, read_profile
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["Store", "as_store", "read_bought"]
+__all__ = ["Store", "as_store", "read_bought", "read_profiles"]
 
 _WAYS = "give a file, or a SQLAlchemy URL such as postgresql+psycopg://…"
 
@@ -175,6 +176,27 @@ def read_bought(
             return shown(url), bought(engine)
         finally:
             engine.dispose()
+
+
+def read_profiles(place: str | os.PathLike[str]) -> list[TaskProfile]:
+    """Return what is known of each task in a place; it changes nothing there.
+
+    Raises:
+        InvalidInputError: If no store is there.
+        MissingExtraError: If SQLAlchemy is not installed.
+        StoreError: If it cannot be read.
+    """
+    url = _url(_absolute(place))
+    with _usable(url):
+        from smart_engine.store.dialects import open_engine
+        from smart_engine.store.streams import read_streams
+
+        engine = open_engine(url, read_only=True)
+        try:
+            rows = read_streams(engine)
+        finally:
+            engine.dispose()
+    return [read_profile(*row) for row in rows]
 
 
 @contextmanager

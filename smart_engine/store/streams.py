@@ -1,4 +1,4 @@
-"""The row of one stream: its state and its budget, which processes share."""
+"""The row of a stream or a task's jobs: state and budget, which processes share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,28 @@ from smart_engine.store.dialects import begin, reason, shown
 from smart_engine.store.forks import connected
 from smart_engine.store.schema import STREAMS, is_sound, with_checksum
 
-__all__ = ["SqlRow"]
+__all__ = ["SqlRow", "read_streams"]
+
+
+def read_streams(engine: sql.Engine) -> list[tuple[str, str, str, str]]:
+    """Return task, mode, parts and state of each row that has a state.
+
+    Raises:
+        StoreError: If one is damaged.
+    """
+    columns = STREAMS.c
+    with connected(engine) as connection:
+        rows = connection.execute(
+            sql.select(STREAMS).order_by(columns.task, columns.mode, columns.profile)
+        ).all()
+    cells = [dict(zip(STREAMS.columns.keys(), row, strict=True)) for row in rows]
+    if not all(is_sound(STREAMS, row) for row in rows):
+        place = shown(engine.url)
+        problem = f"a task in {place} is damaged: it does not match its checksum"
+        raise StoreError(f"{problem}; use another store")
+    names = ("task", "mode", "parts", "state")
+    found = [tuple(str(row[name]) for name in names) for row in cells if row["state"]]
+    return [(task, mode, parts, state) for task, mode, parts, state in found]
 
 
 class SqlRow:
@@ -93,6 +114,6 @@ class SqlRow:
             return None
         return (
             f"the store knows task {profile.task!r}, but not with this "
-            f"{min(changes, key=len)}: what was learned does not hold here, and its "
-            "stream begins anew"
+            f"{min(changes, key=len)}: what was learned does not hold here, and it "
+            "begins anew"
         )

@@ -149,6 +149,11 @@ class Choice:
         self.policy = self.policies[0]
         self.error = self._error(self._counts[0])
 
+    @property
+    def tiers(self) -> range:
+        """Indices of the candidates."""
+        return range(1, len(self.compared))
+
     def paid(self, tier: int, cost: float) -> None:
         """Update the mean cost of a tier's calls."""
         self._calls[tier] += 1
@@ -165,6 +170,12 @@ class Choice:
         ratio = self._ratios[tier]
         return ratio * self._cost[REFERENCE] if self._calls[REFERENCE] else math.inf
 
+    def ratio(self, tier: int) -> float | None:
+        """What a call of a tier costs, in the reference's calls; None if unknown."""
+        unit, cost = self.cost(REFERENCE), self.cost(tier)
+        enough = self._calls[tier] >= _TELLING
+        return cost / unit if enough and unit and cost is not None else None
+
     def to_compare(self, turn: int, spare: float) -> tuple[int, ...]:
         """Candidates to compare with the reference on an item that it answers.
 
@@ -175,10 +186,9 @@ class Choice:
             spare: What may be spent on it, in USD.
         """
         chosen = []
-        candidates = range(1, len(self.compared))
-        for tier in sorted(candidates, key=lambda t: self.compared[t] * self.price(t)):
+        for tier in sorted(self.tiers, key=lambda t: self.compared[t] * self.price(t)):
             price, often = self.price(tier), self.compared[tier] < _ENOUGH
-            if self._hopeless(tier):
+            if self.hopeless(tier):
                 due = turn & (turn - 1) == 0  # at doubling distances
             else:
                 due = often or turn % _SELDOM == 0
@@ -188,7 +198,7 @@ class Choice:
                 spare -= price
         return tuple(sorted(chosen))
 
-    def _hopeless(self, tier: int) -> bool:
+    def hopeless(self, tier: int) -> bool:
         """Whether a candidate was never right, on enough items to tell."""
         alone = self._counts[self.policies.index(Policy((tier,)))]
         return self.compared[tier] >= _TELLING and _never_right(alone)

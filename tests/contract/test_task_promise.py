@@ -15,6 +15,7 @@ from llama_index.core.prompts import RichPromptTemplate
 from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 from smart_engine import Exact, InvalidInputError, verify
+from smart_engine.store.store import read_profiles
 
 ADAPTERS = [SmartChatModel, SmartLLM]
 both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda made: made.__name__)
@@ -27,10 +28,10 @@ def make(adapter, big=BIG, **settings: Any) -> Any:
         Scripted(name="big", script=big),
         Scripted(name="small", script=say("small")),
     ]
-    terms = {"promise": "task", "task": "nightly", "seed": 0, **settings}
+    given = {"candidates": [members[1]], "promise": "task", "task": "nightly"}
+    terms = {**given, "seed": 0, **settings}
     return adapter(
         reference=members[0],
-        candidates=[members[1]],
         prices={"big": Price(10, 10), "small": Price(0.4, 0.4)},
         max_disagreement=0.1,
         **terms,
@@ -116,6 +117,50 @@ def test_processes_share_the_promise_of_a_task_by_a_store(adapter, tmp_path) -> 
         ask(smart, items(night))
         assert last(smart).promise.jobs == night + 1
         assert last(smart).promise.answers == 100 * (night + 1)
+
+
+@both
+def test_batches_of_both_kinds_teach_their_task_and_a_store_tells_of_it(
+    adapter, tmp_path
+) -> None:
+    place = tmp_path / "nights.db"
+    for promise, size in (("task", 100), ("task", 100), ("batch", 150)):
+        smart = make(adapter, store=place, seed=None, promise=promise)
+        ask(smart, items(size, size) if promise == "batch" else items(1, size))
+    (known,) = read_profiles(place)
+    assert (known.task, known.kind, known.equivalence) == (
+        "nightly",
+        "jobs",
+        "Normalized()",
+    )
+    assert (known.jobs, known.open_jobs, known.apart) == (1, 0, 1)
+    assert (known.answers, known.allowed, known.unresolved) == (100, 10, 0)
+    assert known.possible <= known.allowed
+    big, small = known.models
+    assert (big.name, big.role, small.name) == ("big", "reference", "small")
+    assert small.compared == known.policies[0].items > known.audits
+    assert small.mean_cost < big.mean_cost / 10
+    assert known.policies[0].policy == known.serves == "small"
+    assert not small.hopeless
+
+
+@pytest.mark.sparing
+@both
+def test_what_is_hopeless_for_one_batch_is_not_tried_by_the_next(
+    adapter, tmp_path
+) -> None:
+    calls = []
+    for night in range(2):
+        smart = make(
+            adapter,
+            store=tmp_path / "nights.db",
+            seed=None,
+            promise="batch",
+            candidates=[Scripted(name="small", script=lambda text, kwargs: "never")],
+        )
+        ask(smart, items(night, 200))
+        calls.append(last(smart).spend["small"].calls)
+    assert calls[0] > calls[1] == 0
 
 
 @both

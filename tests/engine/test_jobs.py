@@ -11,10 +11,12 @@ from scipy.stats import binom
 
 from smart_engine import BatchSession, Guarantee, Outcome, StoreError, Tier, verify
 from smart_engine.jobs import guard as guards
+from smart_engine.jobs.beliefs import informed
 from smart_engine.jobs.guard import AUDITED, TaskGuard
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.record import TaskRecord
 from smart_engine.jobs.task import Task
+from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.bound import ErrorBound
 from smart_engine.stream.rate import Plan
 
@@ -206,6 +208,67 @@ def test_a_promise_that_was_changed_does_not_verify(forged) -> None:
         counts = {"answers": 100, "allowed": 10, "possible": 0, "before": 0}
         update = {"max_errors": 10, "promise": promise.model_copy(update=counts)}
     assert not all(check.holds for check in verify(record.model_copy(update=update)))
+
+
+def apart(row: Row, key: str, *, agrees: bool, price: float = 0.05) -> BatchSession:
+    """Run a batch with a promise of its own, told by the task; return its session."""
+    brain = BatchSession(
+        400,
+        TIERS,
+        Guarantee(0.1, 0.9),
+        job=informed(row, key, STRATEGIES["audit"]),
+        task="t",
+    )
+    while calls := brain.next_calls():
+        for call in calls:
+            big = call.tier == "big"
+            right = big or (agrees and call.item % 40)
+            cost = 1.0 if big else price
+            brain.record(call, Outcome("yes" if right else "no", cost))
+    return brain
+
+
+def asked(brain: BatchSession) -> int:
+    return brain.certificate.spend["small"].calls
+
+
+@pytest.mark.parametrize("how", [{"agrees": False}, {"agrees": True, "price": 1.5}])
+def test_a_useless_candidate_is_not_asked_in_the_next_batch_but_rarely(how) -> None:
+    row = Row()
+    counts = [asked(apart(row, f"{night}", **how)) for night in range(17)]
+    assert counts[0] > 0
+    assert counts[1:15] == [0] * 14
+    assert counts[15] > 0
+
+
+def test_the_same_batch_again_is_told_the_same_and_teaches_nothing() -> None:
+    row = Row()
+    first = apart(row, "first", agrees=False)
+    known = TaskRecord.model_validate_json(row.text)
+    again = apart(row, "first", agrees=False)
+    assert again.certificate == first.certificate
+    assert TaskRecord.model_validate_json(row.text) == known
+
+
+def test_what_a_batch_of_its_own_promise_showed_serves_jobs_under_the_tasks() -> None:
+    def cost(row: Row) -> float:
+        return run(session(row, "small", 120)).certificate.cost
+
+    taught = Row()
+    apart(taught, "large", agrees=True)
+    record = TaskRecord.model_validate_json(taught.text)
+    assert record.compared[1] > 0
+    assert (record.answered, record.arrived, record.possible) == (0, 0, 0)
+    assert cost(taught) <= cost(Row())
+
+
+def test_a_batch_goes_on_without_what_cannot_be_read() -> None:
+    row = Row()
+    row.broken = True
+    with pytest.warns(UserWarning, match="without what its task has learned"):
+        brain = apart(row, "first", agrees=True)
+    assert brain.certificate.valid
+    assert brain.certificate.cost < 400
 
 
 def test_items_whose_answers_are_not_stored_are_drawn_for_again() -> None:

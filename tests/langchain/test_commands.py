@@ -365,6 +365,13 @@ def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
     assert checked.exit_code == 0
     assert "all 300 answers of 'nightly' so far" in " ".join(checked.stdout.split())
     assert "One promise over the jobs of a task" in smart("report", certificate).stdout
+    store = tmp_path / "nights.db"
+    (known,) = json.loads(smart("profile", store, "--json").stdout)["tasks"]
+    assert known["jobs"] == 3
+    assert known["possible"] == printed["promise"]["possible"]
+    shown = smart("profile", store, "--task", "nightly")
+    assert "300 answers in 3 jobs under one promise" in shown.stdout
+    assert smart("profile", store, "--task", "other").exit_code == 2
     record = json.loads(certificate.read_text())
     record["promise"]["undetected"] -= 1
     certificate.write_text(json.dumps(record))
