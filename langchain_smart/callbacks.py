@@ -23,6 +23,7 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
     Callbacks,
 )
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
@@ -38,6 +39,7 @@ __all__ = [
     "member_config",
     "quiet_context",
     "recorded",
+    "silenced",
     "started",
 ]
 
@@ -105,6 +107,13 @@ def member_config(run: Run | None) -> RunnableConfig:
     manager.add_tags(run.inheritable_tags)
     manager.add_metadata(run.inheritable_metadata)
     return {"callbacks": manager, "tags": ["nostream"]}
+
+
+def silenced(model: BaseChatModel) -> BaseChatModel:
+    """Return a model without handlers of its own."""
+    if not (model.callbacks or model.verbose):
+        return model
+    return model.model_copy(update={"callbacks": None, "verbose": False})
 
 
 def _records(handler: BaseCallbackHandler) -> bool:

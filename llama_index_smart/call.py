@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from llama_index_smart.cost import (
     usage_of,
     worst_case,
 )
-from llama_index_smart.events import within
+from llama_index_smart.events import hear_no_writing, within
 from llama_index_smart.history import signed
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
@@ -54,18 +54,25 @@ class LLMRequester(Requester):
         ask: What is asked.
         estimates: Whether usage that a model does not report is estimated.
         allowance: Returns what a model's call may spend, if there is a budget.
+        silent: The models that can be called for no callback to hear.
     """
 
     members: Mapping[str, LLMMember]
     ask: Ask[Any]
     estimates: bool
     allowance: Callable[[str], Allowance | None]
+    silent: Mapping[str, LLMMember] = field(default_factory=dict)
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
     _span: str | None = field(init=False, default_factory=active_span_id.get)
 
     @override
     def context(self) -> Context:
         return within(self._span)
+
+    @override
+    def unseen(self) -> LLMRequester:
+        hear_no_writing()
+        return replace(self, members={**self.members, **self.silent})
 
     @override
     def retries(self, model: str) -> int:
@@ -184,19 +191,23 @@ class LLMJob(Job):
     Attributes:
         asks: The items.
         members: The models by name.
+        silent: See `LLMRequester`.
         estimates: Whether usage that a model does not report is estimated.
         signs: See `marked`.
     """
 
     asks: Sequence[Ask[Any]]
     members: Mapping[str, LLMMember]
+    silent: Mapping[str, LLMMember]
     estimates: bool
     signs: bool
 
     @override
     def requester(self, item: int) -> LLMRequester:
         allowance = partial(self.allowance, item)
-        return LLMRequester(self.members, self.asks[item], self.estimates, allowance)
+        return LLMRequester(
+            self.members, self.asks[item], self.estimates, allowance, self.silent
+        )
 
     @override
     def worst_case(self, call: Call) -> float:

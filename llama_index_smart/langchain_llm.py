@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 from langchain_core.globals import get_llm_cache
@@ -17,6 +17,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import UsageMetadata
+from langsmith import tracing_context
 from llama_index.core.base.llms.generic_utils import (
     achat_to_completion_decorator,
     astream_chat_to_completion_decorator,
@@ -51,6 +52,7 @@ from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
 from smart_engine.runtime.clients import reporting
+from smart_engine.runtime.lanes.exchange import only_writing
 from smart_engine.serving.members import model_identity
 
 __all__ = ["LangChainLLM"]
@@ -111,7 +113,8 @@ class LangChainLLM(FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(model.invoke(self._messages(messages), **arguments))
+        with _traced_once():
+            return _response(model.invoke(self._messages(messages), **arguments))
 
     @override
     @llm_chat_callback()
@@ -119,7 +122,8 @@ class LangChainLLM(FunctionCallingLLM):
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponse:
         model, arguments = self._bound(kwargs)
-        return _response(await model.ainvoke(self._messages(messages), **arguments))
+        with _traced_once():
+            return _response(await model.ainvoke(self._messages(messages), **arguments))
 
     @override
     @llm_chat_callback()
@@ -239,12 +243,19 @@ class LangChainLLM(FunctionCallingLLM):
 
     def _bound(self, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return the model with its tools, and the other arguments of the call."""
-        arguments = dict(kwargs)
+        arguments, model = dict(kwargs), self.model
+        if only_writing() and (model.callbacks or model.verbose):
+            model = model.model_copy(update={"callbacks": None, "verbose": False})
         tools, choice = arguments.pop("tools", None), arguments.pop("tool_choice", None)
         if not tools:
-            return self.model, arguments
+            return model, arguments
         chosen = {} if choice is None else {"tool_choice": choice}
-        return self.model.bind_tools(tools, **chosen), arguments
+        return model.bind_tools(tools, **chosen), arguments
+
+
+def _traced_once() -> AbstractContextManager[None]:
+    """Trace no call that is made for its request alone."""
+    return tracing_context(enabled=False) if only_writing() else nullcontext()
 
 
 def _message(message: ChatMessage) -> BaseMessage:

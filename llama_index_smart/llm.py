@@ -42,6 +42,7 @@ from llama_index_smart.history import first_author
 from llama_index_smart.members import (
     LLMMember,
     asked_once,
+    by_batch,
     identity_of,
     read_model,
     shared_metadata,
@@ -163,6 +164,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
             as for `SmartChatModel`.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        lane: How batches ask the members: `"live"`, each call by itself; or `"batch"`:
+            in batches of their provider, which are cheaper and may take hours, as for
+            `SmartChatModel`.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
@@ -216,7 +220,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     @override
     def _read_lanes(self) -> Lanes:
-        return Lanes.read(self.lane, self._members)
+        return Lanes.read(self.lane, self._members, by_batch)
 
     @property
     @override
@@ -513,7 +517,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return limit
 
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
-        name = self._task_of(asks)
+        name, lanes = self._task_of(asks), {**self._lanes.members}
         task = self._serving.task_of(name)
         return LLMJob(
             task,
@@ -523,7 +527,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             limit,
             self._label(asks) and task,
             asks=asks,
-            members=self._reporting,
+            members=self._reporting | reporting(lanes, self.callback_manager),
+            silent=lanes,
             estimates=self.estimate_usage,
             signs=self.sticky,
             identities=self._identities,

@@ -22,6 +22,8 @@ from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.connections import by_loop
+from smart_engine.runtime.lanes import members as lanes
+from smart_engine.runtime.lanes.carrier import Carrier
 from smart_engine.runtime.settings import refuse_smart
 from smart_engine.serving.bindings import unbound
 from smart_engine.serving.members import (
@@ -37,6 +39,7 @@ __all__ = [
     "LLMMember",
     "Response",
     "asked_once",
+    "by_batch",
     "identity_of",
     "read_model",
     "shared_metadata",
@@ -118,6 +121,24 @@ def asked_once(member: LLMMember) -> LLMMember:
     if made_later and model.reuse_client and model._async_http_client is None:  # noqa: SLF001
         model._async_http_client = _shared_http()  # noqa: SLF001
     return own
+
+
+def by_batch(member: LLMMember) -> tuple[LLMMember, Carrier]:
+    """Return a member whose requests batches can carry, and who carries them.
+
+    Raises:
+        InvalidInputError: If they cannot be.
+    """
+    model: Any = member.model
+    if isinstance(getattr(model, "model", None), BaseModel):  # LangChain's
+        inner, carrier = lanes.by_batch(replace(member, model=model.model))
+        own = model.model_copy(update={"model": inner.model})
+        return replace(inner, model=own), carrier
+    if hasattr(model, "_get_client"):  # OpenAI's make theirs when they are called
+        model = model.model_copy()
+        model._client, model._aclient = model._get_client(), model._get_aclient()  # noqa: SLF001
+        model.__dict__["reuse_client"] = True
+    return lanes.by_batch(replace(member, model=model))
 
 
 @cache

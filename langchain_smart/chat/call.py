@@ -12,7 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,17 @@ from langchain_core.outputs import (
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableConfig
+from langsmith import tracing_context
 from typing_extensions import override
 
 from langchain_smart.batching import RunnableJob
-from langchain_smart.callbacks import Run, member_config, quiet_context, recorded
+from langchain_smart.callbacks import (
+    Run,
+    member_config,
+    quiet_context,
+    recorded,
+    silenced,
+)
 from langchain_smart.chat.compare import read_answer, write_answer
 from langchain_smart.chat.cost import (
     answer_in,
@@ -85,7 +92,9 @@ class ChatRequester(Requester):
 
     @override
     def unseen(self) -> ChatRequester:
-        return replace(self, run=None)
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        own = {name: part for name, part in given.items() if name[0] != "_"}
+        return _UnseenRequester(**{**own, "run": None})
 
     @override
     def retries(self, model: str) -> int:
@@ -184,6 +193,27 @@ class ChatRequester(Requester):
     ) -> Callable[[], Usage] | None:
         """Return what estimates the usage of a call, if that is allowed."""
         return partial(self._counted, model, answer) if self.estimates else None
+
+
+class _UnseenRequester(ChatRequester):
+    """Puts one item to chat models for no handler to see, not even a model's own."""
+
+    __slots__ = ()
+
+    @override
+    def call(self, model: str, *, shown: bool = False) -> Result:
+        with tracing_context(enabled=False):
+            return super().call(model, shown=shown)
+
+    @override
+    async def acall(self, model: str, *, shown: bool = False) -> Result:
+        with tracing_context(enabled=False):
+            return await super().acall(model, shown=shown)
+
+    @override
+    def _start(self, model: str) -> tuple[BoundModel, ChatPromptValue, RunnableConfig]:
+        bound, prompt, config = super()._start(model)
+        return replace(bound, model=silenced(bound.model)), prompt, config
 
 
 @dataclass(kw_only=True)

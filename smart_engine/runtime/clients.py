@@ -17,7 +17,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 from smart_engine.runtime.connections import by_loop
 from smart_engine.serving.members import Member
 
-__all__ = ["Once", "asked_once", "client_of", "once", "reporting", "with_client"]
+__all__ = [
+    "Once",
+    "asked_once",
+    "client_of",
+    "is_the_users",
+    "once",
+    "reporting",
+    "with_client",
+]
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -122,7 +130,7 @@ def _part(value: Any) -> Once:
     """Return a client, or a part of one, that makes each request once."""
     client = client_of(value)
     if client is not None:
-        if _is_the_users(value, client) or _is_the_users(client, client):
+        if is_the_users(value, client) or is_the_users(client, client):
             return Once(value, client.max_retries, unseen=client.max_retries > 0)
         http = getattr(client, "_client", None)
         own = {} if by_loop(http) is http else {"http_client": by_loop(http)}
@@ -140,7 +148,7 @@ def _part(value: Any) -> Once:
     return Once(by_loop(value))
 
 
-def _is_the_users(part: Any, client: Any) -> bool:
+def is_the_users(part: Any, client: Any) -> bool:
     """Whether a copy of a client, or of a part of one, may lose what the user added.
 
     That is a class of the user's, or a function over a method, as tracers put it there.
@@ -151,7 +159,7 @@ def _is_the_users(part: Any, client: Any) -> bool:
         return True
     own = vars(part).items()
     return any(isfunction(getattr(kind, name, None)) for name, _ in own) or any(
-        _is_the_users(inner, client)
+        is_the_users(inner, client)
         for _, inner in own
         if inner is not client and getattr(inner, "_client", None) is client
     )

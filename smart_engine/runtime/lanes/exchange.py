@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Exchange", "Reply", "Request", "exchange", "through_exchange"]
+__all__ = [
+    "Exchange",
+    "Reply",
+    "Request",
+    "exchange",
+    "only_writing",
+    "through_exchange",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Exchange:
         closed: Whether no request at all is expected.
 
     Attributes:
+        writes: Whether the call is made for its request alone.
         request: The request, as soon as it is written.
     """
 
@@ -72,6 +80,7 @@ class Exchange:
 
     def __init__(self, reply: Reply | None = None, *, closed: bool = False) -> None:
         self._reply, self._closed = reply, closed
+        self.writes = reply is None and not closed
         self.request: Request | None = None
 
     def answer(self, request: Any) -> Any:
@@ -102,6 +111,12 @@ def exchange(reply: Reply | None = None, *, closed: bool = False) -> Iterator[Ex
         yield current
     finally:
         _CURRENT.reset(token)
+
+
+def only_writing() -> bool:
+    """Whether a call is made here for its request alone: nobody is to hear of it."""
+    current = _CURRENT.get()
+    return current is not None and current.writes
 
 
 def through_exchange(client: Any) -> Any:

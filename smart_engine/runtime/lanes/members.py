@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from smart_engine.errors import InvalidInputError, choose
-from smart_engine.runtime.clients import client_of, with_client
+from smart_engine.runtime.clients import client_of, is_the_users, with_client
 from smart_engine.runtime.lanes.carrier import Carrier
 from smart_engine.runtime.lanes.courier import Courier, Pace
 from smart_engine.runtime.lanes.exchange import through_exchange
@@ -22,13 +22,17 @@ from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 from smart_engine.serving.members import Member
 from smart_engine.serving.submissions import MemorySubmissions, SubmissionStore
 
-__all__ = ["LANES", "Lanes"]
+__all__ = ["LANES", "Carry", "Lanes", "by_batch"]
+
+M = TypeVar("M")
 
 LANES = ("live", "batch")
 """How the calls of a batch may be made."""
 
 PACE = Pace()
 """How often batches are looked at."""
+
+Carry = Callable[[Member[Any]], tuple[Member[Any], Carrier]]
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,18 @@ class Lanes:
 
     @classmethod
     def read(
-        cls, lane: str | Mapping[str, str], members: Mapping[str, Member[Any]]
+        cls,
+        lane: str | Mapping[str, str],
+        members: Mapping[str, Member[Any]],
+        carry: Carry | None = None,
     ) -> Lanes:
         """Return how members are asked.
 
         Args:
             lane: A lane for all members, or by name for some.
             members: The members.
+            carry: Returns a member as batches ask it, and who carries its requests;
+                `by_batch` if left out.
 
         Raises:
             InvalidInputError: If there is no such lane or member, or a member cannot be
@@ -66,7 +75,7 @@ class Lanes:
                 hint = f"name members: {', '.join(members)}"
                 raise InvalidInputError("lane", name, hint)
             if _known(chosen) == "batch":
-                carried[name], carriers[name] = _carried(members[name])
+                carried[name], carriers[name] = (carry or by_batch)(members[name])
         return cls(carried, carriers)
 
     def courier(self, submissions: SubmissionStore | None) -> Courier | None:
@@ -89,15 +98,21 @@ def _known(lane: object) -> str:
     return choose("lane", lane, dict.fromkeys(LANES, lane))
 
 
-def _carried(member: Member[Any]) -> tuple[Member[Any], Carrier]:
-    """Return a member whose requests can be carried, and who carries them."""
-    own = member.model.model_copy()
+def by_batch(member: Member[M]) -> tuple[Member[M], Carrier]:
+    """Return a member whose requests can be carried, and who carries them.
+
+    Raises:
+        InvalidInputError: If they cannot be.
+    """
+    own: Any = cast("Any", member.model).model_copy()
     carrier: Carrier | None = None
     for values in (own.__dict__, own.__pydantic_private__ or {}):
         for name, value in list(values.items()):
             client = client_of(value)
             if client is None or not hasattr(client, "_client"):
                 continue
+            if is_the_users(value, client) or is_the_users(client, client):
+                raise _refused(member, "a copy of its client may lose what was added")
             try:
                 http = through_exchange(client._client)  # noqa: SLF001
                 values[name] = with_client(value, client.with_options(http_client=http))

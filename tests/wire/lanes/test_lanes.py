@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import langsmith
 import pytest
 from batch_loopback import serve_batches
 from fakes import Scripted, say
@@ -126,6 +127,29 @@ async def test_callbacks_see_each_call_once(mode):
         assert seen.runs == {"started": 20 + calls}
         counted = [u["input_tokens"] for u in usage.usage_metadata.values()]
         assert sum(counted) == server.batched.input_tokens.total()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_models_own_handlers_and_langsmith_see_each_call_once(mode):
+    class Client(langsmith.Client):
+        def __init__(self):
+            self.created, self.errors = Counter(), []
+
+        def create_run(self, name, inputs, run_type, **kwargs):
+            self.created[run_type] += 1
+
+        def update_run(self, run_id, *, error=None, **kwargs):
+            self.errors += [error] if error else []
+
+    client, seen = Client(), Seen()
+    with serve_batches(agreeing) as server:
+        smart = smart_at(server, {"callbacks": [seen]})
+        with langsmith.tracing_context(enabled=True, client=client):
+            await answered(smart, mode, ITEMS[:20])
+        calls = server.batched.requests.total()
+    assert seen.runs == {"started": calls}
+    assert client.created["llm"] == 20 + calls
+    assert not client.errors
 
 
 @pytest.mark.parametrize("mode", MODES)
