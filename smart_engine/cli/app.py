@@ -12,6 +12,7 @@ import typer
 
 from smart_engine.cli.demo import demo_command
 from smart_engine.cli.estimate import estimate_command
+from smart_engine.cli.imports import import_command
 from smart_engine.cli.profile import profile_command
 from smart_engine.cli.replay import replay_command, simulate_command
 from smart_engine.cli.report import report_command, verify_command
@@ -21,6 +22,7 @@ from smart_engine.cli.terminal import plain_errors
 __all__ = ["app"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "import": import_command,
     "replay": replay_command,
     "simulate": simulate_command,
     "demo": demo_command,

@@ -9,10 +9,14 @@ from rich.table import Table
 from typer import Option
 
 from smart_engine.amounts import usd
+from smart_engine.calls import Outcome
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import dollars, show, show_json
+from smart_engine.guarantee import Guarantee
 from smart_engine.offline.estimate import Estimate, Range
+from smart_engine.offline.prospects import prospects
+from smart_engine.offline.traces import Trace, is_trace
 from smart_engine.report.content import percent
 from smart_engine.report.report import Report
 
@@ -30,7 +34,7 @@ _FIGURES = {
 
 def estimate_command(
     *,
-    given: options.Inputs,
+    given: options.Estimated,
     items: Annotated[
         int, Option(min=1, help="Rows on which all models are asked.")
     ] = 50,
@@ -41,9 +45,13 @@ def estimate_command(
 ) -> None:
     """Ask all models about a few random rows; say what all rows would cost.
 
-    What is bought here `smart run` with the same options does not buy again.
+    What is bought here `smart run` with the same options does not buy again. If IN is a
+    trace, from `smart import`, says what a candidate would have to reach; asks nobody.
     """
-    job = Job.read(given, promised, calls, store)
+    if given.prompt is None and is_trace(given.source):
+        _show_prospects(given, promised, as_json=as_json)
+        return
+    job = Job.read(given.inputs(), promised, calls, store)
     from smart_engine.cli.sample import estimate_job
 
     with job.resumable():
@@ -60,6 +68,46 @@ def estimate_command(
         show_json(figures)
     else:
         _show(expected, report, job.store)
+
+
+def _show_prospects(
+    given: options.Estimated, promised: options.Promise, *, as_json: bool
+) -> None:
+    """Print what imagined candidates would save, beside the recorded reference."""
+    trace = Trace.read(given.source, reference=given.reference)
+    guarantee = Guarantee(promised.max_disagreement, promised.confidence)
+    results = trace.outcomes(0)[trace.reference]
+    costs = [result.cost for result in results if isinstance(result, Outcome)]
+    found = prospects(costs, guarantee, min_saving=promised.min_saving)
+    if as_json:
+        show_json(found)
+        return
+    show(
+        f"{found.items:,} answers of {trace.reference} for "
+        f"{usd(found.reference_only)} USD; "
+        f"{found.max_errors:,} may differ, with {percent(guarantee.confidence)} "
+        "confidence. A candidate that costs this share of it per item, and differs on:"
+    )
+    table = Table()
+    headings = ("cost", "differs", f"{trace.reference} asked", "saved", "saved, USD")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for each in found.candidates:
+        table.add_row(
+            percent(each.price),
+            percent(each.differing),
+            f"{each.asked:,.0f}",
+            _whole(each.saved),
+            usd(each.saved * found.reference_only),
+        )
+    Console().print(table)
+    for price, share in found.break_even.items():
+        most = "no such candidate pays: more items, or more that may differ"
+        if share is not None:
+            most = f"pays if it differs on at most about {percent(share)}"
+        show(f"at {percent(price)} of its cost: {most}")
+    show("Imagined candidates that err at random, no promise; smart estimate with")
+    show("--reference, --candidate and --prompt asks real ones about a few rows.")
 
 
 def _show(expected: Estimate, report: Report, store: str) -> None:

@@ -13,11 +13,20 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from smart_engine.equivalence.shorthand import SHORTHANDS
+from smart_engine.errors import InvalidInputError
 from smart_engine.strategies import STRATEGIES
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING
 
-__all__ = ["PRICE_FORM", "Calls", "Compared", "Inputs", "Promise", "Trials"]
+__all__ = [
+    "PRICE_FORM",
+    "Calls",
+    "Compared",
+    "Estimated",
+    "Inputs",
+    "Promise",
+    "Trials",
+]
 
 PRICE_FORM = "MODEL=INPUT,OUTPUT in USD per million tokens, or MODEL=free"
 
@@ -115,6 +124,47 @@ class Inputs:
     system: Annotated[
         str | None, Option(help="System message before each prompt; or @FILE.")
     ] = None
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What is asked, as for `Inputs`; nothing of it for recorded answers."""
+
+    source: Annotated[
+        Path,
+        Argument(metavar="IN", help="Rows, .csv, .tsv or .jsonl; or a trace, .jsonl."),
+    ]
+    reference: Annotated[
+        str | None, Option(help="Model whose answers define 'right'.")
+    ] = None
+    candidate: Annotated[
+        list[str] | None, Option(help="Cheaper model; repeat for more.")
+    ] = None
+    prompt: Annotated[
+        str | None,
+        Option(help="What is asked, with {column} for a row's value; or @FILE."),
+    ] = None
+    system: Annotated[
+        str | None, Option(help="System message before each prompt; or @FILE.")
+    ] = None
+
+    def inputs(self) -> Inputs:
+        """Return what is asked, checked.
+
+        Raises:
+            InvalidInputError: If an option is missing.
+        """
+        for field in ("reference", "candidate", "prompt"):
+            if not getattr(self, field):
+                hint = "is needed, but for a trace, as smart import writes it"
+                raise InvalidInputError(f"--{field}", None, hint)
+        return Inputs(
+            self.source,
+            self.reference or "",
+            self.candidate or [],
+            self.prompt or "",
+            self.system,
+        )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ __all__ = [
     "Sample",
     "Simulation",
     "Trace",
+    "is_trace",
     "read_certificate",
     "read_simulation",
 ]
@@ -125,8 +126,7 @@ class Trace:
         """
         path = Path(path)
         rows = _read_rows(path)
-        name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-        models = models or path.with_name(f"{name}.models.json")
+        models = models or _models_file(path)
         about = _read_json("models", Path(models), Models)
         chosen = reference or about.reference
         if not chosen:
@@ -337,6 +337,16 @@ class _Rates(BaseModel):
 class _SimulationFile(BaseModel):
     usd_per_1k_tokens: dict[str, _Rates]
     datasets: dict[str, _Dataset]
+
+
+def is_trace(path: Path) -> bool:
+    """Whether a file has a models file beside it, as a trace has."""
+    return _models_file(path).is_file()
+
+
+def _models_file(path: Path) -> Path:
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return path.with_name(f"{name}.models.json")
 
 
 def read_simulation(

@@ -642,6 +642,7 @@ finally:
         check=True,
     )
     commands = ["replay", "simulate", "demo", "verify", "report", "estimate", "run"]
+    commands.append("import")
     assert set(shown.stdout.split()) >= set(commands)
     assert shown.stderr == "False\n"
 
