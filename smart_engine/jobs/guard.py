@@ -103,8 +103,16 @@ class TaskGuard:
 
     def at_worst(self) -> ErrorBound:
         """Return the bound, every unresolved audit counted as a detected error."""
+        return self.expected(1.0)
+
+    def expected(self, share: float) -> ErrorBound:
+        """Return the bound if such a share of the unresolved audits detect an error.
+
+        Only `at_worst` is a bound. What is cheap may rest on what is expected.
+        """
         bound = copy(self.bound)
-        bound.charge(sum(self.unresolved.values(), np.zeros_like(bound.slopes)))
+        charged = sum(self.unresolved.values(), np.zeros_like(bound.slopes))
+        bound.charge(share * charged)
         return bound
 
     def excess(self, answers: int, unseen: int, corrected: int) -> int:

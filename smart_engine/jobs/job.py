@@ -1,15 +1,17 @@
 """A job of a task as a strategy: waves of items until all may be handed out at once.
 
-1. Let a wave of items in: each is drawn for, at a rate and with a policy that are
-   chosen by what the task's history makes cheap; or the reference answers.
-2. Ask the policy's candidates about all of them, then the reference about those that
-   are audited or that the policy escalates. What that shows changes the next wave.
+1. Choose a policy by what the task's history makes cheap, and ask its candidates about
+   the next items. Or the reference answers them.
+2. Let these items in: each is drawn for, at a rate that is chosen now. Ask the
+   reference about those that are audited, then about those that the policy escalates.
+   What that shows changes the next wave.
 3. When all are in, hand the job out, if the task's promise allows it. Until it does,
    ask the reference about some of the answers that nobody has seen.
 
 The waves are in the task's shared state: a job that was cut off goes on with the same
-draws, so that no audit is lost. Where that state is out of reach, or another run goes
-on with the job, the reference answers all of it.
+draws, so that no audit is lost. Where another run goes on with them, this one draws
+anew, as another job of the same items: their answers are both handed out. Where the
+state is out of reach, the reference answers all items.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from smart_engine.jobs.beliefs import teach
 from smart_engine.jobs.guard import AUDITED, SERVED
 from smart_engine.jobs.record import JobWave
 from smart_engine.jobs.steps import TaskSteps
-from smart_engine.jobs.task import BY_REFERENCE, JobEnd
+from smart_engine.jobs.task import BY_REFERENCE, JobEnd, JobTakenError
 from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave
 from smart_engine.strategies.audit import ask
 
@@ -75,18 +77,29 @@ class _Job:
         self._run = 0
         self._server = np.full(batch.n_items, REFERENCE, np.int16)  # of served items
         self._compared = np.zeros(batch.n_items, bool)
+        self._uncompared = np.zeros(batch.n_items, bool)  # answered by the reference
         self._checked: list[int] = []
 
     def run(self) -> Generator[Wave, None, Decision]:
         """Answer all items."""
         batch, promise = self._batch, None
         try:
-            promise = yield from self._serve()
+            while promise is None:
+                try:
+                    promise = yield from self._serve()
+                except JobTakenError:
+                    self._begin_as_another()
         except (StoreError, ProtocolError) as error:
             why = f"a job goes on without its task, at the reference's cost: {error}"
             warnings.warn(why, stacklevel=2)
             yield Wave(np.arange(batch.n_items), (REFERENCE,), learning=False)
         return Decision(self._server, self._evidence(), promise=promise)
+
+    def _begin_as_another(self) -> None:
+        """Let the items in once more, for another run goes on with what was drawn."""
+        self._key, self._kept = f"{self._key} {self._run}", lambda: False
+        self._server[:] = REFERENCE
+        self._checked = []
 
     def _serve(self) -> Generator[Wave, None, TaskPromise]:
         n_items = self._batch.n_items
@@ -101,10 +114,16 @@ class _Job:
             if again:
                 wave = waves.pop(0)
             else:
+                size, chosen = yield from self._prepare(order[place:])
                 failed = int((self._batch.status[REFERENCE] == FAILED).sum())
                 with self._task.step(durable=True) as task:
                     wave, tried = task.let_in(
-                        self._key, self._run, n_items - failed, n_items - place
+                        self._key,
+                        self._run,
+                        n_items - failed,
+                        n_items - place,
+                        size,
+                        chosen,
                     )
             items = order[place : place + len(wave.ways)]
             place += len(items)
@@ -113,11 +132,27 @@ class _Job:
         while True:
             unseen = order[self._unseen[order]]
             with self._task.step(durable=True) as task:
-                more = task.to_check(self._key, self._run, self._end)
+                many = len(self._checked)
+                more = task.to_check(self._key, self._run, self._end, many)
                 if not more:
                     end, checked, kept = self._end, self._checked, self._kept()
                     return task.end(self._key, self._run, end, checked, kept=kept)
             yield from self._check(unseen[-more:].tolist())
+
+    def _prepare(self, left: IntArray) -> Generator[Wave, None, tuple[int, int]]:
+        """Ask a policy about the next items, before any is drawn for.
+
+        What was drawn for is unresolved, and so an error to all jobs of the task, until
+        the reference has answered: the fewer calls lie between, the better for others.
+        """
+        batch = self._batch
+        failed = int((batch.status[REFERENCE] == FAILED).sum())
+        with self._task.step() as task:
+            size = task.choose(batch.n_items - failed, len(left))
+            chosen, policy = task.chosen, task.policy(task.chosen)
+        if policy.tiers:
+            yield from ask(batch, policy, left[:size])
+        return size, chosen
 
     def _follow(
         self,
@@ -130,32 +165,39 @@ class _Job:
         """Ask about the items of a wave, and enter what that shows."""
         batch, ways = self._batch, np.array([*wave.ways])
         with self._task.step() as task:
-            policy = task.policy(wave)
+            policy = task.policy(wave.policy)
         detected = np.zeros(len(items), bool)
         served, escalated = ways == SERVED, ways == BY_REFERENCE
+        audited = ways == AUDITED
+        answers = yield from ask(batch, policy, items)
+        yield Wave(items[audited], (REFERENCE,))
         if policy.tiers:
-            result = policy.apply((yield from ask(batch, policy, items)))
+            result = policy.apply(answers)
             self._server[items] = np.where(served & result.agreed, result.server, 0)
             escalated = served & ~result.agreed
-        beside = items[~served][: len(tried)]
-        for tier in batch.candidates:
-            trying = [tier in tiers for tiers in tried]
-            yield Wave(beside[trying], (tier,))
-        compared = np.union1d(items[ways == AUDITED], beside[[*map(bool, tried)]])
-        yield Wave(compared, (REFERENCE,))
-        self._compared[compared] = True
-        yield Wave(np.setdiff1d(items[escalated], compared), (REFERENCE,), False)
-        if policy.tiers:
-            detected = result.agreed & result.wrong(batch.wrong[:, items])
+            wrong = batch.wrong[:, items] | self._uncompared[items]
+            detected = result.agreed & result.wrong(wrong)
         with self._task.step() as task:
             task.job(self._key, self._run)
-            for place in np.flatnonzero(ways == AUDITED).tolist():
+            for place in np.flatnonzero(audited).tolist():
                 if wave.first + place in task.guard.unresolved:
                     error = bool(detected[place])
                     task.guard.settle(wave.first + place, detected=error)
             if not self._kept():
                 task.forget(self._key, self._run, wave)
-            if fresh:
+        beside = items[~served][: len(tried)]
+        for tier in batch.candidates:
+            trying = [tier in tiers for tiers in tried]
+            yield Wave(beside[trying], (tier,))
+        compared = np.union1d(items[audited], beside[[*map(bool, tried)]])
+        yield Wave(compared, (REFERENCE,))
+        self._compared[compared] = True
+        others = np.setdiff1d(items[escalated], compared)
+        self._uncompared[others] = True
+        yield Wave(others, (REFERENCE,), False)
+        if fresh:
+            compared = compared[~self._uncompared[compared]]
+            with self._task.step() as task:
                 teach(task, batch, items, compared, task.paid)
 
     def _check(self, items: list[int]) -> Generator[Wave, None, None]:

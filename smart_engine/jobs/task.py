@@ -20,7 +20,7 @@ from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.rate import Plan, plan_job
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers, expected_ratios
 
-__all__ = ["BY_REFERENCE", "JobEnd", "Task"]
+__all__ = ["BY_REFERENCE", "JobEnd", "JobTakenError", "Task"]
 
 BY_REFERENCE = "r"
 """How an item is answered for which nothing was drawn."""
@@ -29,8 +29,14 @@ _FIRST = 2  # items that show what the reference costs
 _TRIED = 32  # fewest items to try candidates on at once, …
 _LEARNING = 60  # … comparisons before which waves are small, …
 _SMALL = 40  # … and how small
+_FEW = 8  # answers to check where only unresolved audits stand in the way
+_OPEN = 100  # jobs that were begun and have not ended
 _KEPT = 16  # jobs that have ended and may be asked for again
 _SELDOM = 16  # batches of which one tries candidates that are not worth asking
+
+
+class JobTakenError(ProtocolError):
+    """Another run goes on with a job, or it was given up."""
 
 
 class JobEnd(NamedTuple):
@@ -86,24 +92,64 @@ class Task:
     # -- a job, from its beginning to its end ------------------------------------------
 
     def begin(self, key: str) -> JobRecord:
-        """Begin a job, or go on with what another run of it has begun."""
-        job = self._jobs.get(key, JobRecord(run=0))
+        """Begin a job, or go on with what another run of it has begun.
+
+        Where too many others are open, those begun first are given up.
+        """
+        job = self._jobs.pop(key, JobRecord(run=0))
+        open_jobs = [k for k, other in self._jobs.items() if not other.ended]
+        for oldest in open_jobs[: len(open_jobs) + 1 - _OPEN]:
+            self._give_up(oldest)
         self._jobs[key] = job.model_copy(update={"run": job.run + 1})
         return self._jobs[key]
+
+    def _give_up(self, key: str) -> None:
+        """Forget a job that nobody went on with: its audits stay detected errors."""
+        for wave in self._jobs.pop(key).waves:
+            for place, way in enumerate(wave.ways):
+                if way == AUDITED and wave.first + place in self.guard.unresolved:
+                    self.guard.settle(wave.first + place, detected=True)
 
     def job(self, key: str, run: int) -> JobRecord:
         """Return a job.
 
         Raises:
-            ProtocolError: If another run goes on with it.
+            JobTakenError: If another run goes on with it.
         """
         job = self._jobs.get(key)
         if job is None or job.run != run:
-            raise ProtocolError("another run of the same job goes on with it")
+            raise JobTakenError("another run of the same job goes on with it")
         return job
 
+    def choose(self, answers: int, left: int) -> int:
+        """Choose a policy, `chosen`, for further items of a job, and say for how many.
+
+        Args:
+            answers: Answers that the job may hand out at most.
+            left: Its items that were not let in yet.
+        """
+        choice = self._choice
+
+        def rate(error: float) -> float:
+            found = self._plan(answers, error * left)
+            return 1.0 if found is None else found.rate
+
+        choice.choose(self.guard.answered, rate)
+        if self.chosen < 0 or self._plan(answers, choice.error * left) is None:
+            choice.policy = REFERENCE_ONLY
+            known = choice.cost(REFERENCE) is not None
+            return min(left, max(_TRIED, left // 4) if known else _FIRST)
+        learning = sum(choice.compared) < _LEARNING
+        return min(left, _SMALL if learning else max(_TRIED, left // 2))
+
+    @property
+    def chosen(self) -> int:
+        """Place of the policy that was chosen; −1: the reference alone."""
+        policy = self._choice.policy
+        return -1 if policy == REFERENCE_ONLY else self._choice.policies.index(policy)
+
     def let_in(
-        self, key: str, run: int, answers: int, left: int
+        self, key: str, run: int, answers: int, left: int, size: int, place: int
     ) -> tuple[JobWave, list[tuple[int, ...]]]:
         """Let further items of a job in.
 
@@ -112,41 +158,40 @@ class Task:
             run: Its run.
             answers: Answers that it may hand out at most.
             left: Its items that were not let in yet.
+            size: Items to let in.
+            place: Place of the policy that serves them; −1: the reference answers.
 
         Returns:
             The wave; and the candidates to try, beside its policy, on each of the first
             of its items that are not served.
         """
         job, guard, choice = self.job(key, run), self.guard, self._choice
-        worst, allowed = guard.at_worst(), guard.allowed(answers) + guard.corrected
-
-        def planned(error: float) -> Plan | None:
-            return plan_job(worst, allowed, error * left)
-
-        def rate(error: float) -> float:
-            found = planned(error)
-            return 1.0 if found is None else found.rate
-
-        choice.choose(guard.answered, rate)
-        plan = None if choice.policy == REFERENCE_ONLY else planned(choice.error)
-        spare = self._spare(answers)
+        plan = None
+        if place >= 0:
+            plan = self._plan(answers, choice.error_of(place) * left)
+        first, spare = guard.arrived, self._spare(answers)
         if plan is None:
-            known = choice.cost(REFERENCE) is not None
-            size = max(_TRIED, left // 4) if known else _FIRST
-            tried = self._to_try(min(left, size), spare)
-            if known and not any(tried):
+            tried, place = self._to_try(size, spare), -1
+            if choice.cost(REFERENCE) is not None and not any(tried):
                 tried = [()] * left
-            first, ways, place = guard.arrived, BY_REFERENCE * len(tried), -1
+            ways = BY_REFERENCE * len(tried)
             self._forced += len(tried)
         else:
-            learning = sum(choice.compared) < _LEARNING
-            size = min(left, _SMALL if learning else max(_TRIED, left // 2))
-            first, place = guard.arrived, choice.policies.index(choice.policy)
             ways = guard.draw(size, plan)
             tried = self._to_try(ways.count(AUDITED), spare)
         wave = JobWave(first=first, ways=ways, policy=place)
         self._jobs[key] = job.model_copy(update={"waves": (*job.waves, wave)})
         return wave, tried
+
+    def _plan(self, answers: int, errors: float) -> Plan | None:
+        """Return how to draw for the next items of a job, None: not at all for now.
+
+        Unresolved audits of all jobs are taken as they are expected to end. The worst
+        case counts when answers are handed out, not before.
+        """
+        guard = self.guard
+        allowed = guard.allowed(answers) + guard.corrected
+        return plan_job(guard.expected(self._choice.error), allowed, errors)
 
     def forget(self, key: str, run: int, wave: JobWave) -> None:
         """Forget a wave whose audits are resolved: another run draws for its items."""
@@ -154,9 +199,9 @@ class Task:
         waves = tuple(other for other in job.waves if other != wave)
         self._jobs[key] = job.model_copy(update={"waves": waves})
 
-    def policy(self, wave: JobWave) -> Policy:
-        """Return the policy that serves a wave."""
-        return REFERENCE_ONLY if wave.policy < 0 else self._choice.policies[wave.policy]
+    def policy(self, place: int) -> Policy:
+        """Return the policy at a place; −1: the reference alone."""
+        return REFERENCE_ONLY if place < 0 else self._choice.policies[place]
 
     def paid(self, tier: int, cost: float) -> None:
         """Learn what a call has cost."""
@@ -170,18 +215,28 @@ class Task:
         """Learn from an item that was compared; see `Choice.learn`."""
         self._choice.learn(usable, same)
 
-    def to_check(self, key: str, run: int, end: JobEnd) -> int:
+    def to_check(self, key: str, run: int, end: JobEnd, checked: int) -> int:
         """Return of how many unaudited answers to ask the reference after all.
 
-        Once that many were asked, ask again: errors found may make the rest suffice.
+        Once that many were asked, ask again: errors found may make the rest suffice, or
+        other jobs' audits have their outcome by then.
+
+        Args:
+            key: The job.
+            run: Its run.
+            end: How it would end now.
+            checked: Answers of which the reference was asked after all so far.
         """
         guard, (answers, unseen, corrected) = self.guard, self._new(key, run, end)
         excess = guard.excess(answers, unseen, corrected)
         if excess <= 0:
             return 0
-        enough = guard.possible + unseen - guard.allowed(answers)
+        enough = min(guard.possible + unseen - guard.allowed(answers), end.unseen)
+        likely = guard.expected(self._choice.error).undetected
+        if likely - guard.corrected - corrected <= guard.allowed(answers):
+            return min(enough, max(_FEW, checked // 4))
         expected = excess / max(self._choice.error, 1 / _TRIED)
-        return min(enough, end.unseen, max(_TRIED, int(expected / 2)))
+        return min(enough, max(_TRIED, int(expected / 2)))
 
     def end(
         self, key: str, run: int, end: JobEnd, checked: Iterable[int], *, kept: bool

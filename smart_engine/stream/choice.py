@@ -287,6 +287,10 @@ class Choice:
                 best, least, self.error = policy, expected, self._error(counts)
         self.policy = best
 
+    def error_of(self, place: int) -> float:
+        """Share of items that the policy at a place is expected to answer wrongly."""
+        return self._error(self._counts[place])
+
     def _error(self, counts: PolicyCounts) -> float:
         """Expected share of items that a policy answers wrongly."""
         prior = _DOUBT / (_PRIOR * self._tolerated)

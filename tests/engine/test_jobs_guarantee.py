@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from scipy.stats import beta
 from verdicts import refuted, surely_above
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
@@ -120,6 +122,7 @@ def play(
     workers: int = 1,
     failing: float = 0.0,
     killed: float = 0.0,
+    twice: float = 0.0,
     hiding: bool = False,
 ) -> Played:
     """Run a task's jobs to their end, and count what differs after each.
@@ -132,6 +135,7 @@ def play(
         workers: Jobs under way at once, whose steps come in any order.
         failing: Share of items on which the reference fails.
         killed: Chance at each step that the job is cut off; half are run again.
+        twice: Chance that a job is run twice at once.
         hiding: Whether a job is cut off, for good, as soon as the reference is about to
             see one of its errors.
     """
@@ -152,6 +156,8 @@ def play(
             big = [FAILED if dice.random() < failing else REFERENCE for _ in small]
             key = f"job {started}"
             under_way.append((key, small, big, session(key, items)))
+            if twice and dice.random() < twice:
+                under_way.append((key, small, big, session(key, items)))
             started += 1
         job = under_way.pop(dice.randrange(len(under_way)))
         key, small, big, brain = job
@@ -195,6 +201,7 @@ BY_NAME = {plot.__name__: plot for plot in HOSTILE}
         ("twice_as_many", {"killed": 0.05}),
         ("when_rare", {}),
         ("two_of_ten", {"hiding": True}),
+        ("growing", {"workers": 2, "twice": 0.5}),
     ],
 )
 def test_hostile_jobs_do_not_break_the_promise(name, how) -> None:
@@ -232,7 +239,7 @@ def test_trap_audits_of_jobs_that_were_cut_off_are_left_out(monkeypatch) -> None
     assert breaks_promise(two_of_ten, 45, hiding=True)
 
 
-ROUNDS = 26
+ROUNDS = 36
 
 
 @pytest.mark.guarantee
@@ -243,12 +250,14 @@ def test_violation_rates_of_hostile_tasks(request, trust) -> None:
         request.getfixturevalue("trusting")
     print("\n| jobs | how | δ | γ | tasks | broken | worst errors/(⌊δt⌋+1) |")
     print("|---|---|---:|---:|---:|---:|---:|")
-    too_often, total = [], 0
+    too_often, total = [], Counter[float]()
+    seen = Counter[float]()
     for plot in HOSTILE:
         for how, share, confidence in (
             ({}, 0.05, 0.95),
             ({}, 0.1, 0.8),
-            ({"workers": 3}, 0.1, 0.8),
+            ({"workers": 2}, 0.1, 0.8),
+            ({"workers": 3, "twice": 0.2}, 0.1, 0.8),
             ({"workers": 2, "failing": 0.1}, 0.1, 0.8),
             ({"killed": 0.05}, 0.1, 0.8),
             ({"hiding": True}, 0.1, 0.8),
@@ -256,7 +265,8 @@ def test_violation_rates_of_hostile_tasks(request, trust) -> None:
             guarantee = Guarantee(share, confidence)
             runs = [play(plot, guarantee, 22, seed, **how) for seed in range(ROUNDS)]
             count, worst = sum(run.broken for run in runs), max(r.worst for r in runs)
-            total += ROUNDS
+            total[guarantee.alpha] += ROUNDS
+            seen[guarantee.alpha] += count
             print(
                 f"| {plot.__name__} | {how} | {share} | {confidence} | {ROUNDS} "
                 f"| {count} | {worst:.2f} |",
@@ -264,5 +274,11 @@ def test_violation_rates_of_hostile_tasks(request, trust) -> None:
             )
             if surely_above(count, ROUNDS, guarantee.alpha):
                 too_often.append((plot, guarantee, how))
-    assert total >= 1000
+    assert total.total() >= 2000
     assert not too_often
+    for alpha, tasks in total.items():
+        most = beta.ppf(0.999, seen[alpha] + 1, tasks - seen[alpha])
+        print(
+            f"α = {alpha:.2f}: {seen[alpha]} of {tasks} broken, so at most {most:.4f}"
+        )
+        assert most <= alpha
