@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, Field
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
+from smart_engine.labels.promise import Promised
 from smart_engine.money.spending import Spend
 from smart_engine.strategies import Verdict
 
@@ -112,7 +113,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         level: One-sided error probability of one look at one candidate, or None.
         seed: Seed of all randomness.
         items: Number of items, N.
-        max_disagreement: Largest tolerated share of differing answers, δ.
+        max_disagreement: Largest tolerated share of differing answers, δ; None where
+            only labels are promised.
         confidence: Probability with which that holds, γ.
         max_errors: Number of differing answers allowed, B: the share δ of the answers
             handed out, rounded down.
@@ -123,6 +125,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         promise: What the jobs of the task under one promise have shown, this one among
             them: then the claim, and `max_errors`, are about all of their answers, and
             about no other answers of the task. None: this batch keeps its own.
+        promised: What was promised of labels, and what follows from their audits.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
@@ -150,7 +153,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     level: float | None
     seed: int
     items: int
-    max_disagreement: float
+    max_disagreement: float | None
     confidence: float
     max_errors: int = _MAX_ERRORS
     equivalence: str
@@ -158,6 +161,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     evidence: tuple[Evidence, ...]
     tests: tuple[AuditTest, ...] = ()
     promise: TaskPromise | None = None
+    promised: tuple[Promised, ...] = ()
     wasted: int = 0
     profiled: int
     served: dict[str, int]
@@ -214,11 +218,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             answers = f"all {self.promise.answers} answers of {self.task!r} so far"
             jobs = self.promise.jobs
             answers += f", in {jobs} job{'' if jobs == 1 else 's'} under this promise"
-        promise = (
-            f"at most {self.max_errors} of {answers} "
-            f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s "
-            f"by the rule '{self.equivalence}'"
-        )
+        promise = self._promise(answers)
         if self.valid:
             alone = self.served.get(self.reference) == self.answered
             assumption = (
@@ -244,3 +244,19 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             f"Nothing is claimed: {self.unanswered} of {self.items} items have no "
             "answer, and the errors allowed are too many for the others."
         )
+
+    def _promise(self, answers: str) -> str:
+        """What is promised of so many answers."""
+        parts = [
+            f"the {each.of} of {each.label!r} is at least {each.share:.4g}"
+            for each in self.promised
+            if each.share is not None and each.label is not None
+        ]
+        if self.max_disagreement is not None:
+            parts.insert(
+                0,
+                f"at most {self.max_errors} of {answers} "
+                f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s",
+            )
+        listed = ", and ".join(parts) or f"all {answers} are {self.reference}'s"
+        return f"{listed} by the rule '{self.equivalence}'"

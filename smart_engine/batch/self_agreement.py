@@ -1,7 +1,7 @@
 """How often the reference agrees with itself, measured by asking it twice.
 
 Where it differs from itself on a share s of the items, every candidate differs from it
-on at least s/2 (proof: `docs/mathematics.md`, section 5). Where a guarantee allows
+on at least s/2 (proof: `docs/mathematics.md`, section 6). Where a guarantee allows
 demonstrably less, a candidate would be admitted by chance only, and trying any would be
 money wasted.
 """

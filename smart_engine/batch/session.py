@@ -18,6 +18,7 @@ from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
+from smart_engine.equivalence.labelling import LabelOf
 from smart_engine.errors import (
     BudgetExceededError,
     InvalidInputError,
@@ -38,7 +39,7 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
-from smart_engine.strategies import STRATEGIES, Decision, Strategy, Wave
+from smart_engine.strategies import Decision, Strategy, Wave, strategy_for
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers
 
@@ -70,6 +71,8 @@ class BatchSession:
         min_saving: Least share of the job's cost that candidates must be expected to
             save, for the audit to let any serve. With 0, all are tried from the first
             item on, whatever that costs.
+        label_of: A function from an answer to its label, for a guarantee of recall or
+            precision; by default, the label is what the equivalence reads.
         job: Decides in place of the strategy, as a job of a task whose jobs share one
             promise; see `smart_engine.jobs.job`.
         keep_answers: Whether the session keeps the answers, to hand them out. A driver
@@ -112,6 +115,7 @@ class BatchSession:
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
         min_saving: float = MIN_SAVING,
+        label_of: LabelOf | None = None,
         job: Strategy | None = None,
         keep_answers: bool = True,
     ) -> None:
@@ -119,7 +123,8 @@ class BatchSession:
         check_whole("seed", seed, 0)
         check_whole("max_in_flight", max_in_flight, 1)
         choose("looks", looks, LOOKS)
-        decide = choose("strategy", strategy, STRATEGIES)
+        promise = as_guarantee(guarantee)
+        decide = strategy_for(strategy, promise)
         self._equivalence = rule = as_equivalence(equivalence)
         if not (keep_answers or getattr(rule, "keyed", False)):
             hint = "it compares answers in pairs, so keep them: keep_answers=True"
@@ -127,13 +132,14 @@ class BatchSession:
         self._batch = batch = BatchRecord(
             n_items,
             check_tiers(tiers),
-            as_guarantee(guarantee),
+            promise,
             seed,
             rule,
             max_in_flight,
             scope,
             firsts,
             check_share("min_saving", min_saving),
+            label_of,
             keep_answers=keep_answers,
         )
         self._names = batch.names
@@ -377,11 +383,16 @@ class BatchSession:
         if batch.answers:
             batch.answers[tier][item] = outcome.answer
         batch.cached[tier, item] = outcome.cached
+        if tier == REFERENCE:
+            with suppress(Exception):  # it is right, with or without a label
+                self._read_label(tier, item, outcome.answer)
         profiled = self._profiled[item]
         if tier == REFERENCE and not (batch.keyed and profiled):
             return None
         try:
             parsed = self._equivalence.parse(outcome.answer)
+            if tier != REFERENCE:
+                self._read_label(tier, item, outcome.answer)
         except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
             return None if tier == REFERENCE else error
         if outcome.confidence is not None:
@@ -392,6 +403,12 @@ class BatchSession:
         if profiled and not batch.keyed:
             batch.readings[tier, item] = parsed
         return None
+
+    def _read_label(self, tier: int, item: int, answer: Any) -> None:
+        """Enter the label of an answer in the record, if labels are promised."""
+        batch = self._batch
+        if batch.guarantee.labels:
+            batch.labels[tier, item] = batch.labelling.number(answer)
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
         """Record which candidates' answers to this item are wrong."""
@@ -456,6 +473,7 @@ class BatchSession:
             whole = allowed == guarantee.max_errors(batch.n_items)
             kept = kept and LOOKS[self._looks].keeps_level
             kept = kept and (whole or not (answering != REFERENCE).any())
+        kept = kept and all(each.holds for each in decision.promised)
         accepted = [test for test in decision.tests if test.accepted is not None]
         kept = kept and all(test.covers(answered) for test in accepted)
         return Certificate(
@@ -482,6 +500,7 @@ class BatchSession:
             ),
             tests=tuple(map(AuditTest.of, decision.tests)),
             promise=decision.promise,
+            promised=tuple(decision.promised),
             wasted=min((t.draws - (t.accepted or 0) for t in accepted), default=0),
             profiled=int(self._profiled.sum()),
             served=dict(zip(names, counts, strict=True)),

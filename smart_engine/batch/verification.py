@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 from smart_engine.batch.certificate import AuditTest, Certificate
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
+from smart_engine.labels.promise import NestedTest, Promised
 
 __all__ = ["UNSEEN", "Check", "verify"]
 
@@ -72,7 +74,7 @@ def verify(certificate: Certificate) -> list[Check]:
     if certificate.strategy != "audit":
         hint = "only certificates of strategy 'audit' record every draw"
         raise InvalidInputError("certificate", certificate.strategy, hint)
-    guarantee = Guarantee(certificate.max_disagreement, certificate.confidence)
+    guarantee = _guarantee(certificate)
     possible = _possible_counts(certificate)
     checks = [
         Check(certificate.valid, "it claims that the guarantee holds"),
@@ -95,6 +97,8 @@ def verify(certificate: Certificate) -> list[Check]:
     ]
     if promise is not None:
         return [*checks, *_check_task(promise, certificate, guarantee)]
+    if certificate.promised:
+        return [*checks, *_check_labels(certificate, guarantee)]
     allowed = guarantee.max_errors(answered)
     levels = sum(test.level for test in certificate.tests)
     checks += [
@@ -160,6 +164,119 @@ def _check_task(
             f"{promise.possible} are no more than the {allowed} that are allowed",
         ),
     ]
+
+
+def _guarantee(certificate: Certificate) -> Guarantee:
+    """Return the guarantee that a certificate is about."""
+    shares = {
+        kind: {
+            each.label or "": each.share
+            for each in certificate.promised
+            if each.of == kind and each.share is not None
+        }
+        for kind in ("recall", "precision")
+    }
+    return Guarantee(certificate.max_disagreement, certificate.confidence, **shares)
+
+
+def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
+    """Check the promises about labels, and the agreement beside them."""
+    alpha, by_reference = guarantee.alpha, certificate.served[certificate.reference]
+    unseen = certificate.answered - by_reference
+    levels = sum(each.level for each in certificate.promised)
+    kinds = [(each.of, each.label) for each in certificate.promised]
+    false = {
+        each.label: each.undetected
+        for each in certificate.promised
+        if each.of == "precision"
+    }
+    checks = [
+        Check(
+            len(set(kinds)) == len(kinds)
+            and all((of, each) in kinds for of, each in _audited(guarantee)),
+            f"{len(kinds)} bounds are recorded: one of each kind that is needed",
+        ),
+        Check(
+            levels <= alpha * (1 + 1e-9),
+            f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}",
+        ),
+    ]
+    for each in certificate.promised:
+        name = each.of if each.label is None else f"{each.of} of {each.label!r}"
+        others = [
+            other.unseen
+            for other in certificate.promised
+            if other.label == each.label and other.of == "recall" != each.of
+        ]
+        whole = each.unseen if each.of == "agreement" else each.unseen + sum(others)
+        counted = whole == unseen if others or each.of == "agreement" else True
+        stronger = all(
+            before.items <= after.items and before.max_errors >= after.max_errors
+            for before, after in pairwise(each.tests)
+        )
+        checks += [
+            Check(
+                counted and 0 <= each.unseen <= unseen and each.answers >= 0,
+                f"{name}: {each.unseen} answers in which it may fail were not compared "
+                f"with {certificate.reference}'s",
+            ),
+            Check(
+                stronger
+                and all(_follows(test, each, certificate.items) for test in each.tests),
+                f"{name}: {len(each.tests)} tests at level {each.level:.6g} accept, "
+                "each of a stronger claim than the one before",
+            ),
+            Check(
+                each.undetected == _bound(each),
+                f"{name}: at most {each.undetected} of them do fail"
+                + (
+                    f", {each.tests[-1].max_errors} before the first draw less "
+                    f"{each.found} found"
+                    if each.tests
+                    else ""
+                ),
+            ),
+            Check(
+                each.excess(false.get(each.label, 0)) <= 0,
+                f"{name}: with {each.answers} answers, that keeps "
+                + ("a bound" if each.share is None else f"a share of {each.share:.4g}"),
+            ),
+        ]
+    return checks
+
+
+def _audited(guarantee: Guarantee) -> list[tuple[str, str | None]]:
+    """Return what needs a bound under a guarantee."""
+    needed: list[tuple[str, str | None]] = [("precision", n) for n in guarantee.labels]
+    needed += [("recall", name) for name in guarantee.recall]
+    return needed + [("agreement", None)] * (guarantee.max_disagreement is not None)
+
+
+def _follows(test: NestedTest, promised: Promised, items: int) -> bool:
+    """Whether a test accepts, by the draws that are recorded."""
+    numbers = list(test.errors)
+    possible = (
+        0 <= test.draws <= test.items <= items
+        and 0 <= test.max_errors <= _MOST
+        and 0 < promised.level < 1
+        and 0 <= test.expected_errors <= _MOST
+        and numbers == sorted(set(numbers))
+        and all(1 <= number <= test.draws for number in numbers)
+    )
+    if not possible or test.accepted is None:
+        return False
+    replayed = test.replay(promised.level)
+    return replayed.accepted == test.accepted
+
+
+def _bound(promised: Promised) -> int:
+    """Return the bound on errors left that follows; −1 if the counts are impossible."""
+    if promised.tests:
+        last = promised.tests[-1]
+        counted = len(last.errors) <= promised.found <= last.items - promised.unseen
+        if not counted or promised.unseen > last.items - last.draws:
+            return -1
+    return promised.bound
 
 
 def _possible_counts(certificate: Certificate) -> bool:

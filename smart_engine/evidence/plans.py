@@ -59,10 +59,12 @@ class Cut(NamedTuple):
 def draws_needed(
     items: ArrayLike,
     rate: ArrayLike,
-    max_errors: int,
-    level: float,
-    drawn: float = 0.0,
-    errors: float = 0.0,
+    max_errors: ArrayLike,
+    level: ArrayLike,
+    drawn: ArrayLike = 0.0,
+    errors: ArrayLike = 0.0,
+    *,
+    of_all: bool = False,
 ) -> FloatArray:
     """Draws in all until an audit is expected to accept.
 
@@ -70,23 +72,27 @@ def draws_needed(
     n·KL(p, t) ≥ ln(1/level), t being the least share at which too many stay undetected.
 
     Args:
-        items: Numbers of items audited, any shape.
-        rate: Error rates of the items not drawn yet, any shape that broadcasts.
+        items: Numbers of items audited, any shape; the others broadcast with it.
+        rate: Error rates of the items not drawn yet.
         max_errors: Errors that may stay undetected.
         level: Level of the audit.
         drawn: Draws made already.
         errors: Errors found in them.
+        of_all: Whether `max_errors` bounds all errors, those detected included.
     """
-    population, p = np.broadcast_arrays(np.asarray(items, float), np.asarray(rate))
-    need = np.log(1 / level)
-    low = np.full(population.shape, float(drawn))
-    high = np.maximum(population - max_errors, low)
+    given = (items, rate, max_errors, level, drawn, errors)
+    population, p, allowed, share, low, known = np.broadcast_arrays(
+        *(np.asarray(each, float) for each in given)
+    )
+    need, before = np.log(1 / share), low
+    left = np.maximum(allowed - known, 0) if of_all else allowed
+    high = np.maximum(population - left, low)
     most = float((high - low).max(initial=1.0))
     for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
         n = (low + high) / 2
-        found = errors + p * (n - drawn) + _TRACE
-        too_many = (max_errors + 1 + found) / (population + _TRACE)
-        limit = np.minimum(too_many, 1 - _TRACE)
+        found = known + p * (n - before) + _TRACE
+        hidden = allowed + 1 + (0.0 if of_all else found)
+        limit = np.minimum(hidden / (population + _TRACE), 1 - _TRACE)
         share = np.minimum(found / (n + _TRACE), 1 - _TRACE)
         evidence = share * np.log(share / limit)
         evidence += (1 - share) * np.log((1 - share) / (1 - limit))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from smart_engine.calls import Result
 from smart_engine.equivalence import Equivalence, Exact
+from smart_engine.equivalence.labelling import Labelling, LabelOf
 from smart_engine.equivalence.rule import agree_as_read
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
@@ -36,7 +37,7 @@ class BatchRecord:
     """Answers, costs and comparisons of one batch, in tables of tiers × items.
 
     Memory is linear: per tier and item, 16 bytes and a pointer to the answer; 8 more
-    once any answer comes with a score.
+    once any answer comes with a score, and 4 where labels are promised.
 
     Args: As of `BatchSession`; the tiers with the reference first.
 
@@ -47,6 +48,8 @@ class BatchRecord:
         cached: Whether the answer came from a cache, so that its cost was not paid.
         estimated: Whether the cost rests on an estimated usage.
         codes: A number for the answer, shared by equal answers; 0 where it has none.
+        labelling: Which label an answer is.
+        labels: The number of the answer's label, 0 where it has none.
         scores: The model's own score of its answer, or nan; see `score`.
         tokens: Per tier, input and output tokens of all calls.
         answers: Per tier and item, its answer; empty if the driver keeps answers.
@@ -71,6 +74,7 @@ class BatchRecord:
         scope: LedgerScope | None = None,
         firsts: Sequence[int] | None = None,
         min_saving: float = 0.0,
+        label_of: LabelOf | None = None,
         *,
         keep_answers: bool = True,
     ) -> None:
@@ -92,6 +96,8 @@ class BatchRecord:
         self.estimated = np.zeros(shape, bool)
         self.costs = np.zeros(shape)
         self.codes = np.zeros(shape, np.int32)
+        self.labelling = Labelling(rule, label_of, guarantee)
+        self.labels = np.zeros(shape, np.int32)  # no memory while nothing is entered
         self.scores: FloatArray = np.broadcast_to(np.nan, shape)
         self.tokens: list[list[Any]] = [[0, 0] for _ in tiers]
         self.answers: list[list[Any]] = [

@@ -13,7 +13,7 @@ from smart_engine.errors import ProtocolError, check_share, check_whole
 from smart_engine.evidence.policies import Policy
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.evidence.task_promise import TaskPromise
-from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.guarantee import Guarantee, of_all_answers
 from smart_engine.jobs.guard import AUDITED, TaskGuard
 from smart_engine.jobs.record import Brief, JobRecord, JobWave, TaskRecord
 from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
@@ -75,11 +75,11 @@ class Task:
         min_saving: float = MIN_SAVING,
     ) -> None:
         check_whole("seed", seed, 0)
-        tiers, guarantee = check_tiers(tiers), as_guarantee(guarantee)
+        tiers, guarantee = check_tiers(tiers), of_all_answers(guarantee, "a task")
         self.guard = TaskGuard(guarantee, seed)
         self._choice = Choice(
             range(1, len(tiers)),
-            guarantee.max_disagreement,
+            guarantee.tolerance,
             expected_ratios(tiers),
             check_share("min_saving", min_saving),
         )

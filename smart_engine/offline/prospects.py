@@ -103,7 +103,7 @@ def prospects(
     rng = np.random.default_rng(seed)
     size = min(len(costs), _MAX_SIMULATED)
     paid = [costs[item] for item in rng.permutation(len(costs))[:size]]
-    shares = [min(1, part * guarantee.max_disagreement) for part in _DIFFERING]
+    shares = [min(1, part * guarantee.tolerance) for part in _DIFFERING]
     found = []
     for price in prices:
         for share in shares:

@@ -418,7 +418,7 @@ def _draw_audit(certificate: Certificate, test: AuditTest) -> Picture:
 @rc_context(_STYLE)
 def _draw_intervals(certificate: Certificate, seen: Sequence[Evidence]) -> Picture:
     """Draw each candidate's disagreement with its 95 % interval, valid for one look."""
-    limit = 100 * certificate.max_disagreement
+    limit = 100 * (certificate.max_disagreement or 1.0)
     text = "; ".join(
         f"{plain(each.model)}: {each.errors:,} of {each.draws:,} drawn answers differed"
         for each in seen

@@ -301,6 +301,8 @@ def _promised(valid: Sequence[Certificate | StreamState]) -> str:
     if len(held) > 1:
         return "promises differ"
     ((share, confidence, reference),) = held
+    if share is None:
+        return f"recall and precision, with {exact_percent(confidence)} confidence"
     return (
         f"at most {exact_percent(share)} of the answers differ from {reference}'s, "
         f"with {exact_percent(confidence)} confidence"

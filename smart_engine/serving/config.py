@@ -264,7 +264,8 @@ class ServingConfig:
         """Whether a batch keeps a promise together with others of its task.
 
         Unless the user has chosen, its size alone decides: where fewer than twelve of a
-        named task's answers may differ, a promise of its own would save little.
+        named task's answers may differ, a promise of its own would save little. What is
+        promised of single labels, each batch keeps by itself.
 
         Args:
             n_items: Number of items.
@@ -280,8 +281,9 @@ class ServingConfig:
         """
         if self.strategy == "reference" or self.promise is not None:
             return self.promise == "task" and self.strategy != "reference"
-        small = 0 < n_items * self.guarantee.max_disagreement < _SMALL
-        return name is not None and self.strategy == "audit" and small
+        small = 0 < n_items * self.guarantee.tolerance < _SMALL
+        of_all = not self.guarantee.labels and self.strategy == "audit"
+        return name is not None and of_all and small
 
     def deciding(
         self,
@@ -363,7 +365,7 @@ class ServingConfig:
         """
         if self.mode == "shadow" or self.strategy == "reference":
             return False
-        return n_items * self.guarantee.max_disagreement >= _FEWEST_ERRORS
+        return n_items * self.guarantee.tolerance >= _FEWEST_ERRORS
 
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
         """Return a hash of all that a batch's result depends on.
@@ -494,7 +496,7 @@ class ServingConfig:
         """Raise where the reference was seen to be too noisy for the guarantee."""
         noise = books.noise(task, self.models[0], rule.name)
         if noise is not None and not self.accept_noise:
-            noise.refuse(self.guarantee.max_disagreement)
+            noise.refuse(self.guarantee.tolerance)
 
     @property
     def _tiers(self) -> list[Tier]:

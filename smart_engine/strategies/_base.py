@@ -18,6 +18,7 @@ from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.labels.promise import Promised
 
 __all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave"]
 
@@ -67,6 +68,7 @@ class Decision(NamedTuple):
         level: One-sided error probability of each look, or None without looks.
         tests: The audits that were run.
         promise: What all jobs of the task have shown, if they share one promise.
+        promised: What was promised of labels, and what follows.
     """
 
     route: NDArray[np.int16]
@@ -74,6 +76,7 @@ class Decision(NamedTuple):
     level: float | None = None
     tests: Sequence[SequentialTest] = ()
     promise: TaskPromise | None = None
+    promised: Sequence[Promised] = ()
 
 
 Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]

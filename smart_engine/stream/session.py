@@ -31,7 +31,7 @@ from smart_engine.equivalence import (
 )
 from smart_engine.errors import ProtocolError, check_share, check_whole
 from smart_engine.evidence.record import REFERENCE
-from smart_engine.guarantee import Guarantee, as_guarantee
+from smart_engine.guarantee import Guarantee, of_all_answers
 from smart_engine.money.spending import add_spend
 from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.guard import StreamGuard
@@ -96,7 +96,7 @@ class StreamSession:
     ) -> None:
         check_whole("seed", seed, 0)
         self._task = task
-        self._guarantee = as_guarantee(guarantee)
+        self._guarantee = of_all_answers(guarantee, "a stream")
         tiers = check_tiers(tiers)
         self._names = [tier.name for tier in tiers]
         self._rule = as_equivalence(equivalence)
@@ -104,7 +104,7 @@ class StreamSession:
         self._guard = StreamGuard(self._guarantee, seed)
         self._choice = Choice(
             range(1, len(tiers)),
-            self._guarantee.max_disagreement,
+            self._guarantee.tolerance,
             expected_ratios(tiers),
             check_share("min_saving", min_saving),
         )
@@ -389,7 +389,7 @@ class StreamSession:
         return StreamState(
             task=self._task,
             seed=guard.seed,
-            max_disagreement=guarantee.max_disagreement,
+            max_disagreement=guarantee.tolerance,
             confidence=guarantee.confidence,
             equivalence=", ".join(self._rules_used) or self._rule.name,
             reference=self._names[REFERENCE],

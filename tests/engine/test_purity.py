@@ -53,6 +53,7 @@ ROOMS = [
     {"calls", "money"},  # a call has a price, money counts calls
     {"equivalence"},
     {"evidence"},
+    {"labels"},
     {"strategies"},
     {"batch"},
     {"stream"},

@@ -58,7 +58,7 @@ def rejection(guarantee: Guarantee, schedule: IntArray) -> IntArray:
 
     At confidence γ, uncorrected: ruling out costs money, never validity.
     """
-    rate, tail = guarantee.max_disagreement, guarantee.alpha / 2
+    rate, tail = guarantee.tolerance, guarantee.alpha / 2
     return schedule - binomial_quantile_below(tail, schedule, 1 - rate)
 
 

@@ -50,7 +50,7 @@ class CorrectedLooks:
         self._n_items = n_items
         self._max_errors = guarantee.max_errors(n_items)
         # So early that not even a flawless record could admit, looks only rule out.
-        pointless = -np.log(guarantee.alpha) / guarantee.max_disagreement
+        pointless = -np.log(guarantee.alpha) / guarantee.tolerance
         sizes = [min(_FIRST, n_items)]
         while sizes[-1] < n_items:
             growth = 2 if sizes[-1] < pointless else _GROWTH

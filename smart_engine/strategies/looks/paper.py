@@ -49,7 +49,7 @@ class PaperLooks:
             np.append(np.arange(INTERVAL, n_items, INTERVAL), n_items)
         )
         self.level = guarantee.alpha / 2
-        rate = guarantee.max_disagreement
+        rate = guarantee.tolerance
         # Upper end of the error rate ≤ δ  ⟺  P(Bin(n, δ) ≤ errors) ≤ α/2.
         self.acceptance = binomial_quantile_below(self.level, self.schedule, rate)
         # Lower end > δ  ⟺  P(Bin(n, δ) ≥ errors) < α/2: count the agreements.
@@ -72,7 +72,7 @@ class PaperLooks:
         all models is enumerated.
         """
         remaining = self._n_items - profiled
-        allowed = self._guarantee.max_disagreement * self._n_items
+        allowed = self._guarantee.tolerance * self._n_items
         levels = self._guarantee.confidence**_SPLITS
         useful = [tally for tally in tallies if tally.cost < reference_cost]
         # Error rate assumed of each candidate at each level; the last level is γ.

@@ -1,0 +1,136 @@
+"""How the level is divided over audits, and how many errors each may leave.
+
+Everything is tried: each label's audits with every share of the level and several
+bounds, then every division of the level over labels and the agreement of all answers.
+Nothing here touches a promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from smart_engine.evidence.tails import FloatArray
+from smart_engine.labels.strata import Stratum
+
+__all__ = ["UNITS", "LabelPlan", "Strata", "divide"]
+
+UNITS = 20
+"""Parts into which the level is divided."""
+
+_FALSE_SHARES = (1.0, 0.75, 0.5, 0.3, 0.15)
+"""False answers left, as shares of those that a promised precision allows."""
+
+_FALSE_OF_RIGHT = (0.3, 0.15, 0.08, 0.04, 0.02)
+"""The same, as shares of a label's right answers, where only its recall is promised."""
+
+_FOUND = 0.6
+"""Share of a label's missed items that an audit is taken to find."""
+
+
+Strata = tuple[Stratum, Stratum, float | None, float | None]
+"""A label: items that would be handed out as it, all others, and the least recall and
+precision promised, if any."""
+
+
+class LabelPlan(NamedTuple):
+    """How a label's audits are designed, by what is known.
+
+    Attributes:
+        false: Answers that may stay false.
+        missed: Items that may stay missed.
+        false_units: Parts of the level for the audit of false answers; with none of
+            them, the reference answers all claimed items.
+        missed_units: Parts of the level for the audit of missed items.
+    """
+
+    false: int
+    missed: int
+    false_units: int
+    missed_units: int
+
+
+def divide(
+    labels: Sequence[Strata], agreement: tuple[Stratum, int] | None, alpha: float
+) -> tuple[list[LabelPlan], int]:
+    """Return the cheapest plan of every label, and the agreement's parts of the level.
+
+    Args:
+        labels: The labels' strata.
+        agreement: All items, and how many of their answers may differ, if that is
+            promised, too.
+        alpha: The level to divide.
+    """
+    options = [_options(strata, alpha) for strata in labels]
+    tables = [cost for cost, _ in options]
+    if agreement is not None:
+        stratum, allowed = agreement
+        levels = alpha * np.arange(1, UNITS + 1)[:, None] / UNITS
+        calls = stratum.costs(float(allowed), levels).calls.min(axis=-1)
+        tables.append(np.append(float(len(stratum.unknown())), calls))
+    spent, total = [], np.zeros(UNITS + 1)
+    for table in tables:
+        sums = np.full((UNITS + 1, UNITS + 1), np.inf)
+        for units in range(UNITS + 1):
+            sums[units:, units] = total[: UNITS + 1 - units] + table[units]
+        spent.append(sums.argmin(axis=1))
+        total = sums.min(axis=1)
+    left, parts = UNITS, []
+    for choice in reversed(spent):
+        parts.append(int(choice[left]))
+        left -= parts[-1]
+    parts.reverse()
+    plans = [chosen[units] for (_, chosen), units in zip(options, parts, strict=False)]
+    return plans, parts[-1] if agreement is not None else 0
+
+
+def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]:
+    """Per number of parts of the level, the least cost of a label and its plan."""
+    claimed, others, recall, precision = strata
+    levels = alpha * np.arange(1, UNITS + 1) / UNITS
+    right, missed = _right(claimed), _missed(others)
+    reached = right + _FOUND * missed
+    if precision is not None:
+        most = (1 - precision) * (1 + 0.3 * (1 - precision)) * reached
+        shares = _FALSE_SHARES if recall is not None else (1.0,)
+        bounds = {int(share * most) for share in shares}
+    else:
+        bounds = {int(share * reached) for share in _FALSE_OF_RIGHT}
+    best = np.full(UNITS + 1, np.inf)
+    plans = [LabelPlan(0, 0, 0, 0)] * (UNITS + 1)
+    all_claimed = float(len(claimed.unknown()))
+    for false in (0, *sorted(bounds - {0})):
+        calls = np.full(UNITS + 1, all_claimed)
+        if false:
+            calls[0] = np.inf
+            audits = claimed.costs(float(false), levels[:, None])
+            calls[1:] = audits.calls.min(axis=-1)
+        hidden, rest = 0, np.zeros(UNITS + 1)
+        if recall is not None:
+            certain = reached - 0.4 * false
+            hidden = max(0, int((1 - recall) / recall * certain))
+            rest[0] = float(len(others.unknown()))
+            audits = others.costs(float(hidden), levels[:, None])
+            rest[1:] = audits.calls.min(axis=-1)
+        for units in range(UNITS + 1):
+            sums = calls[: units + 1] + rest[units::-1]
+            first = int(sums.argmin())
+            if sums[first] < best[units]:
+                best[units] = sums[first]
+                plans[units] = LabelPlan(false, hidden, first, units - first)
+    return best, plans
+
+
+def _right(claimed: Stratum) -> float:
+    """Expected number of right answers among those claimed."""
+    left = claimed.per_band(~claimed.known)
+    known = claimed.known.sum() - claimed.wrong.sum()
+    return max(1.0, float(known + left @ (1 - claimed.rates())))
+
+
+def _missed(others: Stratum) -> float:
+    """Expected number of missed ones among the others."""
+    left = others.per_band(~others.known)
+    return float(others.wrong.sum() + left @ others.rates())

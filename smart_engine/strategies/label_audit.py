@@ -1,0 +1,432 @@
+"""`audit` where labels are promised: what may go wrong is audited label by label.
+
+1. Try: ask the reference and all candidates about a few random items. Then ask the best
+   candidate about all items; what it cannot answer goes to the reference.
+2. Divide: each label has two strata, the items that would be handed out as it and all
+   others; all items are one more, if their agreement is promised. Ask the reference
+   about a few items of each stratum, more of the risky ones, and outright about the
+   riskiest as long as that is cheapest. Then divide the level over the audits.
+3. Audit false answers of each label; then missed items, and the agreement. All audits
+   draw in one random order, so that a draw serves all whose stratum it is in.
+4. Settle: where a bound does not suffice for a promise after all, the reference answers
+   the riskiest items left, until it does.
+
+The promises rest on `labels/promise.py`: every audit is designed before its own draws,
+on items of which the reference has told nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+
+import numpy as np
+
+from smart_engine.evidence.record import (
+    ANSWERED,
+    FAILED,
+    REFERENCE,
+    UNASKED,
+    BatchRecord,
+)
+from smart_engine.evidence.tails import BoolArray, IntArray
+from smart_engine.labels.levels import UNITS, LabelPlan, divide
+from smart_engine.labels.promise import Kind, Promised, most_missed
+from smart_engine.labels.running import RunningAudit
+from smart_engine.labels.strata import Stratum
+from smart_engine.strategies._base import Decision, Tally, Verdict, Wave
+from smart_engine.strategies.audit_trial import promising
+
+__all__ = ["label_audit"]
+
+_FEWEST, _ROOTS = 16, 0.5
+"""Items on which candidates are tried: at least so many, and roots of all items."""
+
+_PILOT, _TOWARDS_RISK = 1.5, 1.5
+"""Items of a stratum asked beforehand, in roots of its size; and the exponent by which
+they lie more densely towards the risky end."""
+
+_FOUND = 0.6
+"""Share of the missed items still to be found on which the bound of an audit relies."""
+
+_NEGLIGIBLE = 0.02
+"""A candidate that costs no more than this share of the reference is asked besides."""
+
+
+def label_audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
+    """Run the audits of labels; `looks` is for other strategies."""
+    del looks
+    state = _State(batch)
+    tiers = yield from _try(state)
+    yield from _claim(state, tiers)
+    if not tiers:
+        return state.decision()
+    yield from _divide(state)
+    yield from _audit_false(state)
+    yield from _audit_missed(state)
+    yield from _settle(state)
+    return state.decision()
+
+
+class _Part:
+    """A stratum with its audit.
+
+    Attributes:
+        stratum: The items.
+        units: Parts of the level for its audit.
+        audit: The audit, if it was begun.
+    """
+
+    def __init__(self, stratum: Stratum) -> None:
+        self.stratum = stratum
+        self.units = 0
+        self.audit: RunningAudit | None = None
+
+    def begin(self, place: IntArray, allowed: int, alpha: float) -> None:
+        """Design its audit, if it has a part of the level."""
+        if self.units and len(self.stratum.unknown()):
+            level = alpha * self.units / UNITS
+            self.audit = RunningAudit(self.stratum, place, allowed, level)
+
+    def follow(
+        self,
+        of: Kind,
+        label: str | None,
+        share: float | None,
+        answers: int,
+        unseen: int,
+        false: int = 0,
+    ) -> Promised:
+        """Return what follows from its audit."""
+        audit = self.audit
+        return Promised.follow(
+            of,
+            label,
+            share,
+            answers=answers,
+            unseen=unseen,
+            audit=None if audit is None else audit.audit,
+            claims=0 if audit is None else audit.served or 0,
+            found=0 if audit is None else audit.found,
+            false=false,
+        )
+
+
+class _Label:
+    """A label with its strata.
+
+    Attributes:
+        name: Its name.
+        number: Its number among the labels of the batch.
+        recall: Least recall, None if none is promised.
+        precision: Least precision, None if none is promised.
+        claimed: Items that would be handed out as it.
+        others: All other items that candidates would serve.
+        plan: How both are audited.
+    """
+
+    def __init__(
+        self, batch: BatchRecord, name: str, claimed: Stratum, others: Stratum
+    ) -> None:
+        self.name = name
+        self.number = batch.labelling.named(name)
+        self.recall = batch.guarantee.recall.get(name)
+        self.precision = batch.guarantee.precision.get(name)
+        self.claimed, self.others = _Part(claimed), _Part(others)
+        self.plan = LabelPlan(0, 0, 0, 0)
+
+
+class _State:
+    """What is known of the batch.
+
+    Attributes:
+        batch: The batch.
+        place: Per item, its place in the random order of drawing.
+        server: Per item, the candidate that would serve it; the reference if none can.
+        claim: Per item, the number of the label it would be handed out with.
+        compared: Per item, whether its answers were compared with the reference's.
+        tried: Candidates that were asked.
+        labels: The labels, once they have strata.
+        everything: All items, if their agreement is promised.
+    """
+
+    def __init__(self, batch: BatchRecord) -> None:
+        n_items = batch.n_items
+        self.batch = batch
+        self.place = batch.rng.permutation(n_items)
+        self.server = np.full(n_items, REFERENCE, np.int16)
+        self.claim = np.full(n_items, -1, np.int64)
+        self.compared = np.zeros(n_items, bool)
+        self.tried: list[int] = []
+        self.labels: list[_Label] = []
+        self.everything: _Part | None = None
+
+    @property
+    def known(self) -> BoolArray:
+        """Per item, whether the reference was asked."""
+        return np.asarray(self.batch.status[REFERENCE] >= ANSWERED)
+
+    @property
+    def parts(self) -> list[_Part]:
+        """All strata that are audited."""
+        found = [
+            part for label in self.labels for part in (label.claimed, label.others)
+        ]
+        return found if self.everything is None else [*found, self.everything]
+
+    def learn(self) -> None:
+        """Show all strata what is known by now."""
+        known, truth = self.known, self.batch.labels[REFERENCE]
+        failed = self.batch.status[REFERENCE] == FAILED
+        for label in self.labels:
+            label.claimed.stratum.learn(known, (truth != label.number) | failed)
+            label.others.stratum.learn(known, (truth == label.number) | failed)
+        if self.everything is not None:
+            wrong = self.batch.wrong[self.server, np.arange(len(known))] & self.compared
+            self.everything.stratum.learn(known, wrong | failed)
+
+    def draw(self, items: Iterable[IntArray]) -> Generator[Wave, None, None]:
+        """Ask the reference about items, and compare."""
+        wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *items]))
+        self.compared[wanted] |= ~self.known[wanted]
+        yield Wave(wanted[np.argsort(self.place[wanted])], (REFERENCE,))
+        self.learn()
+
+    def take(self, items: Iterable[IntArray]) -> Generator[Wave, None, None]:
+        """Ask the reference about items outright."""
+        wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *items]))
+        yield Wave(wanted, (REFERENCE,), learning=False)
+        self.learn()
+
+    def run(self, parts: Iterable[_Part]) -> Generator[Wave, None, None]:
+        """Run audits side by side; what they do not serve goes to the reference."""
+        audits = [part.audit for part in parts if part.audit is not None]
+        draws = [audit.next_draws() for audit in audits]
+        while any(map(len, draws)):
+            yield from self.draw(draws)
+            draws = [audit.next_draws() for audit in audits]
+        yield from self.take(audit.outside() for audit in audits)
+
+    def answers(self, number: int) -> int:
+        """Return how many answers have a label, if nothing more is asked."""
+        by_reference = self.batch.status[REFERENCE] == ANSWERED
+        by_reference &= self.batch.labels[REFERENCE] == number
+        return int((by_reference | (~self.known & (self.claim == number))).sum())
+
+    def promised(self) -> list[tuple[Promised, _Part, int]]:
+        """Return what follows by now, from which audit, and how much is left over."""
+        found = []
+        for label in self.labels:
+            answers = self.answers(label.number)
+            unseen = len(label.claimed.stratum.unknown())
+            false = label.claimed.follow(
+                "precision", label.name, label.precision, answers, unseen
+            )
+            found.append((false, label.claimed, false.excess()))
+            if label.recall is not None:
+                unseen, bound = len(label.others.stratum.unknown()), false.undetected
+                missed = label.others.follow(
+                    "recall", label.name, label.recall, answers, unseen, bound
+                )
+                found.append((missed, label.others, missed.excess(bound)))
+        if self.everything is not None:
+            lost = int((self.batch.status[REFERENCE] == FAILED).sum())
+            share, unseen = (
+                self.batch.guarantee.max_disagreement,
+                int((~self.known).sum()),
+            )
+            answers = self.batch.n_items - lost
+            same = self.everything.follow("agreement", None, share, answers, unseen)
+            found.append((same, self.everything, same.excess()))
+        return found
+
+    def decision(self) -> Decision:
+        """Route and evidence as they stand."""
+        batch, drawn = self.batch, np.flatnonzero(self.compared)
+        serving = set(np.unique(self.server[~self.known]).tolist())
+        evidence: list[tuple[Tally, Verdict]] = []
+        for tier in self.tried:
+            asked = drawn[batch.status[tier, drawn] != UNASKED]
+            if len(asked):
+                cost = batch.cost(tier, asked) / len(asked)
+                tally = Tally(tier, len(asked), batch.errors(tier, asked), cost)
+                verdict: Verdict = "admitted" if tier in serving else "undecided"
+                evidence.append((tally, verdict))
+        promised = [each for each, *_ in self.promised()]
+        return Decision(self.server, evidence, promised=promised)
+
+
+def _try(state: _State) -> Generator[Wave, None, list[int]]:
+    """Ask all models about a few items; return the candidates to ask, best first."""
+    batch = state.batch
+    size = int(min(max(_FEWEST, _ROOTS * batch.n_items**0.5), batch.n_items // 4))
+    active = promising(batch) if size else []
+    if not active:
+        return []
+    items = np.argsort(state.place)[:size]
+    state.tried, state.compared[items] = active, True
+    yield Wave(items, (REFERENCE, *active))
+    truth = batch.labels[REFERENCE, items]
+    errors = {}
+    for tier in active:
+        wrong = (batch.labels[tier, items] != truth) | batch.wrong[tier, items]
+        wrong |= batch.status[tier, items] == FAILED
+        if not wrong.all():
+            errors[tier] = float(wrong.mean()) + batch.ratios[tier]
+    order = sorted(errors, key=errors.__getitem__)
+    if not order or _least_cost(batch, truth) + batch.ratios[order[0]] > (
+        1 - batch.min_saving
+    ):
+        return []
+    cheap = [tier for tier in order[1:] if batch.ratios[tier] <= _NEGLIGIBLE]
+    return [order[0], *cheap]
+
+
+def _least_cost(batch: BatchRecord, truth: IntArray) -> float:
+    """Least share of the items that the reference must answer, by what was seen."""
+    least, alpha = 0.0, batch.guarantee.alpha
+    for name, recall in batch.guarantee.recall.items():
+        seen = int((truth == batch.labelling.named(name)).sum())
+        items = (seen + 1) / (len(truth) + 1) * batch.n_items
+        least = max(least, 1 - alpha ** (1 / (1 + most_missed(recall, int(items)))))
+    return least
+
+
+def _claim(state: _State, tiers: list[int]) -> Generator[Wave, None, None]:
+    """Ask candidates about all items, and make the strata."""
+    batch = state.batch
+    yield Wave(np.flatnonzero(~state.known), tuple(tiers), learning=False)
+    answered = batch.status == ANSWERED
+    for tier in reversed(tiers):
+        state.server[answered[tier]] = tier
+    yield from state.take([np.flatnonzero((state.server == REFERENCE) & ~state.known)])
+    served, items = state.server != REFERENCE, np.arange(batch.n_items)
+    state.claim = np.where(served, batch.labels[state.server, items], -1)
+    score = np.nan_to_num(batch.scores[state.server, items], nan=0.5)
+    doubt = 1 - np.clip(score, 0.0, 1.0)
+    said = np.where(answered, batch.labels, -1)[np.array(tiers, np.int64)]
+    dissent = ((said != state.claim) & (said >= 0)).sum(axis=0)
+    for name in batch.guarantee.labels:
+        number = batch.labelling.named(name)
+        is_label = state.claim == number
+        claimed = np.flatnonzero(served & is_label)
+        others = np.flatnonzero(served & ~is_label)
+        suspected = (said == number).any(axis=0)
+        label = _Label(
+            batch,
+            name,
+            Stratum(claimed, (doubt + dissent)[claimed]),
+            Stratum(others, (doubt + suspected)[others]),
+        )
+        state.labels.append(label)
+    if batch.guarantee.max_disagreement is not None:
+        everything = np.flatnonzero(served)
+        state.everything = _Part(Stratum(everything, (doubt + dissent)[everything]))
+
+
+def _divide(state: _State) -> Generator[Wave, None, None]:
+    """Learn a little of every stratum, take risky items, and divide the level."""
+    yield from state.draw(_scattered(state, part) for part in state.parts)
+    allowed = state.batch.guarantee.max_errors(state.batch.n_items)
+    alpha = state.batch.guarantee.alpha
+    top = [part.stratum.bands for part in state.parts]
+    while True:
+        plans, units = divide(
+            [
+                (each.claimed.stratum, each.others.stratum, each.recall, each.precision)
+                for each in state.labels
+            ],
+            None if state.everything is None else (state.everything.stratum, allowed),
+            alpha,
+        )
+        bounds = []
+        for label, plan in zip(state.labels, plans, strict=True):
+            label.plan = plan
+            label.claimed.units, label.others.units = (
+                plan.false_units,
+                plan.missed_units,
+            )
+            bounds += [plan.false, plan.missed]
+        if state.everything is not None:
+            state.everything.units = units
+            bounds.append(allowed)
+        wanted = []
+        for index, (part, bound) in enumerate(zip(state.parts, bounds, strict=True)):
+            end = 0
+            if part.units:
+                level = alpha * part.units / UNITS
+                end = int(part.stratum.costs(float(bound), level).calls.argmin())
+            elif _needs_no_audit(state, part):
+                end = top[index]
+            if end < top[index]:
+                top[index] = max(end, top[index] - max(1, (top[index] - end) // 2))
+                wanted.append(part.stratum.unknown(top[index]))
+        if not wanted:
+            return
+        yield from state.take(wanted)
+
+
+def _needs_no_audit(state: _State, part: _Part) -> bool:
+    """Whether nothing is promised of a stratum."""
+    return any(part is each.others and each.recall is None for each in state.labels)
+
+
+def _scattered(state: _State, part: _Part) -> IntArray:
+    """Return a few items of a stratum, more of the risky ones."""
+    if _needs_no_audit(state, part):
+        return np.zeros(0, np.int64)
+    size = len(part.stratum.items)
+    count = int(_PILOT * size**0.5)
+    spread = (np.arange(count) + state.batch.rng.random(count)) / max(count, 1)
+    places = size - 1 - (spread**_TOWARDS_RISK * size).astype(np.int64)
+    return part.stratum.items[places]
+
+
+def _audit_false(state: _State) -> Generator[Wave, None, None]:
+    """Audit the answers that would be handed out as a label."""
+    alpha = state.batch.guarantee.alpha
+    for label in state.labels:
+        label.claimed.begin(state.place, label.plan.false, alpha)
+    yield from state.run([label.claimed for label in state.labels])
+
+
+def _audit_missed(state: _State) -> Generator[Wave, None, None]:
+    """Audit all other answers for missed items, and all of them for agreement."""
+    alpha = state.batch.guarantee.alpha
+    bounds = {each.label: each for each, *_ in state.promised() if each.of != "recall"}
+    for label in state.labels:
+        if label.recall is not None:
+            stratum, sure = label.others.stratum, bounds[label.name]
+            right = sure.answers - sure.undetected
+            level = alpha * max(label.others.units, 1) / UNITS
+            costs = stratum.costs(float(most_missed(label.recall, right)), level)
+            end = int(costs.calls.argmin())
+            left = stratum.per_band(~stratum.known) * stratum.rates()
+            right += int(_FOUND * (costs.found[end] + left[end:].sum()))
+            allowed = most_missed(label.recall, right)
+            label.others.begin(state.place, allowed, alpha)
+    if state.everything is not None:
+        lost = int((state.batch.status[REFERENCE] == FAILED).sum())
+        allowed = state.batch.guarantee.max_errors(state.batch.n_items - lost)
+        state.everything.begin(state.place, allowed, alpha)
+    yield from state.run(part for part in state.parts if _is_late(state, part))
+
+
+def _is_late(state: _State, part: _Part) -> bool:
+    """Whether a stratum is audited in the second stage."""
+    return all(part is not label.claimed for label in state.labels)
+
+
+def _settle(state: _State) -> Generator[Wave, None, None]:
+    """Ask about the riskiest items left, until every promise follows."""
+    while True:
+        wanted = []
+        for _, part, excess in state.promised():
+            if excess > 0:
+                rates, stratum = part.stratum.rates(), part.stratum
+                left = stratum.unknown()
+                band = stratum.band[~stratum.known][-1]
+                count = int(np.ceil(excess / max(float(rates[band]), 0.01)))
+                wanted.append(left[-count:])
+        if not wanted:
+            return
+        yield from state.draw(wanted)

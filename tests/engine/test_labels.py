@@ -1,0 +1,469 @@
+"""Recall and precision of labels: exact enumeration, worst cases, whole sessions."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from smart_engine import (
+    BatchSession,
+    Exact,
+    Guarantee,
+    InvalidInputError,
+    Label,
+    Outcome,
+    Tier,
+)
+from smart_engine.batch.verification import verify
+from smart_engine.calls import Failure
+from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
+from smart_engine.labels.promise import (
+    Claim,
+    NestedAudit,
+    Promised,
+    most_false,
+    most_missed,
+)
+from smart_engine.strategies.label_audit import label_audit
+
+ALPHA = 0.05
+
+
+def wrongly_accepted(
+    sizes: tuple[int, int],
+    errors: tuple[int, int],
+    most: int,
+    *,
+    in_order: bool = True,
+    level: float = ALPHA,
+) -> float:
+    """Probability, over all orders of drawing, of accepting a population wrongly.
+
+    The first population has `sizes[0]` items, the second those and `sizes[1]` more. A
+    population with more than `most` errors is accepted wrongly.
+    """
+    rank = np.repeat([0, 1], sizes)
+    claims = [Claim(0, most), Claim(1, most)]
+    tests = NestedAudit(rank, claims, level, 0.5).tests
+    needed = [
+        [test.acceptance.draws(found) for found in range(sum(errors) + 2)]
+        for test in tests
+    ]
+    wrong_to_accept = errors[0] > most, sum(errors) > most
+    # (items drawn of each ring, errors found in each, whether the first is accepted)
+    at = {(0, 0, 0, 0, False): 1.0}
+    wrong = 0.0
+    for _ in range(sum(sizes) + 1):
+        after: dict[tuple[int, int, int, int, bool], float] = {}
+        for (a, b, x, y, first), chance in at.items():
+            first_now = first or a >= needed[0][x]
+            second = a + b >= needed[1][x + y] and (first_now or not in_order)
+            if (first_now and wrong_to_accept[0]) or (second and wrong_to_accept[1]):
+                wrong += chance
+                continue
+            left = sum(sizes) - a - b
+            for ring, drawn, found in ((0, a, x), (1, b, y)):
+                bad, rest = errors[ring] - found, sizes[ring] - drawn
+                for hit, ways in ((1, bad), (0, rest - bad)):
+                    if ways:
+                        move = (1 - ring, ring, hit * (1 - ring), hit * ring)
+                        state = (a + move[0], b + move[1], x + move[2], y + move[3])
+                        key = (*state, first_now)
+                        after[key] = after.get(key, 0.0) + chance * ways / left
+        at = after
+    return wrong
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 4), (6, 2), (7, 7)])
+def test_nested_populations_are_accepted_wrongly_at_most_at_the_level(
+    sizes: tuple[int, int],
+) -> None:
+    for most in (0, 1, 3):
+        for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
+            assert wrongly_accepted(sizes, errors, most) <= ALPHA + 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(12, 8), (5, 15), (10, 10)])
+def test_larger_nested_populations_keep_the_level_too(sizes: tuple[int, int]) -> None:
+    worst = 0.0
+    for most in range(0, 8, 2):
+        for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
+            worst = max(worst, wrongly_accepted(sizes, errors, most, level=0.2))
+    assert 0.14 < worst <= 0.2 + 1e-12  # and little of it is lost
+
+
+def test_trap_populations_accepted_out_of_order_break_the_level() -> None:
+    at_worst = ((10, 10), (3, 0), 2)
+    assert wrongly_accepted(*at_worst, in_order=False, level=0.1) > 0.11
+    assert wrongly_accepted(*at_worst, level=0.1) <= 0.1
+
+
+def test_more_errors_than_the_bound_are_never_accepted() -> None:
+    rank = np.repeat([0, 1], [20, 20])
+    audit = NestedAudit(rank, [Claim(0, 3), Claim(1, 3)], 0.05, 1.0)
+    audit.observe(40, wrong=np.arange(40) < 4)
+    assert audit.made == 0
+
+
+def test_a_claim_that_is_weaker_than_the_one_before_is_refused() -> None:
+    rank = np.repeat([0, 1], [20, 20])
+    for claims in ([Claim(1, 3), Claim(0, 3)], [Claim(0, 3), Claim(1, 4)]):
+        with pytest.raises(ValueError, match="weaker"):
+            NestedAudit(rank, claims, 0.05, 1.0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.29, 0.5, 0.9, 0.95])
+def test_what_may_be_false_or_missed_is_what_the_share_says(share: float) -> None:
+    exact = Fraction(str(share))
+    for answers in range(1, 60):
+        false = most_false(share, answers)
+        assert Fraction(answers - false, answers) >= exact
+        assert Fraction(answers - false - 1, answers) < exact
+        missed = most_missed(share, answers)
+        assert Fraction(answers, answers + missed) >= exact
+        assert Fraction(answers, answers + missed + 1) < exact
+    assert most_missed(share, 0) == 0
+
+
+def test_a_bound_of_false_answers_lowers_what_may_be_missed() -> None:
+    missed = Promised(
+        of="recall", label="1", share=0.9, answers=100, unseen=50, undetected=10
+    )
+    assert missed.excess(false=10) <= 0
+    assert missed.excess(false=11) > 0
+
+
+class Run:
+    """The label strategy on answers that are known, written into its record."""
+
+    def __init__(
+        self,
+        truth: np.ndarray,
+        claims: list[np.ndarray],
+        guarantee: Guarantee,
+        *,
+        confidence: np.ndarray | None = None,
+        seed: int = 0,
+        cost: float = 0.01,
+    ) -> None:
+        tiers = [Tier("big", "reference", 1.0)]
+        tiers += [Tier(f"c{k}", cost=cost) for k in range(len(claims))]
+        self.batch = batch = BatchRecord(len(truth), tiers, guarantee, seed)
+        numbers = {name: batch.labelling.named(name) for name in "012"}
+        said = np.array([[numbers[str(x)] for x in row] for row in [truth, *claims]])
+        batch.codes[:], batch.keyed = said, True
+        batch.scores = np.full(said.shape, np.nan)
+        deciding = label_audit(batch, "corrected")
+        while True:
+            try:
+                wave = next(deciding)
+            except StopIteration as stop:
+                self.decision = stop.value
+                break
+            for tier in wave.tiers:
+                fresh = wave.items[batch.status[tier, wave.items] == 0]
+                batch.status[tier, fresh] = ANSWERED
+                batch.labels[tier, fresh] = said[tier, fresh]
+                batch.costs[tier, fresh] = [1.0, cost][tier > 0]
+                if tier and confidence is not None:
+                    batch.scores[tier, fresh] = confidence[fresh]
+            if wave.learning:
+                known = batch.status[REFERENCE] == ANSWERED
+                for tier in range(1, len(tiers)):
+                    both = known & (batch.status[tier] == ANSWERED)
+                    batch.wrong[tier, both] = (said[tier] != said[0])[both]
+        asked = batch.status[REFERENCE] == ANSWERED
+        route = np.where(asked, REFERENCE, self.decision.route)
+        given = said[route, np.arange(len(truth))]
+        self.asked, self.differing = asked, int((given != said[0]).sum())
+        self.recall, self.precision = {}, {}
+        for name, number in numbers.items():
+            right = int(((given == number) & (said[0] == number)).sum())
+            meant, handed = (said[0] == number).sum(), (given == number).sum()
+            self.recall[name] = right / meant if meant else 1.0
+            self.precision[name] = right / handed if handed else 1.0
+        self.holds = (
+            all(self.recall[k] >= v for k, v in guarantee.recall.items())
+            and all(self.precision[k] >= v for k, v in guarantee.precision.items())
+            and self.differing <= guarantee.max_errors(len(truth))
+        )
+
+
+BOTH = Guarantee(None, 0.95, recall={"1": 0.8}, precision={"1": 0.8})
+
+
+def layout(name: str, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Return truth, claim and confidence of 600 items at the worst."""
+    size, right = 600, 80
+    truth, claim = np.zeros(size, int), np.zeros(size, int)
+    confidence = rng.random(size)
+    claim[:right], truth[:right] = 1, 1
+    if name == "just above":
+        claim[right : right + 21] = 1
+        truth[120 : 120 + 21] = 1
+        confidence[:] = 0.5
+    elif name == "clustered":
+        claim[right : right + 30] = 1
+        truth[120 : 120 + 30] = 1
+        confidence[right : right + 30] = 0.6
+        confidence[120 : 120 + 30] = 0.6
+    elif name == "most confident":
+        claim[right : right + 21] = 1
+        truth[120 : 120 + 21] = 1
+        confidence[right : right + 21] = 1.0
+        confidence[120 : 120 + 21] = 1.0
+    elif name == "rare":
+        truth[:], claim[:] = 0, 0
+        truth[:5], claim[:3], claim[5] = 1, 1, 1
+    elif name == "none meant":
+        truth[:], claim[:] = 0, 0
+        claim[:12] = 1
+    elif name == "none claimed":
+        truth[:], claim[:] = 0, 0
+        truth[:30] = 1
+        confidence[:30] = 1.0
+    order = rng.permutation(size)
+    return truth[order], claim[order], confidence[order]
+
+
+LAYOUTS = (
+    "just above",
+    "clustered",
+    "most confident",
+    "rare",
+    "none meant",
+    "none claimed",
+)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_promises_about_a_label_mostly_hold_at_the_worst(name: str) -> None:
+    broken = 0
+    for seed in range(8):
+        truth, claim, confidence = layout(name, np.random.default_rng(seed))
+        run = Run(truth, [claim], BOTH, confidence=confidence, seed=seed)
+        assert all(each.holds for each in run.decision.promised)
+        broken += not run.holds
+    assert broken <= 3  # four of eight: one in 30,000 at 5 %
+
+
+@pytest.mark.guarantee
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_promises_about_a_label_hold_as_often_as_stated(name: str) -> None:
+    runs = 2000
+    broken = 0
+    for seed in range(runs):
+        truth, claim, confidence = layout(name, np.random.default_rng(seed))
+        run = Run(truth, [claim], BOTH, confidence=confidence, seed=seed)
+        broken += not run.holds
+    assert broken / runs <= ALPHA + 3 * (ALPHA * (1 - ALPHA) / runs) ** 0.5
+
+
+@pytest.mark.guarantee
+@pytest.mark.timeout(1200)
+def test_several_labels_and_their_agreement_hold_together() -> None:
+    guarantee = Guarantee(
+        0.1, 0.9, recall={"1": 0.8, "2": 0.7}, precision={"1": 0.8, "0": 0.9}
+    )
+    runs, broken = 2000, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        truth = rng.choice(3, 500, p=[0.7, 0.2, 0.1])
+        claim = np.where(rng.random(500) < 0.11, rng.integers(0, 3, 500), truth)
+        run = Run(truth, [claim], guarantee, seed=seed)
+        broken += not run.holds
+    assert broken / runs <= 0.1 + 3 * (0.1 * 0.9 / runs) ** 0.5
+
+
+def test_an_informative_confidence_makes_recall_of_a_rare_label_cheap() -> None:
+    rng = np.random.default_rng(1)
+    truth = (rng.random(4000) < 0.05).astype(int)
+    confidence = rng.random(4000)
+    claim = np.where(confidence < 0.04, 1 - truth, truth)
+    run = Run(truth, [claim], BOTH, confidence=confidence)
+    assert run.holds
+    assert run.asked.mean() < 0.3
+
+
+def test_what_can_save_nothing_asks_candidates_about_few_items() -> None:
+    truth = np.zeros(2000, int)
+    truth[:4] = 1
+    guarantee = Guarantee(None, 0.95, recall={"1": 0.99})
+    run = Run(truth, [truth], guarantee, cost=0.2)
+    assert run.asked.all()
+    assert (run.batch.status[1] == ANSWERED).mean() < 0.05
+
+
+def drive(session: BatchSession, answer) -> BatchSession:
+    while calls := session.next_calls():
+        for call in calls:
+            session.record(call, answer(call))
+    return session
+
+
+def session_of(
+    guarantee: Guarantee,
+    said: dict[str, list[object]],
+    failing: frozenset[int] = frozenset(),
+    **settings: object,
+) -> BatchSession:
+    tiers = [Tier("big", "reference", 1.0), *(Tier(k) for k in said if k != "big")]
+    session = BatchSession(len(said["big"]), tiers, guarantee, **settings)
+
+    def answer(call):
+        cost = 1.0 if call.tier == "big" else 0.01
+        if call.tier == "big" and call.item in failing:
+            return Failure(RuntimeError("no answer"), cost)
+        return Outcome(said[call.tier][call.item], cost)
+
+    return drive(session, answer)
+
+
+def answers(size: int = 1500, seed: int = 0) -> dict[str, list[object]]:
+    rng = np.random.default_rng(seed)
+    big = rng.choice(["fine", "fraud", "odd"], size, p=[0.8, 0.15, 0.05])
+    other = rng.choice(["fine", "fraud", "odd"], size)
+    small = np.where(rng.random(size) < 0.03, other, big)
+    return {"big": big.tolist(), "small": small.tolist()}
+
+
+def test_a_certificate_of_labels_follows_from_its_record() -> None:
+    guarantee = Guarantee(0.05, recall={"Fraud": 0.8}, precision={"odd": 0.7})
+    rule = Label(["fine", "fraud", "odd"])
+    session = session_of(guarantee, answers(), equivalence=rule)
+    certificate = session.certificate
+    assert certificate.valid
+    assert certificate.spend["big"].calls < 1200
+    checks = verify(
+        type(certificate).model_validate_json(certificate.model_dump_json())
+    )
+    assert [check for check in checks if not check.holds] == []
+    assert "recall of 'Fraud' is at least 0.8" in certificate.claim
+
+
+@pytest.mark.parametrize(
+    ("place", "forged"),
+    [
+        (1, {"level": 0.05}),
+        (1, {"undetected": 0}),
+        (1, {"unseen": 0}),
+        (1, {"share": 0.999}),
+        (1, {"tests": ()}),
+        (1, {"answers": 1}),
+        (0, {"unseen": 1499}),
+        (0, {"share": 0.999}),
+    ],
+)
+def test_a_forged_bound_is_found_out(place: int, forged: dict[str, object]) -> None:
+    session = session_of(
+        Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7}), answers(5000)
+    )
+    certificate = session.certificate
+    assert all(check.holds for check in verify(certificate))
+    promised = list(certificate.promised)
+    assert promised[place].undetected > 0
+    promised[place] = promised[place].model_copy(update=forged)
+    told = certificate.model_copy(update={"promised": tuple(promised)})
+    assert not all(check.holds for check in verify(told))
+
+
+def test_a_forged_draw_is_found_out() -> None:
+    promise = Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7})
+    certificate = session_of(promise, answers(5000)).certificate
+    missed = certificate.promised[1]
+    last = missed.tests[-1]
+    for forged in ({"max_errors": last.max_errors - 1}, {"draws": last.draws - 9}):
+        tests = (*missed.tests[:-1], last.model_copy(update=forged))
+        promised = (certificate.promised[0], missed.model_copy(update={"tests": tests}))
+        told = certificate.model_copy(update={"promised": promised})
+        assert not all(check.holds for check in verify(told))
+
+
+def test_a_failing_reference_counts_as_an_error_of_every_label() -> None:
+    said = answers()
+    failing = frozenset(range(0, 1500, 50))
+    guarantee = Guarantee(None, recall={"fraud": 0.7}, precision={"fraud": 0.7})
+    session = session_of(guarantee, said, failing)
+    certificate = session.certificate
+    found = sum(each.found for each in certificate.promised)
+    assert certificate.valid
+    assert certificate.unanswered > 0
+    assert found >= 1
+    assert all(check.holds for check in verify(certificate))
+
+
+def test_a_function_says_which_label_an_answer_is() -> None:
+    said = {
+        name: [f"{word} because of {place}" for place, word in enumerate(words)]
+        for name, words in answers().items()
+    }
+    session = session_of(
+        Guarantee(None, recall={"fraud": 0.8}),
+        said,
+        equivalence=lambda left, right: left == right,
+        label_of=lambda answer: answer.split()[0],
+    )
+    assert session.certificate.valid
+    recalled = [
+        served.answer.startswith("fraud")
+        for served, truth in zip(session.answers, said["big"], strict=True)
+        if truth.startswith("fraud")
+    ]
+    assert np.mean(recalled) >= 0.8
+
+
+def test_labels_that_cannot_be_read_are_refused_with_the_way_out() -> None:
+    tiers = [Tier("big", "reference"), Tier("small")]
+    promise = Guarantee(None, recall={"fraud": 0.9})
+    with pytest.raises(InvalidInputError, match="label_of="):
+        BatchSession(10, tiers, promise, equivalence=lambda left, right: True)
+    with pytest.raises(InvalidInputError, match="does not know this label"):
+        BatchSession(10, tiers, promise, equivalence=Label(["spam", "ham"]))
+    with pytest.raises(InvalidInputError, match="use 'audit'"):
+        BatchSession(10, tiers, promise, strategy="mix")
+    twice = Guarantee(None, recall={"Fraud": 0.9}, precision={"fraud": 0.9})
+    with pytest.raises(InvalidInputError, match="as one"):
+        BatchSession(10, tiers, twice, equivalence=Label(["fraud", "fine"]))
+
+
+@pytest.mark.parametrize(
+    ("promise", "field"),
+    [
+        ({"recall": {"fraud": 1.5}}, "fraud"),
+        ({"recall": {"fraud": True}}, "fraud"),
+        ({"precision": [0.9]}, "precision"),
+        ({"recall": {1: 0.9}}, "recall"),
+        ({}, "max_disagreement"),
+    ],
+)
+def test_a_promise_that_is_none_is_refused(promise, field: str) -> None:
+    with pytest.raises(InvalidInputError, match=field):
+        Guarantee(None, **promise)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 17, 64])
+def test_small_batches_keep_every_promise(size: int) -> None:
+    said = {name: words[:size] for name, words in answers().items()}
+    guarantee = Guarantee(0.2, recall={"fraud": 0.9}, precision={"fine": 0.9})
+    session = session_of(guarantee, said, equivalence=Exact())
+    assert session.certificate.valid
+    assert all(check.holds for check in verify(session.certificate))
+
+
+def test_the_same_seed_gives_the_same_audits_in_whatever_order_results_come() -> None:
+    said, guarantee = answers(600), Guarantee(None, recall={"fraud": 0.8})
+    certificates = []
+    for step in (1, -1):
+        tiers = [Tier("big", "reference", 1.0), Tier("small", cost=0.01)]
+        session = BatchSession(600, tiers, guarantee, seed=5)
+        while calls := session.next_calls():
+            for call in calls[::step]:
+                cost = 1.0 if call.tier == "big" else 0.01
+                session.record(call, Outcome(said[call.tier][call.item], cost))
+        certificates.append(session.certificate)
+    assert certificates[0] == certificates[1]
