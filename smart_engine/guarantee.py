@@ -68,7 +68,7 @@ class Guarantee:
             way_out = "0.05 means 5 % of the answers"
             _check("max_disagreement", self.max_disagreement, way_out)
         elif not self.labels:
-            hint = "nothing is promised: give a share, or recall= or precision="
+            hint = "nothing is promised: 0.05 means 5 %; or give recall= or precision="
             raise InvalidInputError("max_disagreement", None, hint)
         _check("confidence", self.confidence, "0.95 means 95 %")
 
