@@ -168,11 +168,13 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             guarantee. Left out: where every member's `temperature` is set to 0.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
-        lane: How batches ask the members: `"live"`, each call by itself; or `"batch"`:
-            in batches of their provider, which are cheaper and may take hours, at the
-            price `Price(…, batch=Price(…))`. `{"big": "batch"}` is for some. Single
-            calls, those that name a model, and shadow mode are live always. Without a
-            `store`, whoever interrupts a batch cancels what is under way.
+        lane: How the members are asked: `"live"`, as they are by themselves; `"batch"`:
+            `batch` and `abatch` by batches of the provider, which are cheaper and may
+            take hours, at the price `Price(…, batch=Price(…))`, while single calls,
+            those that name a model, and shadow mode stay live; or `"flex"`: each call
+            by the service tier of that name, and where that is refused by the standard
+            one. `{"big": "batch"}` is for some. Without a `store`, whoever interrupts a
+            batch cancels what is under way at the provider.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that: as `estimated` in each answer's
             `response_metadata["smart"]` (USD), in ledger, certificates and report.
@@ -263,21 +265,16 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @property
     def _requested(self) -> dict[str, ChatMember]:
         """The members as they are called: with their caches, where there are any."""
-        return self._cached if self._uses_caches else self._members
+        return self._called(self._lanes.single)
 
-    @property
-    def _in_batches(self) -> dict[str, ChatMember]:
-        """The members as batches call them, each in its lane."""
-        carried: dict[str, ChatMember] = {**self._lanes.members}
-        if self._uses_caches:
-            carried = {n: cached(each, self.cache) for n, each in carried.items()}
-        return {name: carried.get(name, each) for name, each in self._requested.items()}
-
-    @property
-    def _uses_caches(self) -> bool:
+    def _called(self, in_lanes: Mapping[str, ChatMember]) -> dict[str, ChatMember]:
+        """Return the members as they are called, where some are in a lane."""
         models = (member.model for member in self._members.values())
         caches = (get_llm_cache(), self.cache, *(model.cache for model in models))
-        return any(cache is not None for cache in caches)
+        if all(cache is None for cache in caches):
+            return {**self._members, **in_lanes}
+        own = {name: cached(each, self.cache) for name, each in in_lanes.items()}
+        return {**self._cached, **own}
 
     @property
     def _uncached(self) -> SmartChatModel:
@@ -467,7 +464,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def _job_maker(self, kwargs: dict[str, Any]) -> JobMaker:
         request = Request.read(kwargs.pop("stop", None), kwargs, self._defaults)
-        members = self._in_batches
+        members = self._called(self._lanes.in_batches)
         # What a member cannot take is an error before any call.
         bound = [request.bound_to(member) for member in members.values()]
         shown = {k: v for k, v in kwargs.items() if k != "ls_structured_output_format"}
@@ -496,7 +493,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             },
             estimates=self.estimate_usage,
             rate_limiter=self.rate_limiter,
-            carried=self._lanes.members.keys(),
+            carried=self._lanes.carriers.keys(),
             output_version=self.output_version,
             alike=all(
                 always_alike(settings_of(each.arguments, each.model)) for each in bound

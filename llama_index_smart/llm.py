@@ -42,7 +42,7 @@ from llama_index_smart.history import first_author
 from llama_index_smart.members import (
     LLMMember,
     asked_once,
-    by_batch,
+    carried,
     identity_of,
     read_model,
     shared_metadata,
@@ -164,9 +164,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
             as for `SmartChatModel`.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
-        lane: How batches ask the members: `"live"`, each call by itself; or `"batch"`:
-            in batches of their provider, which are cheaper and may take hours, as for
-            `SmartChatModel`.
+        lane: How the members are asked, as for `SmartChatModel`: `"live"`; `"batch"`:
+            `chat_batch` and `complete_batch` by batches of the provider, which are
+            cheaper and may take hours; or `"flex"`.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
@@ -220,7 +220,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
 
     @override
     def _read_lanes(self) -> Lanes:
-        return Lanes.read(self.lane, self._members, by_batch)
+        return Lanes.read(self.lane, self._members, carried)
 
     @property
     @override
@@ -353,7 +353,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _reporting(self) -> dict[str, LLMMember]:
         """The members as they are called: they report to this LLM's callbacks."""
         self._members = reporting(self._members, self.callback_manager)
-        return self._members
+        return self._members | reporting(self._lanes.single, self.callback_manager)
 
     def _item_run(self, ask: Ask[Any]) -> ItemRun:
         """Return one item, ready to be answered."""
@@ -517,7 +517,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         return limit
 
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
-        name, lanes = self._task_of(asks), {**self._lanes.members}
+        name, lanes = self._task_of(asks), {**self._lanes.in_batches}
         task = self._serving.task_of(name)
         return LLMJob(
             task,

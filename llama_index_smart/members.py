@@ -39,7 +39,7 @@ __all__ = [
     "LLMMember",
     "Response",
     "asked_once",
-    "by_batch",
+    "carried",
     "identity_of",
     "read_model",
     "shared_metadata",
@@ -123,22 +123,22 @@ def asked_once(member: LLMMember) -> LLMMember:
     return own
 
 
-def by_batch(member: LLMMember) -> tuple[LLMMember, Carrier]:
-    """Return a member whose requests batches can carry, and who carries them.
+def carried(member: LLMMember, lane: str) -> tuple[LLMMember, Carrier | None]:
+    """Return a member as it is asked in a lane, and who carries its requests, if so.
 
     Raises:
-        InvalidInputError: If they cannot be.
+        InvalidInputError: If it cannot be asked so.
     """
     model: Any = member.model
     if isinstance(getattr(model, "model", None), BaseModel):  # LangChain's
-        inner, carrier = lanes.by_batch(replace(member, model=model.model))
+        inner, carrier = lanes.carried(replace(member, model=model.model), lane)
         own = model.model_copy(update={"model": inner.model})
         return replace(inner, model=own), carrier
     if hasattr(model, "_get_client"):  # OpenAI's make theirs when they are called
         model = model.model_copy()
         model._client, model._aclient = model._get_client(), model._get_aclient()  # noqa: SLF001
         model.__dict__["reuse_client"] = True
-    return lanes.by_batch(replace(member, model=model))
+    return lanes.carried(replace(member, model=model), lane)
 
 
 @cache

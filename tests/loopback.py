@@ -179,6 +179,8 @@ class Provider:
         wanted = bool(wanted or not body.get("stream"))
         usage = self._billed(model, text, message, hidden, odd, broken, wanted)
         head = {"id": "chatcmpl-1", "created": 0, "model": model}
+        if tier := body.get("service_tier"):
+            head["service_tier"] = tier
         choice = {"index": 0, "message": message, "finish_reason": finish}
         if isinstance(answer, Verdict) and body.get("logprobs"):
             logs = [{"token": "t", "bytes": [], "logprob": p} for p in answer.logprobs]

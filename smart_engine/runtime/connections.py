@@ -1,4 +1,4 @@
-"""Asynchronous HTTP clients that keep their connections apart by event loop.
+"""HTTP clients with other transports: connections apart by event loop, or our own.
 
 A connection belongs to the event loop that opened it. A client that several calls of
 `asyncio.run` share takes a connection that a closed loop has left behind: the request
@@ -8,13 +8,13 @@ is sent, and billed, and its answer cannot be read any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
-__all__ = ["by_loop"]
+__all__ = ["by_loop", "with_transports"]
 
 _COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Client → its copy, so that models that share a client still share its limits."""
@@ -37,6 +37,42 @@ def by_loop(client: Any) -> Any:
             for pattern, each in mounts.items()
         }
     return _COPIES[client]
+
+
+def with_transports(client: Any, wrap: Callable[[Any], Any]) -> Any:
+    """Return a copy of a client of httpx whose requests go through other transports.
+
+    Args:
+        client: The client, which stays as it is and keeps its connections.
+        wrap: Returns what sends requests, given the client's own transport.
+    """
+    own = copy(client)
+    mounts = client._mounts.items()  # noqa: SLF001
+    own._transport = _Borrowed(wrap(client._transport), client)  # noqa: SLF001
+    own._mounts = {  # noqa: SLF001
+        pattern: each and _Borrowed(wrap(each), client) for pattern, each in mounts
+    }
+    return own
+
+
+class _Borrowed:
+    """A transport of httpx over another client's, which closes it itself.
+
+    Args:
+        transport: Sends requests.
+        owner: Whose connections it uses: they last as long as this does.
+    """
+
+    def __init__(self, transport: Any, owner: Any) -> None:
+        self.handle_request = getattr(transport, "handle_request", None)
+        self.handle_async_request = getattr(transport, "handle_async_request", None)
+        self._owner = owner
+
+    def close(self) -> None:
+        """Leave the connections open: they are their owner's."""
+
+    async def aclose(self) -> None:
+        """Leave the connections open: they are their owner's."""
 
 
 def _has_pool(transport: Any) -> bool:

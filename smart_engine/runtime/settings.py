@@ -236,6 +236,7 @@ class Settings(PlainErrors):
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
         rule, tasks = as_equivalence(self.equivalence), read_tasks(self.tasks)
+        self._lanes = self._read_lanes()
         serving = ServingConfig(
             models=self._names,
             guarantee=Guarantee(self.max_disagreement, self.confidence),
@@ -256,13 +257,12 @@ class Settings(PlainErrors):
         serving.check()
         if self.budget_usd is not None:
             self._check_budget(self.budget_usd)
-        lanes = self._read_lanes()
         books = self.books or Books(fork_safe_lock, process=os.getpid())
         books.admit(self._names)
         store = as_store(self.store)
         set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
         self.__dict__.update(set_now)
-        self._serving, self._lanes = serving, lanes
+        self._serving = serving
         given = self.gather_ms
         self._always = None if given is None else Gathering(given)
 
@@ -401,17 +401,13 @@ class Settings(PlainErrors):
 
     def _typical_cost(self, name: str) -> float | None:
         """What a call may cost, in USD, to compare models before any was made."""
-        price = self.prices.get(name)
+        price = self._lanes.price(name, batch=False) or self.prices.get(name)
         return None if price is None else price.cost(_TYPICAL)
 
     def _batch_cost(self, name: str) -> float | None:
         """What a call may cost in a batch, in USD."""
-        carried = self._lanes.members.get(name)
-        return (
-            self._typical_cost(name)
-            if carried is None
-            else carried.price.cost(_TYPICAL)
-        )
+        price = self._lanes.price(name, batch=True)
+        return self._typical_cost(name) if price is None else price.cost(_TYPICAL)
 
 
 def refuse_smart(field: str, model: Any) -> None:

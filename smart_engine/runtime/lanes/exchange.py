@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
+
+from smart_engine.runtime.connections import with_transports
 
 __all__ = [
     "Exchange",
@@ -131,13 +132,7 @@ def through_exchange(client: Any) -> Any:
             assert client.post("http://model.example").json() == {"answer": 42}
         ```
     """
-    own = copy(client)
-    own._transport = _Transport(client._transport, client)  # noqa: SLF001
-    own._mounts = {  # noqa: SLF001
-        pattern: each and _Transport(each, client)
-        for pattern, each in client._mounts.items()  # noqa: SLF001
-    }
-    return own
+    return with_transports(client, _Transport)
 
 
 class _Transport:
@@ -145,11 +140,10 @@ class _Transport:
 
     Args:
         network: The transport for all other requests.
-        owner: The client that it belongs to, which closes it when it is no longer used.
     """
 
-    def __init__(self, network: Any, owner: Any) -> None:
-        self._network, self._owner = network, owner
+    def __init__(self, network: Any) -> None:
+        self._network = network
 
     def handle_request(self, request: Any) -> Any:
         current = _CURRENT.get()
@@ -162,9 +156,3 @@ class _Transport:
         if current is None:
             return await self._network.handle_async_request(request)
         return current.answer(request)
-
-    def close(self) -> None:
-        """Leave the network's transport open: it is its owner's."""
-
-    async def aclose(self) -> None:
-        """Leave the network's transport open: it is its owner's."""

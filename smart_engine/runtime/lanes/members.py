@@ -1,7 +1,7 @@
-"""Members whose calls are carried in batches: which can be, and how they are asked.
+"""Members that are not asked live: which can be asked in a lane, and how they are.
 
-Such a member is a copy of the user's whose clients take part in an exchange; it has the
-price of a batch. The user's own model, and single calls, stay as they are.
+Such a member is a copy of the user's whose clients have transports of ours: they take
+part in an exchange, or ask for flex. The user's own model stays as it is.
 """
 
 from __future__ import annotations
@@ -14,37 +14,41 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
 from smart_engine.errors import InvalidInputError, choose
+from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import client_of, is_the_users, with_client
 from smart_engine.runtime.lanes.carrier import Carrier
 from smart_engine.runtime.lanes.courier import Courier, Pace
 from smart_engine.runtime.lanes.exchange import through_exchange
+from smart_engine.runtime.lanes.flex import by_flex
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 from smart_engine.serving.members import Member
 from smart_engine.serving.submissions import MemorySubmissions, SubmissionStore
 
-__all__ = ["LANES", "Carry", "Lanes", "by_batch"]
+__all__ = ["LANES", "Carry", "Lanes", "carried"]
 
 M = TypeVar("M")
 
-LANES = ("live", "batch")
-"""How the calls of a batch may be made."""
+LANES = ("live", "batch", "flex")
+"""How calls may be made."""
 
 PACE = Pace()
 """How often batches are looked at."""
 
-Carry = Callable[[Member[Any]], tuple[Member[Any], Carrier]]
+Carry = Callable[[Member[Any], str], tuple[Member[Any], "Carrier | None"]]
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """How a smart object's batches ask its members.
+    """How a smart object asks its members.
 
     Attributes:
-        members: The members that are not asked live, by name.
-        carriers: Who carries their requests.
+        single: Those that single calls ask in another way than live, by name.
+        in_batches: Those that batches ask in another way than live.
+        carriers: Who carries the requests of those that are asked in batches.
     """
 
-    members: Mapping[str, Member[Any]] = field(default_factory=dict)
+    single: Mapping[str, Member[Any]] = field(default_factory=dict)
+    in_batches: Mapping[str, Member[Any]] = field(default_factory=dict)
     carriers: Mapping[str, Carrier] = field(default_factory=dict)
 
     @classmethod
@@ -59,8 +63,8 @@ class Lanes:
         Args:
             lane: A lane for all members, or by name for some.
             members: The members.
-            carry: Returns a member as batches ask it, and who carries its requests;
-                `by_batch` if left out.
+            carry: Returns a member as it is asked in a lane, and who carries its
+                requests, if anybody does; `carried` if left out.
 
         Raises:
             InvalidInputError: If there is no such lane or member, or a member cannot be
@@ -68,15 +72,21 @@ class Lanes:
         """
         if isinstance(lane, str):
             lane = dict.fromkeys(members, _known(lane))
-        carried: dict[str, Member[Any]] = {}
+        single: dict[str, Member[Any]] = {}
+        in_batches: dict[str, Member[Any]] = {}
         carriers: dict[str, Carrier] = {}
         for name, chosen in lane.items():
             if name not in members:
                 hint = f"name members: {', '.join(members)}"
                 raise InvalidInputError("lane", name, hint)
-            if _known(chosen) == "batch":
-                carried[name], carriers[name] = (carry or by_batch)(members[name])
-        return cls(carried, carriers)
+            if _known(chosen) == "live":
+                continue
+            in_batches[name], carrier = (carry or carried)(members[name], chosen)
+            if carrier is None:
+                single[name] = in_batches[name]
+            else:
+                carriers[name] = carrier
+        return cls(single, in_batches, carriers)
 
     def courier(self, submissions: SubmissionStore | None) -> Courier | None:
         """Return who carries the calls of a job; None if all are asked live.
@@ -90,6 +100,11 @@ class Lanes:
             submissions = MemorySubmissions(secrets.token_hex(12))
         return Courier(self.carriers, submissions, PACE)
 
+    def price(self, name: str, *, batch: bool) -> Price | None:
+        """Return what a member is expected to charge, where it is not asked live."""
+        member = (self.in_batches if batch else self.single).get(name)
+        return None if member is None else member.price.at("flex")
+
 
 def _known(lane: object) -> str:
     if not isinstance(lane, str):
@@ -98,35 +113,40 @@ def _known(lane: object) -> str:
     return choose("lane", lane, dict.fromkeys(LANES, lane))
 
 
-def by_batch(member: Member[M]) -> tuple[Member[M], Carrier]:
-    """Return a member whose requests can be carried, and who carries them.
+def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
+    """Return a member as it is asked in a lane, and who carries its requests, if so.
 
     Raises:
-        InvalidInputError: If they cannot be.
+        InvalidInputError: If it cannot be asked so.
     """
     own: Any = cast("Any", member.model).model_copy()
     carrier: Carrier | None = None
+    copied = through_exchange if lane == "batch" else by_flex
     for values in (own.__dict__, own.__pydantic_private__ or {}):
         for name, value in list(values.items()):
             client = client_of(value)
             if client is None or not hasattr(client, "_client"):
                 continue
             if is_the_users(value, client) or is_the_users(client, client):
-                raise _refused(member, "a copy of its client may lose what was added")
+                why = "a copy of its client may lose what was added"
+                raise _refused(member, lane, why)
             try:
-                http = through_exchange(client._client)  # noqa: SLF001
+                http = copied(client._client)  # noqa: SLF001
                 values[name] = with_client(value, client.with_options(http_client=http))
             except Exception as error:
                 why = f"its client takes no copies ({error})"
-                raise _refused(member, why) from error
+                raise _refused(member, lane, why) from error
             carrier = carrier or _carrier(client)
     if carrier is None:
-        raise _refused(member, "its client has no /v1/files and /v1/batches")
+        raise _refused(member, lane, "its client is not known to offer that")
+    if lane == "flex":
+        _check_price(member, lane)
+        return replace(member, model=own), None
     if getattr(own, "streaming", False):
         own.__dict__["streaming"] = False
     if getattr(own, "rate_limiter", None) is not None:
         own.__dict__["rate_limiter"] = None
-    return replace(member, model=own, price=_price(member)), carrier
+    return replace(member, model=own, price=_check_price(member, lane)), carrier
 
 
 def _carrier(client: Any) -> Carrier | None:
@@ -139,20 +159,22 @@ def _carrier(client: Any) -> Carrier | None:
     return OpenAIBatches(client.with_options(max_retries=0))
 
 
-def _price(member: Member[Any]) -> Any:
-    price = member.price
-    if price.by_token and "batch" not in price.tiers:
+def _check_price(member: Member[Any], lane: str) -> Any:
+    """Return a member's price in a lane; warn if it is not known to be lower."""
+    price, name = member.price, member.name
+    if price.by_token and lane not in price.tiers:
+        form = "batch=Price(…)" if lane == "batch" else "tiers={'flex': Price(…)}"
         warnings.warn(
-            f"no batch price of {member.name} is known: its batches are charged at the "
-            f"standard price; add prices={{{member.name!r}: Price(…, batch=Price(…))}}",
+            f"no {lane} price of {name} is known: its calls are charged at the "
+            f"standard price; add prices={{{name!r}: Price(…, {form})}}",
             stacklevel=2,
         )
-    return price.at("batch")
+    return price.at(lane)
 
 
-def _refused(member: Member[Any], why: str) -> InvalidInputError:
+def _refused(member: Member[Any], lane: str, why: str) -> InvalidInputError:
     hint = (
-        f"{member.name} ({type(member.model).__name__}) cannot be asked in batches: "
+        f"{member.name} ({type(member.model).__name__}) cannot be asked by {lane}: "
         f"{why}; ask it live, by lane={{…}} with the names of the others"
     )
-    return InvalidInputError("lane", "batch", hint)
+    return InvalidInputError("lane", lane, hint)

@@ -141,7 +141,7 @@ def kill_and_resume(killer: Killer, stores: Any, folder: Path, runs: int) -> Non
             wait = rng.random() * 0.03
             killed = killer.run(kind, store, file, at, moment, wait)
             counts["kills" if killed else "ended before"] += 1
-            if killed:
+            if killed and killer.trap.sprung.is_set():
                 where = killer.trap.calls[at - 1].replace("/v1/", "").split("/")[0]
                 counts[f"killed {moment} {where}"] += 1
         assert not killer.run(kind, store, file)

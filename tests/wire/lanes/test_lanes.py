@@ -199,7 +199,7 @@ def test_a_budget_reserves_the_price_of_batches():
         asked = [HumanMessage("item 0")], Request({"max_tokens": 10})
         worst, live = (
             worst_case(members["big"], *asked)
-            for members in (smart._lanes.members, smart._members)
+            for members in (smart._lanes.in_batches, smart._members)
         )
         assert worst == pytest.approx(live / 2)
         smart = smart_at(server, budget_usd=3.001 * worst, **terms)
@@ -225,7 +225,7 @@ def test_who_cannot_be_asked_in_batches_is_named_at_construction():
         big, small = member(server, "big"), Scripted(name="small", script=say("yes"))
         made = {"reference": big, "candidates": [small], "prices": PRICES}
         with pytest.raises(
-            InvalidInputError, match=r"small .* cannot be asked in batc"
+            InvalidInputError, match=r"small .* cannot be asked by batch"
         ):
             SmartChatModel(**made, lane="batch")
         assert SmartChatModel(**made, lane={"big": "batch"}).batch(["item 1"])

@@ -110,7 +110,7 @@ def test_who_cannot_be_asked_in_batches_is_named_at_construction():
         mock, prices = MockLLM(), {**PRICES, "MockLLM": Price.free()}
         made = {"reference": llm(server, "big", "OpenAI"), "candidates": [mock]}
         with pytest.raises(
-            InvalidInputError, match=r"MockLLM .* cannot be asked in ba"
+            InvalidInputError, match=r"MockLLM .* cannot be asked by ba"
         ):
             SmartLLM(**made, prices=prices, lane="batch")
         smart = SmartLLM(**made, prices=prices, lane={"big": "batch"})
