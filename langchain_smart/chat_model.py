@@ -171,10 +171,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         lane: How the members are asked: `"live"`, as they are by themselves; `"batch"`:
             `batch` and `abatch` by batches of the provider, which are cheaper and may
             take hours, at the price `Price(…, batch=Price(…))`, while single calls,
-            those that name a model, and shadow mode stay live; or `"flex"`: each call
-            by the service tier of that name, and where that is refused by the standard
-            one. `{"big": "batch"}` is for some. Without a `store`, whoever interrupts a
-            batch cancels what is under way at the provider.
+            those that name a model, and shadow mode stay live; `"auto"`: the same where
+            100 calls or more can be made at once, fewer are made live; or `"flex"`:
+            each call by the service tier of that name, and where that is refused by the
+            standard one. `{"big": "batch"}` is for some. Without a `store`, whoever
+            interrupts a batch cancels what is under way at the provider.
         estimate_usage: Where a model reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that: as `estimated` in each answer's
             `response_metadata["smart"]` (USD), in ledger, certificates and report.
@@ -493,7 +494,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             },
             estimates=self.estimate_usage,
             rate_limiter=self.rate_limiter,
-            carried=self._lanes.carriers.keys(),
+            by_itself={name: self._requested[name] for name in self._lanes.carriers},
+            reserved=members | {n: self._members[n] for n in self._lanes.auto},
             output_version=self.output_version,
             alike=all(
                 always_alike(settings_of(each.arguments, each.model)) for each in bound

@@ -55,6 +55,7 @@ class LLMRequester(Requester):
         estimates: Whether usage that a model does not report is estimated.
         allowance: Returns what a model's call may spend, if there is a budget.
         silent: The models that can be called for no callback to hear.
+        by_itself: How those are asked live whose calls are carried.
     """
 
     members: Mapping[str, LLMMember]
@@ -62,12 +63,17 @@ class LLMRequester(Requester):
     estimates: bool
     allowance: Callable[[str], Allowance | None]
     silent: Mapping[str, LLMMember] = field(default_factory=dict)
+    by_itself: Mapping[str, LLMMember] = field(default_factory=dict)
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
     _span: str | None = field(init=False, default_factory=active_span_id.get)
 
     @override
     def context(self) -> Context:
         return within(self._span)
+
+    @override
+    def live(self) -> LLMRequester:
+        return replace(self, members={**self.members, **self.by_itself})
 
     @override
     def unseen(self) -> LLMRequester:
@@ -191,7 +197,8 @@ class LLMJob(Job):
     Attributes:
         asks: The items.
         members: The models by name.
-        silent: See `LLMRequester`.
+        silent, by_itself: See `LLMRequester`.
+        reserved: The models as budgets reserve for their calls.
         estimates: Whether usage that a model does not report is estimated.
         signs: See `marked`.
     """
@@ -199,21 +206,22 @@ class LLMJob(Job):
     asks: Sequence[Ask[Any]]
     members: Mapping[str, LLMMember]
     silent: Mapping[str, LLMMember]
+    by_itself: Mapping[str, LLMMember]
+    reserved: Mapping[str, LLMMember]
     estimates: bool
     signs: bool
 
     @override
     def requester(self, item: int) -> LLMRequester:
         allowance = partial(self.allowance, item)
-        return LLMRequester(
-            self.members, self.asks[item], self.estimates, allowance, self.silent
-        )
+        asked = self.members, self.asks[item], self.estimates, allowance
+        return LLMRequester(*asked, self.silent, self.by_itself)
 
     @override
     def worst_case(self, call: Call) -> float:
         reference = next(iter(self.members))
         ask = self.asks[call.item].addressed_to(call.tier, reference)
-        return worst_case(self.members[call.tier], ask)
+        return worst_case(self.reserved[call.tier], ask)
 
     @override
     def requests(self) -> Iterator[str]:

@@ -166,7 +166,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
             in `batching()`, which see. Left out: it does not.
         lane: How the members are asked, as for `SmartChatModel`: `"live"`; `"batch"`:
             `chat_batch` and `complete_batch` by batches of the provider, which are
-            cheaper and may take hours; or `"flex"`.
+            cheaper and may take hours; `"auto"`: the same for 100 calls or more that
+            can be made at once; or `"flex"`.
         estimate_usage: Where an LLM reports no usage that can be priced, estimate it
             from the texts, and mark what rests on that, as for `SmartChatModel`: as
             `estimated` in each response's `additional_kwargs["smart"]` (USD). Otherwise
@@ -519,6 +520,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
     def _job(self, asks: Sequence[Ask[Any]], limit: int) -> LLMJob:
         name, lanes = self._task_of(asks), {**self._lanes.in_batches}
         task = self._serving.task_of(name)
+        members = self._reporting | reporting(lanes, self.callback_manager)
         return LLMJob(
             task,
             self._reading(asks, name),
@@ -527,8 +529,10 @@ class SmartLLM(Settings, FunctionCallingLLM):
             limit,
             self._label(asks) and task,
             asks=asks,
-            members=self._reporting | reporting(lanes, self.callback_manager),
+            members=members,
             silent=lanes,
+            by_itself={name: self._reporting[name] for name in self._lanes.carriers},
+            reserved=members | {n: self._members[n] for n in self._lanes.auto},
             estimates=self.estimate_usage,
             signs=self.sticky,
             identities=self._identities,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import (
     AsyncGenerator,
     Callable,
-    Collection,
     Generator,
     Iterator,
     Mapping,
@@ -75,7 +74,7 @@ class ChatRequester(Requester):
         estimates: Whether usage that a model does not report is estimated.
         allowance: Returns what a model's call may spend, if there is a budget.
         rate_limiter: What each call waits for; core waits for single items.
-        carried: Names of models whose calls are carried, and wait for nothing.
+        by_itself: How those are asked live whose calls are carried.
     """
 
     members: Mapping[str, ChatMember]
@@ -85,10 +84,14 @@ class ChatRequester(Requester):
     estimates: bool
     allowance: Callable[[str], Allowance | None]
     rate_limiter: BaseRateLimiter | None = None
-    carried: Collection[str] = ()
+    by_itself: Mapping[str, ChatMember] = field(default_factory=dict)
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
+
+    @override
+    def live(self) -> ChatRequester:
+        return replace(self, members={**self.members, **self.by_itself}, by_itself={})
 
     @override
     def unseen(self) -> ChatRequester:
@@ -109,7 +112,7 @@ class ChatRequester(Requester):
 
     @override
     def call(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter and model not in self.carried:
+        if self.rate_limiter and model not in self.by_itself:
             self.rate_limiter.acquire(blocking=True)
         bound, prompt, config = self._start(model)
         message = bound.model.invoke(prompt, config, **bound.arguments)
@@ -117,7 +120,7 @@ class ChatRequester(Requester):
 
     @override
     async def acall(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter and model not in self.carried:
+        if self.rate_limiter and model not in self.by_itself:
             await self.rate_limiter.aacquire(blocking=True)
         bound, prompt, config = self._start(model)
         message = await bound.model.ainvoke(prompt, config, **bound.arguments)
@@ -221,7 +224,8 @@ class ChatJob(RunnableJob):
     """The items of one task in a batch of chats.
 
     Attributes:
-        members, request, estimates, rate_limiter, carried: See `ChatRequester`.
+        members, request, estimates, rate_limiter, by_itself: See `ChatRequester`.
+        reserved: The models as budgets reserve for their calls.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
         output_version: The form of the answers' contents.
@@ -233,7 +237,8 @@ class ChatJob(RunnableJob):
     run_settings: dict[str, Any]
     estimates: bool
     rate_limiter: BaseRateLimiter | None
-    carried: Collection[str]
+    by_itself: Mapping[str, ChatMember]
+    reserved: Mapping[str, ChatMember]
     output_version: str | None
 
     @override
@@ -273,14 +278,14 @@ class ChatJob(RunnableJob):
             self.estimates,
             partial(self.allowance, item),
             self.rate_limiter,
-            self.carried,
+            self.by_itself,
         )
 
     @override
     def worst_case(self, call: Call) -> float:
         messages = self.inputs[call.item].messages
         sent = history_for(call.tier, messages, next(iter(self.members)))
-        return worst_case(self.members[call.tier], sent, self.request)
+        return worst_case(self.reserved[call.tier], sent, self.request)
 
     @override
     def contents(self) -> Iterator[str]:

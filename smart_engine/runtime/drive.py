@@ -86,6 +86,7 @@ class _Loop:
     Attributes:
         in_flight: Number of calls in flight.
         errands: Those of them that are carried.
+        live: Calls that wait to be made live after all.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class _Loop:
         self._courier = courier
         self._backlog: deque[Call] = deque()
         self.errands: dict[Call, Errand] = {}
+        self.live: dict[Call, Errand] = {}
         self.in_flight = 0
 
     @property
@@ -125,7 +127,8 @@ class _Loop:
 
     def carries(self, made: Call) -> bool:
         """Whether a call is carried."""
-        return self._courier is not None and self._courier.carries(made.tier)
+        courier = self._courier
+        return bool(courier and courier.carries(made.tier) and made not in self.live)
 
     def written(self, errand: Errand, written: Request | Result) -> Result | None:
         """Collect the request of a call, or return the call's result if it has none."""
@@ -137,9 +140,18 @@ class _Loop:
         return None
 
     def send(self, deliver: Callable[[_Arrived], None]) -> None:
-        """Send what was collected, if nothing else can be done meanwhile."""
+        """Send what was collected, if nothing else can be done meanwhile.
+
+        Calls that are too few to be sent are next.
+        """
         courier = self._courier
-        if courier and courier.collected and self.in_flight == len(self.errands):
+        if not (courier and courier.collected) or self.in_flight > len(self.errands):
+            return
+        for made in courier.few():
+            self.live[made] = self.errands.pop(made)
+            self._backlog.append(made)
+            self.in_flight -= 1
+        if courier.collected:
             courier.send(deliver)
 
     def look(self) -> None:
@@ -231,6 +243,8 @@ class _Threads:
                     return
                 if not waiting:
                     loop.send(self._arrived.put)
+                    if not loop.empty:
+                        continue
                 arrived = self._arrived.get()
                 if not arrived:
                     loop.look()
@@ -291,6 +305,8 @@ class _Threads:
 
     def _start(self, loop: _Loop, fresh: Call) -> None:
         caller, item = self._caller, fresh.item
+        if fresh in loop.live:
+            return self._make_live(fresh, *loop.live.pop(fresh).live())
         try:
             caller.run(item, partial(caller.start, item))
         except Exception as error:  # noqa: BLE001 - it fails the call
@@ -300,10 +316,15 @@ class _Threads:
             errand = Errand(fresh, requester, context)
             result = loop.written(errand, errand.write())
             return None if result is None else self._arrived.put((fresh, result))
-        attempts, make = Attempts(requester, fresh.tier), self._make
-        future = self._pool.submit(context.run, make, requester, fresh, attempts)
-        self._flying[fresh] = attempts, future
-        return None
+        attempts = Attempts(requester, fresh.tier)
+        return self._make_live(fresh, requester, context, attempts)
+
+    def _make_live(
+        self, made: Call, requester: Requester, context: Context, attempts: Attempts
+    ) -> None:
+        make = self._make
+        future = self._pool.submit(context.run, make, requester, made, attempts)
+        self._flying[made] = attempts, future
 
     def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
         result = call(requester, made.tier, attempts=attempts)
@@ -362,6 +383,8 @@ class _Tasks:
                 return
             if not waiting:
                 loop.send(deliver)
+                if not loop.empty:
+                    continue
             arrived = await self._arrived.get()
             if isinstance(arrived, tuple):
                 await take(self._session, partial(self._session.record, *arrived))
@@ -374,6 +397,8 @@ class _Tasks:
     async def _start(self, loop: _Loop, fresh: Call) -> None:
         await turn()
         caller, item = self._caller, fresh.item
+        if fresh in loop.live:
+            return self._make_live(fresh, *loop.live.pop(fresh).live())
         try:
             await caller.arun(item, caller.astart(item))
         except Exception as error:  # noqa: BLE001 - it fails the call
@@ -383,13 +408,19 @@ class _Tasks:
             errand = Errand(fresh, requester, context)
             result = loop.written(errand, await errand.awrite())
             return None if result is None else self._arrived.put_nowait((fresh, result))
-        task = asyncio.create_task(self._make(requester, fresh), context=context)
+        attempts = Attempts(requester, fresh.tier)
+        return self._make_live(fresh, requester, context, attempts)
+
+    def _make_live(
+        self, made: Call, requester: Requester, context: Context, attempts: Attempts
+    ) -> None:
+        make = self._make(requester, made, attempts)
+        task = asyncio.create_task(make, context=context)
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
-        return None
 
-    async def _make(self, requester: Requester, made: Call) -> None:
-        result = await acall(requester, made.tier)
+    async def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
+        result = await acall(requester, made.tier, attempts=attempts)
         try:
             await take(self._session, partial(self._session.keep, made, result))
         finally:

@@ -63,6 +63,10 @@ class Requester(ABC):
         """Return the context in which a model is called."""
         return copy_context()
 
+    def live(self) -> Requester:
+        """Return one that asks all models live, where a lane is not worth it."""
+        raise NotImplementedError
+
     def unseen(self) -> Requester:
         """Return one that puts the item to models for no callback to see.
 
@@ -143,9 +147,15 @@ def call(
             return attempts.failed(error)
 
 
-async def acall(requester: Requester, model: str, *, shown: bool = False) -> Result:
+async def acall(
+    requester: Requester,
+    model: str,
+    *,
+    shown: bool = False,
+    attempts: Attempts | None = None,
+) -> Result:
     """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts = Attempts(requester, model)
+    attempts = attempts or Attempts(requester, model)
     while True:
         result = await attempts.amake(shown=shown)
         try:
@@ -294,6 +304,10 @@ class Attempts:
         """Wait out the pause."""
         await asyncio.sleep(self._pause or 0.0)
         self._pause = None
+
+    def go_on_with(self, requester: Requester) -> None:
+        """Make further attempts by another requester of the same item."""
+        self._requester = requester
 
     def skip_pause(self) -> None:
         """Make the next attempt at once, where something else makes it late enough."""

@@ -12,7 +12,8 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -32,9 +33,12 @@ from smart_engine.runtime.lanes.carrier import (
 from smart_engine.runtime.lanes.exchange import Reply, Request
 from smart_engine.serving.submissions import Submission, SubmissionStore
 
-__all__ = ["Courier", "Delivery", "LaneError", "Pace"]
+__all__ = ["WORTH_A_BATCH", "Courier", "Delivery", "LaneError", "Pace"]
 
 T = TypeVar("T")
+
+WORTH_A_BATCH = 100
+"""Requests of a model from which on a batch is worth the time that it takes."""
 
 _GLANCE = 0.05
 """Seconds between two looks at whether to wait any longer."""
@@ -117,6 +121,7 @@ class Courier:
 
     Args:
         carriers: Who carries a model's requests, by its name.
+        auto: Names of models whose requests are carried where they are many.
         submissions: What is remembered of batches.
         pace: How often they are looked at.
 
@@ -125,6 +130,7 @@ class Courier:
     waits = True  # for the network
 
     carriers: Mapping[str, Carrier]
+    auto: Collection[str]
     submissions: SubmissionStore
     pace: Pace = Pace()
     _collected: list[_Letter] = field(init=False, default_factory=list)
@@ -139,6 +145,7 @@ class Courier:
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _left: threading.Event = field(init=False, default_factory=threading.Event)
     _earlier: dict[str, Submission] = field(init=False, default_factory=dict)
+    _loaded: bool = field(init=False, default=False)
     _warned: bool = field(init=False, default=False)
 
     # -- for who drives the job ------------------------------------------------
@@ -157,6 +164,21 @@ class Courier:
         parts = (self.submissions.key, call.item, call.tier, request.url)
         name = sha256(repr(parts).encode() + request.body).hexdigest()[:40]
         self._collected.append(_Letter(call, Row(name, request)))
+
+    def few(self) -> list[Call]:
+        """Give back the calls of which there are too few for a batch of their own.
+
+        What an earlier process has put into a batch stays there.
+        """
+        if not self.auto:
+            return []
+        self._load()
+        fresh = [e for e in self._collected if e.row.name not in self._earlier]
+        counts = Counter(letter.call.tier for letter in fresh)
+        few = {model for model in self.auto if counts[model] < WORTH_A_BATCH}
+        back = {letter.call for letter in fresh if letter.call.tier in few}
+        self._collected = [e for e in self._collected if e.call not in back]
+        return [*back]
 
     def send(self, deliver: Deliver) -> None:
         """Send what was collected.
@@ -225,8 +247,7 @@ class Courier:
 
     def _run(self) -> None:
         try:
-            for submission in self.submissions.load():
-                self._earlier.update(dict.fromkeys(submission.rows, submission))
+            self._load()
             while not self._stopping.is_set():
                 self._take(self._next())
                 for batch in [*self._underway.values()]:
@@ -235,6 +256,13 @@ class Courier:
                 self._hand_over()
         except BaseException as error:  # noqa: BLE001 - who drives the job raises it
             self._hand_over(error)
+
+    def _load(self) -> None:
+        """Learn which requests earlier processes put into batches, once."""
+        if not self._loaded:
+            for submission in self.submissions.load():
+                self._earlier.update(dict.fromkeys(submission.rows, submission))
+        self._loaded = True
 
     def _hand_over(self, error: BaseException | None = None) -> None:
         """Deliver all replies at once: what they lead to can then be sent at once."""

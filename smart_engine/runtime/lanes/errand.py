@@ -98,6 +98,12 @@ class Errand:
         self._attempts.skip_pause()
         return True
 
+    def live(self) -> tuple[Requester, Context, Attempts]:
+        """Return what makes the call live from here on."""
+        requester = self._requester.live()
+        self._attempts.go_on_with(requester)
+        return requester, self._context, self._attempts
+
     def lost(self) -> Result:
         """Return the result of a call whose reply nobody reads: it may be billed."""
         error = LostError("the batch was left before its answer came")

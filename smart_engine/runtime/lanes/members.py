@@ -28,7 +28,7 @@ __all__ = ["LANES", "Carry", "Lanes", "carried"]
 
 M = TypeVar("M")
 
-LANES = ("live", "batch", "flex")
+LANES = ("live", "batch", "flex", "auto")
 """How calls may be made."""
 
 PACE = Pace()
@@ -45,11 +45,13 @@ class Lanes:
         single: Those that single calls ask in another way than live, by name.
         in_batches: Those that batches ask in another way than live.
         carriers: Who carries the requests of those that are asked in batches.
+        auto: Names of those that are asked so only where there are many requests.
     """
 
     single: Mapping[str, Member[Any]] = field(default_factory=dict)
     in_batches: Mapping[str, Member[Any]] = field(default_factory=dict)
     carriers: Mapping[str, Carrier] = field(default_factory=dict)
+    auto: frozenset[str] = frozenset()
 
     @classmethod
     def read(
@@ -86,7 +88,8 @@ class Lanes:
                 single[name] = in_batches[name]
             else:
                 carriers[name] = carrier
-        return cls(single, in_batches, carriers)
+        auto = frozenset(name for name, chosen in lane.items() if chosen == "auto")
+        return cls(single, in_batches, carriers, auto)
 
     def courier(self, submissions: SubmissionStore | None) -> Courier | None:
         """Return who carries the calls of a job; None if all are asked live.
@@ -98,7 +101,7 @@ class Lanes:
             return None
         if submissions is None:
             submissions = MemorySubmissions(secrets.token_hex(12))
-        return Courier(self.carriers, submissions, PACE)
+        return Courier(self.carriers, self.auto, submissions, PACE)
 
     def price(self, name: str, *, batch: bool) -> Price | None:
         """Return what a member is expected to charge, where it is not asked live."""
@@ -121,7 +124,8 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
     """
     own: Any = cast("Any", member.model).model_copy()
     carrier: Carrier | None = None
-    copied = through_exchange if lane == "batch" else by_flex
+    copied = by_flex if lane == "flex" else through_exchange
+    lane = lane if lane == "flex" else "batch"
     for values in (own.__dict__, own.__pydantic_private__ or {}):
         for name, value in list(values.items()):
             client = client_of(value)

@@ -152,6 +152,29 @@ async def test_a_provider_without_batches_is_named(mode, status, monkeypatch):
         assert smart.report().cost == 0
 
 
+def test_auto_buys_nothing_live_that_is_in_a_batch(tmp_path, monkeypatch):
+    def interrupt(api, name):
+        if len(api.calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return look(api, name)
+
+    with serve_batches(agreeing, Plan(looks=("in_progress",) * 1000)) as server:
+        look = type(server.api).look
+        monkeypatch.setattr(type(server.api), "look", interrupt)
+        terms = {"strategy": "reference", "store": tmp_path / "answers.db"}
+        smart = smart_at(server, lane="auto", **terms)
+        monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 60)
+        with pytest.raises(KeyboardInterrupt):
+            smart.batch(ITEMS)
+        (batch,) = server.api.batches.values()
+        batch.looks.clear()
+        monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 61)
+        again = smart_at(server, lane="auto", **terms)
+        assert [a.content for a in again.batch(ITEMS)] == ["yes"] * 60
+        assert len(server.api.batches) == 1
+        assert server.requests.total() == 0
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_ctrl_c_leaves_batches_that_can_be_taken_up(stored, tmp_path, monkeypatch):
     looks = []

@@ -25,7 +25,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.tracers import BaseTracer
-from loopback import Calls
+from loopback import Calls, Fault
 from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
@@ -173,6 +173,27 @@ async def test_some_members_may_be_asked_live():
         assert server.batched.requests.keys() == {"big"}
         assert server.requests.keys() == {"small"}
         assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_auto_sends_the_bulk_in_batches_and_the_rest_live(mode, monkeypatch):
+    monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 25)
+
+    def script(model, text, attempt):
+        wrong = model == "small" and int(text.split()[1]) == 9 and attempt == 1
+        return Fault("busy", 429) if wrong else agreeing(model, text, attempt)
+
+    with serve_batches(script) as server:
+        smart, live = smart_at(server, lane="auto"), smart_at(server, lane="live")
+        answers = await answered(smart, mode)
+        sizes = [len(batch.rows) for batch in server.api.batches.values()]
+        assert sizes
+        assert min(sizes) >= 25
+        assert server.requests.total() > 0
+        assert_ledger_is_the_bill(smart, server)
+        expected = await answered(live, mode)
+        assert [a.content for a in answers] == [e.content for e in expected]
+        assert [who(a) for a in answers] == [who(e) for e in expected]
 
 
 async def test_single_calls_are_live():
