@@ -139,20 +139,23 @@ class _Loop:
         self._courier.collect(errand.call, written)
         return None
 
-    def send(self, deliver: Callable[[_Arrived], None]) -> None:
+    def send(self, deliver: Callable[[_Arrived], None]) -> bool:
         """Send what was collected, if nothing else can be done meanwhile.
 
-        Calls that are too few to be sent are next.
+        Returns:
+            Whether there are calls to start now: those that are too few to be sent.
         """
         courier = self._courier
         if not (courier and courier.collected) or self.in_flight > len(self.errands):
-            return
-        for made in courier.few():
+            return False
+        few = courier.few()
+        for made in few:
             self.live[made] = self.errands.pop(made)
             self._backlog.append(made)
             self.in_flight -= 1
         if courier.collected:
             courier.send(deliver)
+        return bool(few)
 
     def look(self) -> None:
         """Show where the drive stands."""
@@ -241,10 +244,8 @@ class _Threads:
                     continue
                 if not loop.in_flight:
                     return
-                if not waiting:
-                    loop.send(self._arrived.put)
-                    if not loop.empty:
-                        continue
+                if not waiting and loop.send(self._arrived.put):
+                    continue
                 arrived = self._arrived.get()
                 if not arrived:
                     loop.look()
@@ -381,10 +382,8 @@ class _Tasks:
                 continue
             if not loop.in_flight:
                 return
-            if not waiting:
-                loop.send(deliver)
-                if not loop.empty:
-                    continue
+            if not waiting and loop.send(deliver):
+                continue
             arrived = await self._arrived.get()
             if isinstance(arrived, tuple):
                 await take(self._session, partial(self._session.record, *arrived))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import NamedTuple, TypeVar
 
 from smart_engine.calls import Call, Failure
@@ -134,9 +134,8 @@ class Courier:
     submissions: SubmissionStore
     pace: Pace = Pace()
     _collected: list[_Letter] = field(init=False, default_factory=list)
-    _sent: SimpleQueue[list[_Letter] | None] = field(
-        init=False, default_factory=SimpleQueue
-    )
+    # No SimpleQueue: a short timeout of its `get` may never end in CPython 3.11.
+    _sent: Queue[list[_Letter] | None] = field(init=False, default_factory=Queue)
     _underway: dict[str, _Underway] = field(init=False, default_factory=dict)
     _thread: threading.Thread | None = field(init=False, default=None)
     _deliver: Deliver | None = field(init=False, default=None)
