@@ -118,6 +118,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             in vain costs a hundredth of what could be saved, as a rule. With 0,
             candidates are tried from the first item on, and serve where they save
             anything.
+        max_rounds: Most waves of calls that a batch may take, for calls that take long,
+            as in a provider's batches: 2 or more, for the strategy `"audit"`. Few waves
+            draw somewhat more. None: as many as pay.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that no one can foresee what is audited; the
             certificate has it at the end.

@@ -39,7 +39,13 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.guarantee import Guarantee, as_guarantee
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend
-from smart_engine.strategies import Decision, Strategy, Wave, strategy_for
+from smart_engine.strategies import (
+    Decision,
+    Strategy,
+    Wave,
+    check_rounds,
+    strategy_for,
+)
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING, Tier, check_tiers
 
@@ -73,6 +79,11 @@ class BatchSession:
             item on, whatever that costs.
         label_of: A function from an answer to its label, for a guarantee of recall or
             precision; by default, the label is what the equivalence reads.
+        max_rounds: Most waves of calls, for calls that take long, as those of a
+            provider's batch API: whatever the answers are, the last of these waves
+            ends the batch. Only asking the reference in place of a model that failed
+            may take one more. For the strategies `"audit"` (2 or more) and
+            `"reference"`; None: as many as pay.
         job: Decides in place of the strategy, as a job of a task whose jobs share one
             promise; see `smart_engine.jobs.job`.
         keep_answers: Whether the session keeps the answers, to hand them out. A driver
@@ -116,6 +127,7 @@ class BatchSession:
         firsts: Sequence[int] | None = None,
         min_saving: float = MIN_SAVING,
         label_of: LabelOf | None = None,
+        max_rounds: int | None = None,
         job: Strategy | None = None,
         keep_answers: bool = True,
     ) -> None:
@@ -125,6 +137,7 @@ class BatchSession:
         choose("looks", looks, LOOKS)
         promise = as_guarantee(guarantee)
         decide = strategy_for(strategy, promise)
+        check_rounds(max_rounds, strategy, promise, by_task=job is not None)
         self._equivalence = rule = as_equivalence(equivalence)
         if not (keep_answers or getattr(rule, "keyed", False)):
             hint = "it compares answers in pairs, so keep them: keep_answers=True"
@@ -140,6 +153,7 @@ class BatchSession:
             firsts,
             check_share("min_saving", min_saving),
             label_of,
+            max_rounds=max_rounds,
             keep_answers=keep_answers,
         )
         self._names = batch.names
@@ -175,15 +189,19 @@ class BatchSession:
             most: Return no more than so many; the others follow in further calls,
                 whether or not these are recorded by then. None: all.
         """
+        batch = self._batch
         while not (calls := list(islice(self._unstarted, most))):
+            idle = not self._in_flight
             if self._decision is not None or self._in_flight:
                 escalations, self._escalations = self._escalations, []
                 self._unstarted = self._ask(REFERENCE, np.array(escalations, np.int64))
+                batch.rounds += idle and self._in_flight > 0
                 return list(islice(self._unstarted, most))
             try:
                 self._unstarted = self._start(next(self._deciding))
             except StopIteration as stop:
                 self._unstarted = self._apply(stop.value)
+            batch.rounds += self._in_flight > 0
         return calls
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
@@ -293,6 +311,11 @@ class BatchSession:
         """Whether every item has its answer."""
         return self._decision is not None and not (self._in_flight or self._escalations)
 
+    @property
+    def rounds(self) -> int:
+        """Waves so far: lists of calls returned while no call was in flight."""
+        return self._batch.rounds
+
     def progress(self) -> Progress:
         """Where the batch stands; at any time, but not while another thread records."""
         drawn, whole = np.flatnonzero(self._profiled), self._stopped is None
@@ -342,14 +365,17 @@ class BatchSession:
     def _start(self, wave: Wave) -> Iterator[Call]:
         """Turn a wave into calls, leaving out what was asked before."""
         status = self._batch.status
-        calls = [
-            self._ask(tier, wave.items[status[tier, wave.items] == UNASKED])
-            for tier in wave.tiers
-        ]
-        if REFERENCE in wave.tiers and wave.learning:
-            self._profiled[wave.items] = True
-        # Item by item, so that an item's calls run side by side.
-        rows = zip_longest(*calls)
+        started = []
+        for part in (wave, *wave.also):
+            calls = [
+                self._ask(tier, part.items[status[tier, part.items] == UNASKED])
+                for tier in part.tiers
+            ]
+            if REFERENCE in part.tiers and part.learning:
+                self._profiled[part.items] = True
+            # Item by item, so that an item's calls run side by side.
+            started.append(zip_longest(*calls))
+        rows = chain.from_iterable(started)
         return (call for row in rows for call in row if call is not None)
 
     def _apply(self, decision: Decision) -> Iterator[Call]:
@@ -363,7 +389,7 @@ class BatchSession:
             unasked = np.flatnonzero(routed & (status[tier] == UNASKED))
             calls.append(self._ask(tier, unasked))
             failed = np.flatnonzero(routed & (status[tier] == FAILED))
-            self._escalations.extend(failed.tolist())
+            calls.append(self._ask(REFERENCE, failed))
         return chain.from_iterable(calls)
 
     def _ask(self, tier: int, items: IntArray) -> Iterator[Call]:

@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from smart_engine.equivalence.shorthand import SHORTHANDS
 from smart_engine.errors import InvalidInputError
-from smart_engine.strategies import STRATEGIES
+from smart_engine.strategies import LIMITED, STRATEGIES
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING
 
@@ -99,6 +99,13 @@ class Trials:
     confidence: Confidence = 0.95
     trials: Runs = 20
     seed: Seed = 0
+    max_rounds: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help=f"Most waves of calls; for {' and '.join(LIMITED)} only.",
+        ),
+    ] = None
     as_json: Json = False
     plot: Annotated[
         Path | None,

@@ -24,7 +24,7 @@ from smart_engine.offline.replay import Recording, ReplayResult, replay
 from smart_engine.offline.traces import Sample, Trace, read_simulation
 from smart_engine.report.content import plain
 from smart_engine.report.plots import plot_costs
-from smart_engine.strategies import STRATEGIES
+from smart_engine.strategies import LIMITED, STRATEGIES
 
 __all__ = ["replay_command", "simulate_command"]
 
@@ -71,7 +71,8 @@ def _replay(
     """Run every strategy; print a JSON line for each, or a table per guarantee."""
     shares = dict.fromkeys(runs.max_disagreement or [0.05])
     guarantees = [Guarantee(share, runs.confidence) for share in shares]
-    strategies = list(dict.fromkeys(compared.strategy or STRATEGIES))
+    known = STRATEGIES if runs.max_rounds is None else LIMITED
+    strategies = list(dict.fromkeys(compared.strategy or known))
     for strategy in strategies:
         choose("strategy", strategy, STRATEGIES)
     if runs.plot:
@@ -90,6 +91,7 @@ def _replay(
                 trials=runs.trials,
                 seed=runs.seed,
                 equivalence=rule,
+                max_rounds=runs.max_rounds,
                 clock=time.perf_counter,
             )
             results.append(result)
@@ -123,7 +125,7 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     known = first.accuracy is not None
     table = Table()
     table.add_column("strategy", no_wrap=True)
-    headings = "cost\nratio|max|floor|agree-\nment|min|broken|planning"
+    headings = "cost\nratio|max|floor|agree-\nment|min|broken|waves|planning"
     headings += "|accu-\nracy" * known
     for heading in headings.split("|"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -136,6 +138,7 @@ def _show(results: list[ReplayResult], reference: str) -> None:
             f"{result.agreement_mean:.4f}",
             f"{result.agreement_min:.4f}",
             f"{result.violations:.1%}",
+            f"{result.rounds:.1f}",
             f"{result.planning_seconds * 1000:,.0f} ms",
             *([f"{result.accuracy:.4f}"] if known else []),
         )

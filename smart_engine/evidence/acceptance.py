@@ -123,6 +123,11 @@ class Acceptance:
             self._sizes.append(self._next())
         return self._sizes[errors]
 
+    @property
+    def most_draws(self) -> int:
+        """Number of draws after which nothing is left to prove."""
+        return self.items - min(self.items, self._allowed)
+
     def lower(self, errors: int, max_errors: int) -> None:
         """Let only so many errors stay undetected once that many are detected.
 

@@ -45,6 +45,14 @@ class Cut(NamedTuple):
     calls: FloatArray
     errors: float
 
+    @property
+    def share_of_leaves(self) -> FloatArray:
+        """Per leaf, the share of it that is served."""
+        share = np.zeros(len(self.order))
+        share[self.order[: self.leaves]] = 1.0
+        share[self.order[self.leaves]] = self.part
+        return share
+
     def served(self, leaf: IntArray, rng: np.random.Generator) -> IntArray:
         """Indices of the served items, given each item's leaf."""
         rank = np.empty(len(self.order), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
@@ -42,6 +43,8 @@ class BatchRecord:
     Args: As of `BatchSession`; the tiers with the reference first.
 
     Attributes:
+        rounds: Waves handed out so far.
+        priced: Whether it is known of all tiers what a call is expected to cost.
         ratios: Per tier, what a call is expected to cost, in calls of the reference.
         status: UNASKED, ASKED, ANSWERED or FAILED, which an unreadable answer is, too.
         wrong: Whether an answer differs from the reference's.
@@ -77,10 +80,14 @@ class BatchRecord:
         label_of: LabelOf | None = None,
         *,
         keep_answers: bool = True,
+        max_rounds: int | None = None,
     ) -> None:
         self.n_items = n_items
+        self.rounds = 0
+        self._max_rounds = math.inf if max_rounds is None else max_rounds
         self.names = [tier.name for tier in tiers]
         self.ratios = expected_ratios(tiers)
+        self.priced = all(tier.cost is not None for tier in tiers)
         self.min_saving = min_saving
         self.guarantee = guarantee
         self.rng = np.random.default_rng(seed)
@@ -111,6 +118,11 @@ class BatchRecord:
         self.judge_cost_estimated: defaultdict[int, float] = defaultdict(float)
         self.judge_spend: dict[str, Spend] = {}
         self._same: dict[tuple[int, int, int], bool] = {}
+
+    @property
+    def rounds_left(self) -> float:
+        """Waves that may still be handed out; infinite without a limit."""
+        return self._max_rounds - self.rounds
 
     @property
     def candidates(self) -> range:

@@ -76,6 +76,7 @@ class ReplayResult(BaseModel):
         reference_share: Mean share of items for which the reference was paid.
         calls: Model → mean number of calls.
         planning_seconds: Engine time per trial.
+        rounds: Mean number of waves of calls, one after the other.
         reference_cost: USD that the reference alone would have cost (mean).
         reference_accuracy: Mean share of the reference's answers that are the true
             ones, among items whose true answer is recorded; None if none is.
@@ -98,6 +99,7 @@ class ReplayResult(BaseModel):
     reference_share: float
     calls: dict[str, float]
     planning_seconds: float
+    rounds: float
     reference_cost: float
     reference_accuracy: float | None
     accuracy: float | None
@@ -112,6 +114,7 @@ def replay(
     trials: int = 20,
     seed: int = 0,
     equivalence: EquivalenceLike = Exact(),
+    max_rounds: int | None = None,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> ReplayResult:
     """Run a strategy on recorded answers, several times.
@@ -124,6 +127,7 @@ def replay(
         trials: Number of trials; trial t runs with seed + t.
         seed: Seed of the first trial.
         equivalence: When two answers mean the same.
+        max_rounds: Most waves of calls; see `BatchSession`.
         clock: Returns seconds; `planning_seconds` is zero without one.
 
     Raises:
@@ -150,6 +154,7 @@ def replay(
     names = (recording.reference, *recording.candidates)
     costs, floors, agreements, shares = [], [], [], []
     alone_costs: list[float] = []
+    rounds: list[int] = []
     accuracies: list[list[float | None]] = []
     violations, seconds, floor, known = 0, 0.0, 0.0, None
     calls = dict.fromkeys(names, 0)
@@ -168,8 +173,10 @@ def replay(
             looks=looks,
             seed=trial,
             equivalence=rule,
+            max_rounds=max_rounds,
         )
         certificate = session.certificate
+        rounds.append(session.rounds)
         seconds += clock() - started
         alone = sum(outcome.cost for outcome in right)
         alone_costs.append(alone)
@@ -202,6 +209,7 @@ def replay(
         reference_share=sum(shares) / trials,
         calls={name: count / trials for name, count in calls.items()},
         planning_seconds=seconds / trials,
+        rounds=sum(rounds) / trials,
         reference_cost=sum(alone_costs) / trials,
         reference_accuracy=_mean(before for before, _ in accuracies),
         accuracy=_mean(after for _, after in accuracies),

@@ -144,6 +144,7 @@ class Settings(PlainErrors):
         default=None, exclude=True
     )
     min_saving: float = MIN_SAVING
+    max_rounds: int | None = None
     tasks: Annotated[Mapping[str, Any], SkipValidation] = Field(
         default_factory=dict, exclude=True
     )
@@ -249,6 +250,7 @@ class Settings(PlainErrors):
             fresh_seed=fresh_seed,
             max_concurrency=self.max_concurrency,
             min_saving=self.min_saving,
+            max_rounds=self.max_rounds,
             costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
             tasks=tasks,

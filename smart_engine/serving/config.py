@@ -31,7 +31,7 @@ from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
-from smart_engine.strategies import STRATEGIES, Strategy
+from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
 
@@ -79,6 +79,7 @@ class ServingConfig:
         fresh_seed: Returns a seed that nobody can foresee, where `seed` is None.
         max_concurrency: Most calls of a batch in flight at once.
         min_saving: Least share of the cost that candidates must be expected to save.
+        max_rounds: Most waves of calls that a batch may take; see `BatchSession`.
         costs: Per model, what a call is expected to cost, in USD; None if unknown.
         promise: `"batch"`: each batch keeps the guarantee by itself; `"task"`: after
             each of them, all answers of its task do, together; None: by its size, see
@@ -107,6 +108,7 @@ class ServingConfig:
     fresh_seed: Callable[[], int] = field(default=int, repr=False, compare=False)
     max_concurrency: int = 32
     min_saving: float = MIN_SAVING
+    max_rounds: int | None = None
     costs: tuple[float | None, ...] = field(default=(), repr=False)
     accept_noise: bool = field(default=False, repr=False)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
@@ -185,6 +187,8 @@ class ServingConfig:
             hint = "set budget_usd: strict says what happens where the budget ends"
             raise InvalidInputError("mode", self.mode, hint)
         check_whole("max_concurrency", self.max_concurrency, 1)
+        by_task = self.promise == "task"
+        check_rounds(self.max_rounds, self.strategy, self.guarantee, by_task=by_task)
         self.session(0, self.rule, None)
 
     def _warn_of_prices(self) -> None:
@@ -242,6 +246,7 @@ class ServingConfig:
             scope=scope,
             firsts=firsts,
             min_saving=self.min_saving,
+            max_rounds=self.max_rounds,
             job=job,
         )
         if firsts is not None:
@@ -281,6 +286,8 @@ class ServingConfig:
         """
         if self.strategy == "reference" or self.promise is not None:
             return self.promise == "task" and self.strategy != "reference"
+        if self.max_rounds is not None:
+            return False
         small = 0 < n_items * self.guarantee.tolerance < _SMALL
         of_all = not self.guarantee.labels and self.strategy == "audit"
         return name is not None and of_all and small

@@ -35,11 +35,14 @@ class Wave(NamedTuple):
         items: Indices of the items, in the order in which to ask.
         tiers: Indices of the tiers to ask about each of them.
         learning: Whether the reference's answers are compared with the candidates'.
+        also: Further calls of the same wave, made after these; a call that is among
+            these, too, is made once.
     """
 
     items: IntArray
     tiers: Sequence[int]
     learning: bool = True
+    also: Sequence[Wave] = ()
 
 
 class Tally(NamedTuple):

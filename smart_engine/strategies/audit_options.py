@@ -17,6 +17,7 @@ from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.record import REFERENCE, UNASKED
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import FloatArray
+from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies.audit_state import AuditState
 
 __all__ = [
@@ -32,6 +33,10 @@ _SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
 """Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
 
 
+_LAST_PLAN = 3
+"""Waves left at which no plan can follow draws: ask; take others outright; end."""
+
+
 class Option(NamedTuple):
     """One way to go on, and its cost.
 
@@ -41,6 +46,7 @@ class Option(NamedTuple):
         cost: Per draw from the posterior, expected USD from here on.
         share: Share of the items a plan touches.
         risk: The risk model of a plan's policy.
+        end: Draws to have made after the next wave, if a test has not accepted yet.
     """
 
     policy: Policy
@@ -48,6 +54,7 @@ class Option(NamedTuple):
     cost: FloatArray
     share: float = 1.0
     risk: RiskModel | None = None
+    end: int | None = None
 
 
 def list_options(state: AuditState) -> list[Option]:
@@ -76,15 +83,19 @@ def list_options(state: AuditState) -> list[Option]:
         if test := state.registered.get(policy):
             rate = posterior.error_rate(policy.apply(posterior.answers))
             lost = state.failed(drawn) & ~policy.apply(answers).agreed
-            draws = _draws_left(state, test, np.minimum(rate + lost.mean(), 1.0))
+            rate = np.minimum(rate + lost.mean(), 1.0)
             serving = calls + (1 - policy.apply(answers).agreed.mean()) * reference
+            draws, end = _draws_left(state, test, rate)
             cost = draws * (reference + candidates) + (rest - draws) * serving
-            waiting.append(Option(policy, test, cost))
+            waiting.append(Option(policy, test, cost, end=end))
     # A test that drags on would be given up for a plan at about its next look.
     fallback = np.min([option.cost for option in options], axis=0)
     for option in waiting:
         cost, test = option.cost, option.test
-        if test is not None and (until := test.target - test.draws) > 0:
+        if batch.rounds_left <= _LAST_PLAN:
+            fallback = options[0].cost
+        if test is not None and test.accepted is None:
+            until = test.target - test.draws
             cost = np.minimum(cost, fallback + until * (reference + candidates))
         options.append(option._replace(cost=cost))
     return options
@@ -92,15 +103,22 @@ def list_options(state: AuditState) -> list[Option]:
 
 def _draws_left(
     state: AuditState, test: SequentialTest, rate: FloatArray
-) -> FloatArray:
-    """Per draw from the posterior, draws until a registered test may accept."""
-    if test.target <= test.draws:
-        return np.zeros(DRAWS)
-    design, errors = test.acceptance, len(test.errors)
+) -> tuple[FloatArray, int | None]:
+    """Return the draws until a registered test may accept, and where to look next.
+
+    The draws are expected ones, per draw from the posterior. Where waves are limited,
+    those after the last wave that may draw are all that are left.
+    """
+    if test.accepted is not None:
+        return np.zeros(DRAWS), None
+    batch, design, errors = state.batch, test.acceptance, len(test.errors)
+    if batch.rounds_left <= _LAST_PLAN:
+        wave = next_wave(test, rate, batch.rounds_left - 1, batch.n_items, batch.rng)
+        return wave.draws, wave.end
     until = draws_needed(
         design.items, rate, state.max_errors, design.level, state.draws, errors
     )
-    return np.maximum(until, test.target) - state.draws
+    return np.maximum(until, test.target) - state.draws, test.target
 
 
 def choose(state: AuditState, options: Sequence[Option]) -> Option:

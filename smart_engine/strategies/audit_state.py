@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
@@ -86,21 +88,52 @@ class AuditState:
         return self.level_left * (1 - _AGAIN)
 
     def open_test(
-        self, policy: Policy, items: int, level: float, expected_errors: float
+        self,
+        policy: Policy,
+        items: int,
+        level: float,
+        expected_errors: float,
+        others: IntArray | None = None,
     ) -> SequentialTest:
         """Fix the design of a test; its level is spent from here on.
 
-        On fewer items than all, everything else was asked of the reference before: what
-        remains unanswered there is known, and makes the allowance smaller.
+        Args:
+            policy: The policy.
+            items: Number of items that it could serve.
+            level: Level of the test.
+            expected_errors: Shape of its acceptance numbers.
+            others: All other items, of which the reference is asked. Where it fails on
+                them, the allowance is smaller.
         """
-        batch, lost = self.batch, 0
-        if items < batch.n_items:
-            lost = int((batch.status[REFERENCE] == FAILED).sum())
+        batch = self.batch
+        lost = 0 if others is None else int(self.failed(others).sum())
         allowance = Allowance(batch.guarantee, batch.n_items - lost)
         acceptance = Acceptance(items, allowance.after(0), level, expected_errors)
         test = SequentialTest(policy.name(batch.names), acceptance, allowance)
         self.tests.append(test)
         return test
+
+    def settle(self, test: SequentialTest, others: IntArray) -> SequentialTest:
+        """Return a test as it is once all other items were asked.
+
+        Its design depends on what failed among those, which says nothing of its draws.
+        """
+        batch, design = self.batch, test.acceptance
+        lost = int(self.failed(others).sum())
+        allowance = Allowance(batch.guarantee, batch.n_items - lost)
+        if allowance == test.allowance:
+            return test
+        level, expected = design.level, design.expected_errors
+        design = Acceptance(design.items, allowance.after(0), level, expected)
+        again = SequentialTest(test.policy, design, allowance)
+        again.extend(test.draws, test.errors, set(test.failures))
+        self.tests[self.tests.index(test)] = again
+        return again
+
+    def asked(self, policy: Policy, items: IntArray) -> bool:
+        """Whether all candidates of a policy were asked about these items."""
+        status = self.batch.status[list(policy.tiers)][:, items]
+        return bool((status != UNASKED).all())
 
     def wave_end(self, drawn: int, want: int, most: int, calls: int) -> int:
         """End of a wave: further draws are bought only where they fill what may fly.
@@ -111,6 +144,8 @@ class AuditState:
             most: Draws that suffice, or all there are; never more than these.
             calls: Calls that a draw makes.
         """
+        if not math.isinf(self.batch.rounds_left):
+            return min(want, self.batch.n_items)
         at_once = max(1, self.batch.max_in_flight // calls)
         return min(most, drawn + -(-(want - drawn) // at_once) * at_once)
 

@@ -83,12 +83,15 @@ def quick() -> Callable[..., Result]:
         seed: int = 0,
         confidence: np.ndarray | None = None,
         kinds: np.ndarray | None = None,
+        max_rounds: int | None = None,
     ) -> Result:
         tiers = [
             Tier("0", role="reference", cost=costs[0]),
             *(Tier(str(k), cost=usd) for k, usd in enumerate(costs[1:], 1)),
         ]
-        batch = BatchRecord(len(wrong[0]), tiers, guarantee, seed)
+        batch = BatchRecord(
+            len(wrong[0]), tiers, guarantee, seed, max_rounds=max_rounds
+        )
         # The right answer is the item's kind, a wrong one the next kind.
         batch.keyed = True
         if kinds is None:
@@ -106,12 +109,15 @@ def quick() -> Callable[..., Result]:
             except StopIteration as stop:
                 route = stop.value.route
                 break
-            for tier in wave.tiers:
-                status[tier, wave.items] = ANSWERED
-                batch.costs[tier, wave.items] = costs[tier]
-            known = wave.items[status[REFERENCE, wave.items] == ANSWERED]
+            before = (status == ANSWERED).sum()
+            for part in (wave, *wave.also):
+                for tier in part.tiers:
+                    status[tier, part.items] = ANSWERED
+                    batch.costs[tier, part.items] = costs[tier]
+            batch.rounds += bool((status == ANSWERED).sum() > before)
+            known = status[REFERENCE] == ANSWERED
             for tier, errors in enumerate(wrong, 1):
-                compared = known[status[tier, known] == ANSWERED]
+                compared = known & (status[tier] == ANSWERED)
                 batch.wrong[tier, compared] = errors[compared]
         route = np.where(status[REFERENCE] == ANSWERED, REFERENCE, route)
         for tier in range(len(tiers)):
