@@ -236,7 +236,7 @@ def test_trap_detected_errors_are_not_charged(monkeypatch) -> None:
 @pytest.mark.usefixtures("trusting")
 def test_trap_audits_of_jobs_that_were_cut_off_are_left_out(monkeypatch) -> None:
     monkeypatch.setattr(TaskGuard, "at_worst", lambda self: self.bound)
-    assert breaks_promise(two_of_ten, 45, hiding=True)
+    assert breaks_promise(two_of_ten, 80, hiding=True)
 
 
 ROUNDS = 36

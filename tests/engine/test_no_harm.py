@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from statistics import mean
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 
 from smart_engine import Failure, Guarantee, InvalidInputError, Outcome, Tier
 from smart_engine.batch.session import BatchSession
+from smart_engine.jobs.job import job_of
+from smart_engine.jobs.task import Task
 from smart_engine.stream.session import StreamSession
 
 HARM = 1.005
@@ -57,6 +61,43 @@ def batch_cost(n_items, agreement, price, seed) -> float:
     return session.certificate.cost / n_items
 
 
+class Shared:
+    """A task that jobs share, one step at a time."""
+
+    def __init__(self, price: float, seed: int) -> None:
+        self.task = Task(tiers(price), seed=seed)
+
+    @contextmanager
+    def step(self, *, durable: bool = False) -> Iterator[Task]:
+        yield self.task
+
+
+def jobs(n_items, agreement, price, seed) -> list[float]:
+    """Return the cost of all jobs of a task so far, after each of ten."""
+    shared, paid, costs = Shared(price, seed), 0.0, []
+    for number in range(1, 11):
+        wrong = mistakes(n_items, agreement, 1000 * seed + number)
+        session = BatchSession(
+            n_items,
+            tiers(price),
+            seed=seed,
+            max_in_flight=32,
+            job=job_of(shared, f"{seed} {number}", lambda: False),
+        )
+        while calls := session.next_calls():
+            for call in calls:
+                session.record(call, outcome(call, wrong, price))
+        paid += session.certificate.cost
+        costs.append(paid / (number * n_items))
+    return costs
+
+
+def show(what: str, agreement: float, price: float, costs: dict[int, float]) -> None:
+    """Print a row of a table; see it with `pytest -s`."""
+    cells = " | ".join(f"{cost:.3f}" for cost in costs.values())
+    print(f"\n| {what} | {agreement} | {price} | {cells} |", end="")
+
+
 def stream(length, agreement, price, seed, *, answer=None, known=True):
     """Run a stream; return its cost after each of `LENGTHS`, and its state."""
     wrong = mistakes(length, agreement, seed)
@@ -82,9 +123,12 @@ def stream(length, agreement, price, seed, *, answer=None, known=True):
     + [(*cell, 3) for cell in HOPELESS],
 )
 def test_no_small_batch_becomes_dearer(agreement, price, seeds) -> None:
-    for size in SIZES:
-        paid = mean(batch_cost(size, agreement, price, seed) for seed in range(seeds))
-        assert paid <= HARM, f"{size} items"
+    costs = {
+        size: mean(batch_cost(size, agreement, price, seed) for seed in range(seeds))
+        for size in SIZES
+    }
+    show("batch", agreement, price, costs)
+    assert max(costs.values()) <= HARM, costs
 
 
 @pytest.mark.parametrize(
@@ -94,8 +138,26 @@ def test_no_small_batch_becomes_dearer(agreement, price, seeds) -> None:
 )
 def test_no_short_stream_becomes_dearer(agreement, price, seeds) -> None:
     runs = [stream(500, agreement, price, seed)[0] for seed in range(seeds)]
-    for length in LENGTHS:
-        assert mean(run[length] for run in runs) <= HARM, f"{length} items"
+    costs = {length: mean(run[length] for run in runs) for length in LENGTHS}
+    show("stream", agreement, price, costs)
+    assert max(costs.values()) <= HARM, costs
+
+
+@pytest.mark.parametrize(
+    ("agreement", "price", "seeds"),
+    [pytest.param(*cell, 20, marks=pytest.mark.slow) for cell in EVERY]
+    + [(*cell, 2) for cell in HOPELESS],
+)
+def test_no_jobs_of_a_task_become_dearer(agreement, price, seeds) -> None:
+    """After each of ten jobs, all of them so far are no dearer."""
+    most, last = {}, {}
+    for size in SIZES if seeds > 2 else (5, 50):
+        runs = [jobs(size, agreement, price, seed) for seed in range(seeds)]
+        means = [mean(costs) for costs in zip(*runs, strict=True)]
+        most[size], last[size] = max(means), means[-1]
+    show("jobs, at most", agreement, price, most)
+    show("ten jobs", agreement, price, last)
+    assert max(most.values()) <= HARM, most
 
 
 @pytest.mark.parametrize("size", [1, 10, 19])
