@@ -96,6 +96,13 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         candidates: Cheaper models that may stand in for it, the same way.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
+        recall: Label → share, in batches: of the items to which the reference would
+            give that label, at least that share gets it. All of it holds together with
+            `confidence`; `max_disagreement=None` promises labels only.
+        precision: Label → share, in batches: of the answers with that label, at least
+            that share is what the reference would have said.
+        label_of: A function from the text of an answer, or from its object, to its
+            label. By default that is what `Label`, `Normalized` or `Exact` read in it.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the guarantee; `"paper"` is the paper's way.
         mode: `"serve"`; `"shadow"`: every model answers every item, the reference's
@@ -597,6 +604,8 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             ],
             "max_disagreement": self.max_disagreement,
             "confidence": self.confidence,
+            **({"recall": dict(self.recall)} if self.recall else {}),
+            **({"precision": dict(self.precision)} if self.precision else {}),
             "strategy": self.strategy,
             "looks": self.looks,
             "equivalence": self._serving.rule.name,

@@ -118,6 +118,13 @@ class SmartLLM(Settings, FunctionCallingLLM):
         candidates: Cheaper LLMs that may stand in for it.
         max_disagreement: Tolerated share of differing answers.
         confidence: Probability with which that holds.
+        recall: Label → share, in batches: of the items to which the reference would
+            give that label, at least that share gets it. All of it holds together with
+            `confidence`; `max_disagreement=None` promises labels only.
+        precision: Label → share, in batches: of the answers with that label, at least
+            that share is what the reference would have said.
+        label_of: A function from the text of an answer, or from its object, to its
+            label. By default that is what `Label`, `Normalized` or `Exact` read in it.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the promise; `"paper"` is the paper's way.
         mode: `"serve"`; `"shadow"`: every model is asked about every item, one by one,

@@ -71,7 +71,7 @@ def _show_jobs(results: Sequence[ReplayResult]) -> None:
     table.add_row("reference alone", *alone)
     for each in results:
         table.add_row(
-            exact_percent(each.max_disagreement),
+            exact_percent(each.tolerance),
             usd(each.cost_ratio * each.reference_cost),
             f"{1 - each.cost_ratio:.1%}",
             f"{1 - each.agreement_mean:.1%}",
@@ -83,7 +83,7 @@ def _show_jobs(results: Sequence[ReplayResult]) -> None:
 
 def show_savings(results: Sequence[ReplayResult]) -> None:
     """Print the share saved, by the size of the job and by what may differ."""
-    saved = {(r.items, r.max_disagreement): 1 - r.cost_ratio for r in results}
+    saved = {(r.items, r.tolerance): 1 - r.cost_ratio for r in results}
     shares = dict.fromkeys(share for _, share in saved)
     table = Table(title="Saved, by size and share", title_justify="left")
     table.add_column("items", justify="right")

@@ -13,7 +13,6 @@ from smart_engine.calls import Outcome
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import dollars, show, show_json
-from smart_engine.guarantee import Guarantee
 from smart_engine.offline.estimate import Estimate, Range
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
@@ -75,7 +74,7 @@ def _show_prospects(
 ) -> None:
     """Print what imagined candidates would save, beside the recorded reference."""
     trace = Trace.read(given.source, reference=given.reference)
-    guarantee = Guarantee(promised.max_disagreement, promised.confidence)
+    guarantee = options.guarantee_of(promised.max_disagreement, promised)
     results = trace.outcomes(0)[trace.reference]
     costs = [result.cost for result in results if isinstance(result, Outcome)]
     found = prospects(costs, guarantee, min_saving=promised.min_saving)
@@ -131,6 +130,12 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         table.add_row(name, *map(form, cells))
     Console().print(table)
     show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
+    for label, share in expected.floors.items():
+        show(
+            f"Recall of {label!r}: about {expected.positives[label]:,.0f} of "
+            f"{expected.items:,} rows have it, so without any sign of which rows are "
+            f"missed at least {percent(share)} of the others have to be asked."
+        )
     sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
     show(f"Jobs of other sizes, in rows: {', '.join(sizes)}.")
     if report.estimated:

@@ -64,6 +64,7 @@ class Job:
             system = [("system", _read_text("system", given.system))]
         prompts = _fill(_read_text("prompt", given.prompt), table)
         rule = read_rule(promised.equivalence)
+        guarantee = options.guarantee_of(promised.max_disagreement, promised)
         prices = dict(map(read_price, promised.price or ()))
         try:
             import langchain  # noqa: F401 - makes models of their names
@@ -84,8 +85,10 @@ class Job:
                 prices=prices,
                 store=_place(given, store),
                 task=task or given.source.stem,
-                max_disagreement=promised.max_disagreement,
-                confidence=promised.confidence,
+                max_disagreement=guarantee.max_disagreement,
+                confidence=guarantee.confidence,
+                recall=guarantee.recall,
+                precision=guarantee.precision,
                 strategy=promised.strategy,
                 min_saving=promised.min_saving,
                 max_tokens=calls.max_tokens,

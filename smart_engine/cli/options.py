@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from smart_engine.equivalence.shorthand import SHORTHANDS
 from smart_engine.errors import InvalidInputError
+from smart_engine.guarantee import Guarantee
 from smart_engine.strategies import LIMITED, STRATEGIES
 from smart_engine.strategies.looks import LOOKS
 from smart_engine.tiers import MIN_SAVING
@@ -50,6 +51,26 @@ Equivalence = Annotated[
     ),
 ]
 Share = Annotated[float, Option(help="Tolerated share of differing answers.")]
+Tolerated = Annotated[
+    str,
+    Option(
+        help="Tolerated share of differing answers; none: only labels are promised."
+    ),
+]
+Recall = Annotated[
+    list[str] | None,
+    Option(
+        help="LABEL=SHARE: least share of what the reference gives that label to which "
+        "it is given; repeat for more."
+    ),
+]
+Precision = Annotated[
+    list[str] | None,
+    Option(
+        help="LABEL=SHARE: least share of what is given that label to which the "
+        "reference gives it, too; repeat for more."
+    ),
+]
 Confidence = Annotated[float, Option(help="Probability with which that holds.")]
 Runs = Annotated[int, Option(help="Runs per strategy.")]
 Seed = Annotated[int, Option(help="Seed of all randomness.")]
@@ -91,12 +112,15 @@ class Trials:
     """The guarantees, how often each strategy runs, and where results go."""
 
     max_disagreement: Annotated[
-        list[float] | None,
+        list[str] | None,
         Option(
-            help="Tolerated share of differing answers; repeat for more. Default: 0.05."
+            help="Tolerated share of differing answers; repeat for more. Default: "
+            "0.05. none: only labels are promised."
         ),
     ] = None
     confidence: Confidence = 0.95
+    recall: Recall = None
+    precision: Precision = None
     trials: Runs = 20
     seed: Seed = 0
     max_rounds: Annotated[
@@ -179,8 +203,10 @@ class Promise:
     """What is promised, how it is kept, and at which prices."""
 
     equivalence: Equivalence = "normalized"
-    max_disagreement: Share = 0.05
+    max_disagreement: Tolerated = "0.05"
     confidence: Confidence = 0.95
+    recall: Recall = None
+    precision: Precision = None
     strategy: Annotated[str, _strategy("")] = "audit"
     min_saving: Annotated[
         float,
@@ -224,3 +250,37 @@ class Calls:
         int, Option(min=1, help="Most calls in flight at once.")
     ] = 32
     seed: Draws = None
+
+
+def guarantee_of(max_disagreement: str, given: Trials | Promise) -> Guarantee:
+    """Return the guarantee that options state.
+
+    Raises:
+        InvalidInputError: If one of them is no share.
+    """
+    share = None
+    if max_disagreement != "none":
+        share = _share("max_disagreement", max_disagreement, max_disagreement)
+    return Guarantee(
+        share,
+        given.confidence,
+        _by_label("recall", given.recall),
+        _by_label("precision", given.precision),
+    )
+
+
+def _by_label(field: str, given: list[str] | None) -> dict[str, float]:
+    """Return label → share, from `fraud=0.9`."""
+    shares = {}
+    for text in given or ():
+        label, _, share = text.rpartition("=")
+        shares[label] = _share(field, text, share if label else "")
+    return shares
+
+
+def _share(field: str, text: str, share: str) -> float:
+    try:
+        return float(share)
+    except ValueError as error:
+        form = "0.05, or none" if field == "max_disagreement" else "LABEL=SHARE"
+        raise InvalidInputError(field, text, f"write {form}") from error

@@ -19,7 +19,6 @@ from smart_engine.cli.terminal import check_results, say, show, show_json, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
-from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import Recording, ReplayResult, replay
 from smart_engine.offline.traces import Sample, Trace, read_simulation
 from smart_engine.report.content import plain
@@ -69,15 +68,19 @@ def _replay(
     sources: Sequence[Path | None] = (),
 ) -> None:
     """Run every strategy; print a JSON line for each, or a table per guarantee."""
-    shares = dict.fromkeys(runs.max_disagreement or [0.05])
-    guarantees = [Guarantee(share, runs.confidence) for share in shares]
+    shares = dict.fromkeys(runs.max_disagreement or ["0.05"])
+    guarantees = [options.guarantee_of(share, runs) for share in shares]
     known = STRATEGIES if runs.max_rounds is None else LIMITED
-    strategies = list(dict.fromkeys(compared.strategy or known))
+    every = ("reference", "audit") if guarantees[0].labels else known
+    strategies = list(dict.fromkeys(compared.strategy or every))
     for strategy in strategies:
         choose("strategy", strategy, STRATEGIES)
     if runs.plot:
         if runs.plot.suffix not in {".svg", ".png", ".pdf"}:
             hint = "end it in .svg, .png or .pdf"
+            raise InvalidInputError("--plot", str(runs.plot), hint)
+        if any(guarantee.max_disagreement is None for guarantee in guarantees):
+            hint = "a plot shows costs by max_disagreement: give shares, not none"
             raise InvalidInputError("--plot", str(runs.plot), hint)
         check_results({"--plot": runs.plot}, sources, force=runs.force)
     results: list[ReplayResult] = []
@@ -103,6 +106,34 @@ def _replay(
         _plot(runs.plot, results)
 
 
+def _promised(result: ReplayResult, reference: str) -> str:
+    """What is promised of all answers."""
+    if result.max_disagreement is None:
+        return f"recall and precision of {', '.join(result.recall)} promised"
+    return (
+        f"at most {result.max_disagreement:.4g} may differ from {reference}'s answers"
+    )
+
+
+def _show_labels(results: list[ReplayResult], console: Console) -> None:
+    """Print recall and precision of the labels that are promised."""
+    table = Table(title="labels (mean)", title_justify="left")
+    table.add_column("strategy")
+    table.add_column("label")
+    for heading in ("recall", "precision", "broken"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        for label, recall in result.recall.items():
+            table.add_row(
+                result.strategy,
+                Text(plain(label)),
+                f"{recall:.4f}",
+                f"{result.precision[label]:.4f}",
+                f"{result.label_violations:.1%}",
+            )
+    console.print(table)
+
+
 def _plot(path: Path, results: list[ReplayResult]) -> None:
     """Write the picture of costs."""
     picture = plot_costs(results)
@@ -118,9 +149,9 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     """Print the results under one guarantee as tables."""
     first, console = results[0], Console()
     show(
-        f"{first.items:,} items, at most {first.max_disagreement:.4g} may differ from "
-        f"{reference}'s answers, confidence {first.confidence:.4g}, "
-        f"{first.trials} trials; {reference} alone: {usd(first.reference_cost)} USD"
+        f"{first.items:,} items, {_promised(first, reference)}, confidence "
+        f"{first.confidence:.4g}, {first.trials} trials; {reference} alone: "
+        f"{usd(first.reference_cost)} USD"
     )
     known = first.accuracy is not None
     table = Table()
@@ -143,6 +174,8 @@ def _show(results: list[ReplayResult], reference: str) -> None:
             *([f"{result.accuracy:.4f}"] if known else []),
         )
     console.print(table)
+    if first.recall:
+        _show_labels(results, console)
     if known:
         show(
             f"{reference} alone: accuracy {first.reference_accuracy:.4f}, by the "

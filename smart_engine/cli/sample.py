@@ -69,4 +69,5 @@ def estimate_job(
         min_saving=config.min_saving,
         sizes=_SIZES,
         seed=seed,
+        label_of=config.label_of,
     )

@@ -87,6 +87,19 @@ class ByKind(ABC):
             return kind, calls_in_any_order(content)
         return kind, tuple(map(self.of_objects.parse, content))
 
+    def content(self, answer: Any) -> Any:
+        """Return the text of a reply, or the one object that it is.
+
+        Raises:
+            UnparseableAnswerError: If it is neither.
+        """
+        kind, content = self.read(answer)
+        if kind == "text":
+            return content
+        if kind == "tool calls" or len(content) != 1:
+            raise UnparseableAnswerError(f"{kind} have no label")
+        return content[0]
+
     def same(self, left: tuple[str, Any], right: tuple[str, Any]) -> bool:
         """Whether both are of one kind and mean the same."""
         kind = left[0]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smart_engine.equivalence.answer_part import text_of
+from smart_engine.equivalence.kinds import ByKind
 from smart_engine.equivalence.rule import Equivalence
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 from smart_engine.guarantee import Guarantee
@@ -25,7 +26,8 @@ class Labelling:
 
     Args:
         rule: When two answers mean the same.
-        label_of: Returns the label of an answer; by default, what the rule reads in it.
+        label_of: Returns the label of an answer, of a reply's text or of its object; by
+            default, that is what the rule reads in it.
         guarantee: What is promised; its labels come first.
 
     Attributes:
@@ -48,7 +50,9 @@ class Labelling:
     def __init__(
         self, rule: Equivalence, label_of: LabelOf | None, guarantee: Guarantee
     ) -> None:
-        self._rule, self._label_of = rule, label_of
+        reply = rule if isinstance(rule, ByKind) else None
+        rule = rule if reply is None else reply.inner
+        self._rule, self._reply, self._label_of = rule, reply, label_of
         self._numbers: dict[str, int] = {}
         self.names: list[str] = []
         if label_of is not None and not callable(label_of):
@@ -74,8 +78,8 @@ class Labelling:
             UnparseableAnswerError: If it has none; a rule or function of the user may
                 raise anything else.
         """
-        read = self._rule.parse if self._label_of is None else self._label_of
-        return self._number(read(answer))
+        content = answer if self._reply is None else self._reply.content(answer)
+        return self._number_of(content)
 
     def named(self, name: str) -> int:
         """Return the number of a label as the user names it.
@@ -86,10 +90,14 @@ class Labelling:
         if self._label_of is not None:
             return self._number(name)
         try:
-            return self.number(name)
+            return self._number_of(name)
         except Exception as error:
             hint = f"{self._rule.name} does not know this label: {error}"
             raise InvalidInputError("recall", name, hint) from error
+
+    def _number_of(self, content: Any) -> int:
+        read = self._rule.parse if self._label_of is None else self._label_of
+        return self._number(read(content))
 
     def _number(self, label: object) -> int:
         try:

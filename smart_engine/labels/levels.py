@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from smart_engine.evidence.tails import FloatArray
+from smart_engine.labels.promise import most_missed
 from smart_engine.labels.strata import Stratum
 
-__all__ = ["UNITS", "LabelPlan", "Strata", "divide"]
+__all__ = ["UNITS", "LabelPlan", "Strata", "divide", "least_share"]
 
 UNITS = 20
 """Parts into which the level is divided."""
@@ -50,6 +51,24 @@ class LabelPlan(NamedTuple):
     missed: int
     false_units: int
     missed_units: int
+
+
+def least_share(recall: float, positives: int, alpha: float) -> float:
+    """Share of the items not claimed to be audited for a recall, without any signal.
+
+    Args:
+        recall: Least recall.
+        positives: Answers that are rightly the label.
+        alpha: Level of the audit.
+
+    Example:
+        ```python
+        assert round(least_share(0.95, 100, 0.05), 2) == 0.39
+        assert round(least_share(0.8, 100, 0.05), 2) == 0.11
+        ```
+    """
+    share = 1 - alpha ** (1 / (1 + most_missed(recall, positives)))
+    return float(share)
 
 
 def divide(

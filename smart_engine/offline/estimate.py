@@ -9,7 +9,7 @@ others: where no answer in the sample differs, some in the job still may.
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict
 
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.equivalence import Equivalence, agree
+from smart_engine.equivalence.labelling import Labelling, LabelOf
 from smart_engine.errors import InvalidInputError, SmartError, check_whole
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee
+from smart_engine.labels.levels import least_share
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.offline.replay import run_session
 from smart_engine.tiers import MIN_SAVING
@@ -124,6 +126,10 @@ class Estimate(BaseModel):
         saved: USD saved against the reference alone.
         saved_share: The same as a share of `reference_only`.
         by_size: Items of a job → share that a job of that size would save.
+        positives: Label of a promised recall → items that the reference is expected to
+            give it.
+        floors: The same → least share of all other items about which the reference must
+            be asked, unless something tells which of them may be missed.
         pays_from: Least of these sizes from which on a job is expected to save
             `min_saving`; None if none is.
     """
@@ -143,6 +149,8 @@ class Estimate(BaseModel):
     saved_share: Range
     by_size: dict[int, Range]
     pays_from: int | None
+    positives: dict[str, float] = {}
+    floors: dict[str, float] = {}
 
 
 def estimate(
@@ -157,6 +165,7 @@ def estimate(
     sizes: Sequence[int] = (),
     jobs: int = 12,
     seed: int = 0,
+    label_of: LabelOf | None = None,
 ) -> Estimate:
     """Return what a job is expected to cost, given all models' answers to a sample.
 
@@ -174,6 +183,7 @@ def estimate(
         sizes: Items of other jobs for which the share saved is estimated, too.
         jobs: Number of simulated jobs; of every other size, a third of it.
         seed: Seed of all randomness.
+        label_of: A function from an answer to its label; see `BatchSession`.
 
     Raises:
         InvalidInputError: If an argument cannot be used, or the reference failed on
@@ -190,7 +200,8 @@ def estimate(
     """
     check_whole("items", items, 1)
     check_whole("jobs", jobs, 1)
-    rows = [_coded(row, rule) for row in zip(*sample.values(), strict=True)]
+    label = _labels(rule, label_of, guarantee)
+    rows = [_coded(row, rule, label) for row in zip(*sample.values(), strict=True)]
     if not any(isinstance(row[0], Outcome) for row in rows):
         hint = "the reference answered no item of the sample"
         raise InvalidInputError("sample", len(rows), hint)
@@ -211,6 +222,7 @@ def estimate(
                 equivalence=operator.eq,
                 max_in_flight=max_in_flight,
                 min_saving=min_saving,
+                label_of=operator.itemgetter(1),
             )
             audits = [each.cost for each in session.answers if each.role == "profiled"]
             cost, alone = (
@@ -226,6 +238,10 @@ def estimate(
         _range, figures * (items / size)
     )
     usable = dict(zip(names, zip(*rows, strict=True), strict=True))
+    right = [row[0].answer[1] for row in rows if isinstance(row[0], Outcome)]
+    positives = {
+        name: right.count(name) / len(right) * items for name in guarantee.recall
+    }
     return Estimate(
         items=items,
         sampled=len(rows),
@@ -246,11 +262,34 @@ def estimate(
         saved_share=_share_saved(figures),
         by_size=by_size,
         pays_from=_pays_from(by_size, min_saving),
+        positives=positives,
+        floors={
+            name: least_share(guarantee.recall[name], int(count), guarantee.alpha)
+            for name, count in positives.items()
+        },
     )
 
 
-def _coded(row: Sequence[Result], rule: Equivalence) -> Row:
-    """Return an item's results with equal numbers for answers that mean the same."""
+def _labels(
+    rule: Equivalence, label_of: LabelOf | None, guarantee: Guarantee
+) -> Callable[[Any], str]:
+    """Return what says which promised label an answer is; another one is ""."""
+    labelling = Labelling(rule, label_of, guarantee)
+    names = {labelling.named(name): name for name in guarantee.labels}
+
+    def label(answer: Any) -> str:
+        try:
+            return names.get(labelling.number(answer), "") if names else ""
+        except Exception:  # noqa: BLE001 - a user's rule may raise anything
+            return ""
+
+    return label
+
+
+def _coded(
+    row: Sequence[Result], rule: Equivalence, label: Callable[[Any], str]
+) -> Row:
+    """Return results whose answers are pairs: what means the same, and its label."""
     kinds: list[Any] = []
     coded: Row = []
     for index, result in enumerate(row):
@@ -261,7 +300,7 @@ def _coded(row: Sequence[Result], rule: Equivalence) -> Row:
         code = next(same, len(kinds))
         if code == len(kinds):
             kinds.append(result.answer)
-        coded.append(Outcome(code, result.cost))
+        coded.append(Outcome((code, label(result.answer)), result.cost))
     return coded
 
 
@@ -295,7 +334,7 @@ def _simulated_job(rows: list[Row], size: int, rng: np.random.Generator) -> list
 def _spoilt(row: Row, erring: Container[int]) -> Row:
     """Return an item on which these candidates give an answer that no model gave."""
     return [
-        Outcome(-1, result.cost) if index in erring else result
+        Outcome((-1, ""), result.cost) if index in erring else result
         for index, result in enumerate(row)
     ]
 

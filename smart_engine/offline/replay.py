@@ -6,8 +6,9 @@ The engine has no clock: planning time is measured with the one that a caller pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.batch.session import BatchSession
@@ -19,15 +20,18 @@ from smart_engine.equivalence import (
     agree,
     as_equivalence,
 )
+from smart_engine.equivalence.labelling import Labelling
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.traces import Sample, Trace
 from smart_engine.tiers import Tier
 
 __all__ = [
+    "LabelShares",
     "Recording",
     "ReplayResult",
     "accuracy",
+    "label_shares",
     "replay",
     "run_session",
     "savings",
@@ -81,6 +85,9 @@ class ReplayResult(BaseModel):
         reference_accuracy: Mean share of the reference's answers that are the true
             ones, among items whose true answer is recorded; None if none is.
         accuracy: The same of the answers handed out.
+        recall: Label that is promised → mean share of its items that are given it.
+        precision: The same → mean share of what is given it that is right.
+        label_violations: Share of trials in which a promise about a label is broken.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,7 +95,7 @@ class ReplayResult(BaseModel):
     strategy: str
     items: int
     trials: int
-    max_disagreement: float
+    max_disagreement: float | None
     confidence: float
     cost_ratio: float
     cost_ratio_max: float
@@ -103,6 +110,14 @@ class ReplayResult(BaseModel):
     reference_cost: float
     reference_accuracy: float | None
     accuracy: float | None
+    recall: dict[str, float] = {}
+    precision: dict[str, float] = {}
+    label_violations: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """δ; 1 if nothing is promised of all answers together."""
+        return 1.0 if self.max_disagreement is None else self.max_disagreement
 
 
 def replay(
@@ -155,6 +170,7 @@ def replay(
     costs, floors, agreements, shares = [], [], [], []
     alone_costs: list[float] = []
     rounds: list[int] = []
+    labels: list[LabelShares] = []
     accuracies: list[list[float | None]] = []
     violations, seconds, floor, known = 0, 0.0, 0.0, None
     calls = dict.fromkeys(names, 0)
@@ -188,6 +204,7 @@ def replay(
         shares.append(certificate.spend[names[0]].calls / len(right))
         given = [served.answer for served in session.answers]
         truths = [None if isinstance(r, Failure) else r.answer for r in right]
+        labels.append(label_shares(truths, given, guarantee, rule))
         gold: Sequence[Any] = [None] * len(right)
         if isinstance(recording, Labelled):
             gold = recording.gold(trial)
@@ -213,7 +230,68 @@ def replay(
         reference_cost=sum(alone_costs) / trials,
         reference_accuracy=_mean(before for before, _ in accuracies),
         accuracy=_mean(after for _, after in accuracies),
+        recall=_means([each.recall for each in labels]),
+        precision=_means([each.precision for each in labels]),
+        label_violations=sum(not each.kept for each in labels) / trials,
     )
+
+
+class LabelShares(NamedTuple):
+    """Recall and precision of the labels that are promised, in one trial.
+
+    Attributes:
+        recall: Label → share of its items that are given it; 1 where there are none.
+        precision: Label → share of what is given it that is right; 1 where nothing is.
+        kept: Whether every promise about a label is kept.
+    """
+
+    recall: dict[str, float]
+    precision: dict[str, float]
+    kept: bool
+
+
+def label_shares(
+    truths: Sequence[Any], given: Sequence[Any], guarantee: Guarantee, rule: Equivalence
+) -> LabelShares:
+    """Compare answers handed out with the reference's, label by label.
+
+    Args:
+        truths: The reference's answers, None where it has none.
+        given: The answers handed out, None where there is none.
+        guarantee: What is promised.
+        rule: When two answers mean the same.
+    """
+    recall: dict[str, float] = {}
+    precision: dict[str, float] = {}
+    if guarantee.labels:
+        labelling = Labelling(rule, None, guarantee)
+        meant, told = (
+            np.array([_label(labelling, answer) for answer in answers])
+            for answers in (truths, given)
+        )
+        for name in guarantee.labels:
+            number = labelling.named(name)
+            right = int(((meant == number) & (told == number)).sum())
+            all_meant, all_told = (meant == number).sum(), (told == number).sum()
+            recall[name] = right / int(all_meant) if all_meant else 1.0
+            precision[name] = right / int(all_told) if all_told else 1.0
+    kept = all(recall[name] >= least for name, least in guarantee.recall.items())
+    kept &= all(precision[name] >= least for name, least in guarantee.precision.items())
+    return LabelShares(recall, precision, kept)
+
+
+def _label(labelling: Labelling, answer: Any) -> int:
+    """Return the number of an answer's label, 0 if it has none."""
+    try:
+        return 0 if answer is None else labelling.number(answer)
+    except Exception:  # noqa: BLE001 - a user's rule may raise anything
+        return 0
+
+
+def _means(shares: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: sum(each[name] for each in shares) / len(shares) for name in shares[0]
+    }
 
 
 def savings(

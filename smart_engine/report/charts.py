@@ -229,14 +229,14 @@ def costs(results: Sequence[ReplayResult]) -> Picture:
     """
     if not results:
         raise InvalidInputError("results", [], "give what `replay` returned")
-    shares = sorted({result.max_disagreement for result in results})
+    shares = sorted({result.tolerance for result in results})
     lines: dict[str, dict[float, ReplayResult]] = {}
     for result in results:
-        lines.setdefault(result.strategy, {})[result.max_disagreement] = result
+        lines.setdefault(result.strategy, {})[result.tolerance] = result
     cheapest = min(results, key=lambda result: result.cost_ratio)
     text = (
         f"Cost by strategy and tolerated share of differing answers; the cheapest is "
-        f"{cheapest.strategy} at {exact_percent(cheapest.max_disagreement)}: "
+        f"{cheapest.strategy} at {exact_percent(cheapest.tolerance)}: "
         f"{percent(cheapest.cost_ratio)} of the reference alone."
     )
     picture = _picture(text, 3.0)
@@ -249,7 +249,7 @@ def costs(results: Sequence[ReplayResult]) -> Picture:
         ratios = [100 * by_share[share].cost_ratio for share in sorted(by_share)]
         (line,) = axes.plot(places, ratios, color=_colour(number), label=plain(name))
         line.set(marker=mark, linestyle=dash, markersize=5)
-    floors = {r.max_disagreement: 100 * r.cost_floor for r in results}
+    floors = {r.tolerance: 100 * r.cost_floor for r in results}
     (line,) = axes.plot([floors[share] for share in shares], ":_", linewidth=1.2)
     line.set(color=LIGHT["soft"], label="least possible")
     axes.set_ylim(bottom=0)

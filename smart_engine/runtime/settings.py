@@ -27,6 +27,7 @@ from smart_engine.equivalence import (
     Normalized,
     as_equivalence,
 )
+from smart_engine.equivalence.labelling import LabelOf
 from smart_engine.errors import InvalidInputError
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import Ledger, LedgerScope
@@ -126,8 +127,15 @@ class Settings(PlainErrors):
     candidates: Annotated[Any, SkipValidation] = Field(
         exclude=True, repr=False, frozen=True
     )
-    max_disagreement: float = 0.05
+    max_disagreement: float | None = 0.05
     confidence: float = 0.95
+    recall: Annotated[Mapping[str, float], SkipValidation] = Field(default_factory=dict)
+    precision: Annotated[Mapping[str, float], SkipValidation] = Field(
+        default_factory=dict
+    )
+    label_of: Annotated[LabelOf | None, SkipValidation] = Field(
+        default=None, exclude=True
+    )
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
@@ -240,7 +248,9 @@ class Settings(PlainErrors):
         self._lanes = self._read_lanes()
         serving = ServingConfig(
             models=self._names,
-            guarantee=Guarantee(self.max_disagreement, self.confidence),
+            guarantee=Guarantee(
+                self.max_disagreement, self.confidence, self.recall, self.precision
+            ),
             rule=rule,
             strategy=self.strategy,
             looks=self.looks,
@@ -253,6 +263,7 @@ class Settings(PlainErrors):
             max_rounds=self.max_rounds,
             costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
+            label_of=self.label_of,
             tasks=tasks,
             promise=self.promise,
         )

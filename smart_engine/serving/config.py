@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from smart_engine.batch.session import BatchSession
 from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import Identity, identity
+from smart_engine.equivalence.labelling import LabelOf
 from smart_engine.errors import InvalidInputError, check_whole, choose
 from smart_engine.guarantee import Guarantee
 from smart_engine.jobs.beliefs import informed
@@ -86,6 +87,7 @@ class ServingConfig:
             `shares_promise`.
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
+        label_of: A function from an answer to its label; see `BatchSession`.
         tasks: What single tasks have of their own.
         pooled: Whether its task is a pool, whose items bring rules of their own.
 
@@ -111,6 +113,7 @@ class ServingConfig:
     max_rounds: int | None = None
     costs: tuple[float | None, ...] = field(default=(), repr=False)
     accept_noise: bool = field(default=False, repr=False)
+    label_of: LabelOf | None = field(default=None, repr=False)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
     pooled: bool = field(default=False, repr=False)
     promise: str | None = field(default=None, repr=False)
@@ -140,6 +143,8 @@ class ServingConfig:
             guarantee=Guarantee(
                 _first(own.max_disagreement, promise.max_disagreement),
                 _first(own.confidence, promise.confidence),
+                promise.recall,
+                promise.precision,
             ),
             rule=rule,
             strategy=_first(own.strategy, self.strategy),
@@ -173,6 +178,12 @@ class ServingConfig:
         if self.promise == "task" and self.strategy not in ("audit", "reference"):
             hint = (
                 f"strategy={self.strategy!r} proves each batch by itself: use 'audit'"
+            )
+            raise InvalidInputError("promise", self.promise, hint)
+        if self.promise == "task" and self.guarantee.labels:
+            hint = (
+                "jobs that are still to come may have none of a label, or all of it: "
+                "recall and precision hold for each batch by itself, promise='batch'"
             )
             raise InvalidInputError("promise", self.promise, hint)
         check_budget(self.budget_usd)
@@ -247,6 +258,7 @@ class ServingConfig:
             firsts=firsts,
             min_saving=self.min_saving,
             max_rounds=self.max_rounds,
+            label_of=self.label_of,
             job=job,
         )
         if firsts is not None:
@@ -387,7 +399,8 @@ class ServingConfig:
                 what comes with each call, and every item.
         """
         job = replace(self, budget_usd=None, max_concurrency=1)
-        digest = hashlib.sha256(repr((job, rule.name, task)).encode())
+        labels = () if self.label_of is None else (identity(self.label_of).mark,)
+        digest = hashlib.sha256(repr((job, rule.name, task, *labels)).encode())
         for text in asked:
             digest.update(hashlib.sha256(text.encode()).digest())
         return digest.hexdigest()

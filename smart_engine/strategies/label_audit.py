@@ -29,7 +29,7 @@ from smart_engine.evidence.record import (
     BatchRecord,
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
-from smart_engine.labels.levels import UNITS, LabelPlan, divide
+from smart_engine.labels.levels import UNITS, LabelPlan, divide, least_share
 from smart_engine.labels.promise import Kind, Promised, most_missed
 from smart_engine.labels.running import RunningAudit
 from smart_engine.labels.strata import Stratum
@@ -287,7 +287,7 @@ def _least_cost(batch: BatchRecord, truth: IntArray) -> float:
     for name, recall in batch.guarantee.recall.items():
         seen = int((truth == batch.labelling.named(name)).sum())
         items = (seen + 1) / (len(truth) + 1) * batch.n_items
-        least = max(least, 1 - alpha ** (1 / (1 + most_missed(recall, int(items)))))
+        least = max(least, least_share(recall, int(items), alpha))
     return least
 
 

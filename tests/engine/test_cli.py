@@ -118,6 +118,41 @@ def test_replay_prints_a_table_of_every_strategy(trace) -> None:
     assert result.stderr == ""
 
 
+def test_replay_and_simulate_promise_recall_and_precision(trace, simulation) -> None:
+    labels = ("--recall", "1=0.9", "--precision", "1=0.8", "--max-disagreement", "none")
+    runs = ("--trials", 2, *labels)
+    made_up = ("simulate", simulation, "--dataset", "news")
+    for command in (("replay", trace), made_up):
+        lines = json_lines(smart(*command, *runs, "--json"))
+        assert [line["strategy"] for line in lines] == ["reference", "audit"]
+        for line in lines:
+            assert list(line) == KEYS
+            assert line["max_disagreement"] is None
+            assert line["recall"]["1"] >= 0.9
+            assert line["precision"]["1"] >= 0.8
+            assert line["label_violations"] == 0
+        table = smart(*command, *runs)
+        assert "recall and precision of 1 promised" in table.stdout
+    refused = smart("replay", trace, *labels, "--plot", "costs.svg")
+    assert "give shares, not none" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (("--recall", "0.9"), "write LABEL=SHARE"),
+        (("--recall", "1=most"), "write LABEL=SHARE"),
+        (("--max-disagreement", "some"), "write 0.05, or none"),
+        (("--max-disagreement", "none"), "nothing is promised"),
+        (("--recall", "1=0.9", "--strategy", "mix"), "use 'audit'"),
+    ],
+)
+def test_promises_that_cannot_be_read_are_refused(trace, given, hint) -> None:
+    result = smart("replay", trace, *given)
+    assert result.exit_code != 0
+    assert hint in result.stderr
+
+
 def test_replay_draws_costs_by_strategy_and_share(trace, tmp_path) -> None:
     options = ("--trials", 1, "--strategy", "audit", "--strategy", "reference")
     shares = ("--max-disagreement", 0.2, "--max-disagreement", 0.1)

@@ -27,6 +27,9 @@ from smart_engine.labels.promise import (
     most_false,
     most_missed,
 )
+from smart_engine.offline.estimate import estimate
+from smart_engine.offline.replay import label_shares, replay
+from smart_engine.offline.traces import Simulation
 from smart_engine.strategies.label_audit import label_audit
 
 ALPHA = 0.05
@@ -467,3 +470,35 @@ def test_the_same_seed_gives_the_same_audits_in_whatever_order_results_come() ->
                 session.record(call, Outcome(said[call.tier][call.item], cost))
         certificates.append(session.certificate)
     assert certificates[0] == certificates[1]
+
+
+def test_replays_say_what_became_of_the_labels() -> None:
+    models = Simulation(
+        1500, "big", agreement={"small": 0.98}, costs={"big": 1.0, "small": 0.01}
+    )
+    guarantee = Guarantee(None, recall={"1": 0.9}, precision={"1": 0.9})
+    result = replay(models, guarantee, trials=2)
+    assert min(result.recall["1"], result.precision["1"]) >= 0.9
+    assert result.label_violations == 0
+    assert result.max_disagreement is None
+    assert result.cost_ratio < 0.6
+
+
+def test_shares_of_a_label_are_broken_by_one_answer_too_many() -> None:
+    guarantee = Guarantee(None, recall={"1": 0.75}, precision={"1": 0.75})
+    truths = ["1", "1", "1", "1", "0", "0"]
+    kept = label_shares(truths, ["1", "1", "1", "0", "1", "0"], guarantee, Exact())
+    assert (kept.recall, kept.precision, kept.kept) == ({"1": 0.75}, {"1": 0.75}, True)
+    assert not label_shares(
+        truths, ["1", "1", "0", "0", "0", None], guarantee, Exact()
+    ).kept
+
+
+def test_an_estimate_says_what_recall_of_a_rare_label_costs_at_least() -> None:
+    said = answers(100)
+    sample = {name: [Outcome(a, 1.0) for a in words] for name, words in said.items()}
+    rare = Guarantee(None, recall={"odd": 0.95})
+    expected = estimate(sample, 1000, rare, Exact(), jobs=1)
+    assert expected.positives["odd"] == 10 * said["big"].count("odd")
+    assert expected.floors["odd"] > 0.4
+    assert expected.cost.mean > 400
