@@ -32,6 +32,7 @@ from smart_engine.errors import check_whole
 from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.settings import Settings
+from smart_engine.runtime.submitted import SubmittedJob
 
 __all__ = [
     "TASK",
@@ -169,6 +170,43 @@ class SmartBatching(
         """Answer a batch in one session, as `batch` does."""
         work = self._work(inputs, config, kwargs, return_exceptions=return_exceptions)
         return await work.arun(return_exceptions=return_exceptions)
+
+    def submit(
+        self,
+        inputs: Sequence[Input],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> SubmittedJob:
+        """Answer a batch as `batch` does, while this process does something else.
+
+        With `lane="batch"` it may take a day. `job.status()` says where it stands;
+        `job.results()` and `await job` wait for it. `job.leave()` ends it here: with a
+        `store`, whoever submits the same inputs later, in any process, goes on from
+        there, with the provider's batches that are under way.
+
+        Args:
+            inputs: The items.
+            config: One config for all, or one per item.
+            return_exceptions: See `batch`.
+            **kwargs: Passed to every model.
+
+        Example:
+            ```python
+            from langchain_core.language_models import FakeListChatModel
+
+            free = {"big": Price.free(), "small": Price.free()}
+            big, small = (FakeListChatModel(name=n, responses=["yes"]) for n in free)
+            smart = SmartChatModel(reference=big, candidates=[small], prices=free)
+            job = smart.submit(["Is it?"] * 20)
+            assert [answer.text for answer in job.results()] == ["yes"] * 20
+            assert job.status().state == "done"
+            ```
+        """
+        read = list(inputs)
+        work = self._work(read, config, kwargs, return_exceptions=return_exceptions)
+        return SubmittedJob(work, len(read), return_exceptions=return_exceptions)
 
     @override
     def batch_as_completed(  # type: ignore[override]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from smart_engine.cli.batches import cancel_command, jobs_command
 from smart_engine.cli.demo import demo_command
 from smart_engine.cli.estimate import estimate_command
 from smart_engine.cli.imports import import_command
@@ -31,6 +32,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile_command,
     "estimate": estimate_command,
     "run": run_command,
+    "jobs": jobs_command,
+    "cancel": cancel_command,
 }
 
 app = typer.Typer(

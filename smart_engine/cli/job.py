@@ -138,7 +138,7 @@ def _place(given: options.Inputs, store: str | None) -> str:
 
 
 def read_price(text: str) -> tuple[str, Price]:
-    """Return a model and its price, from `gpt-5=1.25,10` or `llama=free`.
+    """Return a model and its price, from `gpt-5=1.25,10/0.6,5` or `llama=free`.
 
     Raises:
         InvalidInputError: If the text cannot be read.
@@ -147,11 +147,14 @@ def read_price(text: str) -> tuple[str, Price]:
     if name and price == "free":
         return name, Price.free()
     try:
-        sent, received = map(float, price.split(","))
+        (sent, received), *by_batch = (
+            map(float, each.split(",")) for each in price.split("/", 1)
+        )
+        batch = [(read, written) for read, written in by_batch]
     except ValueError as error:
         hint = f"write {options.PRICE_FORM}"
         raise InvalidInputError("price", text, hint) from error
-    return name, Price(sent, received)
+    return name, Price(sent, received, batch=Price(*batch[0]) if batch else None)
 
 
 def _read_text(field: str, given: str) -> str:

@@ -29,7 +29,10 @@ __all__ = [
     "Trials",
 ]
 
-PRICE_FORM = "MODEL=INPUT,OUTPUT in USD per million tokens, or MODEL=free"
+PRICE_FORM = (
+    "MODEL=INPUT,OUTPUT in USD per million tokens, or MODEL=INPUT,OUTPUT/INPUT,OUTPUT "
+    "with those by batch, or MODEL=free"
+)
 
 
 def _among(names: Iterable[str]) -> Callable[[str], list[str]]:

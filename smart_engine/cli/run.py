@@ -48,6 +48,13 @@ def run_command(
             "small ones do, if both are given."
         ),
     ] = None,
+    lane: Annotated[
+        str,
+        Option(
+            help="live; batch: by the provider's batches, cheaper, in up to a day; "
+            "auto: so for 100 calls and more at once; flex: by the cheaper tier."
+        ),
+    ] = "live",
     answer: Annotated[str, Option(help="Column of the answers.")] = "answer",
     store: options.Store = None,
     certificate: Annotated[
@@ -84,6 +91,7 @@ def run_command(
     promise = _promise(promise, shareable=None not in (task, store))
     show_bar = sys.stderr.isatty() if progress is None else progress
     settings = {"budget_usd": budget, "progress": show_bar, "promise": promise}
+    settings["lane"] = lane
     job = Job.read(given, promised, calls, store, task, **settings)
     for column in (answer, *_COLUMNS):
         if any(column in row for row in job.table.rows):

@@ -53,7 +53,7 @@ def plain_errors() -> Iterator[None]:
         say(f"error: {error}")
         raise typer.Exit(Code.UNUSABLE) from error
     except KeyboardInterrupt as error:
-        say("interrupted")
+        say("; ".join(["interrupted", *getattr(error, "__notes__", ())]))
         raise typer.Exit(Code.INTERRUPTED) from error
     finally:
         warnings.showwarning = shown

@@ -179,6 +179,7 @@ class Batch:
         dedupe: Whether items of a job with the same request are asked once; None:
             where its models answer them alike.
         lanes: How its models are asked.
+        watch: Returns what to call after each record of a job, if anything is.
     """
 
     config: ServingConfig
@@ -190,6 +191,7 @@ class Batch:
     progress: bool = False
     dedupe: bool | None = None
     lanes: Lanes = field(default_factory=Lanes)
+    watch: Callable[[Job], Callable[[], None]] | None = None
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
@@ -219,7 +221,7 @@ class Batch:
     def _bar(self, job: Job) -> AbstractContextManager[Callable[[], None] | None]:
         """Show where a job stands, if wanted; yield what to call after each record."""
         if not self.progress:
-            return nullcontext()
+            return nullcontext(self.watch and self.watch(job))
         status = None if job.courier is None else job.courier.status
         return progress_bar(job.session, job.label, status)
 

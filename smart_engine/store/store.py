@@ -8,7 +8,7 @@ its profile. SQLAlchemy is imported when a store is opened, not before.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from smart_engine.money.spending import Spend
 from smart_engine.row import StreamRow
 from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import AnswerStore
-from smart_engine.serving.submissions import SubmissionStore
+from smart_engine.serving.submissions import Submission, SubmissionStore
 from smart_engine.serving.task_profile import TaskProfile, read_profile
 
 if TYPE_CHECKING:
@@ -197,6 +197,28 @@ def read_profiles(place: str | os.PathLike[str]) -> list[TaskProfile]:
         finally:
             engine.dispose()
     return [read_profile(*row) for row in rows]
+
+
+def read_submissions(place: str | os.PathLike[str]) -> Sequence[Submission]:
+    """Return the batches that the jobs of a store have submitted, the oldest first.
+
+    It changes nothing there, whatever is there.
+
+    Raises:
+        InvalidInputError: If no store is there.
+        MissingExtraError: If SQLAlchemy is not installed.
+        StoreError: If it cannot be read.
+    """
+    url = _url(_absolute(place))
+    with _usable(url):
+        from smart_engine.store.dialects import open_engine
+        from smart_engine.store.submissions import SqlSubmissions
+
+        engine = open_engine(url, read_only=True)
+        try:
+            return SqlSubmissions(engine, None).load()
+        finally:
+            engine.dispose()
 
 
 @contextmanager

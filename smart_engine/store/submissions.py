@@ -33,7 +33,8 @@ class SqlSubmissions:
         wanted = sql.select(BATCHES).where(self._where).order_by(BATCHES.c.began)
         try:
             with connected(self._engine) as connection:
-                rows = connection.execute(wanted).all()
+                there = sql.inspect(connection).has_table(BATCHES.name)
+                rows = connection.execute(wanted).all() if there else []
             sound = [row for row in rows if is_sound(BATCHES, row)]
             submissions = [_submission(row) for row in sound]
         except (sql.exc.SQLAlchemyError, ValueError) as error:

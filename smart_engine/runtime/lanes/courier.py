@@ -212,6 +212,11 @@ class Courier:
                         carrier = self.carriers[batch.submission.model]
                         carrier.cancel(batch.submission.batch)
 
+    def interrupt(self, error: BaseException) -> None:
+        """End the drive that waits for replies, if any does, from any thread."""
+        if self._deliver is not None:
+            self._deliver(error)
+
     def leave(self) -> None:
         """Let `stop` wait for nothing."""
         self._left.set()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from smart_engine.errors import MissingExtraError
 from smart_engine.runtime.lanes.carrier import (
     Limits,
     Row,
@@ -45,6 +46,19 @@ class OpenAIBatches:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+
+    @classmethod
+    def at(cls, address: str) -> OpenAIBatches:
+        """Return who carries requests at an address, with the environment's key.
+
+        Raises:
+            MissingExtraError: If OpenAI's client is not installed.
+        """
+        try:
+            from openai import OpenAI
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("langchain", "looking at batches") from error
+        return cls(OpenAI(base_url=address, max_retries=0))
 
     @property
     def address(self) -> str:
