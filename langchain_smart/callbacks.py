@@ -9,7 +9,7 @@ show answers while they are written see inside a chain only if its answer is han
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ __all__ = [
     "member_config",
     "quiet_context",
     "recorded",
+    "run_marks",
     "silenced",
     "started",
 ]
@@ -87,8 +88,12 @@ def recorded(run: R) -> R:
     return run
 
 
-def member_config(run: Run | None) -> RunnableConfig:
+def member_config(run: Run | None, marks: Mapping[str, str]) -> RunnableConfig:
     """Return the config for calling a member on behalf of a run.
+
+    Args:
+        run: The run of the item.
+        marks: Metadata of the member's run: see `run_marks`.
 
     What a handler raises there fails no call: it sees which models are asked about an
     item, and whether an audit counts may not depend on that.
@@ -105,8 +110,14 @@ def member_config(run: Run | None) -> RunnableConfig:
         handlers=[*seen], inheritable_handlers=[*seen], parent_run_id=run.run_id
     )
     manager.add_tags(run.inheritable_tags)
-    manager.add_metadata(run.inheritable_metadata)
+    manager.add_metadata({**run.inheritable_metadata, **marks})
     return {"callbacks": manager, "tags": ["nostream"]}
+
+
+def run_marks(task: str, model: str, reference: str) -> dict[str, str]:
+    """Return what tracers such as LangSmith are told of a model's run, as metadata."""
+    role = "reference" if model == reference else "candidate"
+    return {"smart_task": task, "smart_model": model, "smart_role": role}
 
 
 def silenced(model: BaseChatModel) -> BaseChatModel:
@@ -212,6 +223,7 @@ def chain_config(
     config: RunnableConfig,
     meter: BaseCallbackHandler,
     name: str,
+    marks: Mapping[str, str],
     *,
     shown: bool,
     heard: bool,
@@ -222,6 +234,7 @@ def chain_config(
         config: The config of the item, with the callbacks of its run's children.
         meter: Reads what the call costs.
         name: Name of the chain's run.
+        marks: Metadata of that run and of those within it; see `run_marks`.
         shown: Whether its answer is shown while it is written.
         heard: Whether its answer is handed out if the call succeeds.
     """
@@ -232,6 +245,7 @@ def chain_config(
         events = _PIECES if heard else (*_PIECES, "on_custom_event")
         handlers = [_without(each, events) for each in handlers if not _shows(each)]
         manager.add_tags(["nostream"])
+    manager.add_metadata(dict(marks))
     manager.set_handlers([meter, *handlers])  # others see no run that it refuses
     return {**config, "callbacks": manager, "run_name": name}
 

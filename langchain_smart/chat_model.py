@@ -178,6 +178,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             guarantee. Left out: where every member's `temperature` is set to 0.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        on_drift: Called with a `Drift` where a stream's recent audits detect errors
+            clearly more often than its past ones: an alarm, no promise, which comes
+            falsely in about one of 10,000 audits.
         lane: How the members are asked: `"live"`, as they are by themselves; `"batch"`:
             `batch` and `abatch` by batches of the provider, which are cheaper and may
             take hours, at the price `Price(…, batch=Price(…))`, while single calls,
@@ -451,6 +454,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             run,
             self.estimate_usage,
             item.allowance,
+            task=item.task,
         )
         return ItemRun(item, requester)
 

@@ -233,7 +233,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
         )
         booked, allowance = item.record_inner_call, item.allowance
         requester = ChainRequester(
-            self._members, booked, given, config, arguments, allowance
+            self._members, booked, given, config, arguments, allowance, item.task
         )
         return ItemRun(item, requester)
 

@@ -174,6 +174,9 @@ class SmartLLM(Settings, FunctionCallingLLM):
             as for `SmartChatModel`.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        on_drift: Called with a `Drift` where a stream's recent audits detect errors
+            clearly more often than its past ones: an alarm, no promise, which comes
+            falsely in about one of 10,000 audits.
         lane: How the members are asked, as for `SmartChatModel`: `"live"`; `"batch"`:
             `chat_batch` and `complete_batch` by batches of the provider, which are
             cheaper and may take hours; `"auto"`: the same for 100 calls or more that

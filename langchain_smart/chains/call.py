@@ -25,7 +25,12 @@ from langchain_core.runnables.config import (
 from typing_extensions import override
 
 from langchain_smart.batching import RunnableJob
-from langchain_smart.callbacks import chain_config, is_watched, quiet_context
+from langchain_smart.callbacks import (
+    chain_config,
+    is_watched,
+    quiet_context,
+    run_marks,
+)
 from langchain_smart.chains.graph import within_graph
 from langchain_smart.chains.meter import Meter
 from langchain_smart.chains.store import ChainAnswers, identity_of
@@ -51,6 +56,7 @@ class ChainRequester(Requester):
         config: Its config, with the callbacks of its run's children.
         arguments: Further arguments of every chain.
         allowance: Returns what a chain's call may spend, if there is a budget.
+        task: Name of the item's task, for tracers.
     """
 
     chains: Mapping[str, ChainMember]
@@ -59,6 +65,7 @@ class ChainRequester(Requester):
     config: RunnableConfig
     arguments: dict[str, Any]
     allowance: Callable[[str], Allowance | None]
+    task: str = ""
     _meters: dict[str, Meter] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
@@ -137,7 +144,10 @@ class ChainRequester(Requester):
         """Return a chain that is called now, and the config to call it with."""
         member = self.chains[model]
         self._meters[model] = meter = Meter(member, self.allowance(model))
-        config = chain_config(self.config, meter, model, shown=shown, heard=heard)
+        marks = run_marks(self.task, model, next(iter(self.chains)))
+        config = chain_config(
+            self.config, meter, model, marks, shown=shown, heard=heard
+        )
         config["configurable"] = within_graph(
             config.get("configurable") or {},
             reference=model == next(iter(self.chains)),
@@ -202,6 +212,7 @@ class ChainJob(RunnableJob):
             config,  # type: ignore[arg-type]
             self.arguments,
             partial(self.allowance, item),
+            self.scope.task,
         )
 
     @override

@@ -35,6 +35,7 @@ from langchain_smart.callbacks import (
     member_config,
     quiet_context,
     recorded,
+    run_marks,
     silenced,
 )
 from langchain_smart.chat.compare import read_answer, write_answer
@@ -75,6 +76,7 @@ class ChatRequester(Requester):
         allowance: Returns what a model's call may spend, if there is a budget.
         rate_limiter: What each call waits for; core waits for single items.
         by_itself: How those are asked live whose calls are carried.
+        task: Name of the item's task, for tracers.
     """
 
     members: Mapping[str, ChatMember]
@@ -85,6 +87,7 @@ class ChatRequester(Requester):
     allowance: Callable[[str], Allowance | None]
     rate_limiter: BaseRateLimiter | None = None
     by_itself: Mapping[str, ChatMember] = field(default_factory=dict)
+    task: str = ""
     _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
@@ -175,7 +178,9 @@ class ChatRequester(Requester):
                 lambda: settings_of(bound.arguments, bound.model),
             )
         self._clocks[model] = Clock()
-        return bound, ChatPromptValue(messages=messages), member_config(self.run)
+        marks = run_marks(self.task, model, next(iter(self.members)))
+        config = member_config(self.run, marks)
+        return bound, ChatPromptValue(messages=messages), config
 
     def _sent(self, model: str) -> list[BaseMessage]:
         """Return the messages as a model is given them."""
@@ -279,6 +284,7 @@ class ChatJob(RunnableJob):
             partial(self.allowance, item),
             self.rate_limiter,
             self.by_itself,
+            self.scope.task,
         )
 
     @override

@@ -152,6 +152,11 @@ class Ledger:
         rows = ((*row[:4], ids.get(row[3]), *row[4:]) for row in self._rows)
         return tuple(Entry._make(row) for row in rows)
 
+    @property
+    def keyed(self) -> Mapping[Key, Spend]:
+        """What was spent, by model, role, task and outcome; dropped rows included."""
+        return self._sums
+
     def sums(self, by: str = "model") -> dict[str, Spend]:
         """Return what was spent, by name; dropped rows are included.
 

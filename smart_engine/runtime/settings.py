@@ -49,6 +49,7 @@ from smart_engine.serving.profile import Persistence
 from smart_engine.serving.tasks import read_tasks
 from smart_engine.store.forks import fork_safe_lock
 from smart_engine.store.store import Store, as_store
+from smart_engine.stream.drift import Drift
 from smart_engine.tiers import MIN_SAVING
 
 __all__ = ["PlainErrors", "Settings", "refuse_smart"]
@@ -160,6 +161,9 @@ class Settings(PlainErrors):
     accept_noise: bool = False
     dedupe: bool | None = None
     gather_ms: float | None = None
+    on_drift: Annotated[Callable[[Drift], None] | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
     lane: Annotated[str | Mapping[str, str], SkipValidation] = "live"
     estimate_usage: bool = False
     books: Annotated[Books | None, SkipValidation] = Field(
@@ -266,6 +270,7 @@ class Settings(PlainErrors):
             label_of=self.label_of,
             tasks=tasks,
             promise=self.promise,
+            on_drift=self.on_drift,
         )
         serving.check()
         if self.budget_usd is not None:

@@ -19,6 +19,7 @@ from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
 from smart_engine.serving.shared_steps import SharedTask
 from smart_engine.serving.shared_stream import SharedStream
+from smart_engine.stream.drift import Drift
 from smart_engine.stream.session import StreamSession
 
 __all__ = ["Books"]
@@ -190,6 +191,7 @@ class Books:
         *,
         shadow: bool,
         row: Callable[[], StreamRow] | None = None,
+        on_drift: Callable[[Drift], None] | None = None,
     ) -> SharedStream:
         """Return the stream of a key.
 
@@ -198,12 +200,14 @@ class Books:
             begin: Makes its session, if there is none yet.
             shadow: Whether it is only tried.
             row: Returns where other processes share it, if they do.
+            on_drift: Is told where its recent errors leave its past.
         """
         with self._lock:
             streams = self._shadows if shadow else self._streams
             if key not in streams:
                 stored = None if row is None else row()
-                streams[key] = SharedStream(begin, self.new_lock(), stored)
+                lock = self.new_lock()
+                streams[key] = SharedStream(begin, lock, stored, on_drift)
             stream = streams[key]
             self._awake.pop(stream, None)
             self._awake[stream] = None

@@ -33,6 +33,7 @@ from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
 from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
+from smart_engine.stream.drift import Drift
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
 
@@ -90,6 +91,7 @@ class ServingConfig:
         label_of: A function from an answer to its label; see `BatchSession`.
         tasks: What single tasks have of their own.
         pooled: Whether its task is a pool, whose items bring rules of their own.
+        on_drift: Is told where a stream's recent errors leave its past; see `Drift`.
 
     Example:
         ```python
@@ -117,6 +119,9 @@ class ServingConfig:
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
     pooled: bool = field(default=False, repr=False)
     promise: str | None = field(default=None, repr=False)
+    on_drift: Callable[[Drift], None] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def task_of(self, name: str) -> str:
         """Return the task that a name stands for: its pool, if it is in one."""
@@ -504,7 +509,9 @@ class ServingConfig:
         if not shadow:
             self._refuse_noise(books, rule, task)
         row = rows and partial(rows, "state")
-        stream = books.stream(key, begin, shadow=shadow, row=row)
+        stream = books.stream(
+            key, begin, shadow=shadow, row=row, on_drift=self.on_drift
+        )
         router: Router = stream
         if rows is not None:
             router = StoredRouter(stream, self.models[0])

@@ -24,6 +24,7 @@ from smart_engine.errors import StoreError
 from smart_engine.row import StreamRow
 from smart_engine.serving.router import Settled
 from smart_engine.serving.shared_steps import SharedSteps
+from smart_engine.stream.drift import Drift, DriftWatch
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import SharedPart, StreamState
 
@@ -37,6 +38,8 @@ class SharedStream(SharedSteps[StreamSession]):
         begin: Begins its session.
         lock: Held around every step of it.
         row: Where processes share it, if they do.
+        on_drift: Is told where recent errors leave the past, if given; see `Drift`.
+            Each process watches the audits of all, from when it opens the stream.
 
     Attributes:
         waits: Whether steps may wait.
@@ -50,9 +53,11 @@ class SharedStream(SharedSteps[StreamSession]):
         begin: Callable[[], StreamSession],
         lock: AbstractContextManager[Any],
         row: StreamRow | None = None,
+        on_drift: Callable[[Drift], None] | None = None,
     ) -> None:
         super().__init__(begin, lock, row)
         self._awake: StreamSession | None = begin()
+        self._on_drift, self._watch = on_drift, DriftWatch(self._awake.task)
         self._resting = b""
         self.waits = row is not None or self._awake.waits
 
@@ -107,7 +112,18 @@ class SharedStream(SharedSteps[StreamSession]):
         unread = self._session.evaluate(call, outcome)  # a judge takes long: no lock
         with self.step() as session:
             session.book(call, outcome)
+            drift = self._watch.see(*session.audited) if self._on_drift else None
+        if drift is not None:
+            self._tell(drift)
         return unread
+
+    def _tell(self, drift: Drift) -> None:
+        """Tell of a drift; what the user's function raises costs no answer."""
+        try:
+            if self._on_drift is not None:
+                self._on_drift(drift)
+        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            warnings.warn(f"on_drift raised {type(error).__name__}", stacklevel=2)
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""

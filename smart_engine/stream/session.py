@@ -316,6 +316,17 @@ class StreamSession:
         elif not entry.handed_out:
             self._record.abandoned += 1
 
+    @property
+    def task(self) -> str | None:
+        """Name of the task."""
+        return self._task
+
+    @property
+    def audited(self) -> tuple[int, int, str]:
+        """Resolved audits, those that detected an error, and what is audited now."""
+        guard, policy = self._guard, self._choice.policy.name(self._names)
+        return guard.audits - len(guard.unresolved), guard.detected, policy
+
     # -- several processes -------------------------------------------------------
 
     def shared(self) -> SharedPart:

@@ -81,7 +81,15 @@ async def test_each_item_is_one_run_with_its_members_below(make, inputs, verb):
         assert item.outputs is not None
         for member in item.child_runs:
             assert member.run_type == "llm"
-            asked[member.extra["metadata"]["ls_model_name"]] += 1
+            told = member.extra["metadata"]
+            asked[told["ls_model_name"]] += 1
+            role = "reference" if told["ls_model_name"] == "big" else "candidate"
+            assert (told["smart_model"], told["smart_role"]) == (
+                *(told["ls_model_name"], role),
+            )
+            assert told["smart_task"] in {
+                record.task for record in smart.report().records
+            }
     calls = {name: s.calls for name, s in smart.report().spend.items() if s.calls}
     assert asked == calls
 
