@@ -39,6 +39,10 @@ def estimate_command(
     ] = 50,
     promised: options.Promise,
     calls: options.Calls,
+    task: Annotated[
+        str | None,
+        Option(help="Name of the task: what its jobs in --store so far would change."),
+    ] = None,
     store: options.Store = None,
     as_json: options.Json = False,
 ) -> None:
@@ -50,11 +54,12 @@ def estimate_command(
     if given.prompt is None and is_trace(given.source):
         _show_prospects(given, promised, as_json=as_json)
         return
-    job = Job.read(given.inputs(), promised, calls, store)
+    job = Job.read(given.inputs(), promised, calls, store, task)
     from smart_engine.cli.sample import estimate_job
 
     with job.resumable():
-        expected = estimate_job(job.smart, job.inputs, items)
+        named = task is not None
+        expected = estimate_job(job.smart, job.inputs, items, named=named)
     report = job.smart.report()
     if as_json:
         figures = {
@@ -136,6 +141,10 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
             f"{expected.items:,} rows have it, so without any sign of which rows are "
             f"missed at least {percent(share)} of the others have to be asked."
         )
+    if expected.with_history is not None:
+        jobs, saved = expected.earlier_jobs, _share(expected.with_history)
+        before = f"after the {jobs} so far" if jobs else "as the first of them"
+        show(f"Under one promise with the jobs of its task, {before}: {saved}.")
     sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
     show(f"Jobs of other sizes, in rows: {', '.join(sizes)}.")
     if report.estimated:

@@ -25,7 +25,7 @@ _SIZES = (50, 100, 250, 500, 1_000, 2_500)
 
 
 def estimate_job(
-    smart: SmartChatModel, inputs: Sequence[Any], sampled: int
+    smart: SmartChatModel, inputs: Sequence[Any], sampled: int, *, named: bool = False
 ) -> Estimate:
     """Ask all models about some items of a job, and return what all would cost.
 
@@ -37,6 +37,8 @@ def estimate_job(
         smart: The model.
         inputs: All items of the job.
         sampled: Number of items to ask about; all, if there are fewer.
+        named: Whether it is estimated, too, what it would cost under one promise with
+            the jobs of its task so far.
 
     Raises:
         SmartError: If the reference answered none of them.
@@ -68,6 +70,7 @@ def estimate_job(
         max_in_flight=config.max_concurrency,
         min_saving=config.min_saving,
         sizes=_SIZES,
+        history=batch.history(job) if named else None,
         seed=seed,
         label_of=config.label_of,
     )

@@ -9,7 +9,8 @@ others: where no answer in the sample differs, some in the job still may.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,14 @@ from smart_engine.equivalence.labelling import Labelling, LabelOf
 from smart_engine.errors import InvalidInputError, SmartError, check_whole
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.guarantee import Guarantee
+from smart_engine.jobs.job import job_of
+from smart_engine.jobs.record import TaskRecord
+from smart_engine.jobs.task import Task
 from smart_engine.labels.levels import least_share
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.offline.replay import run_session
-from smart_engine.tiers import MIN_SAVING
+from smart_engine.strategies import Strategy
+from smart_engine.tiers import MIN_SAVING, Tier
 
 __all__ = ["Estimate", "Range", "SampleSession", "estimate"]
 
@@ -132,6 +137,9 @@ class Estimate(BaseModel):
             be asked, unless something tells which of them may be missed.
         pays_from: Least of these sizes from which on a job is expected to save
             `min_saving`; None if none is.
+        with_history: Share that the job would save under one promise with earlier jobs
+            of its task; None if these are not known.
+        earlier_jobs: Number of these jobs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -151,6 +159,8 @@ class Estimate(BaseModel):
     pays_from: int | None
     positives: dict[str, float] = {}
     floors: dict[str, float] = {}
+    with_history: Range | None = None
+    earlier_jobs: int = 0
 
 
 def estimate(
@@ -163,6 +173,7 @@ def estimate(
     max_in_flight: int = 1,
     min_saving: float = MIN_SAVING,
     sizes: Sequence[int] = (),
+    history: TaskRecord | None = None,
     jobs: int = 12,
     seed: int = 0,
     label_of: LabelOf | None = None,
@@ -181,6 +192,7 @@ def estimate(
         max_in_flight: Most calls that will be made at once.
         min_saving: Least share that candidates must be expected to save.
         sizes: Items of other jobs for which the share saved is estimated, too.
+        history: What earlier jobs of its task share, if it may share their promise.
         jobs: Number of simulated jobs; of every other size, a third of it.
         seed: Seed of all randomness.
         label_of: A function from an answer to its label; see `BatchSession`.
@@ -207,7 +219,9 @@ def estimate(
         raise InvalidInputError("sample", len(rows), hint)
     names, size = list(sample), min(items, _MAX_SIMULATED)
 
-    def simulated(size: int, jobs: int) -> FloatArray:
+    def simulated(
+        size: int, jobs: int, history: TaskRecord | None = None
+    ) -> FloatArray:
         """Return audits, certifying, cost, reference_only and saved, a row a job."""
         rng = np.random.default_rng([seed, size])
         figures = []
@@ -223,6 +237,7 @@ def estimate(
                 max_in_flight=max_in_flight,
                 min_saving=min_saving,
                 label_of=operator.itemgetter(1),
+                job=history and _after(history, names, guarantee, job, min_saving),
             )
             audits = [each.cost for each in session.answers if each.role == "profiled"]
             cost, alone = (
@@ -234,6 +249,9 @@ def estimate(
 
     figures, fewer = simulated(size, jobs), max(1, jobs // 3)
     by_size = {each: _share_saved(simulated(each, fewer)) for each in sizes}
+    shared = None
+    if history is not None:
+        shared = _share_saved(simulated(size, jobs, history))
     audits, certifying, spent, reference_only, saved = map(
         _range, figures * (items / size)
     )
@@ -267,7 +285,35 @@ def estimate(
             name: least_share(guarantee.recall[name], int(count), guarantee.alpha)
             for name, count in positives.items()
         },
+        with_history=shared,
+        earlier_jobs=history.finished if history is not None else 0,
     )
+
+
+class _Copy:
+    """A task as it stands, for one simulated job."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @contextmanager
+    def step(self, *, durable: bool = False) -> Iterator[Task]:
+        del durable
+        yield self._task
+
+
+def _after(
+    history: TaskRecord,
+    names: Sequence[str],
+    guarantee: Guarantee,
+    seed: int,
+    min_saving: float,
+) -> Strategy:
+    """Return the strategy of a simulated job after those of a task."""
+    tiers = [Tier(names[0], "reference"), *map(Tier, names[1:])]
+    task = Task(tiers, guarantee, min_saving=min_saving)
+    task.take_up(history.model_copy(update={"seed": seed}))
+    return job_of(_Copy(task), f"simulated {seed}", lambda: False)
 
 
 def _labels(

@@ -30,6 +30,7 @@ from smart_engine.batch.self_agreement import SelfAgreement, SelfAgreementSessio
 from smart_engine.calls import Call, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import InvalidInputError
+from smart_engine.jobs.record import TaskRecord
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.reservations import Allowance, Reservations
@@ -42,6 +43,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
+from smart_engine.serving.shared_steps import SharedTask
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
 
@@ -286,9 +288,14 @@ class Batch:
         return firsts, key
 
     def _named(self, job: Job) -> bool:
-        """Whether a job belongs to a task whose batches learn from each other."""
-        named = job.label is not None and len(job.places) > 0
-        return named and self.config.of(job.task).strategy == "audit"
+        """Whether a job belongs to a task whose batches learn from each other.
+
+        Where waves are limited, or labels have promises, each batch is by itself.
+        """
+        config, named = self.config.of(job.task), job.label is not None
+        apart = config.max_rounds is not None or bool(config.guarantee.labels)
+        audited = config.strategy == "audit" and not apart
+        return named and audited and len(job.places) > 0
 
     def _deciding(self, job: Job, key: str | None) -> Strategy | None:
         """Return what decides on a job in place of the strategy."""
@@ -301,17 +308,24 @@ class Batch:
             return self.store is not None and job.session.kept_all
 
         shares = config.shares_promise(len(job.places), job.label)
-        models, asked = [*map(repr, job.identities)], [*job.contents()]
-        return config.deciding(
-            self.books,
-            job.rule,
-            job.task,
-            models,
-            asked,
-            key,
-            self.store,
-            kept if shares else None,
+        return config.decided(
+            self.books, self._task(job), job.task, key, kept if shares else None
         )
+
+    def _task(self, job: Job) -> SharedTask:
+        """Return what the batches of a job's task share."""
+        models, asked = [*map(repr, job.identities)], [*job.contents()]
+        config, store = self.config.of(job.task), self.store
+        return config.shared_task(self.books, job.rule, job.task, models, asked, store)
+
+    def history(self, job: Job) -> TaskRecord:
+        """Return what the jobs of a job's task have shared so far.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        with self._task(job).step() as task:
+            return task.shared()
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()

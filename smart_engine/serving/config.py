@@ -30,6 +30,7 @@ from smart_engine.serving.repeated import RepeatedSession
 from smart_engine.serving.resume import AnswerStore
 from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
+from smart_engine.serving.shared_steps import SharedTask
 from smart_engine.serving.shared_stream import StoredRouter
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
 from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
@@ -309,18 +310,44 @@ class ServingConfig:
         of_all = not self.guarantee.labels and self.strategy == "audit"
         return name is not None and of_all and small
 
-    def deciding(
+    def decided(
+        self,
+        books: Books,
+        task: SharedTask,
+        name: str,
+        key: str,
+        kept: Callable[[], bool] | None,
+    ) -> Strategy:
+        """Return what decides on a batch of a named task, in place of the strategy.
+
+        Args:
+            books: Where it is entered that something was said.
+            task: The task.
+            name: Its name.
+            key: What identifies the job; see `job`.
+            kept: Returns whether all answers of the job so far are stored; None where
+                the batch keeps a promise of its own.
+        """
+        if kept is None:
+            return informed(task, key, STRATEGIES[self.strategy])
+        if self.promise is None:
+            books.say_once(
+                f"batches of {name!r} in which fewer than {_SMALL} answers may differ "
+                "keep one promise together, as their certificates say: choose "
+                "promise='task' for all of its batches, or promise='batch' for none"
+            )
+        return job_of(task, key, kept)
+
+    def shared_task(
         self,
         books: Books,
         rule: Equivalence,
         task: str,
         models: Sequence[str],
         asked: Sequence[str],
-        key: str,
         store: StreamStore | None,
-        kept: Callable[[], bool] | None,
-    ) -> Strategy:
-        """Return what decides on a batch of a named task, in place of the strategy.
+    ) -> SharedTask:
+        """Return what the batches of a named task share.
 
         Args:
             books: Where the task is kept.
@@ -329,17 +356,8 @@ class ServingConfig:
             models: Texts that identify the models with their settings.
             asked: Texts that identify what is asked beside the items; a pool has items
                 of several kinds.
-            key: What identifies the job; see `job`.
             store: Where the task outlives this process, if it does.
-            kept: Returns whether all answers of the job so far are stored; None where
-                the batch keeps a promise of its own.
         """
-        if kept is not None and self.promise is None:
-            books.say_once(
-                f"batches of {task!r} in which fewer than {_SMALL} answers may differ "
-                "keep one promise together, as their certificates say: choose "
-                "promise='task' for all of its batches, or promise='batch' for none"
-            )
         promise, same = self.guarantee, identity(self.rule)
         if self.pooled:
             rule, asked = self.rule, ()
@@ -360,10 +378,7 @@ class ServingConfig:
 
         profile = Profile(task, "jobs", parts)
         row = None if store is None else store.row(profile, "state")
-        shared = books.task((profile.fingerprint, same, store), begin, row)
-        if kept is None:
-            return informed(shared, key, STRATEGIES[self.strategy])
-        return job_of(shared, key, kept)
+        return books.task((profile.fingerprint, same, store), begin, row)
 
     def batch_seed(self, stored: AnswerStore | None) -> int:
         """Return the seed of a batch's draws: as given, as stored, or a fresh one."""

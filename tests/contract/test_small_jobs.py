@@ -80,6 +80,7 @@ def errs(agreement: float, seed: int) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(0)
 @both
 @pytest.mark.parametrize("task", [None, "nightly"])
 @pytest.mark.parametrize("price", [CHEAP, HALF, DEAR])

@@ -304,3 +304,11 @@ def test_a_batch_whose_answers_no_store_keeps_counts_as_another_one(tmp_path) ->
     assert last(smart).promise.jobs == 2
     wrong = sum(answer.text == "no" for answer in answers)
     assert wrong <= last(smart).promise.allowed == 20
+
+
+@both
+def test_a_named_batch_with_limited_waves_keeps_its_own_promise(adapter) -> None:
+    smart = make(adapter, promise=None, max_rounds=6)
+    ask(smart, items(0))
+    assert last(smart).promise is None
+    assert last(smart).valid

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from smart_engine import BatchSession, Failure, Guarantee, Label, Outcome, Tier
+from smart_engine import BatchSession, Exact, Failure, Guarantee, Label, Outcome, Tier
 from smart_engine.calls import Call
 from smart_engine.equivalence import as_equivalence
 from smart_engine.errors import InvalidInputError
+from smart_engine.jobs.job import job_of
+from smart_engine.jobs.record import TaskRecord
+from smart_engine.jobs.task import Task
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
 from smart_engine.offline.estimate import SampleSession, estimate
 from smart_engine.serving.resume import Resumed
@@ -182,3 +187,44 @@ def test_a_sample_asks_every_model_once_and_stores_the_answers():
     assert sums("outcome")["restored"].cost == 1.0
     assert sums()["big"].cost == 1.5
     assert (sums()["small"].calls, sums()["small"].failures) == (2, 1)
+
+
+TIERS = [Tier("big", role="reference", cost=1.0), Tier("small", cost=0.02)]
+GUARANTEE = Guarantee(0.05, 0.95)
+SAMPLE = {
+    "big": [Outcome("yes", 1.0)] * 50,
+    "small": [Outcome("yes" if item else "no", 0.02) for item in range(50)],
+}
+
+
+class Steps:
+    """A task of one job at a time."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @contextmanager
+    def step(self, *, durable: bool = False) -> Iterator[Task]:
+        yield self._task
+
+
+def test_the_jobs_of_a_task_so_far_change_what_the_next_one_saves() -> None:
+    def record(jobs: int) -> TaskRecord:
+        task = Task(TIERS, GUARANTEE)
+        for number in range(jobs):
+            job = job_of(Steps(task), f"{number}", lambda: False)
+            session = BatchSession(200, TIERS, GUARANTEE, job=job)
+            while calls := session.next_calls():
+                for call in calls:
+                    session.record(call, SAMPLE[call.tier][call.item % 50])
+        return task.shared()
+
+    settings = {"items": 200, "guarantee": GUARANTEE, "rule": Exact(), "jobs": 3}
+    alone = estimate(SAMPLE, **settings)
+    first = estimate(SAMPLE, **settings, history=record(0))
+    sixth = estimate(SAMPLE, **settings, history=record(5))
+    assert alone.with_history is None
+    assert (first.earlier_jobs, sixth.earlier_jobs) == (0, 5)
+    assert first.cost == sixth.cost == alone.cost
+    assert first.with_history.mean < alone.saved_share.mean
+    assert sixth.with_history.mean > alone.saved_share.mean + 0.1

@@ -21,6 +21,7 @@ HARM = 1.005
 SIZES = [1, 2, 5, 10, 20, 30, 50, 100, 150]
 LENGTHS = [20, 50, 100, 200, 500]
 EVERY = [(a, r) for a in (0.97, 0.92, 0.8, 0.3, 0.0) for r in (0.04, 0.2, 4.0)]
+LONG = [pytest.mark.slow, pytest.mark.long]
 HOPELESS = [(0.0, 0.04), (0.0, 0.2), (0.3, 0.2), (0.97, 4.0)]
 
 
@@ -143,9 +144,10 @@ def test_no_short_stream_becomes_dearer(agreement, price, seeds) -> None:
     assert max(costs.values()) <= HARM, costs
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("agreement", "price", "seeds"),
-    [pytest.param(*cell, 20, marks=pytest.mark.slow) for cell in EVERY]
+    [pytest.param(*cell, 20, marks=LONG) for cell in EVERY]
     + [(*cell, 2) for cell in HOPELESS],
 )
 def test_no_jobs_of_a_task_become_dearer(agreement, price, seeds) -> None:

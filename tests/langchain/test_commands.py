@@ -366,6 +366,12 @@ def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
     assert "all 300 answers of 'nightly' so far" in " ".join(checked.stdout.split())
     assert "One promise over the jobs of a task" in smart("report", certificate).stdout
     store = tmp_path / "nights.db"
+    table, asked_for = tmp_path / "night2.csv", ["--task", "nightly", "--store", store]
+    words = ["estimate", table, *job(server), *asked_for, "--items", 30, "--json"]
+    expected = json.loads(smart(*words).stdout)
+    assert expected["earlier_jobs"] == 3
+    assert expected["with_history"]["mean"] > expected["saved_share"]["mean"]
+    assert "after the 3 so far" in smart(*words[:-1]).stdout
     (known,) = json.loads(smart("profile", store, "--json").stdout)["tasks"]
     assert known["jobs"] == 3
     assert known["possible"] == printed["promise"]["possible"]
@@ -642,6 +648,7 @@ finally:
         check=True,
     )
     commands = ["replay", "simulate", "demo", "verify", "report", "estimate", "run"]
+    commands.append("profile")
     commands.append("import")
     assert set(shown.stdout.split()) >= set(commands)
     assert shown.stderr == "False\n"
