@@ -6,8 +6,10 @@
    others; all items are one more, if their agreement is promised. Ask the reference
    about a few items of each stratum, more of the risky ones, and outright about the
    riskiest as long as that is cheapest. Then divide the level over the audits.
-3. Audit false answers of each label; then missed items, and the agreement. All audits
-   draw in one random order, so that a draw serves all whose stratum it is in.
+3. Audit false answers of each label; then missed items, and the agreement. The audits
+   of a stage draw in one random order, so that a draw serves all whose stratum it is
+   in. The second stage has an order of its own: in that of the first, items of audited
+   strata that were not drawn come late.
 4. Settle: where a bound does not suffice for a promise after all, the reference answers
    the riskiest items left, until it does.
 
@@ -140,7 +142,7 @@ class _State:
 
     Attributes:
         batch: The batch.
-        place: Per item, its place in the random order of drawing.
+        place: Per item, its place in the random order in which a stage draws.
         server: Per item, the candidate that would serve it; the reference if none can.
         claim: Per item, the number of the label it would be handed out with.
         compared: Per item, whether its answers were compared with the reference's.
@@ -391,6 +393,7 @@ def _audit_false(state: _State) -> Generator[Wave, None, None]:
 
 def _audit_missed(state: _State) -> Generator[Wave, None, None]:
     """Audit all other answers for missed items, and all of them for agreement."""
+    state.place = state.batch.rng.permutation(state.batch.n_items)
     alpha = state.batch.guarantee.alpha
     bounds = {each.label: each for each, *_ in state.promised() if each.of != "recall"}
     for label in state.labels:

@@ -283,6 +283,35 @@ def test_several_labels_and_their_agreement_hold_together() -> None:
     assert broken / runs <= 0.1 + 3 * (0.1 * 0.9 / runs) ** 0.5
 
 
+def late_errors(seed: int) -> Run:
+    """Answers whose label is audited first, and has most of the differing answers."""
+    rng = np.random.default_rng(seed)
+    truth, claim = np.zeros(4000, int), np.zeros(4000, int)
+    claim[:2000], truth[450:2000] = 1, 1
+    confidence = np.where(claim == 1, rng.random(4000) / 2, 0.9)
+    order = rng.permutation(4000)
+    guarantee = Guarantee(0.05, 0.95, precision={"1": 0.76})
+    return Run(
+        truth[order],
+        [claim[order]],
+        guarantee,
+        confidence=confidence[order],
+        seed=seed,
+    )
+
+
+def test_items_that_an_earlier_audit_left_are_drawn_as_often_as_others() -> None:
+    assert sum(late_errors(seed).holds for seed in range(6)) >= 4
+
+
+@pytest.mark.guarantee
+@pytest.mark.timeout(1200)
+def test_agreement_audited_after_a_label_holds_as_often_as_stated() -> None:
+    runs = 1000
+    broken = sum(not late_errors(seed).holds for seed in range(runs))
+    assert broken / runs <= ALPHA + 3 * (ALPHA * (1 - ALPHA) / runs) ** 0.5
+
+
 def test_an_informative_confidence_makes_recall_of_a_rare_label_cheap() -> None:
     rng = np.random.default_rng(1)
     truth = (rng.random(4000) < 0.05).astype(int)
