@@ -14,8 +14,11 @@ from pathlib import Path
 from recorded_tasks import DATA, TASKS
 
 from langchain_smart import RecordedChatModel, SmartChatModel
-from smart_engine import Trace
+from smart_engine import Trace, plot_savings, savings
 from smart_engine.report.plots import KINDS
+
+SIZES = (100, 250, 500, 1000, 2500, 5250)
+SHARES = (0.02, 0.05, 0.1, 0.2)
 
 
 def main() -> int:
@@ -49,6 +52,10 @@ def main() -> int:
             picture = arguments.pictures / f"{kind}.svg"
             picture.write_text(report.plot(kind).to_svg(), encoding="utf-8")
             print(f"{picture}: {report.plot(kind).alt_text}")
+        saved = plot_savings(savings(Trace.example(), SIZES, SHARES))
+        picture = arguments.pictures / "savings.svg"
+        picture.write_text(saved.to_svg(), encoding="utf-8")
+        print(f"{picture}: {saved.alt_text}")
     return 0
 
 

@@ -101,7 +101,9 @@ _HOME = {
     "drift_event": "runtime.telemetry",
     "observe": "runtime.telemetry",
     "plot_costs": "report.plots",
+    "plot_savings": "report.plots",
     "replay": "offline.replay",
+    "savings": "offline.replay",
     "verify": "batch.verification",
 }
 
@@ -154,7 +156,9 @@ __all__ = [
     "drift_event",
     "observe",
     "plot_costs",
+    "plot_savings",
     "replay",
+    "savings",
     "verify",
 ]
 

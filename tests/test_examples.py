@@ -103,7 +103,7 @@ def test_a_report_page(run, tmp_path):
     assert shown.count("<svg") == 4
     written = {path.name: path.stat().st_size for path in pictures.iterdir()}
     assert written.keys() == {
-        f"{k}.svg" for k in ("cost", "items", "evidence", "stream")
+        f"{k}.svg" for k in ("cost", "items", "evidence", "stream", "savings")
     }
     assert max(written.values()) < 100_000
 

@@ -33,7 +33,7 @@ from smart_engine.stream.state import StreamPoint, StreamState
 if TYPE_CHECKING:
     from smart_engine.report.report import Report
 
-__all__ = ["Picture", "cost", "costs", "evidence", "items", "stream"]
+__all__ = ["Picture", "cost", "costs", "evidence", "items", "savings", "stream"]
 
 _WIDTH = 4.0
 """Inches: with 9-point letters, readable at the width of a phone."""
@@ -258,6 +258,45 @@ def costs(results: Sequence[ReplayResult]) -> Picture:
     axes.set_xlabel("answers that may differ (δ)")
     _calm(axes)
     picture.legend(loc="outside lower left", ncols=3)
+    return picture
+
+
+def savings(results: Sequence[ReplayResult]) -> Picture:
+    """Draw the share saved by the size of the job, a line for each δ.
+
+    Raises:
+        InvalidInputError: If there are no results.
+    """
+    if not results:
+        raise InvalidInputError("results", [], "give what `savings` returned")
+    lines: dict[float, dict[int, float]] = {}
+    for result in results:
+        saved = 100 * (1 - result.cost_ratio)
+        share = result.max_disagreement or 0.0
+        lines.setdefault(share, {})[result.items] = saved
+    most = max(results, key=lambda result: -result.cost_ratio)
+    text = (
+        f"Share saved by the number of items; most, {percent(1 - most.cost_ratio)}, at "
+        f"{most.items:,} items, of which {exact_percent(most.max_disagreement or 0.0)} "
+        "may differ."
+    )
+    picture = _picture(text, 3.0)
+    axes = picture.subplots()
+    _title(axes, "Saved, in % of the reference alone")
+    for number, (share, by_size) in enumerate(sorted(lines.items())):
+        mark, dash = _MARKS[number % len(_MARKS)]
+        sizes = sorted(by_size)
+        (line,) = axes.plot(sizes, [by_size[size] for size in sizes])
+        line.set(color=_colour(number), marker=mark, linestyle=dash, markersize=5)
+        line.set_label(f"{exact_percent(share)} may differ")
+    sizes = sorted({result.items for result in results})
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.minorticks_off()
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("items of the job")
+    _calm(axes)
+    picture.legend(loc="outside lower left", ncols=2)
     return picture
 
 

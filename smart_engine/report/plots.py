@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["KINDS", "Kind", "plot_costs", "plot_report"]
+__all__ = ["KINDS", "Kind", "plot_costs", "plot_report", "plot_savings"]
 
 Kind = Literal["cost", "items", "evidence", "stream"]
 """The pictures of a report."""
@@ -70,6 +70,34 @@ def plot_costs(results: Sequence[ReplayResult]) -> Picture:
     except ModuleNotFoundError as error:
         raise MissingExtraError("plots", "drawing costs") from error
     return charts.costs(results)
+
+
+def plot_savings(results: Sequence[ReplayResult]) -> Picture:
+    """Draw what jobs of several sizes save, at several tolerated shares.
+
+    Args:
+        results: What `savings` returned, for a recorded job.
+
+    Returns:
+        A matplotlib figure; see `Report.plot`.
+
+    Raises:
+        InvalidInputError: If there are no results.
+        MissingExtraError: If matplotlib is not installed.
+
+    Example:
+        ```python
+        from smart_engine import Trace, savings
+
+        results = savings(Trace.example(), [50, 100], [0.05, 0.2], trials=1)
+        assert plot_savings(results).axes
+        ```
+    """
+    try:
+        from smart_engine.report import charts
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("plots", "drawing savings") from error
+    return charts.savings(results)
 
 
 def _pick(among: Sequence[T], which: int, what: str) -> T:
