@@ -25,7 +25,7 @@ _ROOM, _FALLS = 0.5, (0.7, 0.4, 0.2, 0.0)
 """Share of the errors one expects to find for which the first claim leaves room; and
 what later ones leave of that room."""
 
-_BELOW, _ABOVE = (0.25, 0.5, 0.75, 0.9, 1.0), (0.1, 0.3, 1.0)
+_BELOW, _ABOVE = (0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0), (0.1, 0.3, 1.0)
 """Where the populations end: shares of the bands that a plan serves, and of others."""
 
 
@@ -74,7 +74,8 @@ class RunningAudit:
             *(Claim(planned, most) for most in reversed(falls)),
             *(Claim(each, allowed) for each in range(planned + 1, len(self._ends))),
         ]
-        self.audit = NestedAudit(self._rank, claims, level, max(0.25, _ROOM * expected))
+        shape = 0.5 * (1 + expected + expected**0.5)
+        self.audit = NestedAudit(self._rank, claims, level, shape)
         self._drawn = 0
         self.served: int | None = None
         self._look()

@@ -20,7 +20,7 @@ __all__ = ["Costs", "Stratum"]
 _EVEN, _FINE = 24, 24
 """Bands of equal size, and bands whose sizes fall towards the riskiest items."""
 
-_WORTH = 8.0
+_WORTH = 2.0
 """How many known items a band's prior rate is worth."""
 
 _LEAST_RISK = 1e-3

@@ -43,7 +43,7 @@ __all__ = ["label_audit"]
 _FEWEST, _ROOTS = 16, 0.5
 """Items on which candidates are tried: at least so many, and roots of all items."""
 
-_PILOT, _TOWARDS_RISK = 1.5, 1.5
+_PILOT, _TOWARDS_RISK = 2.0, 1.25
 """Items of a stratum asked beforehand, in roots of its size; and the exponent by which
 they lie more densely towards the risky end."""
 
