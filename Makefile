@@ -4,6 +4,7 @@ BIN := .venv/bin
 USABLE := .venv/.usable
 READY := .venv/.ready
 LOWEST := .venv-lowest/.ready
+RAY := .venv-ray/.ready
 PYTEST := $(BIN)/python -m pytest
 SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 ADAPTERS := tests/langchain tests/llama_index tests/contract tests/runtime tests/wire
@@ -11,7 +12,7 @@ ADAPTERS := tests/langchain tests/llama_index tests/contract tests/runtime tests
 # pytest keeps what it has compiled, or every process compiles all tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-lowest verify verify-quick verify-guarantee lint format type bench docs clean
+.PHONY: demo test test-lowest test-ray verify verify-quick verify-guarantee lint format type bench docs clean
 
 # uv installs in seconds; pip does it where uv finds no index, since it alone reads
 # pip's own settings.
@@ -57,6 +58,16 @@ test-lowest: $(LOWEST)  ## the adapters' tests on the lowest versions that pypro
 	.venv-lowest/bin/python -m pytest -m "not slow and not guarantee and not bench" \
 		$(SPREAD) $(ADAPTERS) $(ARGS)
 
+$(RAY): pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-ray/bin/uv pip install --quiet --python .venv-ray/bin/python \
+		--group ray --editable '.[ray,store]'
+	touch $(RAY)
+
+test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask
+	.venv-ray/bin/python -m pytest -m "not slow" tests/on_ray $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,4 +86,4 @@ docs: $(READY)  ## the API reference and the pages of smart_engine/docs, into bu
 	$(BIN)/python .ci/reference.py build/docs
 
 clean:
-	rm -rf .venv .venv-lowest build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-ray build .pytest_cache .mypy_cache .ruff_cache .hypothesis

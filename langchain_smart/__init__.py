@@ -1,7 +1,7 @@
 """LangChain models that answer as the reference would, for less.
 
 Names load when they are first used; they need the extra `langchain`, and
-`SmartMiddleware` the extra `agents`.
+`SmartMiddleware` the extra `agents`, `smart_dataset` the extra `ray`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from langchain_smart.chat_model import SmartChatModel
     from langchain_smart.judge import ChatJudge
     from langchain_smart.middleware import SmartMiddleware
+    from langchain_smart.ray_data import SmartDataset, smart_dataset
     from langchain_smart.recorded import RecordedChatModel
+    from langchain_smart.rows import RowCaller
     from langchain_smart.runnable import SmartRunnable
 
 _HOME = {
     "ChatJudge": "judge",
     "RecordedChatModel": "recorded",
+    "RowCaller": "rows",
     "SmartChatModel": "chat_model",
+    "SmartDataset": "ray_data",
     "SmartMiddleware": "middleware",
     "SmartRunnable": "runnable",
+    "smart_dataset": "ray_data",
 }
 _EXTRAS = {"langchain_core": "langchain", "langchain": "agents"}
 
@@ -57,10 +62,13 @@ __all__ = [
     "Price",
     "RecordedChatModel",
     "Report",
+    "RowCaller",
     "Similar",
     "SmartChatModel",
+    "SmartDataset",
     "SmartMiddleware",
     "SmartRunnable",
+    "smart_dataset",
 ]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smart_engine.errors import InvalidInputError, OversizedError
 from smart_engine.money.pricing import Usage
 
 __all__ = [
+    "ROLES",
     "Call",
     "Failure",
+    "HandedOut",
     "Outcome",
     "Result",
     "Role",
@@ -28,6 +32,9 @@ answered; `escalated`: a candidate was asked, but failed or was not trusted here
 reference answered; `reference`: in a stream, no candidate was asked at all;
 `uncertified`: the guarantee does not cover this answer, since the budget ended first.
 """
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Call(NamedTuple):
@@ -172,6 +179,47 @@ class Served(NamedTuple):
     cost: float
     error: BaseException | None = None
     estimated: float = 0.0
+
+
+class HandedOut(NamedTuple):
+    """Who answered which item, as tables; see `Served` for single items.
+
+    Attributes:
+        names: Names of the models, the reference first.
+        models: Per item, the index of the model whose answer is handed out; below 0
+            where none is.
+        roles: Per item, the index of its role in `ROLES`.
+        costs: Per item, all that was spent on it, in USD.
+        estimated: Per item, what of that rests on an estimated usage.
+        errors: Item → why it has no answer.
+    """
+
+    names: Sequence[str]
+    models: NDArray[np.int16]
+    roles: NDArray[np.uint8]
+    costs: NDArray[np.float64]
+    estimated: NDArray[np.float64]
+    errors: Mapping[int, BaseException]
+
+    def served(self, answer: Callable[[int, int], Any]) -> Iterator[Served]:
+        """Yield what is handed out for each item.
+
+        Args:
+            answer: Returns the answer of a model, by its index, to an item.
+        """
+        columns = (self.models, self.roles, self.costs, self.estimated)
+        for item, (model, role, cost, estimated) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
+            yield Served(
+                item,
+                self.names[max(model, 0)],
+                ROLES[role],
+                None if model < 0 else answer(model, item),
+                cost,
+                self.errors.get(item),
+                estimated,
+            )
 
 
 def check_outcome(outcome: Result) -> None:

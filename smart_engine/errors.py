@@ -13,12 +13,14 @@ __all__ = [
     "MissingExtraError",
     "OversizedError",
     "ProtocolError",
+    "RemoteCallError",
     "SmartError",
     "StoreError",
     "UnkeptAnswerError",
     "UnparseableAnswerError",
     "check_whole",
     "choose",
+    "error_name",
 ]
 
 T = TypeVar("T")
@@ -105,6 +107,23 @@ class OversizedError(SmartError):
         )
 
 
+class RemoteCallError(SmartError):
+    """A call failed in another process, whose error is known by what it said.
+
+    Args:
+        kind: Name of its type.
+        message: What it said.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind, self.message = kind, message
+
+    def __reduce__(self) -> tuple[type[RemoteCallError], tuple[str, str]]:
+        """Return how to make it again."""
+        return RemoteCallError, (self.kind, self.message)
+
+
 class MissingExtraError(SmartError, ImportError):
     """An optional dependency is not installed.
 
@@ -132,6 +151,11 @@ def choose(field: str, name: str, among: Mapping[str, T]) -> T:
     if name not in among:
         raise InvalidInputError(field, name, f"choose one of {', '.join(among)}")
     return among[name]
+
+
+def error_name(error: BaseException) -> str:
+    """Return the name of an error's type, wherever it was raised."""
+    return error.kind if isinstance(error, RemoteCallError) else type(error).__name__
 
 
 def check_whole(field: str, value: object, least: int) -> None:

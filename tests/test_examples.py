@@ -80,6 +80,13 @@ def saved(shown: str) -> float:
     return float(re.findall(r"saved (-?[\d.]+) USD", shown)[0])
 
 
+@pytest.mark.parametrize("engine", ["pandas", "dask", "daft"])
+def test_rows_are_answered_in_any_data_engine(run, engine):
+    pytest.importorskip(engine)
+    shown = run("data_engines.py", "--engine", engine).splitlines()
+    assert shown[1].split() == ["Win", "a", "prize", "now!", "spam"]
+
+
 def test_choosing_how_much_may_differ(run):
     shown = run("choosing_delta.py", "--trials", "2")
     rows = re.findall(

@@ -16,7 +16,15 @@ import numpy as np
 
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.progress import Progress, measure
-from smart_engine.calls import Call, Failure, Outcome, Role, Served, check_outcome
+from smart_engine.calls import (
+    ROLES,
+    Call,
+    Failure,
+    HandedOut,
+    Outcome,
+    Served,
+    check_outcome,
+)
 from smart_engine.equivalence import EquivalenceLike, Exact, as_equivalence
 from smart_engine.equivalence.labelling import LabelOf
 from smart_engine.errors import (
@@ -330,8 +338,22 @@ class BatchSession:
         Raises:
             ProtocolError: If the session is not done.
         """
-        self._require_done("answers")
-        return [self._serve(item) for item in range(self._batch.n_items)]
+        answers = self._batch.answers
+        handed_out = self._hand_out(self._require_done("answers"))
+        return list(
+            handed_out.served(lambda tier, item: answers[tier][item])
+            if answers
+            else handed_out.served(lambda *_: None)
+        )
+
+    @property
+    def handed_out(self) -> HandedOut:
+        """Who answers each item, as tables: of millions of items, too.
+
+        Raises:
+            ProtocolError: If the session is not done.
+        """
+        return self._hand_out(self._require_done("handed_out"))
 
     def bought(self, item: int) -> Iterator[tuple[str, Any]]:
         """Yield every answer bought for an item, with the name of its model.
@@ -446,30 +468,35 @@ class BatchSession:
             if batch.status[tier, item] == ANSWERED:
                 batch.wrong[tier, item] = not batch.agree(item, tier, REFERENCE)
 
-    def _serve(self, item: int) -> Served:
-        """Return the answer handed out for an item."""
-        batch, costs = self._batch, self._batch.costs[:, item]
-        paid, estimated = costs[~batch.cached[:, item]], costs[batch.estimated[:, item]]
-        role: Role = "applied"
-        tier, error = REFERENCE, self._reference_errors.get(item)
-        if self._uncovered[item] or batch.status[REFERENCE, item] == UNASKED:
-            tier = int(self._require_done("answers").route[item])
-            role = "uncertified" if self._uncovered[item] else "applied"
-            error = self._stopped if tier < 0 else None
-        elif self._profiled[item]:
-            role = "profiled"
-        elif (batch.status[1:, item] != UNASKED).any():
-            role = "escalated"
-        return Served(
-            item,
-            self._names[max(tier, REFERENCE)],
-            role,
-            batch.answers[tier][item] if batch.answers and tier >= 0 else None,
-            batch.judge_cost.get(item, 0.0)
-            + batch.lost.get(item, 0.0)
-            + sum(paid.tolist()),
-            error,
-            batch.judge_cost_estimated.get(item, 0.0) + sum(estimated.tolist()),
+    def _hand_out(self, decision: Decision) -> HandedOut:
+        """Return who answers each item, and at what cost."""
+        batch = self._batch
+        asked = batch.status != UNASKED
+        routed = self._uncovered | ~asked[REFERENCE]
+        models = np.where(routed, decision.route, REFERENCE).astype(np.int16)
+        roles = np.full(batch.n_items, ROLES.index("applied"), np.uint8)
+        roles[asked[1:].any(axis=0) & ~routed] = ROLES.index("escalated")
+        roles[self._profiled & ~routed] = ROLES.index("profiled")
+        roles[self._uncovered] = ROLES.index("uncertified")
+        costs, estimated = np.zeros((2, batch.n_items))
+        for item, cost in batch.judge_cost.items():
+            costs[item] = cost
+        for item, cost in batch.judge_cost_estimated.items():
+            estimated[item] = cost
+        for item, cost in batch.lost.items():
+            costs[item] += cost
+        paid, guessed = np.zeros((2, batch.n_items))
+        for tier, cost_of in enumerate(batch.costs):  # in this order, as sums are exact
+            paid += np.where(batch.cached[tier], 0.0, cost_of)
+            guessed += np.where(batch.estimated[tier], cost_of, 0.0)
+        errors = self._reference_errors
+        if self._stopped is not None:
+            left = np.flatnonzero(models < 0).tolist()
+            errors = {
+                item: error for item, error in errors.items() if not routed[item]
+            } | dict.fromkeys(left, self._stopped)
+        return HandedOut(
+            batch.names, models, roles, costs + paid, estimated + guessed, errors
         )
 
     def _require_done(self, what: str) -> Decision:

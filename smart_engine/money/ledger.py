@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from smart_engine.calls import Failure, Result
-from smart_engine.errors import MissingExtraError, check_whole, choose
+from smart_engine.errors import MissingExtraError, check_whole, choose, error_name
 from smart_engine.money.pricing import TOKEN_KINDS, Usage
 from smart_engine.money.spending import RuleCalls, Spend
 
@@ -309,7 +309,7 @@ class LedgerScope:
         elif result.cached:
             outcome = "cached"
         role = role or ("reference" if model == self.reference else "candidate")
-        name = None if error is None else type(error).__name__
+        name = None if error is None else error_name(error)
         self.enter(Key(model, role, self.task, outcome), self.batch, item, name, result)
 
     def record_inner_call(self, item: int, model: str, result: Result) -> None:

@@ -248,9 +248,43 @@ class ServingConfig:
         Raises:
             NoisyReferenceError: If the reference agrees too seldom with itself.
         """
+        session: AnySession = self.batch_session(
+            n_items,
+            rule,
+            task,
+            scope=scope,
+            books=books,
+            seed=seed,
+            firsts=firsts,
+            job=job,
+        )
+        if firsts is not None:
+            session = RepeatedSession(session, firsts)
+        if reservations is None:
+            return session
+        return BudgetedSession(session, reservations, strict=self.mode == "strict")
+
+    def batch_session(
+        self,
+        n_items: int,
+        rule: Equivalence,
+        task: str | None,
+        *,
+        scope: LedgerScope | None = None,
+        books: Books | None = None,
+        seed: int | None = None,
+        firsts: Sequence[int] | None = None,
+        job: Strategy | None = None,
+        keep_answers: bool = True,
+    ) -> BatchSession:
+        """Return a fresh session with nothing around it; see `session`.
+
+        Args: As of `session`.
+            keep_answers: Whether it keeps the answers; see `BatchSession`.
+        """
         if books is not None and self.strategy != "reference":
             self._refuse_noise(books, rule, task)
-        session: AnySession = BatchSession(
+        return BatchSession(
             n_items,
             self._tiers,
             self.guarantee,
@@ -266,12 +300,8 @@ class ServingConfig:
             max_rounds=self.max_rounds,
             label_of=self.label_of,
             job=job,
+            keep_answers=keep_answers,
         )
-        if firsts is not None:
-            session = RepeatedSession(session, firsts)
-        if reservations is None:
-            return session
-        return BudgetedSession(session, reservations, strict=self.mode == "strict")
 
     def check_named(self, name: str | None) -> None:
         """Raise if a task whose batches share a promise has no name.

@@ -1,0 +1,40 @@
+"""A local Ray of two cores for all tests of this folder; without Ray there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+collect_ignore_glob: list[str] = []
+try:
+    import ray
+except ModuleNotFoundError:
+    collect_ignore_glob.append("*")
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster() -> Iterator[None]:
+    """Start it; its workers import what tests do."""
+    paths = [str(HERE.parent), str(HERE), *os.environ.get("PYTHONPATH", "").split(":")]
+    before = os.environ.copy()
+    os.environ["PYTHONPATH"] = ":".join(filter(None, paths))
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=300_000_000,
+        log_to_driver=False,
+        _metrics_export_port=None,
+    )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,140 @@
+"""Data sets on Ray: answered as a batch in one process, whatever is killed."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import pyarrow as pa
+import pytest
+import ray
+from langchain_core.runnables import RunnableLambda
+from rows import made, smart
+
+from langchain_smart import RowCaller, SmartRunnable, smart_dataset
+from smart_engine import Price
+from smart_engine.errors import InvalidInputError
+
+PROMPT = "Sort item {n}"
+
+
+def data(items, blocks=3):
+    rows = [{"n": item, "kept": f"row {item}"} for item in range(items)]
+    return ray.data.from_items(rows, override_num_blocks=blocks)
+
+
+def test_a_data_set_ends_as_its_batch_does():
+    done = smart_dataset(
+        data(400), smart=smart, prompt=PROMPT, concurrency=2, batch_size=64
+    )
+    rows = done.dataset.take_all()
+    one = smart()
+    told = one.batch([f"Sort item {item}" for item in range(400)])
+    assert done.certificate == one.report().certificates[0]
+    assert done.certificate.valid
+    assert done.certificate.served["small"] > 100
+    for row, message in zip(rows, told, strict=True):
+        mark = message.response_metadata["smart"]
+        assert row == {
+            "n": row["n"],
+            "kept": f"row {row['n']}",
+            "answer": message.text,
+            "model": mark["model"],
+            "role": mark["role"],
+            "cost": mark["cost"],
+            "error": None,
+        }
+    assert [row["n"] for row in rows] == [*range(400)]
+    for name, spend in one.report().spend.items():
+        there = done.report.spend[name]
+        assert (there.calls, there.cost) == (spend.calls, pytest.approx(spend.cost))
+
+
+def test_rows_that_fail_or_kill_have_errors_and_the_rest_is_answered(tmp_path):
+    def script(name):
+        return lambda text, kwargs: (
+            RuntimeError("never") if text[-2:] == " 7" else "fine"
+        )
+
+    make = partial(smart, tmp_path, deadly={15}, script=script, max_retries=0)
+    done = smart_dataset(data(20), smart=make, prompt=PROMPT, concurrency=1)
+    rows = done.dataset.take_all()
+    failed = {row["n"]: row["error"] for row in rows if row["error"]}
+    assert set(failed) == {7, 15}
+    assert failed[7] == "RuntimeError: never"
+    assert failed[15].startswith("WorkerLostError: each of ")
+    assert {row["answer"] for row in rows if not row["error"]} == {"fine"}
+    assert done.certificate.unanswered == 2
+    assert (15, "big") in made(tmp_path)
+
+
+def test_chains_take_rows_as_they_are_and_an_empty_data_set_is_answered():
+    def chains():
+        free = dict.fromkeys(("a", "b"), Price.free())
+        chain = RunnableLambda(lambda row: {"label": row["n"] % 3})
+        both = {"reference": {"a": chain}, "candidates": {"b": chain}}
+        return SmartRunnable(**both, prices=free)
+
+    done = smart_dataset(data(30), smart=chains, concurrency=1)
+    assert done.dataset.take(2)[1]["answer"] == '{"label": 1}'
+    none = smart_dataset(data(3).filter(lambda row: False), smart=chains, concurrency=1)
+    assert none.dataset.count() == 0
+    assert none.certificate.items == 0
+
+
+def test_the_class_serves_in_a_plain_map_batches():
+    rows = data(20, 1).add_column("model", lambda batch: ["small"] * len(batch))
+    answered = rows.map_batches(
+        RowCaller,
+        fn_constructor_args=[smart],
+        fn_constructor_kwargs={"prompt": PROMPT},
+        concurrency=1,
+        batch_format="pyarrow",
+    ).take_all()
+    assert answered[4]["answer"] == "yes 1"
+    assert answered[4]["kept"] == "row 4"
+
+
+def test_an_arrow_table_comes_back_as_one():
+    table = pa.table({"n": [1, 2], "model": ["big", "small"]})
+    made = RowCaller(smart, prompt=PROMPT)(table)
+    assert isinstance(made, pa.Table)
+    assert made["answer"].to_pylist() == ["yes 1", "yes 2"]
+    assert made.column_names[:3] == ["n", "model", "answer"]
+
+
+def broken():
+    raise FileNotFoundError("no key here")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "shadow"}, "mode='shadow': a data set is answered"),
+        ({"store": "x.db"}, "store=Store"),
+        ({"dedupe": True}, "dedupe=True: rows are in different places"),
+        ({"promise": "task", "task": "t"}, "promise='task': each data set has"),
+        ({"equivalence": lambda a, b: a == b}, "compares answers in pairs"),
+    ],
+)
+def test_settings_without_a_meaning_here_are_refused(settings, message, tmp_path):
+    if "store" in settings:
+        settings["store"] = str(tmp_path / settings["store"])
+    with pytest.raises(InvalidInputError) as error:
+        smart_dataset(data(5), smart=partial(smart, **settings), prompt=PROMPT)
+    assert message in str(error.value)
+
+
+def test_columns_that_are_taken_or_missing_are_named():
+    taken = data(5).rename_columns({"kept": "answer"})
+    with pytest.raises(InvalidInputError, match=r"ds='answer'.*rename_columns"):
+        smart_dataset(taken, smart=smart, prompt=PROMPT)
+    with pytest.raises(InvalidInputError, match="prompt='m': no such column"):
+        smart_dataset(data(5), smart=smart, prompt="Sort item {m}")
+
+
+def test_what_cannot_be_sent_to_actors_is_said():
+    said = r"smart='function'.*lambda"
+    lock = threading.Lock()
+    with pytest.raises(InvalidInputError, match=said):
+        smart_dataset(data(5), smart=lambda: (lock, smart())[1], prompt=PROMPT)
