@@ -15,6 +15,7 @@ from smart_engine.cli import options
 from smart_engine.cli.terminal import Code, say, show, show_json
 from smart_engine.errors import InvalidInputError
 from smart_engine.report.content import plain
+from smart_engine.runtime.lanes.anthropic_form import AnthropicBatches
 from smart_engine.runtime.lanes.carrier import Carrier, State
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 from smart_engine.serving.submissions import Submission
@@ -90,14 +91,15 @@ def _submissions(store: str) -> Sequence[Submission]:
 
 
 def _carrier(submission: Submission) -> Carrier:
-    return OpenAIBatches.at(submission.address)
+    form = AnthropicBatches if "/messages" in submission.kind else OpenAIBatches
+    return form.at(submission.address)
 
 
 def _look(submission: Submission) -> tuple[State | None, str]:
     """Return where a batch is, or why that is not known."""
     try:
         carrier = _carrier(submission)
-        name = submission.batch or carrier.find(submission.name)
+        name = submission.batch or carrier.find(submission)
         if name is None:
             return None, "not submitted"
         return carrier.look(name), ""

@@ -19,7 +19,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, product
 from typing import Any, TypeVar
@@ -55,6 +55,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_ROUNDS = 6
+"""Most waves of a batch whose calls providers carry, where nothing else is said."""
 
 
 @dataclass
@@ -233,7 +236,7 @@ class Batch:
                 job.worst_case(Call(item, model))  # raises if there is no bound
             lock = self.books.new_lock()
             job.reservations = Reservations(self.budget, job.worst_case, lock)
-        config = self.config.of(job.task)
+        config = self._config(job)
         firsts, key = self._identified(job)
         decide, stored, submissions = self._deciding(job, key), None, None
         if self.store is not None and key is not None:
@@ -253,6 +256,16 @@ class Batch:
         )
         if stored is not None:
             job.session = ResumedSession(job.session, stored, firsts)
+
+    def _config(self, job: Job) -> ServingConfig:
+        """Return the settings of a job: where waves take long, they are limited."""
+        config = self.config.of(job.task)
+        open_ended = config.max_rounds is None and config.strategy == "audit"
+        if not (self.lanes.carriers and open_ended) or config.guarantee.labels:
+            return config
+        if config.shares_promise(len(job.places), job.label):
+            return config
+        return replace(config, max_rounds=_ROUNDS)
 
     def known(self, job: Job) -> tuple[Sequence[int] | None, AnswerStore | None]:
         """Return which items of a job ask the same, and where its answers are stored.
@@ -283,7 +296,7 @@ class Batch:
         if self.store is None and not named:
             return firsts, None
         models, asked = [*map(repr, job.identities)], [*job.contents()]
-        config = self.config.of(job.task)
+        config = self._config(job)
         key = config.job(job.rule, job.task, chain(models, asked, requests))
         return firsts, key
 
@@ -292,14 +305,14 @@ class Batch:
 
         Where waves are limited, or labels have promises, each batch is by itself.
         """
-        config, named = self.config.of(job.task), job.label is not None
+        config, named = self._config(job), job.label is not None
         apart = config.max_rounds is not None or bool(config.guarantee.labels)
         audited = config.strategy == "audit" and not apart
         return named and audited and len(job.places) > 0
 
     def _deciding(self, job: Job, key: str | None) -> Strategy | None:
         """Return what decides on a job in place of the strategy."""
-        config = self.config.of(job.task)
+        config = self._config(job)
         config.check_named(job.label)
         if key is None or not self._named(job):
             return None

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from smart_engine.errors import SmartError
 from smart_engine.runtime.lanes.exchange import Reply, Request
+from smart_engine.serving.submissions import Submission
 
 __all__ = [
     "Carrier",
@@ -20,7 +22,22 @@ __all__ = [
     "State",
     "UnansweredError",
     "UncarriableError",
+    "without_user",
 ]
+
+
+def without_user(address: object) -> str:
+    """Return an address without a user and a password, which may be in it.
+
+    Example:
+        ```python
+        assert (
+            without_user("https://me:secret@a.example/v1/") == "https://a.example/v1/"
+        )
+        ```
+    """
+    parts = urlsplit(str(address))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 class UnansweredError(SmartError):
@@ -101,8 +118,8 @@ class Carrier(Protocol):
         """Submit a batch under a name of ours; return the provider's id of it."""
         ...
 
-    def find(self, name: str) -> str | None:
-        """Return the id of the batch that was submitted under a name, if any was."""
+    def find(self, submission: Submission) -> str | None:
+        """Return the id of the batch that was submitted for it, if any was."""
         ...
 
     def look(self, batch: str) -> State:

@@ -384,7 +384,7 @@ class Courier:
         """Submit a batch, unless it is found at the provider."""
         submission = batch.submission
         carrier = self.carriers[submission.model]
-        found = carrier.find(submission.name) if batch.tried else None
+        found = carrier.find(submission) if batch.tried else None
         if found is None and not batch.rows:
             # An earlier process was killed about here. It may still be on its way.
             batch.looked_for += 1

@@ -9,7 +9,7 @@ outside of such a block go to the network as ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+_CARRIED = ("anthropic-beta",)
+"""Headers that change what a request asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a call sends.
@@ -35,10 +39,12 @@ class Request:
     Attributes:
         url: Where it is sent.
         body: What is sent, in JSON.
+        headers: Those of its headers that a carrier may have to send.
     """
 
     url: str
     body: bytes = field(repr=False)  # may be a customer's
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,9 @@ class Exchange:
             hint = "the call sends a request only the second time that it is made"
             raise _UnexpectedRequestError(hint)
         if self._reply is None:
-            self.request = Request(str(request.url), request.content)
+            given = request.headers
+            headers = {name: given[name] for name in _CARRIED if name in given}
+            self.request = Request(str(request.url), request.content, headers)
             raise _WrittenError
         httpx = import_module(type(request).__module__.partition(".")[0])
         headers = {"content-type": "application/json"}

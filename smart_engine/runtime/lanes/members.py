@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from smart_engine.errors import InvalidInputError, choose
 from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import client_of, is_the_users, with_client
+from smart_engine.runtime.lanes.anthropic_form import AnthropicBatches
 from smart_engine.runtime.lanes.carrier import Carrier
 from smart_engine.runtime.lanes.courier import Courier, Pace
 from smart_engine.runtime.lanes.exchange import through_exchange
@@ -141,7 +142,7 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
                 why = f"its client takes no copies ({error})"
                 raise _refused(member, lane, why) from error
             carrier = carrier or _carrier(client)
-    if carrier is None:
+    if carrier is None or (lane == "flex" and not isinstance(carrier, OpenAIBatches)):
         raise _refused(member, lane, "its client is not known to offer that")
     if lane == "flex":
         _check_price(member, lane)
@@ -156,11 +157,13 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
 def _carrier(client: Any) -> Carrier | None:
     """Return who carries what is sent to a client's provider, by a synchronous one."""
     kinds = {kind.__name__ for kind in type(client).__mro__}
-    parts = ("files", "batches", "chat")
-    known = all(hasattr(client, part) for part in parts) and "AzureOpenAI" not in kinds
-    if not known or iscoroutinefunction(client.request):
+    if iscoroutinefunction(client.request) or "AzureOpenAI" in kinds:
         return None
-    return OpenAIBatches(client.with_options(max_retries=0))
+    if all(hasattr(client, part) for part in ("files", "batches", "chat")):
+        return OpenAIBatches(client.with_options(max_retries=0))
+    if "Anthropic" in kinds:  # others have its messages, but not its batches
+        return AnthropicBatches(client.with_options(max_retries=0))
+    return None
 
 
 def _check_price(member: Member[Any], lane: str) -> Any:

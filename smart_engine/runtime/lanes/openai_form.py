@@ -19,8 +19,10 @@ from smart_engine.runtime.lanes.carrier import (
     State,
     UnansweredError,
     UncarriableError,
+    without_user,
 )
 from smart_engine.runtime.lanes.exchange import Reply, Request
+from smart_engine.serving.submissions import Submission
 
 __all__ = ["OpenAIBatches"]
 
@@ -63,7 +65,7 @@ class OpenAIBatches:
     @property
     def address(self) -> str:
         """Where the provider is."""
-        return str(self._client.base_url)
+        return without_user(self._client.base_url)
 
     def kind(self, request: Request) -> str:
         """Return the endpoint of a request, and its model."""
@@ -96,10 +98,10 @@ class OpenAIBatches:
         )
         return str(batch.id)
 
-    def find(self, name: str) -> str | None:
-        """Return the id of the batch with that name among its metadata, if any."""
+    def find(self, submission: Submission) -> str | None:
+        """Return the id of the batch with its name among the metadata, if any."""
         for batch in self._client.batches.list(limit=_PAGE):
-            if (batch.metadata or {}).get(_NAME) == name:
+            if (batch.metadata or {}).get(_NAME) == submission.name:
                 return str(batch.id)
         return None
 

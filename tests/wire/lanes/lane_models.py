@@ -27,6 +27,7 @@ def smart_at(server: BatchServer, own: Any = None, **settings: Any) -> SmartChat
     """Return a smart model; `own` are settings of its members."""
     big, small = (member(server, name, **(own or {})) for name in PRICES)
     terms = {"max_disagreement": 0.2, "seed": 5, "lane": "batch", "prices": PRICES}
+    terms |= {"max_rounds": 6}
     return SmartChatModel(reference=big, candidates=[small], **{**terms, **settings})
 
 

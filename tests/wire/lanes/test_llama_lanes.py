@@ -34,6 +34,7 @@ def llm(server: BatchServer, name: str, kind: str) -> Any:
 def smart_at(server: BatchServer, kind: str = "OpenAI", **settings: Any) -> SmartLLM:
     big, small = (llm(server, name, kind) for name in PRICES)
     terms = {"max_disagreement": 0.2, "seed": 5, "lane": "batch", "prices": PRICES}
+    terms |= {"max_rounds": 6}
     return SmartLLM(reference=big, candidates=[small], **{**terms, **settings})
 
 
