@@ -28,8 +28,8 @@ BY_REFERENCE = "r"
 _FIRST = 2  # items that show what the reference costs
 _TRIED = 32  # fewest items to try candidates on at once, …
 _LEARNING = 60  # comparisons before which waves are small, for few show little, …
-_SMALL = 40  # … and how small
-_FEW = 8  # items of a first wave; answers to check where audits are waited for
+_FEWEST, _SMALL = 4, 40  # … and how small
+_FEW = 8  # answers to check where only unresolved audits stand in the way
 _OPEN = 100  # jobs that were begun and have not ended
 _KEPT = 16  # jobs that have ended and may be asked for again
 _SELDOM = 16  # batches of which one tries candidates that are not worth asking
@@ -141,7 +141,7 @@ class Task:
             return min(left, max(_TRIED, left // 4) if known else _FIRST)
         seen = min(choice.compared[tier] for tier in choice.policy.tiers)
         if seen < _LEARNING:
-            return min(left, max(_FEW, 2 * seen), _SMALL)
+            return min(left, max(_FEWEST, 2 * seen), _SMALL)
         return min(left, max(_TRIED, left // 2))
 
     @property

@@ -230,7 +230,7 @@ def test_trap_answers_are_handed_out_without_the_rule(monkeypatch) -> None:
 @pytest.mark.usefixtures("trusting")
 def test_trap_detected_errors_are_not_charged(monkeypatch) -> None:
     monkeypatch.setattr(ErrorBound, "charge", lambda self, charged: None)
-    assert breaks_promise(twice_as_many, 6)
+    assert breaks_promise(twice_as_many, 10)
 
 
 @pytest.mark.usefixtures("trusting")
