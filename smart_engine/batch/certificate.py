@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
+from smart_engine.batch.label_counts import LabelBound, LabelCount
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
@@ -126,6 +127,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             them: then the claim, and `max_errors`, are about all of their answers, and
             about no other answers of the task. None: this batch keeps its own.
         promised: What was promised of labels, and what follows from their audits.
+        labels: Labels among the answers, where few are possible; see `label_bounds`.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
@@ -162,6 +164,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     tests: tuple[AuditTest, ...] = ()
     promise: TaskPromise | None = None
     promised: tuple[Promised, ...] = ()
+    labels: tuple[LabelCount, ...] = ()
     wasted: int = 0
     profiled: int
     served: dict[str, int]
@@ -209,6 +212,33 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         if self.reference_only_cost is None:
             return None
         return self.reference_only_cost / self.answered - cost
+
+    @property
+    def label_bounds(self) -> tuple[LabelBound, ...]:
+        """What follows for each label, together and with the same confidence.
+
+        Of the answers that were not compared with the reference's, at most `max_errors`
+        differ: all of them might be of one label. What was promised of a label is more.
+        Nothing is known where the certificate is not valid, or is about several jobs.
+        """
+        if not self.valid or self.promise is not None:
+            return ()
+        unseen = self.answered - self.served.get(self.reference, 0)
+        known = {(each.of, each.label): each.undetected for each in self.promised}
+        most = known.get(("agreement", None), min(unseen, self.max_errors))
+        return tuple(
+            LabelBound(
+                each.label,
+                each.answers,
+                min(each.unseen, most, known.get(("precision", each.label), most)),
+                min(
+                    unseen - each.unseen,
+                    most,
+                    known.get(("recall", each.label), most),
+                ),
+            )
+            for each in self.labels
+        )
 
     @property
     def claim(self) -> str:

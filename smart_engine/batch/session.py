@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
+from smart_engine.batch.label_counts import count_labels
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.calls import (
     ROLES,
@@ -435,7 +436,7 @@ class BatchSession:
             with suppress(Exception):  # it is right, with or without a label
                 self._read_label(tier, item, outcome.answer)
         profiled = self._profiled[item]
-        if tier == REFERENCE and not (batch.keyed and profiled):
+        if tier == REFERENCE and not batch.keyed:
             return None
         try:
             parsed = self._equivalence.parse(outcome.answer)
@@ -554,6 +555,7 @@ class BatchSession:
             tests=tuple(map(AuditTest.of, decision.tests)),
             promise=decision.promise,
             promised=tuple(decision.promised),
+            labels=count_labels(batch, tiers, has_answer, self._codes),
             wasted=min((t.draws - (t.accepted or 0) for t in accepted), default=0),
             profiled=int(self._profiled.sum()),
             served=dict(zip(names, counts, strict=True)),

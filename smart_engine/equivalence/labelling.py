@@ -99,12 +99,20 @@ class Labelling:
         read = self._rule.parse if self._label_of is None else self._label_of
         return self._number(read(content))
 
+    def text_of(self, parsed: Any) -> str:
+        """Return the label that a parsed answer is, as text."""
+        return _text(parsed if self._reply is None else parsed[1])
+
     def _number(self, label: object) -> int:
-        try:
-            text = text_of(label)
-        except UnparseableAnswerError:
-            text = repr(label)
+        text = _text(label)
         if text not in self._numbers:
             self.names.append(text)
             self._numbers[text] = len(self.names)
         return self._numbers[text]
+
+
+def _text(label: object) -> str:
+    try:
+        return text_of(label)
+    except UnparseableAnswerError:
+        return repr(label)

@@ -310,9 +310,9 @@ def _promised(valid: Sequence[Certificate | StreamState]) -> str:
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """Return what a reader must know to understand the amounts."""
+    """Return what a reader must know to understand the amounts and the promises."""
     tiny = _ROUNDING * report.cost
-    lines = [*untried(report)]
+    lines = [*untried(report), *_vanishing(report.certificates)]
     if report.estimated:
         lines.append(
             f"{usd(report.estimated)} USD of the amount paid is estimated from the "
@@ -429,6 +429,7 @@ def evidence_tables(report: Report) -> tuple[Grid, ...]:
         _audits(report),
         _tasks(report),
         _candidates(report),
+        _labels(report),
         self_agreement(report),
         _streams(report),
         _shadows(report),
@@ -555,6 +556,37 @@ def _candidates(report: Report) -> Grid:
         ("draws", "differ", "share", "USD per 1,000"),
         rows,
     )
+
+
+def _labels(report: Report) -> Grid:
+    """Return what may have become of each label of a batch."""
+    rows = [
+        (
+            *(name_of(record), each.label, each.answers),
+            *(each.false, percent(each.precision)),
+            *(each.missed, percent(each.recall)),
+        )
+        for record in report.certificates
+        for each in record.label_bounds
+    ]
+    return _grid(
+        "Labels: what the audits leave open, with the confidence of the certificate",
+        ("what", "label"),
+        ("handed out", "false ≤", "precision ≥", "missed ≤", "recall ≥"),
+        rows,
+    )
+
+
+def _vanishing(certificates: Iterable[Certificate]) -> Iterator[str]:
+    """Yield which labels may be missed more often than they are found."""
+    for record in certificates:
+        for each in record.label_bounds:
+            if each.missed > each.answers:
+                yield (
+                    f"{name_of(record)}: {each.answers:,} answers are "
+                    f"'{plain(each.label)}', and up to {each.missed:,} more may be "
+                    "missed; recall= promises what share of a label is found."
+                )
 
 
 def self_agreement(report: Report) -> Grid:

@@ -30,6 +30,8 @@ from smart_engine.labels.promise import (
 from smart_engine.offline.estimate import estimate
 from smart_engine.offline.replay import label_shares, replay
 from smart_engine.offline.traces import Simulation
+from smart_engine.report.content import notes
+from smart_engine.report.report import Report
 from smart_engine.strategies.label_audit import label_audit
 
 ALPHA = 0.05
@@ -531,3 +533,48 @@ def test_an_estimate_says_what_recall_of_a_rare_label_costs_at_least() -> None:
     assert expected.positives["odd"] == 10 * said["big"].count("odd")
     assert expected.floors["odd"] > 0.4
     assert expected.cost.mean > 400
+
+
+def test_a_certificate_says_what_may_have_become_of_each_label() -> None:
+    said = answers(3000)
+    session = session_of(Guarantee(0.05), said, equivalence=Label(set(said["big"])))
+    certificate = session.certificate
+    truth, given = np.array(said["big"]), [each.answer for each in session.answers]
+    bounds = {each.label: each for each in certificate.label_bounds}
+    assert set(bounds) == {"fine", "fraud", "odd"}
+    for label, bound in bounds.items():
+        handed = np.array(given) == label
+        assert bound.answers == handed.sum()
+        assert (handed & (truth != label)).sum() <= bound.false <= bound.answers
+        assert (~handed & (truth == label)).sum() <= bound.missed
+        assert bound.missed <= certificate.max_errors == 150
+        assert 0 < bound.recall < 1
+    read = type(certificate).model_validate_json(certificate.model_dump_json())
+    assert read.label_bounds == certificate.label_bounds
+
+
+def test_a_label_that_may_have_vanished_is_named_in_the_report() -> None:
+    rng = np.random.default_rng(3)
+    big = np.where(rng.random(4000) < 0.01, "fraud", "fine").tolist()
+    session = session_of(Guarantee(0.05), {"big": big, "small": ["fine"] * 4000})
+    certificate = session.certificate
+    assert certificate.valid
+    fraud = next(each for each in certificate.label_bounds if each.label == "fraud")
+    assert fraud.missed > fraud.answers > 0
+    report = Report(
+        spend=certificate.spend,
+        served=certificate.served,
+        certificates=(certificate,),
+    )
+    (note,) = [line for line in notes(report) if "more may be missed" in line]
+    assert "'fraud'" in note
+
+
+def test_answers_without_labels_have_no_bounds() -> None:
+    words = [f"text {n}" for n in range(600)]
+    free = session_of(Guarantee(0.1), {"big": words, "small": words})
+    assert free.certificate.label_bounds == ()
+    judged = session_of(
+        Guarantee(0.1), answers(600), equivalence=lambda left, right: left == right
+    )
+    assert judged.certificate.label_bounds == ()

@@ -39,7 +39,8 @@ MODELS = {
 KEYS = (
     "strategy items trials max_disagreement confidence cost_ratio cost_ratio_max "
     "cost_floor agreement_mean agreement_min violations reference_share calls "
-    "planning_seconds reference_cost reference_accuracy accuracy"
+    "planning_seconds rounds reference_cost reference_accuracy accuracy recall "
+    "precision label_violations"
 )
 
 
@@ -247,6 +248,10 @@ def test_a_replays_numbers_on_a_tiny_trace(files) -> None:
         "reference_cost": pytest.approx(3 * (100 * 10 + 10 * 20) / 1e6),
         "reference_accuracy": None,
         "accuracy": None,
+        "rounds": result.rounds,
+        "recall": {},
+        "precision": {},
+        "label_violations": 0.0,
     }
 
 
