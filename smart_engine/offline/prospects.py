@@ -149,12 +149,14 @@ def _run(
     seed: int,
 ) -> tuple[float, float]:
     """Return how often the reference is asked, and the share saved, of one job."""
-    wrong = np.random.default_rng([seed, len(paid)]).random(len(paid)) < share
+    rng = np.random.default_rng([seed, len(paid)])
+    right = rng.integers(0, 2, len(paid))  # so that no answer is known to be wrong
+    given = right ^ (rng.random(len(paid)) < share)
     results: dict[str, list[Result]] = {
-        "reference": [Outcome(0, cost) for cost in paid],
+        "reference": [Outcome(*one) for one in zip(right.tolist(), paid, strict=True)],
         "candidate": [
-            Outcome(int(differs), cost * price)
-            for differs, cost in zip(wrong, paid, strict=True)
+            Outcome(answer, cost * price)
+            for answer, cost in zip(given.tolist(), paid, strict=True)
         ],
     }
     session = run_session(results, guarantee, seed=seed, min_saving=min_saving)
