@@ -204,7 +204,6 @@ class Acceptance:
             at += int(at**0.5)
         if self._spaced_look == (at, self._allowed):
             return before
-        self._spaced_look = at, self._allowed
         self._spaced_looks += 1
         look = self._spaced_looks
         share = 1.0 / (look * (look + 1))  # sums to 1 over all looks
@@ -214,9 +213,12 @@ class Acceptance:
             hidden = self._allowed + 1 + (0 if self._of_all else at)
             return hypergeometric_cdf(at, self.items, hidden, size) > level
 
-        if max(before, at) >= last:
-            return last
-        return largest(max(before, at), last - 1, falls_short) + 1
+        size = last
+        if max(before, at) < last:
+            size = largest(max(before, at), last - 1, falls_short) + 1
+        if size < last:  # that many settle it with so few errors, not with any up to at
+            self._spaced_look = at, self._allowed
+        return size
 
 
 class Allowance(NamedTuple):

@@ -324,6 +324,32 @@ def test_looks_beyond_128_errors_keep_the_level() -> None:
     assert 0 < bad <= 0.2 * trials + 3 * (0.16 * trials) ** 0.5
 
 
+def chance_of_accepting(design: Acceptance, marked: int) -> float:
+    """Probability, over all orders of drawing, of accepting that many errors."""
+    items, found = design.items, np.arange(marked + 1)
+    sizes = np.array([design.draws(errors) for errors in found.tolist()])
+    chance, accepted = np.zeros(marked + 1), 0.0
+    chance[0] = 1.0
+    for draws in range(items):
+        accepted += chance[sizes <= draws].sum()
+        chance[sizes <= draws] = 0.0
+        hit = np.clip((marked - found) / (items - draws), 0.0, 1.0)
+        chance = chance * (1 - hit) + np.roll(chance * hit, 1)
+    return float(accepted + chance[sizes <= items].sum())
+
+
+@pytest.mark.parametrize(
+    ("items", "most"), [(160, 127), (160, 128), (300, 140), (300, 290), (900, 240)]
+)
+def test_a_bound_of_all_errors_beyond_128_keeps_the_level(
+    items: int, most: int
+) -> None:
+    design = Acceptance(items, most, ALPHA, 20.0, of_all=True)
+    assert 0.02 < chance_of_accepting(design, most + 1) <= ALPHA
+    assert chance_of_accepting(design, most + 4) <= ALPHA
+    assert chance_of_accepting(design, most // 2) > 0.9
+
+
 def test_a_million_items_take_a_moment() -> None:
     design = Acceptance(10**6, 50_000, 0.01, 4.0)
     sizes = [design.draws(errors) for errors in range(0, 1000, 50)]
