@@ -42,6 +42,8 @@ import numpy as np
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.tails import (
     BoolArray,
+    FloatArray,
+    IntArray,
     hypergeometric_cdf,
     hypergeometric_log_pmf,
     largest,
@@ -127,6 +129,10 @@ class Acceptance:
     def most_draws(self) -> int:
         """Number of draws after which nothing is left to prove."""
         return self.items - min(self.items, self._allowed)
+
+    def share_of_level(self, errors: IntArray) -> FloatArray:
+        """Return s_c, the share of the level that may be used up to so many errors."""
+        return np.asarray(1 - self._ratio ** (errors + 1.0), float)
 
     def lower(self, errors: int, max_errors: int) -> None:
         """Let only so many errors stay undetected once that many are detected.

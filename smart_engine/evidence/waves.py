@@ -86,10 +86,8 @@ def _stops(
     design, errors = test.acceptance, len(test.errors)
     most = max(2, last - test.draws)
     allowed = errors + np.unique(np.geomspace(1, most, _SIZES).astype(int)) - 1
-    zero = np.zeros(len(allowed))
-    need = draws_needed(
-        zero + design.items, zero, design.max_errors, design.level, 0.0, allowed
-    )
+    level = design.level * design.share_of_level(allowed)
+    need = draws_needed(design.items, 0.0, design.max_errors, level, 0.0, allowed)
     need = np.ceil(need * test.target / max(need[0], 1.0))  # the first one is exact
     fits = need < last
     chance = np.repeat(np.clip(rate, 1e-9, 1.0)[:, None], _WORLDS, axis=1)

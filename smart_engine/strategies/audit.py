@@ -65,11 +65,15 @@ _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 """Most and fewest items to scout, and most reference calls to spend on it."""
 
 _SCARCE = 4
-"""Waves left at which a plan's candidates are asked beside draws that teach."""
+"""Waves left at which no more is drawn in order to choose a plan. A wave before, its
+candidates are asked beside the draws."""
 
 _BESIDE = 0.8
 """Draws made while a plan's candidates are asked, as a share of those that it needs if
 they show no error."""
+
+_EXPECTED_WORTH = 40.0
+"""How many of a plan's own draws what the risk model expects of them is worth."""
 
 _CUTS = 6
 """Cuts that are compared in view of the waves left."""
@@ -178,7 +182,7 @@ def _first_draws(state: AuditState) -> int:
         test = SequentialTest("", design)
         return next_wave(test, rate, 1, batch.n_items, batch.rng).end
     most = int((1 - _LAST) * design.draws(0))
-    return max(1, min(_FIRST * int(max(1, 6 - batch.rounds_left)), most))
+    return max(1, min(_FIRST * int(max(1, 9 - batch.rounds_left)), most))
 
 
 def _register(state: AuditState) -> None:
@@ -257,7 +261,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
                 return best if best.risk else None
             state.active = useful or state.active
             most, want = batch.n_items, _draws_to_learn(state)
-            if best.risk and waves <= _SCARCE:
+            if best.risk and waves <= _SCARCE + 1:
                 rest = state.order[want:]
                 bulk = rest[: round(best.share * len(rest))]
         until = state.wave_end(state.draws, want, most, 1 + len(state.active))
@@ -453,9 +457,21 @@ def _draws_of_plan(
     if math.isinf(batch.rounds_left):
         grown = max(test.draws + 32, int(test.draws * (1 + _GROWTH)))
         return state.wave_end(test.draws, min(target, grown), target, 1)
-    rate = _rate(risk.rates(batch.rng), leaf[test.draws :])
+    rate = _shown(state, test, _rate(risk.rates(batch.rng), leaf[test.draws :]))
     last = test.acceptance.most_draws
     return next_wave(test, rate, batch.rounds_left - 1, last, batch.rng).end
+
+
+def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatArray:
+    """Draw error rates from what a plan's own draws have shown, and what was expected.
+
+    The cut was chosen for the leaves that looked best, which is why the risk model
+    expects too few errors of them. Its own draws are free of that.
+    """
+    errors, draws, mean = len(test.errors), test.draws, float(rate.mean())
+    bad = errors + _EXPECTED_WORTH * mean + 1e-6
+    good = draws - errors + _EXPECTED_WORTH * (1 - mean) + 1e-6
+    return state.batch.rng.beta(bad, good, size=len(rate))
 
 
 def _rate(rates: FloatArray, leaf: IntArray) -> FloatArray:
@@ -513,6 +529,7 @@ def _recut_pays(
         going_on = float((until - test.draws).mean())
     else:
         last = design.most_draws
+        rate = _shown(state, test, rate)
         going_on = float(next_wave(test, rate, waves - 1, last, rng).draws.mean())
     again = _cheapest_cut(state, rates, leaf[free])
     calls = float(again.calls.mean()) if again else int(free.sum())
