@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from smart_engine.evidence.posterior import DRAWS
 from smart_engine.evidence.tails import FloatArray, IntArray
 
-__all__ = ["Cut", "best_cuts", "draws_needed", "portfolio"]
+__all__ = ["Cut", "best_cuts", "draws_needed", "least_calls", "portfolio"]
 
 _NEXT_SHARE, _MOST_POLICIES = 0.4, 4
 """Of the policies that share a level, each gets this much of the one before; and how
@@ -23,6 +23,9 @@ many share it at most."""
 
 _PARTS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Shares of a leaf that may be served, if it is not small anyway."""
+
+_SERVED = np.arange(1, 17) / 16
+"""Shares of all items that a cut may serve where every rate is known."""
 
 _TRACE = 1e-9
 """Keeps shares off 0 and 1."""
@@ -154,6 +157,29 @@ def best_cuts(
         for k in range(len(best))
     ]
     return sorted(cuts, key=lambda cut: float(cut.calls.mean()))
+
+
+def least_calls(
+    sizes: FloatArray, rates: FloatArray, max_errors: int, level: float
+) -> FloatArray:
+    """Per draw, the reference calls of the cut one would make if its rates were known.
+
+    Args: As of `best_cuts`. What is less than the best cut of all draws is what knowing
+        more of the rates is worth.
+    """
+    order = np.argsort(rates, axis=1, kind="stable")
+    sizes = np.take_along_axis(np.broadcast_to(sizes, rates.shape), order, axis=1)
+    wrong = sizes * np.take_along_axis(rates, order, axis=1)
+    edge = ((0, 0), (1, 0))
+    upto, errors = (np.pad(np.cumsum(x, axis=1), edge) for x in (sizes, wrong))
+    total = upto[:, -1:]
+    served = total * _SERVED
+    found = np.array(
+        [np.interp(*row) for row in zip(served, upto, errors, strict=True)]
+    )
+    rate = found / np.maximum(served, _TRACE)
+    draws = draws_needed(served, rate, max_errors, level)
+    return np.asarray((total - served + draws).min(axis=1), float)
 
 
 def portfolio(

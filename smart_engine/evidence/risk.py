@@ -2,9 +2,10 @@
 
 The signal of an item is who agreed with whom, the answer itself where only few are
 possible, and the confidence it came with, cut into bands. Items with the same signal
-form a leaf. A leaf's rate is shrunk towards its neighbours (the bands beside it, the
-pattern as a whole) as long as little was seen of it. Scores need not be calibrated, nor
-monotone: a bad score costs money, never validity.
+form a leaf. A leaf's rate is shrunk towards its pattern's as long as little was seen of
+the answer, and depends on the confidence as far as the evidence goes (`scores`). Scores
+need not be calibrated, nor monotone, nor mean the same for every answer: a bad score
+costs money, never validity.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from smart_engine.evidence.policies import Answers, Policy, PolicyResult
 from smart_engine.evidence.posterior import DRAWS, Posterior
+from smart_engine.evidence.scores import place_of_ranks, weigh_scores
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
 __all__ = ["RiskModel"]
@@ -20,8 +22,13 @@ __all__ = ["RiskModel"]
 _CLASSES = 16
 """Answer classes that are distinguished, at most."""
 
-_BANDS, _PER_BAND = (3, 12), 10
-"""Fewest and most bands of confidence, and how many drawn items make one."""
+_BANDS, _PER_BAND, _PER_ANSWERS = (3, 12), 6, 60
+"""Fewest and most bands of confidence, how many drawn items make one, and how many all
+answers have together."""
+
+_FEW, _END = 9, (3, 0.01)
+"""Scores without which there are no bands; how many of them are in the bands at both
+ends, at least, and which share."""
 
 _SHRINKAGE = 4.0
 """How many items the prior of a leaf is worth."""
@@ -63,15 +70,21 @@ class RiskModel:
         few = classes and len(distinct) <= min(_CLASSES, max(2, len(code) // 8))
         self._classes = distinct[np.argsort(first)].tolist() if few else []
         known = score[np.isfinite(score)]
-        bands = int(np.clip(len(known) // _PER_BAND, *_BANDS)) if len(known) > 8 else 1
-        inner = np.arange(1, bands) / bands
-        self._edges = np.unique(np.quantile(known, inner)) if bands > 1 else inner
+        self._edges = _edges(known, len(self._classes))
         self._ids: dict[tuple[int, int, int], int] = {}
         leaf = self._assign(self.result, answers, learn=True)
         numbers = [key[0] for key in self._ids]
         self._numbers = list(dict.fromkeys(numbers))
         self._pattern = np.array([self._numbers.index(n) for n in numbers], np.int64)
-        self._band = np.array([key[2] for key in self._ids], np.int64)
+        self._answer = np.array([key[1] for key in self._ids], np.int64)
+        pairs = np.stack([self._pattern, self._answer])
+        self._group = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
+        band = np.array([key[2] for key in self._ids], np.int64)
+        below = np.searchsorted(np.sort(known), self._edges, "right") / (
+            len(known) or 1
+        )
+        ends = np.concatenate([[np.nan, 0.0], below, [1.0]])
+        self._place = place_of_ranks((ends[band] + ends[band + 1]) / 2)
         self.tally = np.zeros(len(numbers))
         self.errors = np.zeros(len(numbers))
         self.learn(leaf, self.result.wrong(wrong))
@@ -108,20 +121,36 @@ class RiskModel:
         at = self._pattern
         if count == len(at):
             return patterns[:, at]
-        prior = ((errors + 0.5) / (tally + 1))[at]
-        if self._band.max() > self._band.min():
-            apart = np.abs(self._band[:, None] - self._band)
-            near = (at[:, None] == at) * np.maximum(0.0, 1 - apart / 2)
-            prior = (near @ self.errors + 2 * prior) / (near @ self.tally + 2)
-        raw = rng.beta(
-            self.errors + _SHRINKAGE * prior + 1e-6,
-            self.tally - self.errors + _SHRINKAGE * (1 - prior) + 1e-6,
-            size=(DRAWS, len(at)),
-        )
+        raw = self._plain(rng, (errors + 0.5) / (tally + 1))
+        for index in range(count):
+            here = at == index
+            scored = here & np.isfinite(self._place)
+            if self.tally[scored].sum() >= _FEW and scored.sum() > 1:
+                raw[:, here] = weigh_scores(
+                    raw[:, here],
+                    self.tally[here],
+                    self.errors[here],
+                    self._answer[here],
+                    self._place[here],
+                    rng,
+                )
         member = at[:, None] == np.arange(count)
         mean = raw * (self.tally / np.maximum(tally[at], 1e-9)) @ member
         scale = patterns / np.maximum(mean, 1e-9)
         return np.asarray(np.minimum(raw * scale[:, at], 1.0), float)
+
+    def _plain(self, rng: np.random.Generator, rate: FloatArray) -> FloatArray:
+        """Draw rates by pattern, of that mean rate, and answer; scores do not count."""
+        group, first = self._group, np.unique(self._group, return_index=True)[1]
+        prior = rate[self._pattern[first]]
+        errors = np.bincount(group, self.errors)
+        right = np.bincount(group, self.tally) - errors
+        drawn = rng.beta(
+            errors + _SHRINKAGE * prior + 1e-6,
+            right + _SHRINKAGE * (1 - prior) + 1e-6,
+            size=(DRAWS, len(first)),
+        )
+        return np.asarray(drawn[:, group], float)
 
     def _assign(
         self, result: PolicyResult, answers: Answers, *, learn: bool = False
@@ -170,3 +199,14 @@ class RiskModel:
         worth = np.clip(mean * (1 - mean) / np.maximum(spread, 1e-9) - 1, 1, 1e4)
         self._prior_bad = np.maximum(worth * mean - errors, 1e-3)
         self._prior_good = np.maximum(worth * (1 - mean) - (tally - errors), 1e-3)
+
+
+def _edges(scores: FloatArray, answers: int) -> FloatArray:
+    """Cut scores into bands, finer towards both ends, where risk tends to lie."""
+    if len(scores) < _FEW:
+        return np.empty(0)
+    most = max(_BANDS[0], min(_BANDS[1], _PER_ANSWERS // max(answers, 1)))
+    bands = int(np.clip(len(scores) // _PER_BAND, _BANDS[0], most))
+    end = min(max(_END[0] / len(scores), _END[1]), 1 / _BANDS[0])
+    odds = np.linspace(-1, 1, bands - 1) * np.log(1 / end - 1)
+    return np.unique(np.quantile(scores, 1 / (1 + np.exp(-odds))))

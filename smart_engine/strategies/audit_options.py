@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from smart_engine.evidence.acceptance import SequentialTest
-from smart_engine.evidence.plans import best_cuts, draws_needed
+from smart_engine.evidence.plans import best_cuts, draws_needed, least_calls
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.record import REFERENCE, UNASKED
@@ -47,6 +47,7 @@ class Option(NamedTuple):
         share: Share of the items a plan touches.
         risk: The risk model of a plan's policy.
         end: Draws to have made after the next wave, if a test has not accepted yet.
+        known: Per draw, the cost of a plan that is cut knowing that draw's error rates.
     """
 
     policy: Policy
@@ -55,6 +56,7 @@ class Option(NamedTuple):
     share: float = 1.0
     risk: RiskModel | None = None
     end: int | None = None
+    known: FloatArray | None = None
 
 
 def list_options(state: AuditState) -> list[Option]:
@@ -75,11 +77,14 @@ def list_options(state: AuditState) -> list[Option]:
         rates = risk.rates(batch.rng, risk.patterns)
         for share in _SHARES if len(risk.tally) else ():
             sizes = share * rest * risk.shares
-            level = state.plan_level
-            for cut in best_cuts(sizes, rates, state.max_errors, level, keep=2):
-                untouched = rest * (1 - share) + share * rest - sizes.sum(axis=1)
-                cost = (cut.calls + untouched) * reference + share * rest * calls
-                options.append(Option(policy, None, cost, share, risk))
+            limits = state.max_errors, state.plan_level
+            fixed = (rest - sizes.sum(axis=1)) * reference + share * rest * calls
+            known = None
+            if share == 1 and len(risk.tally) > 1:
+                known = least_calls(sizes, rates, *limits) * reference + fixed
+            for cut in best_cuts(sizes, rates, *limits, keep=2):
+                cost = cut.calls * reference + fixed
+                options.append(Option(policy, None, cost, share, risk, known))
         if test := state.registered.get(policy):
             rate = posterior.error_rate(policy.apply(posterior.answers))
             lost = state.failed(drawn) & ~policy.apply(answers).agreed
@@ -131,7 +136,9 @@ def choose(state: AuditState, options: Sequence[Option]) -> Option:
 
 def least_cost(state: AuditState, options: Sequence[Option]) -> FloatArray:
     """Per draw from the posterior, the cost of the option to choose if it were true."""
-    alone, least = options[0].cost, np.min([option.cost for option in options], axis=0)
+    costs = [option.cost for option in options]
+    costs += [option.known for option in options if option.known is not None]
+    alone, least = options[0].cost, np.min(costs, axis=0)
     return np.where(alone - least >= _least_gain(state), least, alone)
 
 
