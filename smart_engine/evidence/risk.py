@@ -48,6 +48,7 @@ class RiskModel:
         result: The policy applied to the drawn items.
         shares: Per draw from the posterior and leaf, the share of items in it.
         patterns: Per draw and pattern, the error rate.
+        scored: Whether leaves differ by confidence.
         tally: Per leaf, drawn items.
         errors: Per leaf, drawn items whose answer was wrong.
     """
@@ -77,9 +78,11 @@ class RiskModel:
         self._numbers = list(dict.fromkeys(numbers))
         self._pattern = np.array([self._numbers.index(n) for n in numbers], np.int64)
         self._answer = np.array([key[1] for key in self._ids], np.int64)
-        pairs = np.stack([self._pattern, self._answer])
-        self._group = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
+        unscored = [key[:2] for key in self._ids]
+        group = {key: place for place, key in enumerate(dict.fromkeys(unscored))}
+        self._group = np.array([group[key] for key in unscored], np.int64)
         band = np.array([key[2] for key in self._ids], np.int64)
+        self.scored = len(self._edges) > 0
         below = np.searchsorted(np.sort(known), self._edges, "right") / (
             len(known) or 1
         )

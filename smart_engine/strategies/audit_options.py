@@ -47,7 +47,8 @@ class Option(NamedTuple):
         share: Share of the items a plan touches.
         risk: The risk model of a plan's policy.
         end: Draws to have made after the next wave, if a test has not accepted yet.
-        known: Per draw, the cost of a plan that is cut knowing that draw's error rates.
+        known: Per draw, the cost of a plan that is cut knowing that draw's error rates,
+            if a confidence splits its items into many groups.
     """
 
     policy: Policy
@@ -80,7 +81,7 @@ def list_options(state: AuditState) -> list[Option]:
             limits = state.max_errors, state.plan_level
             fixed = (rest - sizes.sum(axis=1)) * reference + share * rest * calls
             known = None
-            if share == 1 and len(risk.tally) > 1:
+            if share == 1 and risk.scored:
                 known = least_calls(sizes, rates, *limits) * reference + fixed
             for cut in best_cuts(sizes, rates, *limits, keep=2):
                 cost = cut.calls * reference + fixed
