@@ -30,7 +30,7 @@ class JobWave(_Record):
 class JobRecord(_Record):
     """A job that was begun: another run of it goes on with the same draws."""
 
-    run: Count  # how often it was begun; the last run alone goes on
+    run: Count  # number among all runs of the task's jobs; the last one alone goes on
     waves: tuple[JobWave, ...] = ()
     # when it ended last: what was handed out, and which items were checked after all
     answered: Count = 0
@@ -80,3 +80,4 @@ class TaskRecord(_Record):
         str, Brief
     ] = {}  # of batches with promises of their own, the last ones
     apart: Count = 0  # such batches
+    begun: Count = 0  # runs of jobs

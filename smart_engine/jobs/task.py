@@ -83,7 +83,7 @@ class Task:
             expected_ratios(tiers),
             check_share("min_saving", min_saving),
         )
-        self._finished = self._unseen = self._forced = 0
+        self._finished = self._unseen = self._forced = self._begun = 0
         self._beside = 0.0
         self._jobs: dict[str, JobRecord] = {}
         self._briefs: dict[str, Brief] = {}
@@ -97,10 +97,12 @@ class Task:
         Where too many others are open, those begun first are given up.
         """
         job = self._jobs.pop(key, JobRecord(run=0))
+        # No number comes again: an earlier run of a job that has ended stays out of it.
+        self._begun = max(self._begun, job.run) + 1
         open_jobs = [k for k, other in self._jobs.items() if not other.ended]
         for oldest in open_jobs[: len(open_jobs) + 1 - _OPEN]:
             self._give_up(oldest)
-        self._jobs[key] = job.model_copy(update={"run": job.run + 1})
+        self._jobs[key] = job.model_copy(update={"run": self._begun})
         return self._jobs[key]
 
     def _give_up(self, key: str) -> None:
@@ -344,6 +346,7 @@ class Task:
             jobs=dict(self._jobs),
             briefs=dict(self._briefs),
             apart=self._apart,
+            begun=self._begun,
         )
 
     def take_up(self, part: TaskRecord) -> None:
@@ -358,6 +361,7 @@ class Task:
         self._forced, self._beside = part.forced, part.beside
         self._jobs = dict(part.jobs)
         self._briefs, self._apart = dict(part.briefs), part.apart
+        self._begun = part.begun
 
     # -- steps that several of these take ------------------------------------------
 

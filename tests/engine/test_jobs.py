@@ -164,6 +164,21 @@ def unresolved(row: Row) -> set[int]:
     return {number for late in record.unresolved for number in late.numbers}
 
 
+def test_a_run_whose_job_was_taken_draws_anew_whoever_begins_it_after_that() -> None:
+    row = Row()
+    for number in range(3):
+        run(session(row, f"{number}"))
+    slow = session(row, "job")
+    while not unresolved(row):
+        run(slow, steps=1)
+    run(session(row, "job"))  # goes on with its draws, and ends
+    run(session(row, "job"), steps=1)  # begins the job anew
+    before = TaskRecord.model_validate_json(row.text).arrived
+    run(slow)
+    assert TaskRecord.model_validate_json(row.text).arrived == before + 120
+    assert all(check.holds for check in verify(slow.certificate))
+
+
 def test_jobs_that_nobody_goes_on_with_are_given_up(monkeypatch) -> None:
     monkeypatch.setattr(tasks, "_OPEN", 2)
     row = Row()
