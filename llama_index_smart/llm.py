@@ -145,7 +145,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             anything.
         max_rounds: Most waves of calls that a batch may take, for calls that take long,
             as in a provider's batches: 2 or more, for the strategy `"audit"`. Few waves
-            draw somewhat more. None: as many as pay; in providers' batches, 6.
+            draw somewhat more. None: as many as pay; in providers' batches, 12.
         seed: Seed of all draws, which makes a run repeatable. Left out, it comes from
             the operating system, so that nobody can foresee what is audited; the
             certificate has it at the end.

@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,8 +56,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-_ROUNDS = 6
-"""Most waves of a batch whose calls providers carry, where nothing else is said."""
+_ROUNDS = 12
+"""Most waves of a batch whose calls providers carry, where nothing else is said.
+
+Measured on 5,250 recorded comments at δ = .05 (.10), means of 10 seeds: as many waves
+as pay, 9.6 (16.2), cost 10.0 (5.6) USD; 12 at most cost 10.3 (5.7) in 7.4 (7.8) waves;
+6 cost 14.9 (9.5) in 4.7 (4.5).
+"""
 
 
 @dataclass
@@ -223,12 +228,22 @@ class Batch:
         for place, output in zip(job.places, outputs, strict=True):
             self.results[place] = output
 
-    def _bar(self, job: Job) -> AbstractContextManager[Callable[[], None] | None]:
+    @contextmanager
+    def _bar(self, job: Job) -> Iterator[Callable[[], None] | None]:
         """Show where a job stands, if wanted; yield what to call after each record."""
+        watching = None if self.watch is None else self.watch(job)
         if not self.progress:
-            return nullcontext(self.watch and self.watch(job))
+            yield watching
+            return
         status = None if job.courier is None else job.courier.status
-        return progress_bar(job.session, job.label, status)
+        with progress_bar(job.session, job.label, status) as shown:
+
+            def recorded() -> None:
+                shown()
+                if watching is not None:
+                    watching()
+
+            yield recorded
 
     def _open(self, job: Job) -> None:
         if self.budget is not None:

@@ -50,7 +50,7 @@ async def test_a_batch_answers_as_live_calls_would_at_half_the_price(mode):
 
 
 @pytest.mark.parametrize("task", [None, "mails"])
-async def test_a_batch_takes_six_waves_at_most_if_nothing_else_is_said(task):
+async def test_a_batch_takes_twelve_waves_at_most_if_nothing_else_is_said(task):
     items = [f"item {n}" for n in range(250)]
     with serve_batches(lambda model, text, attempt: "yes") as server:
         terms = {"max_disagreement": 0.05, "task": task}
@@ -60,8 +60,9 @@ async def test_a_batch_takes_six_waves_at_most_if_nothing_else_is_said(task):
         models = Counter(
             b.rows[0]["body"]["model"] for b in server.api.batches.values()
         )
-        assert max(models.values()) <= 6
-        live = await answered(smart_at(server, lane="live", **terms), "async", items)
+        assert max(models.values()) <= 12
+        terms |= {"lane": "live", "max_rounds": 12}
+        live = await answered(smart_at(server, **terms), "async", items)
         assert [who(a) for a in answers] == [who(e) for e in live]
 
 
