@@ -50,7 +50,7 @@ class SubmissionStore(Protocol):
         """Whether another process finds them."""
         ...
 
-    def load(self) -> Sequence[Submission]:
+    def saved(self) -> Sequence[Submission]:
         """Return all, the oldest first."""
         ...
 
@@ -74,7 +74,7 @@ class MemorySubmissions:
         submissions = MemorySubmissions("a job")
         submissions.save(Submission("a name", "big", "http://…", "", ("a row",), 0))
         assert not submissions.durable
-        assert not submissions.load()  # nobody comes back to them
+        assert not submissions.saved()  # nobody comes back to them
         ```
     """
 
@@ -83,7 +83,7 @@ class MemorySubmissions:
     def __init__(self, key: str) -> None:
         self.key = key
 
-    def load(self) -> Sequence[Submission]:
+    def saved(self) -> Sequence[Submission]:
         """Return nothing: there was no process before."""
         return ()
 

@@ -216,7 +216,7 @@ def read_submissions(place: str | os.PathLike[str]) -> Sequence[Submission]:
 
         engine = open_engine(url, read_only=True)
         try:
-            return SqlSubmissions(engine, None).load()
+            return SqlSubmissions(engine, None).saved()
         finally:
             engine.dispose()
 

@@ -28,7 +28,7 @@ class SqlSubmissions:
         self._where = BATCHES.c.job == job if job is not None else sql.true()
         self._lock = fork_safe_lock()
 
-    def load(self) -> Sequence[Submission]:
+    def saved(self) -> Sequence[Submission]:
         """Return the job's batches, or those of all jobs, the oldest first."""
         wanted = sql.select(BATCHES).where(self._where).order_by(BATCHES.c.began)
         try:

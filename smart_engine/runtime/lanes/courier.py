@@ -264,7 +264,7 @@ class Courier:
     def _load(self) -> None:
         """Learn which requests earlier processes put into batches, once."""
         if not self._loaded:
-            for submission in self.submissions.load():
+            for submission in self.submissions.saved():
                 self._earlier.update(dict.fromkeys(submission.rows, submission))
         self._loaded = True
 
