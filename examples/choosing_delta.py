@@ -26,7 +26,8 @@ def main() -> int:
         trace.outcome(item, trace.reference).cost for item in range(len(trace.rows))
     )
     print(f"{len(trace.rows):,} items; {trace.reference} alone costs {alone:.4f} USD\n")
-    print("may differ   costs USD   of that    saved   really differ   reference asked")
+    columns = ("costs USD", "of that", "saved", "at least", "really differ")
+    print("may differ   " + "   ".join(columns) + "   reference asked")
     for allowed in ALLOWED:
         result = replay(
             trace,
@@ -37,7 +38,8 @@ def main() -> int:
         ratio, differ = result.cost_ratio, 1 - result.agreement_mean
         print(
             f"{allowed:>10.0%}   {ratio * alone:>9.4f}   {ratio:>7.1%}   "
-            f"{1 - ratio:>6.1%}   {differ:>13.2%}   {result.reference_share:>15.1%}"
+            f"{1 - ratio:>5.1%}   {1 - result.cost_ratio_max:>8.1%}   "
+            f"{differ:>13.2%}   {result.reference_share:>15.1%}"
         )
     print("\nStop where the next step saves less than the answers it may change.")
     return 0
