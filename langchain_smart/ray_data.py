@@ -7,15 +7,19 @@ the blocks of the result.
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_smart.parts import Parts, PartSession
 from langchain_smart.rows import Prompt, RowCaller, SmartSource
 from smart_engine.batch.certificate import Certificate
 from smart_engine.calls import ROLES, Call, HandedOut
@@ -29,7 +33,7 @@ from smart_engine.errors import (
 )
 from smart_engine.evidence.tails import IntArray
 from smart_engine.report.report import Report
-from smart_engine.runtime.blocks import Ended, Piece, drive_blocks
+from smart_engine.runtime.blocks import BlockSession, Ended, Piece, drive_blocks
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.runtime.settings import Settings
 
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 __all__ = ["SmartDataset", "smart_dataset"]
+
+_SUMS = 2**128
+"""Checksums of rows are added up below this."""
 
 _ADDED = ("answer", "model", "role", "cost", "error")
 """The columns that are added to each row."""
@@ -66,6 +73,7 @@ def smart_dataset(
     smart: SmartSource,
     prompt: Prompt | None = None,
     column: str | None = None,
+    output: str | PathLike[str] | None = None,
     concurrency: int = 4,
     batch_size: int = 1024,
     **ray_remote_args: Any,
@@ -87,6 +95,10 @@ def smart_dataset(
             a prompt of LangChain's, or a function of a row (a dict). Without a prompt
             and a column, the row is what is asked: a dict, as chains take it.
         column: Name of the column that is asked as it is, in place of a prompt.
+        output: A folder, on a file system that all workers see, such as
+            `s3://bucket/job`, in which answers outlive the job: started again with the
+            same rows, models and settings, it buys only what was in flight, and ends as
+            it would have. Without one, answers are in Ray's object store alone.
         concurrency: Number of actors.
         batch_size: Most rows that an actor takes at once.
         **ray_remote_args: Further options of the actors, such as `num_cpus`,
@@ -113,26 +125,36 @@ def smart_dataset(
             "that makes it, such as smart=lambda: SmartChatModel(…)"
         )
         raise InvalidInputError("smart", type(smart).__name__, hint) from error
+    _check_output(output, settings)
     rows = _Rows.of(ds, caller)
     config, books = settings._serving.of(caller.task), settings._books  # noqa: SLF001
     scope = settings._scope(caller.task)  # noqa: SLF001
+    parts, seed = None, config.batch_seed(None)
+    if output is not None:
+        parts = Parts(str(output))
+        asked = [*map(repr, caller.job().identities), *caller.job().contents()]
+        told = config.job(caller.rule, caller.task, [*asked, caller.told])
+        job = {"rows": rows.digest(), "models or settings": told}
+        seed = parts.seed(job, seed)
     session = config.batch_session(
         rows.count,
         ByKey(caller.rule),
         caller.task,
         scope=scope,
         books=books,
+        seed=seed,
         keep_answers=False,
     )
     bar: AbstractContextManager[Any] = nullcontext()
     if settings.progress:
         bar = progress_bar(session, settings.task)
-    with (
-        bar as recorded,
-        _pool(rows, packed, config.models, concurrency, ray_remote_args) as pool,
-    ):
+    given = (rows, packed, parts, config.models, concurrency, ray_remote_args)
+    with bar as recorded, _pool(*given) as pool:
+        driven: BlockSession = session
+        if parts is not None:
+            driven = PartSession(session, parts, rows.count, config.models, pool.found)
         drive_blocks(
-            session,
+            driven,
             pool,
             batch_size,
             recorded=recorded,
@@ -168,7 +190,7 @@ def _check(smart: Settings) -> None:
         "mode": "a data set is answered, or it is not: try a sample of it by batch()",
         "budget_usd": "what actors have in flight cannot be set aside here: leave it "
         "out, and see on a part of the data set, by ds.limit(…), what it costs",
-        "store": "answers of a data set stay in the data set: leave it out",
+        "store": "answers of a data set are kept in a folder: give output=…",
         "promise": "each data set has a certificate of its own: leave it out",
         "dedupe": "rows are in different places: make them unique first",
         "lane": "actors ask models live: leave it out",
@@ -181,6 +203,17 @@ def _check(smart: Settings) -> None:
         value = getattr(smart, name)
         if not (value is None or value is False or value == usual.get(name)):
             raise InvalidInputError(name, value, hint)
+
+
+def _check_output(output: Any, smart: Settings) -> None:
+    """Raise where a folder could not see that a job has changed."""
+    version = getattr(smart, "version", "of models")  # which are seen
+    if output is not None and version is None:
+        hint = (
+            "a folder cannot see whether these chains have changed: name them, as in "
+            "version='1', and change the name whenever they change"
+        )
+        raise InvalidInputError("version", None, hint)
 
 
 # -- rows ------------------------------------------------------------------------------
@@ -238,6 +271,14 @@ class _Rows:
         """Return the blocks in which items are."""
         return np.searchsorted(self._starts, items, side="right") - 1
 
+    def digest(self) -> str:
+        """Return a checksum of what models are told of each row, and of their order."""
+        sums = [
+            _task("digest").remote(block, first, self._columns)
+            for block, first in zip(self._blocks, self._starts.tolist(), strict=False)
+        ]
+        return f"{sum(_ray().get(sums)) % _SUMS:032x}"
+
     def take(self, items: IntArray) -> list[Any]:
         """Return references to tables which together have these items, in order.
 
@@ -278,7 +319,7 @@ class _Rows:
                     handed_out.costs[part],
                     errors,
                     handed_out.names,
-                    *pool.answers[block],
+                    *pool.answers_in(block),
                 )
             )
         return ray.data.from_arrow_refs(made)
@@ -309,6 +350,28 @@ def _shape(table: pa.Table) -> tuple[int, pa.Schema]:
 
 def _take(table: pa.Table, rows: IntArray, columns: list[str]) -> pa.Table:
     return table.select(columns).take(rows)
+
+
+def _digest(table: pa.Table, first: int, columns: list[str]) -> int:
+    total = 0
+    for row in enumerate(table.select(columns).to_pylist(), first):
+        text = repr(row).encode("utf-8", "surrogatepass")
+        total += int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
+    return total % _SUMS
+
+
+def _answers(parts: Parts, name: str, names: Sequence[str]) -> pa.Table:
+    table = parts.answers(name)
+    return _numbered(table["item"], table["model"].to_pylist(), table["answer"], names)
+
+
+def _numbered(items: Any, models: Any, answers: Any, names: Sequence[str]) -> pa.Table:
+    """Return answers as `_assemble` takes them: models are numbers."""
+    import pyarrow as pa
+
+    indices = {name: index for index, name in enumerate(names)}
+    numbers = pa.array([indices[name] for name in models], pa.int16())
+    return pa.table({"item": items, "model": numbers, "answer": answers})
 
 
 def _assemble(
@@ -369,7 +432,13 @@ def _answered(table: pa.Table, *columns: Any) -> pa.Table:
     return table
 
 
-_TASKS = {"shape": _shape, "take": _take, "assemble": _assemble}
+_TASKS: dict[str, Any] = {
+    "shape": _shape,
+    "digest": _digest,
+    "take": _take,
+    "answers": _answers,
+    "assemble": _assemble,
+}
 
 
 # -- actors ----------------------------------------------------------------------------
@@ -378,19 +447,25 @@ _TASKS = {"shape": _shape, "take": _take, "assemble": _assemble}
 class _Worker:
     """An actor: makes pieces, one after another."""
 
-    def __init__(self, packed: bytes, names: Sequence[str]) -> None:
+    def __init__(
+        self, packed: bytes, parts: Parts | None, names: Sequence[str]
+    ) -> None:
         self._caller: RowCaller = _ray().cloudpickle.loads(packed)()
-        self._names = names
-        self._indices = {name: index for index, name in enumerate(names)}
+        self._parts, self._names = parts, names
 
     def make(
-        self, items: IntArray, models: IntArray, attempts: int, *tables: pa.Table
+        self,
+        name: str,
+        items: IntArray,
+        models: IntArray,
+        attempts: int,
+        *tables: pa.Table,
     ) -> tuple[Any, Any]:
         """Make the calls of a piece.
 
         Returns:
             Their results, with why no call may be made any more, if that showed; and
-            their answers, which stay where they are.
+            their answers, which stay where they are, unless they are in a part.
         """
         import pyarrow as pa
 
@@ -400,17 +475,15 @@ class _Worker:
             for item, model in zip(items.tolist(), models.tolist(), strict=True)
         ]
         made = self._caller.make(rows, calls, attempts)
-        answers = pa.table(
-            {
-                "item": pa.array(made.columns["item"], pa.int64()),
-                "model": pa.array(
-                    [self._indices[name] for name in made.columns["model"]], pa.int16()
-                ),
-                "answer": pa.array(made.answers, pa.string()),
-            }
-        )
+        columns, answers = made.columns, None
+        if self._parts is not None:
+            self._parts.write(name, columns, made.answers)
+        else:
+            numbers = pa.array(columns["item"], pa.int64())
+            texts = pa.array(made.answers, pa.string())
+            answers = _numbered(numbers, columns["model"], texts, self._names)
         ended = made.error and (error_name(made.error), str(made.error))
-        return (made.columns, ended), answers
+        return (columns, ended), answers
 
     def stop(self) -> None:
         """Begin no further call; called while a piece is being made."""
@@ -423,25 +496,27 @@ class _RayPool:
     Args:
         rows: The rows.
         packed: Makes a `RowCaller`, pickled.
+        parts: Where answers outlive the job, if anywhere.
         names: Names of the models.
         workers: Number of actors.
         options: Their further options.
 
     Attributes:
         workers: As given.
-        answers: Block → references to tables that have answers to its rows.
     """
 
     def __init__(
         self,
         rows: _Rows,
         packed: bytes,
+        parts: Parts | None,
         names: Sequence[str],
         workers: int,
         options: dict[str, Any],
     ) -> None:
         ray = _ray()
         self._rows, self._packed, self._names = rows, ray.put(packed), list(names)
+        self._parts, self._run = parts, secrets.token_hex(4)
         self._places = {name: place for place, name in enumerate(names)}
         self.workers = workers
         groups = {"concurrency_groups": {"control": 1}}
@@ -449,10 +524,28 @@ class _RayPool:
         self._actors = [self._begin() for _ in range(workers)]
         self._flying: dict[Any, tuple[Piece, Any, Any]] = {}
         self._ended: deque[Ended] = deque()
-        self.answers: defaultdict[int, list[Any]] = defaultdict(list)
+        self._sources: defaultdict[int, list[Any]] = defaultdict(list)
+        self._opened: dict[str, Any] = {}
 
     def _begin(self) -> Any:
-        return self._actor.remote(self._packed, self._names)
+        return self._actor.remote(self._packed, self._parts, self._names)
+
+    def _name(self, piece: Piece) -> str:
+        """Return the name of a piece's part."""
+        return f"{self._run}-{piece.number:06d}"
+
+    def found(self, source: Any, items: IntArray) -> None:
+        """Note where answers to items are: a reference to a table, or a part's name."""
+        for block in np.unique(self._rows.blocks_of(items)).tolist():
+            self._sources[block].append(source)
+
+    def answers_in(self, block: int) -> list[Any]:
+        """Return references to the tables that have the answers to a block's rows."""
+        for source in self._sources[block]:
+            if isinstance(source, str) and source not in self._opened:
+                given = (self._parts, source, self._names)
+                self._opened[source] = _task("answers").remote(*given)
+        return [self._opened.get(each, each) for each in self._sources[block]]
 
     def submit(self, piece: Piece) -> None:
         """Have a piece made by the actor that has the least to do."""
@@ -461,7 +554,7 @@ class _RayPool:
         items = np.array([call.item for call in piece.calls], np.int64)
         models = np.array([self._places[call.tier] for call in piece.calls], np.int16)
         ref, answers = actor.make.options(num_returns=2).remote(
-            items, models, piece.attempts, *self._rows.take(items)
+            self._name(piece), items, models, piece.attempts, *self._rows.take(items)
         )
         self._flying[ref] = piece, actor, answers
 
@@ -491,7 +584,7 @@ class _RayPool:
             if begun:
                 self.submit(piece)
             else:
-                self._ended.append(Ended(piece, None, how))
+                self._ended.append(self._lost(piece, how))
             begun = True
 
     def _read(self, ref: Any) -> str | None:
@@ -514,11 +607,17 @@ class _RayPool:
             return lines[0]
         piece, _, answers = self._flying.pop(ref)
         items = np.array(columns["item"], np.int64)
-        for block in np.unique(self._rows.blocks_of(items)).tolist():
-            self.answers[block].append(answers)
+        self.found(answers if self._parts is None else self._name(piece), items)
         ended = None if why is None else RemoteCallError(*why)
         self._ended.append(Ended(piece, columns, None, ended))
         return None
+
+    def _lost(self, piece: Piece, how: str) -> Ended:
+        """Return how a piece ended whose actor was lost: its part may be there."""
+        columns = self._parts and self._parts.results(self._name(piece))
+        if columns:
+            self.found(self._name(piece), np.array(columns["item"], np.int64))
+        return Ended(piece, columns or None, how)
 
     def stop(self) -> None:
         """Have the pieces in flight end early."""

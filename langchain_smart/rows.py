@@ -24,6 +24,7 @@ from langchain_smart.chat.members import unwrapped
 from langchain_smart.chat.structured import Parsed
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.equivalence import Equivalence
+from smart_engine.equivalence.identity import identity
 from smart_engine.equivalence.keys import key_of
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError, check_whole
 from smart_engine.money.ledger import Key, LedgerScope
@@ -85,6 +86,11 @@ class RowCaller:
         workers: Number of workers that share `max_concurrency` and the requests per
             second of an `InMemoryRateLimiter`.
 
+    Attributes:
+        task: Name of the task.
+        rule: How answers are compared.
+        told: A text that identifies what models are told of a row.
+
     Raises:
         InvalidInputError: If an argument cannot be used.
 
@@ -120,6 +126,7 @@ class RowCaller:
             hint = "give a prompt or a column, not both: a prompt names its columns"
             raise InvalidInputError("column", column, hint)
         self._given = (smart, prompt, column, model, workers)
+        self.told = _text_of(prompt if column is None else column)
         self._smart, arguments = _smart_in(smart)
         self._prompt = _prompt_of(prompt)
         self._column, self._model = column, model
@@ -366,6 +373,12 @@ class _Template:
 
     def __call__(self, row: Any) -> Any:
         return self._prompt.invoke(row, {"callbacks": []})
+
+
+def _text_of(prompt: Any) -> str:
+    """Return a text that identifies a prompt or a column."""
+    known = isinstance(prompt, str | Runnable)
+    return repr(prompt) if known else identity(prompt).mark
 
 
 def _again(

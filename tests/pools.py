@@ -9,6 +9,11 @@ from queue import SimpleQueue
 from smart_engine.runtime.blocks import Ended
 
 
+def without_labels(certificate):
+    """Return a certificate without what only answers show."""
+    return certificate.model_copy(update={"labels": ()})
+
+
 class KilledError(Exception):
     """The worker is gone, with what it had."""
 
@@ -55,6 +60,10 @@ class Threads:
 
     def stop(self):
         self.stopped.set()
+
+    def close(self):
+        """Let no worker outlive its driver."""
+        self._threads.shutdown(cancel_futures=True)
 
     def leave(self):
         self.left.set()

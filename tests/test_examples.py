@@ -81,10 +81,8 @@ def saved(shown: str) -> float:
     return float(re.findall(r"saved (-?[\d.]+) USD", shown)[0])
 
 
-@pytest.mark.parametrize("engine", ["pandas", "dask", "daft"])
-def test_rows_are_answered_in_any_data_engine(run, engine):
-    pytest.importorskip(engine)
-    shown = run("data_engines.py", "--engine", engine).splitlines()
+def test_rows_are_answered_in_a_data_engine(run):  # others: tests/on_ray
+    shown = run("data_engines.py", "--engine", "pandas").splitlines()
     assert shown[1].split() == ["Win", "a", "prize", "now!", "spam"]
 
 

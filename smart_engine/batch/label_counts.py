@@ -70,6 +70,8 @@ def count_labels(
 ) -> tuple[LabelCount, ...]:
     """Return how often each label was handed out; nothing where answers have none.
 
+    Nor where the driver keeps the answers: the record may have no more than their keys.
+
     Args:
         batch: The batch.
         served: Per item, the tier whose answer it got.
@@ -81,7 +83,7 @@ def count_labels(
     if batch.guarantee.labels:
         numbers = batch.labels[tiers, items]
         names = dict(enumerate(labelling.names, 1))
-    elif batch.keyed:
+    elif batch.keyed and batch.answers:
         numbers = batch.codes[tiers, items]
         names = {code: labelling.text_of(parsed) for parsed, code in codes.items()}
     else:

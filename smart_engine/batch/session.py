@@ -97,7 +97,8 @@ class BatchSession:
             promise; see `smart_engine.jobs.job`.
         keep_answers: Whether the session keeps the answers, to hand them out. A driver
             that keeps them itself, millions of them in a data set, saves the memory:
-            what is handed out then says who answers, not what. The rule must give each
+            what is handed out then says who answers, not what, and the certificate
+            counts no labels. The rule must give each
             answer a key, as `Normalized`, `Label` and `Json` do.
 
     Raises:
@@ -446,9 +447,10 @@ class BatchSession:
             return None if tier == REFERENCE else error
         if outcome.confidence is not None:
             batch.score(tier, item, outcome.confidence)
-        with suppress(TypeError):  # not hashable: compared one by one
-            code = self._codes.setdefault(parsed, len(self._codes) + 1)
-            batch.codes[tier, item] = code
+        if batch.answers or profiled or self._decision is None:  # else of no use
+            with suppress(TypeError):  # not hashable: compared one by one
+                code = self._codes.setdefault(parsed, len(self._codes) + 1)
+                batch.codes[tier, item] = code
         if profiled and not batch.keyed:
             batch.readings[tier, item] = parsed
         return None

@@ -234,7 +234,9 @@ class LedgerEntries:
         marks = (usage.estimated, result.unknown is not None)
         self._rows.append((*place, *call, cost, *marks, seconds))
         self._entered += 1
-        sums = self._sums.setdefault(key, [0] * len(Spend.model_fields))
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = [0] * len(Spend.model_fields)
         spend = (1, error is not None, cost, usage.input_tokens, usage.output_tokens)
         parts = (*spend, result.estimated, result.unknown or 0.0)
         for index, part in enumerate(parts):

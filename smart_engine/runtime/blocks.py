@@ -28,7 +28,7 @@ from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import SmartError
 from smart_engine.serving.result_columns import from_columns
 
-__all__ = ["Ended", "Piece", "Pool", "WorkerLostError", "drive_blocks"]
+__all__ = ["BlockSession", "Ended", "Piece", "Pool", "WorkerLostError", "drive_blocks"]
 
 _LOSSES = 3
 """Times that a piece is lost before it is divided, and a single row before it fails."""

@@ -8,7 +8,7 @@ that an error of another process is known only by what it said.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ and `Usage` call by these names is so here; `began` and `seconds` are its timing
 """
 
 _tokens_of = attrgetter(*TOKEN_KINDS)
+_usage_of: Callable[..., Usage] = Usage  # by place, as there are millions
 _NO_TOKENS = (None,) * len(TOKEN_KINDS)
 _LONGEST = 500
 """Characters of an error's message that travel."""
@@ -127,11 +128,7 @@ def _result(cells: Sequence[Any]) -> Any:
     key, said, failed, cost, cached, estimated, confidence, unknown, *rest = cells
     began, seconds, *tokens = rest
     timing = None if began is None else Timing(began, seconds)
-    usage = None
-    if tokens[0] is not None:
-        usage = Usage(
-            **dict(zip(TOKEN_KINDS, tokens, strict=True)), estimated=estimated
-        )
+    usage = None if tokens[0] is None else _usage_of(*tokens, estimated)
     if failed:
         return Failure(_error(said), cost, usage, timing, unknown)
     return Outcome(

@@ -1,4 +1,4 @@
-"""A local Ray of two cores for all tests of this folder; without Ray there are none."""
+"""A local Ray of two cores; without Ray there is no test in this folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ except ModuleNotFoundError:
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Start it; its workers import what tests do."""
     paths = [str(HERE.parent), str(HERE), *os.environ.get("PYTHONPATH", "").split(":")]

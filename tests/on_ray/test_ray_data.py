@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from functools import partial
 
 import pyarrow as pa
 import pytest
 import ray
 from langchain_core.runnables import RunnableLambda
+from pools import without_labels
 from rows import made, smart
 
 from langchain_smart import RowCaller, SmartRunnable, smart_dataset
+from langchain_smart.parts import Parts
 from smart_engine import Price
 from smart_engine.errors import InvalidInputError
 
 PROMPT = "Sort item {n}"
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def data(items, blocks=3):
@@ -30,7 +34,7 @@ def test_a_data_set_ends_as_its_batch_does():
     rows = done.dataset.take_all()
     one = smart()
     told = one.batch([f"Sort item {item}" for item in range(400)])
-    assert done.certificate == one.report().certificates[0]
+    assert done.certificate == without_labels(one.report().certificates[0])
     assert done.certificate.valid
     assert done.certificate.served["small"] > 100
     for row, message in zip(rows, told, strict=True):
@@ -48,6 +52,39 @@ def test_a_data_set_ends_as_its_batch_does():
     for name, spend in one.report().spend.items():
         there = done.report.spend[name]
         assert (there.calls, there.cost) == (spend.calls, pytest.approx(spend.cost))
+
+
+def test_a_job_with_a_folder_goes_on_and_buys_only_what_is_not_there(tmp_path):
+    calls, output = tmp_path / "calls", tmp_path / "job"
+    calls.mkdir()
+
+    def run():
+        return smart_dataset(
+            data(300),
+            smart=partial(smart, calls),
+            prompt=PROMPT,
+            output=output,
+            concurrency=1,
+            batch_size=50,
+        )
+
+    first = run()
+    bought = Counter(made(calls))
+    assert set(bought.values()) == {1}
+    parts = sorted((output / "parts").iterdir())
+    lost = Parts(str(output)).answers(parts[2].stem)
+    gone = set(zip(lost["item"].to_pylist(), lost["model"].to_pylist(), strict=True))
+    parts[2].unlink()
+    second = run()
+    again = Counter(made(calls)) - bought
+    assert set(again) == gone
+    assert second.certificate == first.certificate
+    assert second.dataset.take_all() == first.dataset.take_all()
+    assert sum(spend.calls for spend in second.report.spend.values()) == len(bought)
+    with pytest.raises(InvalidInputError, match="with other rows: give another folder"):
+        smart_dataset(
+            data(301), smart=partial(smart, calls), prompt=PROMPT, output=output
+        )
 
 
 def test_rows_that_fail_or_kill_have_errors_and_the_rest_is_answered(tmp_path):
