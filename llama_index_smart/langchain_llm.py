@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
+from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import (
@@ -52,7 +53,7 @@ from llama_index_smart.tools import conversation, selected_tools, tool_calls
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.usage import from_cache
 from smart_engine.runtime.clients import reporting
-from smart_engine.runtime.lanes.exchange import only_writing
+from smart_engine.runtime.lanes.exchange import only_reading, only_writing
 from smart_engine.serving.members import model_identity
 
 __all__ = ["LangChainLLM"]
@@ -234,8 +235,7 @@ class LangChainLLM(FunctionCallingLLM):
         model is sent: LangChain's keys do not tell all models apart.
         """
         sent = [*map(_message, messages)]
-        cache = get_llm_cache() if self.model.cache is None else self.model.cache
-        if sent and cache is not None and cache is not False:
+        if sent and _cache_of(self.model) is not None:
             if self._mark is None:
                 self._mark = model_identity(self.model).mark
             sent[0].response_metadata["model"] = self._mark
@@ -246,11 +246,52 @@ class LangChainLLM(FunctionCallingLLM):
         arguments, model = dict(kwargs), self.model
         if only_writing() and (model.callbacks or model.verbose):
             model = model.model_copy(update={"callbacks": None, "verbose": False})
+        cache = _cache_of(model)
+        if only_reading() and cache is not None:
+            model = model.model_copy(update={"cache": _FilledCache(cache)})
         tools, choice = arguments.pop("tools", None), arguments.pop("tool_choice", None)
         if not tools:
             return model, arguments
         chosen = {} if choice is None else {"tool_choice": choice}
         return model.bind_tools(tools, **chosen), arguments
+
+
+def _cache_of(model: BaseChatModel) -> BaseCache | None:
+    """Return the cache that a model uses, if any."""
+    if isinstance(model.cache, BaseCache):
+        return model.cache
+    return None if model.cache is False else get_llm_cache()
+
+
+class _FilledCache(BaseCache):
+    """A cache that is filled, but not asked.
+
+    A reply that a batch has brought is read and paid for, though an equal one may be in
+    the cache by now.
+    """
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+
+    @override
+    def lookup(self, prompt: str, llm_string: str) -> None:
+        return None
+
+    @override
+    async def alookup(self, prompt: str, llm_string: str) -> None:
+        return None
+
+    @override
+    def update(self, prompt: str, llm_string: str, return_val: Any) -> None:
+        self._cache.update(prompt, llm_string, return_val)
+
+    @override
+    async def aupdate(self, prompt: str, llm_string: str, return_val: Any) -> None:
+        await self._cache.aupdate(prompt, llm_string, return_val)
+
+    @override
+    def clear(self, **kwargs: Any) -> None:
+        self._cache.clear(**kwargs)
 
 
 def _traced_once() -> AbstractContextManager[None]:

@@ -1,7 +1,8 @@
 """The cache of a member: one in which no member reads another's answers.
 
 LangChain's keys do not tell all models apart: for many classes they contain neither the
-model nor its address. The reference would answer for a candidate.
+model nor its address. The reference would answer for a candidate. A reply that a batch
+has brought is read and paid for, though an equal one may be in the cache by now.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from langchain_core.globals import get_llm_cache
 from typing_extensions import override
 
 from langchain_smart.chat.members import ChatMember
+from smart_engine.runtime.lanes.exchange import only_reading
 from smart_engine.serving.members import model_identity
 
 __all__ = ["MemberCache", "cached"]
@@ -41,13 +43,13 @@ class MemberCache(BaseCache):
 
     @override
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
-        if (cache := self._cache) is None:
+        if (cache := self._cache) is None or only_reading():
             return None
         return cache.lookup(prompt, self._key(llm_string))
 
     @override
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
-        if (cache := self._cache) is None:
+        if (cache := self._cache) is None or only_reading():
             return None
         return await cache.alookup(prompt, self._key(llm_string))
 

@@ -380,13 +380,42 @@ def changed(value, path, other):
 
 @pytest.mark.parametrize(("name", "record"), CASES)
 def test_no_value_in_a_record_breaks_its_reader(name, record) -> None:
-    others = (None, "", "x", -1, 1e999, True, [], [[]], [None], {}, {"a": {}})
+    others: tuple[object, ...] = (None, "", "x", -1, 1e999, 10**400, True)
+    others += ([], [[]], [None], {}, {"a": {}}, "\ud800", {"tool_calls": 5})
+    others += ({"arrayValue": {"values": 5}},)
     for path in places(record):
         for other in others:
             broken = changed(record, path, other)
             content = json.dumps([record, broken]).encode()
             for call in read(content, name):
-                assert isinstance(call, Skipped) or digest(call.asked)
+                if isinstance(call, Skipped):
+                    assert call.reason.encode()
+                else:
+                    joined = join(
+                        [call._replace(tokens=call.tokens or (1, 1))],
+                        {call.model: Price(1, 1)},
+                    )
+                    assert joined.rows[0].model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        {"gold": "["},
+        {"answer": '{"text":'},
+        {"input": [{"role": "user", "content": '{"text":'}]},
+    ],
+)
+def test_what_is_nested_too_deeply_is_left_out(deep) -> None:
+    text = json.dumps(ROW | deep)
+    for opening in ('{"text":', "["):
+        closing = {"[": "]"}.get(opening, "}")
+        nested = opening * 800 + "1" + closing * 800
+        text = text.replace(json.dumps(opening), nested)
+    first, second = read(lines(ROW) + text.encode())
+    assert isinstance(first, LoggedCall)
+    assert isinstance(second, Skipped)
+    assert "nested too deeply" in second.reason
 
 
 def test_a_format_that_is_named_wins_and_tells_what_does_not_fit() -> None:

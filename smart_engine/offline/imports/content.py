@@ -21,6 +21,9 @@ _COUNTS = (
 )
 """What input and output tokens are called."""
 
+_MOST = 10**12
+"""Most tokens that one call can have: a larger number counts something else."""
+
 
 def loaded(value: Any) -> Any:
     """Return what a text of JSON says, and anything else as it is."""
@@ -53,7 +56,7 @@ def count(value: Any) -> int | None:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return None if isinstance(value, bool) or number < 0 else number
+    return number if 0 <= number <= _MOST and not isinstance(value, bool) else None
 
 
 def answer_of(value: Any) -> str:
@@ -118,7 +121,9 @@ def _joined(parts: Sequence[Any]) -> str:
 
 def _tool_calls(message: Mapping[str, Any]) -> list[Any]:
     calls = message.get("tool_calls")
-    return [named for call in calls for named in _call(call)] if calls else []
+    if not isinstance(calls, list):
+        return []
+    return [named for call in calls for named in _call(call)]
 
 
 def _call(part: Any) -> Iterator[dict[str, Any]]:

@@ -122,7 +122,7 @@ def _value(value: Any) -> Any:
     if "arrayValue" in value:
         inner = value["arrayValue"]
         values = inner.get("values") if isinstance(inner, Mapping) else None
-        return [_value(each) for each in values or ()]
+        return [*map(_value, values)] if isinstance(values, list) else []
     if "kvlistValue" in value:
         inner = value["kvlistValue"]
         pairs = inner if isinstance(inner, Mapping) else {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pydantic_core import to_json
+
 from smart_engine.errors import InvalidInputError, choose
+from smart_engine.offline.imports.content import digest
 from smart_engine.offline.imports.langfuse import LANGFUSE
 from smart_engine.offline.imports.langsmith import LANGSMITH
 from smart_engine.offline.imports.litellm import LITELLM
@@ -54,12 +57,12 @@ def read_log(
             yield place, Skipped(f"no record of {chosen.name}")
         else:
             for call in _calls(chosen, record):
-                yield place, call if isinstance(call, Skipped) else _checked(call)
+                yield place, call
 
 
 def _calls(chosen: Format, record: Record) -> list[LoggedCall | Skipped]:
     try:
-        return list(chosen.read(record))
+        return [*map(_checked, chosen.read(record))]
     except RecursionError:
         return [Skipped("nested too deeply")]
 
@@ -74,11 +77,19 @@ def _format(given: Sequence[tuple[str, object]]) -> Format | None:
     return None
 
 
-def _checked(call: LoggedCall) -> LoggedCall | Skipped:
+def _checked(call: LoggedCall | Skipped) -> LoggedCall | Skipped:
+    """Return a call if it can be told from others and be written, or why it cannot."""
+    if isinstance(call, Skipped):
+        return Skipped(call.reason.encode(errors="replace").decode())
     if not call.model:
         return Skipped("no model is named")
     if not call.answer:
         return Skipped("no answer is logged")
     if call.asked in (None, "", [], {}):
         return Skipped("no input is logged")
+    digest(call.asked)
+    try:
+        to_json(call._replace(asked=None))
+    except ValueError:
+        return Skipped("no valid Unicode, or nested too deeply")
     return call

@@ -23,6 +23,7 @@ __all__ = [
     "Reply",
     "Request",
     "exchange",
+    "only_reading",
     "only_writing",
     "through_exchange",
 ]
@@ -80,6 +81,7 @@ class Exchange:
 
     Attributes:
         writes: Whether the call is made for its request alone.
+        reads: Whether it is made for the reply alone.
         request: The request, as soon as it is written.
     """
 
@@ -88,6 +90,7 @@ class Exchange:
     def __init__(self, reply: Reply | None = None, *, closed: bool = False) -> None:
         self._reply, self._closed = reply, closed
         self.writes = reply is None and not closed
+        self.reads = reply is not None
         self.request: Request | None = None
 
     def answer(self, request: Any) -> Any:
@@ -120,6 +123,12 @@ def exchange(reply: Reply | None = None, *, closed: bool = False) -> Iterator[Ex
         yield current
     finally:
         _CURRENT.reset(token)
+
+
+def only_reading() -> bool:
+    """Whether a call is made here for its reply alone, which was paid for."""
+    current = _CURRENT.get()
+    return current is not None and current.reads
 
 
 def only_writing() -> bool:

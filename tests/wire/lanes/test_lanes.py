@@ -182,6 +182,15 @@ async def test_what_a_cache_has_is_in_no_batch(mode):
         assert_ledger_is_the_bill(smart, server)
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_equal_items_are_billed_as_often_as_a_batch_has_them(mode):
+    with serve_batches(agreeing) as server:
+        smart = smart_at(server, cache=InMemoryCache())
+        await answered(smart, mode, ITEMS[:10] * 3)
+        assert server.batched.requests["small"] > 10
+        assert_ledger_is_the_bill(smart, server)
+
+
 async def test_some_members_may_be_asked_live():
     with serve_batches(agreeing) as server:
         smart = smart_at(server, lane={"big": "batch"})

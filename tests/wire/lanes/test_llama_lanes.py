@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from batch_loopback import BatchServer, serve_batches
 from lane_models import ITEMS, PRICES, agreeing, assert_ledger_is_the_bill, member
+from langchain_core.caches import InMemoryCache
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -70,6 +71,19 @@ async def test_a_batch_answers_as_live_calls_would_at_half_the_price(verb, kind)
         assert answers == await answered(live, verb)
         assert smart.report().cost == pytest.approx(live.report().cost / 2)
         assert bodies(server.batched) == bodies(server)
+
+
+async def test_equal_items_are_billed_and_then_in_the_cache(monkeypatch):
+    monkeypatch.setattr("langchain_core.globals._llm_cache", InMemoryCache())
+    with serve_batches(agreeing) as server:
+        smart = smart_at(server, "LangChain")
+        await smart.acomplete_batch(ITEMS[:10] * 3)
+        assert server.batched.requests["small"] > 10
+        assert_ledger_is_the_bill(smart, server)
+        bought = server.batched.requests["small"]
+        await smart.acomplete_batch(ITEMS[:10] * 3)
+        assert server.batched.requests["small"] == bought
+        assert_ledger_is_the_bill(smart, server)
 
 
 class Events(BaseEventHandler):
