@@ -70,7 +70,7 @@ def count_labels(
 ) -> tuple[LabelCount, ...]:
     """Return how often each label was handed out; nothing where answers have none.
 
-    Nor where the driver keeps the answers: the record may have no more than their keys.
+    Nor where the rule compares keys of answers that are somewhere else.
 
     Args:
         batch: The batch.
@@ -83,7 +83,7 @@ def count_labels(
     if batch.guarantee.labels:
         numbers = batch.labels[tiers, items]
         names = dict(enumerate(labelling.names, 1))
-    elif batch.keyed and batch.answers:
+    elif batch.keyed and not batch.hidden:
         numbers = batch.codes[tiers, items]
         names = {code: labelling.text_of(parsed) for parsed, code in codes.items()}
     else:

@@ -97,8 +97,7 @@ class BatchSession:
             promise; see `smart_engine.jobs.job`.
         keep_answers: Whether the session keeps the answers, to hand them out. A driver
             that keeps them itself, millions of them in a data set, saves the memory:
-            what is handed out then says who answers, not what, and the certificate
-            counts no labels. The rule must give each
+            what is handed out then says who answers, not what. The rule must give each
             answer a key, as `Normalized`, `Label` and `Json` do.
 
     Raises:
@@ -447,7 +446,7 @@ class BatchSession:
             return None if tier == REFERENCE else error
         if outcome.confidence is not None:
             batch.score(tier, item, outcome.confidence)
-        if batch.answers or profiled or self._decision is None:  # else of no use
+        if profiled or self._decision is None or not batch.hidden:  # else of no use
             with suppress(TypeError):  # not hashable: compared one by one
                 code = self._codes.setdefault(parsed, len(self._codes) + 1)
                 batch.codes[tier, item] = code

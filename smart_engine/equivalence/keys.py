@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from numbers import Rational, Real
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 from typing_extensions import override
@@ -114,6 +114,9 @@ class ByKey(Rule):
     Args:
         rule: The rule, under whose name it goes.
 
+    Attributes:
+        hidden: True: what it compares is no answer that could be shown.
+
     Raises:
         InvalidInputError: If that rule compares answers in pairs.
 
@@ -128,6 +131,7 @@ class ByKey(Rule):
     """
 
     rule: Equivalence
+    hidden: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the rule."""

@@ -94,6 +94,7 @@ class BatchRecord:
         self.max_in_flight = max_in_flight
         self.rule = rule
         self.keyed = bool(getattr(rule, "keyed", False))
+        self.hidden = bool(getattr(rule, "hidden", False))
         self.scope = scope
         self._firsts = None if firsts is None else np.array(firsts, np.int64)
         shape = (len(tiers), n_items)
