@@ -102,7 +102,7 @@ def smart_dataset(
         concurrency: Number of actors.
         batch_size: Most rows that an actor takes at once.
         **ray_remote_args: Further options of the actors, such as `num_cpus`,
-            `resources` or `runtime_env`.
+            `resources` or `runtime_env`; but for `max_task_retries`.
 
     Raises:
         InvalidInputError: If an argument, or a setting of the smart model, cannot be
@@ -113,6 +113,12 @@ def smart_dataset(
     ray = _ray()
     check_whole("concurrency", concurrency, 1)
     check_whole("batch_size", batch_size, 1)
+    if retries := ray_remote_args.get("max_task_retries"):
+        hint = (
+            "Ray then makes answers again that it has lost, and others may come than "
+            "were compared; a lost actor's piece is made again anyway: leave it out"
+        )
+        raise InvalidInputError("max_task_retries", retries, hint)
     caller = RowCaller(smart, prompt=prompt, column=column)
     settings = caller.smart
     _check(settings)

@@ -162,6 +162,13 @@ def test_settings_without_a_meaning_here_are_refused(settings, message, tmp_path
     assert message in str(error.value)
 
 
+def test_ray_makes_no_answer_again_behind_the_certificate():
+    with pytest.raises(InvalidInputError, match=r"max_task_retries=-1.*leave it out"):
+        smart_dataset(
+            data(5), smart=smart, prompt=PROMPT, max_restarts=1, max_task_retries=-1
+        )
+
+
 def test_columns_that_are_taken_or_missing_are_named():
     taken = data(5).rename_columns({"kept": "answer"})
     with pytest.raises(InvalidInputError, match=r"ds='answer'.*rename_columns"):
