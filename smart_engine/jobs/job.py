@@ -107,27 +107,29 @@ class _Job:
             begun = task.begin(self._key)
         self._run = begun.run
         order = np.random.default_rng([*self._key.encode()]).permutation(n_items)
-        place, waves = 0, [*begun.waves]
-        while place < n_items:
+        left, waves = order, [*begun.waves]
+        while len(left):
             tried: list[tuple[int, ...]] = []
             again = bool(waves)
             if again:
                 wave = waves.pop(0)
             else:
-                size, chosen = yield from self._prepare(order[place:])
+                size, chosen = yield from self._prepare(left)
                 failed = int((self._batch.status[REFERENCE] == FAILED).sum())
                 with self._task.step(durable=True) as task:
                     wave, tried = task.let_in(
                         self._key,
                         self._run,
                         n_items - failed,
-                        n_items - place,
+                        len(left),
                         size,
                         chosen,
                     )
-            items = order[place : place + len(wave.ways)]
-            place += len(items)
-            yield from self._follow(wave, items, tried, fresh=not again)
+            items, left = np.split(left, [len(wave.ways)])
+            if wave.anew:
+                left = np.append(left, items)
+            else:
+                yield from self._follow(wave, items, tried, fresh=not again)
         yield from self._check([*begun.checked])
         while True:
             unseen = order[self._unseen[order]]

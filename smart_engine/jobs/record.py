@@ -25,6 +25,7 @@ class JobWave(_Record):
     first: Count  # number of the first one that was drawn for
     ways: str  # per item: served or audited, or the reference alone
     policy: Annotated[int, Ge(-1)]  # place of the policy; −1: the reference alone
+    anew: bool = False  # whether another run draws anew for its items, after all others
 
 
 class JobRecord(_Record):

@@ -198,9 +198,13 @@ class Task:
         return plan_job(guard.expected(self._choice.error), allowed, errors)
 
     def forget(self, key: str, run: int, wave: JobWave) -> None:
-        """Forget a wave whose audits are resolved: another run draws for its items."""
+        """Let another run draw anew for a wave's items, whose audits are resolved.
+
+        The wave keeps its place, so that the draws of others stay with their items.
+        """
         job = self.job(key, run)
-        waves = tuple(other for other in job.waves if other != wave)
+        anew = wave.model_copy(update={"anew": True})
+        waves = tuple(anew if other == wave else other for other in job.waves)
         self._jobs[key] = job.model_copy(update={"waves": waves})
 
     def policy(self, place: int) -> Policy:

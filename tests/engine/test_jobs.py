@@ -179,6 +179,37 @@ def test_a_run_whose_job_was_taken_draws_anew_whoever_begins_it_after_that() -> 
     assert all(check.holds for check in verify(slow.certificate))
 
 
+def test_draws_stay_with_their_items_where_answers_are_not_stored() -> None:
+    row = Row()
+    for number in range(3):
+        run(session(row, f"{number}"))
+    asked: list[set[int]] = []
+
+    def step(brain: BatchSession) -> None:
+        calls = brain.next_calls()
+        for call in calls:
+            brain.record(call, Outcome("yes", 1.0 if call.tier == "big" else 0.05))
+        asked.append({call.item for call in calls if call.tier == "small"})
+
+    cut_off = session(row, "job")
+    job = TaskRecord.model_validate_json(row.text)
+    while len(job.jobs["job"].waves if "job" in job.jobs else ()) < 2:
+        step(cut_off)
+        job = TaskRecord.model_validate_json(row.text)
+    first, second = job.jobs["job"].waves
+    assert first.anew
+    assert not second.anew
+    drawn_for = [items for items in asked if items][-1]
+    resumed = session(row, "job")
+    asked.clear()
+    step(resumed)
+    assert asked == [drawn_for]
+    run(resumed)
+    after = TaskRecord.model_validate_json(row.text)
+    assert after.arrived == job.arrived + 120 - len(second.ways)
+    assert not after.unresolved
+
+
 def test_jobs_that_nobody_goes_on_with_are_given_up(monkeypatch) -> None:
     monkeypatch.setattr(tasks, "_OPEN", 2)
     row = Row()
@@ -331,7 +362,7 @@ def test_items_whose_answers_are_not_stored_are_drawn_for_again() -> None:
     first = TaskRecord.model_validate_json(row.text)
     run(session(row, "second"), steps=4)
     begun = TaskRecord.model_validate_json(row.text)
-    (open_wave,) = begun.jobs["second"].waves
+    (open_wave,) = [w for w in begun.jobs["second"].waves if not w.anew]
     assert begun.arrived > first.arrived + len(open_wave.ways)
     resumed = run(session(row, "second")).certificate
     ended = TaskRecord.model_validate_json(row.text)
