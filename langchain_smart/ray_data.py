@@ -264,13 +264,17 @@ class _Rows:
         kept = [(b, rows) for b, (rows, _) in zip(blocks, shapes, strict=True) if rows]
         schemas = [schema for rows, schema in shapes if rows]
         schema = schemas[0] if schemas else _no_rows()
-        if taken := [name for name in _ADDED if name in schema.names]:
+        given = {name for each in schemas for name in each.names}
+        if taken := [name for name in _ADDED if name in given]:
             hint = (
                 f"the answers' columns are {', '.join(_ADDED)}: rename this one by "
                 "ds.rename_columns({…}), or drop it"
             )
             raise InvalidInputError("ds", taken[0], hint)
-        columns = caller.columns_of(dict.fromkeys(schema.names, ())) if kept else []
+        every = [
+            name for name in schema.names if all(name in each.names for each in schemas)
+        ]
+        columns = caller.columns_of(dict.fromkeys(every, ())) if kept else []
         return cls([b for b, _ in kept], [rows for _, rows in kept], columns, schema)
 
     def blocks_of(self, items: IntArray) -> IntArray:
@@ -475,7 +479,7 @@ class _Worker:
         """
         import pyarrow as pa
 
-        rows = pa.concat_tables(tables).to_pylist()
+        rows = [row for table in tables for row in table.to_pylist()]
         calls = [
             Call(item, self._names[model])
             for item, model in zip(items.tolist(), models.tolist(), strict=True)

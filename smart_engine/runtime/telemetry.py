@@ -96,13 +96,13 @@ def observe(smart: Observed, meter_provider: MeterProvider | None = None) -> Non
 
     def certified(each: Observed) -> Iterator[_Point]:
         report = each.report()
+        yield from _answers(report)  # first: what logs events may raise
         while ended[0] < report.batches:  # those that a report keeps no more are old
             ended[0] += 1
             kept = ended[0] - report.earlier.batches
             if kept > 0:
                 event = _evaluation(report.certificates[kept - 1])
                 _emit("gen_ai.evaluation.result", event)
-        yield from _answers(report)
 
     counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
     counter("smart.calls", [points(_calls)], "{call}", "Calls of all models")

@@ -119,6 +119,19 @@ def test_chains_take_rows_as_they_are_and_an_empty_data_set_is_answered():
     assert none.certificate.items == 0
 
 
+def test_blocks_may_have_columns_of_nulls_alone():
+    blocks = [{"n": [0, 1], "said": [None, None]}, {"n": [2, 3], "said": ["a", None]}]
+    done = smart_dataset(
+        ray.data.from_arrow([*map(pa.table, blocks)]),
+        smart=smart,
+        prompt="{said}: sort item {n}",
+        concurrency=1,
+    )
+    rows = done.dataset.take_all()
+    assert [row["said"] for row in rows] == [None, None, "a", None]
+    assert not any(row["error"] for row in rows)
+
+
 def test_the_class_serves_in_a_plain_map_batches():
     rows = data(20, 1).add_column("model", lambda batch: ["small"] * len(batch))
     answered = rows.map_batches(
@@ -175,6 +188,13 @@ def test_columns_that_are_taken_or_missing_are_named():
         smart_dataset(taken, smart=smart, prompt=PROMPT)
     with pytest.raises(InvalidInputError, match="prompt='m': no such column"):
         smart_dataset(data(5), smart=smart, prompt="Sort item {m}")
+
+
+def test_a_column_that_some_rows_lack_is_named():
+    blocks = [{"n": [0], "said": ["a"]}, {"n": [1]}]
+    ds = ray.data.from_arrow([*map(pa.table, blocks)])
+    with pytest.raises(InvalidInputError, match="said"):
+        smart_dataset(ds, smart=smart, prompt="{said} {n}")
 
 
 def test_what_cannot_be_sent_to_actors_is_said():
