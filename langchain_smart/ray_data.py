@@ -413,6 +413,8 @@ def _assemble(
         items, answered = part["item"].to_numpy() - first, part["model"].to_numpy()
         inside = np.flatnonzero((items >= 0) & (items < len(models)))
         wanted = inside[models[items[inside]] == answered[inside]]
+        # A call that failed may have been made again, and its answer be in any part.
+        wanted = wanted[part["answer"].is_valid().to_numpy()[wanted]]
         texts[items[wanted]] = (
             part["answer"].take(wanted).to_numpy(zero_copy_only=False)
         )

@@ -7,10 +7,13 @@ import random
 import threading
 from collections import Counter
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from pools import KilledError, Threads
 
 from langchain_smart.parts import Parts, PartSession
+from langchain_smart.ray_data import _answers, _assemble
 from smart_engine import BatchSession, Guarantee
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence import Normalized
@@ -153,3 +156,16 @@ def test_answers_come_back_with_their_calls(tmp_path):
     assert table == [{"item": 3, "model": "small", "answer": "answer"}]
     assert parts.results("one")["key"] == [key_of("label 0")]
     assert parts.results("two") is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_call_that_failed_hides_no_answer_to_it_in_another_part(tmp_path, order):
+    names, call = ["big"], Call(0, "big")
+    parts = Parts(str(tmp_path))
+    failed = Row(call, Failure(ValueError("no")))
+    parts.write("failed", to_columns([failed]), [None])
+    parts.write("made", to_columns([row(call)]), ["answer"])
+    tables = [_answers(parts, name, names) for name in ("failed", "made")][::order]
+    one, rows = np.zeros(1, np.int16), pa.table({"n": [0]})
+    table = _assemble(rows, 0, one, one, np.ones(1), {}, names, *tables)
+    assert table["answer"].to_pylist() == ["answer"]
