@@ -71,6 +71,8 @@ def count_labels(
     """Return how often each label was handed out; nothing where answers have none.
 
     Nor where the rule compares keys of answers that are somewhere else.
+    Nor where a function reads the labels: answers that the rule calls the same may then
+    have different ones, of which bounds on differing answers say nothing.
 
     Args:
         batch: The batch.
@@ -80,6 +82,8 @@ def count_labels(
     """
     items, labelling = np.flatnonzero(answered), batch.labelling
     tiers = served[items]
+    if not labelling.by_rule:
+        return ()
     if batch.guarantee.labels:
         numbers = batch.labels[tiers, items]
         names = dict(enumerate(labelling.names, 1))

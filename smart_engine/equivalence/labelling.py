@@ -32,6 +32,8 @@ class Labelling:
 
     Attributes:
         names: The labels, by number less 1.
+        by_rule: Whether answers that the rule calls the same have the same label. Of a
+            function's labels that is not known.
 
     Raises:
         InvalidInputError: If labels are promised that neither the rule nor a function
@@ -58,7 +60,8 @@ class Labelling:
         if label_of is not None and not callable(label_of):
             hint = "give a function from an answer to its label"
             raise InvalidInputError("label_of", label_of, hint)
-        self.reads = label_of is not None or bool(getattr(rule, "keyed", False))
+        keyed = bool(getattr(rule, "keyed", False))
+        self.by_rule, self.reads = label_of is None, label_of is not None or keyed
         if not guarantee.labels:
             return
         if not self.reads:

@@ -578,3 +578,21 @@ def test_answers_without_labels_have_no_bounds() -> None:
         Guarantee(0.1), answers(600), equivalence=lambda left, right: left == right
     )
     assert judged.certificate.label_bounds == ()
+
+
+def test_labels_that_a_function_reads_have_no_bounds_but_those_promised() -> None:
+    said = answers(1500)
+    said["small"] = ["fine" if word == "odd" else word for word in said["big"]]
+    session = session_of(
+        Guarantee(0.01, recall={"fraud": 0.8}),
+        said,
+        equivalence=lambda left, right: True,
+        label_of=lambda answer: answer,
+    )
+    missed = sum(word == "odd" for word in said["big"]) - sum(
+        served.answer == "odd" for served in session.answers
+    )
+    assert session.certificate.valid
+    assert session.certificate.promised
+    assert missed > session.certificate.max_errors  # that bounds differing answers only
+    assert session.certificate.label_bounds == ()
