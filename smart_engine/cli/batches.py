@@ -40,7 +40,7 @@ def jobs_command(store: StorePlace, as_json: options.Json = False) -> None:
             show_json(_facts(each, state, problem))
         return
     if not seen:
-        show(f"{store}: no batches")
+        show(f"{store}: no batches at a provider")
         return
     table = Table()
     for heading in ("batch", "model", "requests", "since (UTC)", "state"):
@@ -69,6 +69,8 @@ def cancel_command(
     for name in batch or ():
         if name not in known:
             raise InvalidInputError("BATCH", name, "the store knows of no such batch")
+    if not submissions:
+        show(f"{store}: no batches at a provider")
     failed = False
     for each in submissions:
         if each.batch is None or each.batch not in (batch or known):

@@ -85,7 +85,8 @@ def show_savings(results: Sequence[ReplayResult]) -> None:
     """Print the share saved, by the size of the job and by what may differ."""
     saved = {(r.items, r.tolerance): 1 - r.cost_ratio for r in results}
     shares = dict.fromkeys(share for _, share in saved)
-    table = Table(title="Saved, by size and share", title_justify="left")
+    title = f"Saved, by size and share (mean of {results[0].trials} runs)"
+    table = Table(title=title, title_justify="left")
     table.add_column("items", justify="right")
     for share in shares:
         table.add_column(exact_percent(share), justify="right")

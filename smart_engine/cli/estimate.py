@@ -13,6 +13,7 @@ from smart_engine.calls import Outcome
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import dollars, show, show_json
+from smart_engine.errors import InvalidInputError
 from smart_engine.offline.estimate import Estimate, Range
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
@@ -80,6 +81,12 @@ def _show_prospects(
     """Print what imagined candidates would save, beside the recorded reference."""
     trace = Trace.read(given.source, reference=given.reference)
     guarantee = options.guarantee_of(promised.max_disagreement, promised)
+    if guarantee.labels:
+        hint = (
+            "imagined candidates give no labels: ask real ones by --reference, "
+            "--candidate and --prompt, or use smart replay where several answered"
+        )
+        raise InvalidInputError("--recall, --precision", guarantee.labels, hint)
     results = trace.outcomes(0)[trace.reference]
     costs = [result.cost for result in results if isinstance(result, Outcome)]
     found = prospects(costs, guarantee, min_saving=promised.min_saving)

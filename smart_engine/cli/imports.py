@@ -179,7 +179,7 @@ def _prices(
             prices[model] = listed_price(model.removeprefix(f"{provider}/"), provider)
         except (UnlistedError, MissingExtraError):
             unpriced.append(model)
-    if unknown := given.keys() - providers.keys():
+    if providers and (unknown := given.keys() - providers.keys()):
         hint = f"no usable call of this model; there are: {', '.join(providers)}"
         raise InvalidInputError("price", min(unknown), hint)
     return prices, unpriced

@@ -190,7 +190,7 @@ class Estimated:
         """
         for field in ("reference", "candidate", "prompt"):
             if not getattr(self, field):
-                hint = "is needed, but for a trace, as smart import writes it"
+                hint = "is needed, unless IN is a trace that smart import wrote"
                 raise InvalidInputError(f"--{field}", None, hint)
         return Inputs(
             self.source,

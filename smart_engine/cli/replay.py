@@ -44,6 +44,9 @@ def replay_command(
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     reference, candidates = compared.reference, compared.candidate or ()
     trace = Trace.read(items, models, reference=reference, candidates=candidates)
+    if not trace.candidates:
+        hint = "the models file names none: smart estimate needs the reference alone"
+        raise InvalidInputError("candidates", [], hint)
     recording = trace if sample is None else Sample(trace, sample)
     _replay(recording, compared, runs, read_rule(equivalence), [items, models])
 
@@ -155,24 +158,23 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     )
     known = first.accuracy is not None
     table = Table()
-    table.add_column("strategy", no_wrap=True)
-    headings = "cost\nratio|max|floor|agree-\nment|min|broken|waves|planning"
-    headings += "|accu-\nracy" * known
-    for heading in headings.split("|"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     for result in results:
-        table.add_row(
-            result.strategy,
-            f"{result.cost_ratio:.4f}",
-            f"{result.cost_ratio_max:.4f}",
-            f"{result.cost_floor:.4f}",
-            f"{result.agreement_mean:.4f}",
-            f"{result.agreement_min:.4f}",
-            f"{result.violations:.1%}",
-            f"{result.rounds:.1f}",
-            f"{result.planning_seconds * 1000:,.0f} ms",
-            *([f"{result.accuracy:.4f}"] if known else []),
-        )
+        table.add_column(result.strategy, justify="right")
+    rows = {
+        "cost ratio": [f"{r.cost_ratio:.4f}" for r in results],
+        "highest": [f"{r.cost_ratio_max:.4f}" for r in results],
+        "floor": [f"{r.cost_floor:.4f}" for r in results],
+        "agreement": [f"{r.agreement_mean:.4f}" for r in results],
+        "lowest": [f"{r.agreement_min:.4f}" for r in results],
+        "broken": [f"{r.violations:.1%}" for r in results],
+        "waves": [f"{r.rounds:.1f}" for r in results],
+        "planning": [f"{r.planning_seconds * 1000:,.0f} ms" for r in results],
+    }
+    if known:
+        rows["accuracy"] = [f"{r.accuracy:.4f}" for r in results]
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     console.print(table)
     if first.recall:
         _show_labels(results, console)

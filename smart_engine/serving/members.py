@@ -468,6 +468,6 @@ def _check_keys(prices: Mapping[str, Price], models: Sequence[Named]) -> None:
     for key in prices:
         if key not in names and without:
             near = get_close_matches(key, names, 1)
-            known = f"did you mean {near[0]!r}?" if near else ", ".join(names)
+            known = f"did you mean {near[0]!r}?" if near else f"name {', '.join(names)}"
             hint = f"no model has this name, and {without[0]!r} has no price: {known}"
             raise InvalidInputError("prices", key, hint)

@@ -118,6 +118,16 @@ def test_replay_prints_a_table_of_every_strategy(trace) -> None:
     assert result.stderr == ""
 
 
+def test_a_replay_of_every_strategy_fits_into_80_columns(trace) -> None:
+    from smart_engine.cli.app import app
+
+    runner = typer_testing.CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
+    shown = runner.invoke(app, ["replay", str(trace), "--trials", "1"])
+    assert shown.exit_code == 0
+    assert "…" not in shown.stdout
+    assert all(name in shown.stdout for name in STRATEGIES)
+
+
 def test_replay_and_simulate_promise_recall_and_precision(trace, simulation) -> None:
     labels = ("--recall", "1=0.9", "--precision", "1=0.8", "--max-disagreement", "none")
     runs = ("--trials", 2, *labels)

@@ -577,3 +577,19 @@ def test_what_a_candidate_would_have_to_reach_is_estimated_from_one_model(
     missing = smart("estimate", path)
     assert missing.exit_code == 2
     assert "--reference" in missing.stderr
+    labelled = smart(*given, "--recall", "spam=0.9")
+    assert labelled.exit_code == 2
+    assert "imagined candidates give no labels" in labelled.stderr
+    alone = smart("replay", out)
+    assert alone.exit_code == 2
+    assert "smart estimate" in alone.stderr
+
+
+def test_a_log_without_a_usable_call_says_why(tmp_path) -> None:
+    path, out = tmp_path / "log.jsonl", tmp_path / "trace.jsonl"
+    path.write_bytes(lines(ROW | {"input_tokens": None, "output_tokens": None}))
+    for named in ([], ["--reference", "gpt-5"]):
+        shown = smart("import", path, "-o", out, *PRICES[:2], *named)
+        assert shown.exit_code == 2
+        assert "left out: 1, no usage is logged (--estimate-usage)" in shown.stdout
+        assert "no call is left" in shown.stderr

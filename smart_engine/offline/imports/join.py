@@ -83,12 +83,12 @@ def join(
         items[asked if number == 1 else f"{asked}-{number}"][call.model] = call
         cost[call.model] += prices[call.model].cost(Usage(*(call.tokens or (0, 0))))
     answered = Counter(model for given in items.values() for model in given)
+    if not answered:
+        raise InvalidInputError("prices", None, "no call is left that has a price")
     for named in (reference, *candidates):
         if named is not None and named not in answered:
             hint = f"no usable call with a price; there are: {_listed(answered)}"
             raise InvalidInputError("model", named, hint)
-    if not answered:
-        raise InvalidInputError("prices", None, "no call is left that has a price")
     chosen = reference or max(answered, key=lambda name: cost[name] / answered[name])
     shared = Counter(m for given in items.values() if chosen in given for m in given)
     total = shared.pop(chosen)
