@@ -149,6 +149,11 @@ class Courier:
 
     # -- for who drives the job ------------------------------------------------
 
+    @property
+    def _kept(self) -> bool:
+        """Whether another process finds all batches that are under way."""
+        return self.submissions.durable and not self._warned
+
     def carries(self, model: str) -> bool:
         """Whether a model's calls are carried."""
         return model in self.carriers
@@ -205,7 +210,7 @@ class Courier:
             self._thread.join(_GLANCE)
             if self._left.is_set():
                 return
-        if not self.submissions.durable:
+        if not self._kept:
             for batch in self._underway.values():
                 if batch.submission.batch is not None:
                     with suppress(Exception):  # it ends by itself some day
@@ -223,7 +228,7 @@ class Courier:
 
     def lost(self, errands: Mapping[Call, T]) -> list[T]:
         """Return those whose requests were sent, and whose replies nobody will read."""
-        if self.submissions.durable:
+        if self._kept:
             return []
         return [errands[call] for call in errands if call in self._awaited]
 
@@ -233,7 +238,7 @@ class Courier:
         names = ", ".join(name for name in submitted if name is not None)
         if not names:
             return None
-        if self.submissions.durable:
+        if self._kept:
             return f"batches go on ({names}): the same call takes them up"
         return f"batches were cancelled ({names}): with a store= they would go on"
 

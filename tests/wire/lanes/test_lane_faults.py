@@ -17,6 +17,7 @@ from lane_models import (
 )
 from loopback import Fault
 
+from smart_engine.errors import StoreError
 from smart_engine.runtime.lanes.carrier import Limits
 from smart_engine.runtime.lanes.courier import LaneError, Pace
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
@@ -175,9 +176,18 @@ def test_auto_buys_nothing_live_that_is_in_a_batch(tmp_path, monkeypatch):
         assert server.requests.total() == 0
 
 
-@pytest.mark.parametrize("stored", [True, False])
+def failing(*_):
+    raise StoreError("the disk is full")
+
+
+@pytest.mark.filterwarnings("ignore:the batch goes on, but cannot be taken up")
+@pytest.mark.parametrize("stored", ["stored", "not stored", "store that fails"])
 def test_ctrl_c_leaves_batches_that_can_be_taken_up(stored, tmp_path, monkeypatch):
     looks = []
+    if stored == "store that fails":
+        monkeypatch.setattr(
+            "smart_engine.store.submissions.SqlSubmissions.save", failing
+        )
 
     def interrupt(api, name):
         looks.append(name)
@@ -188,7 +198,7 @@ def test_ctrl_c_leaves_batches_that_can_be_taken_up(stored, tmp_path, monkeypatc
     with serve_batches(agreeing, Plan(looks=("in_progress",) * 1000)) as server:
         look = type(server.api).look
         monkeypatch.setattr(type(server.api), "look", interrupt)
-        store = {"store": tmp_path / "answers.db"} if stored else {}
+        store = {} if stored == "not stored" else {"store": tmp_path / "answers.db"}
         smart = smart_at(server, strategy="reference", **store)
         with pytest.raises(KeyboardInterrupt) as caught:
             smart.batch(ITEMS)
@@ -196,7 +206,7 @@ def test_ctrl_c_leaves_batches_that_can_be_taken_up(stored, tmp_path, monkeypatc
         (note,) = caught.value.__notes__
         assert batch.seen["id"] in note
         spend = smart.report().spend["big"]
-        if stored:
+        if stored == "stored":
             assert batch.seen["status"] == "in_progress"
             assert spend.calls == 0
             batch.looks.clear()
