@@ -295,17 +295,29 @@ def _holds(record: Certificate | StreamState, broken: Container[str]) -> bool:
 
 def _promised(valid: Sequence[Certificate | StreamState]) -> str:
     """Return the guarantee in plain words, if all valid records share it."""
-    held = {(r.max_disagreement, r.confidence, plain(r.reference)) for r in valid}
+    held = {
+        (r.max_disagreement, r.confidence, plain(r.reference), _of_labels(r))
+        for r in valid
+    }
     if not held:
         return "nothing is promised"
     if len(held) > 1:
         return "promises differ"
-    ((share, confidence, reference),) = held
-    if share is None:
-        return f"recall and precision, with {exact_percent(confidence)} confidence"
-    return (
-        f"at most {exact_percent(share)} of the answers differ from {reference}'s, "
-        f"with {exact_percent(confidence)} confidence"
+    ((share, confidence, reference, parts),) = held
+    if share is not None:
+        most = exact_percent(share)
+        parts = (f"at most {most} of the answers differ from {reference}'s", *parts)
+    return f"{', '.join(parts)}, with {exact_percent(confidence)} confidence"
+
+
+def _of_labels(record: Certificate | StreamState) -> tuple[str, ...]:
+    """Return what is promised of single labels, in plain words."""
+    if not isinstance(record, Certificate):
+        return ()
+    return tuple(
+        f"{each.of} of {plain(each.label)!r} at least {exact_percent(each.share)}"
+        for each in record.promised
+        if each.label is not None and each.share is not None
     )
 
 

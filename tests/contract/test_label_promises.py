@@ -60,6 +60,7 @@ def test_a_batch_keeps_the_recall_of_a_label(adapter) -> None:
     assert record.spend["big"].calls < 400
     assert sum(reply == "Fraud." for reply in replies) >= 80
     assert "recall of 'fraud' is at least 0.8" in record.claim
+    assert "recall of 'fraud' at least 80 %" in str(smart.report())
     assert all(check.holds for check in verify(record))
 
 
