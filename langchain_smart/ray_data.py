@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
@@ -124,7 +124,7 @@ def smart_dataset(
     _check(settings)
     made = partial(RowCaller, smart, prompt=prompt, column=column, workers=concurrency)
     try:
-        packed = ray.cloudpickle.dumps(made)
+        ray.cloudpickle.dumps(made)
     except Exception as error:
         hint = (
             f"it cannot be sent to actors ({error}): give a function without arguments "
@@ -154,7 +154,7 @@ def smart_dataset(
     bar: AbstractContextManager[Any] = nullcontext()
     if settings.progress:
         bar = progress_bar(session, settings.task)
-    given = (rows, packed, parts, config.models, concurrency, ray_remote_args)
+    given = (rows, made, parts, config.models, concurrency, ray_remote_args)
     with bar as recorded, _pool(*given) as pool:
         driven: BlockSession = session
         if parts is not None:
@@ -460,9 +460,9 @@ class _Worker:
     """An actor: makes pieces, one after another."""
 
     def __init__(
-        self, packed: bytes, parts: Parts | None, names: Sequence[str]
+        self, made: Callable[[], RowCaller], parts: Parts | None, names: Sequence[str]
     ) -> None:
-        self._caller: RowCaller = _ray().cloudpickle.loads(packed)()
+        self._caller = made()
         self._parts, self._names = parts, names
 
     def make(
@@ -507,7 +507,7 @@ class _RayPool:
 
     Args:
         rows: The rows.
-        packed: Makes a `RowCaller`, pickled.
+        made: Makes a `RowCaller`.
         parts: Where answers outlive the job, if anywhere.
         names: Names of the models.
         workers: Number of actors.
@@ -520,14 +520,14 @@ class _RayPool:
     def __init__(
         self,
         rows: _Rows,
-        packed: bytes,
+        made: Callable[[], RowCaller],
         parts: Parts | None,
         names: Sequence[str],
         workers: int,
         options: dict[str, Any],
     ) -> None:
         ray = _ray()
-        self._rows, self._packed, self._names = rows, ray.put(packed), list(names)
+        self._rows, self._made, self._names = rows, ray.put(made), list(names)
         self._parts, self._run = parts, secrets.token_hex(4)
         self._places = {name: place for place, name in enumerate(names)}
         self.workers = workers
@@ -540,7 +540,7 @@ class _RayPool:
         self._opened: dict[str, Any] = {}
 
     def _begin(self) -> Any:
-        return self._actor.remote(self._packed, self._parts, self._names)
+        return self._actor.remote(self._made, self._parts, self._names)
 
     def _name(self, piece: Piece) -> str:
         """Return the name of a piece's part."""
