@@ -76,6 +76,7 @@ def main() -> int:
         max_disagreement=arguments.max_disagreement,
         confidence=arguments.confidence,
         task="shop",
+        promise="batch",  # one job alone
     )
     asked: list[LanguageModelInput] = [row.input or "" for row in trace.rows]
     # If the reference does not agree with itself, no candidate can agree with it.

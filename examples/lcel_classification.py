@@ -44,6 +44,7 @@ def main() -> int:
             max_disagreement=0.05,
             confidence=0.95,
             task="tickets",
+            promise="batch",  # one job alone
             progress=True,
         )
         chain = PROMPT | smart | StrOutputParser()

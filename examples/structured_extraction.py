@@ -52,6 +52,7 @@ def main() -> int:
             max_disagreement=0.05,
             confidence=0.95,
             task="orders",
+            promise="batch",  # one job alone
         )
         chain = PROMPT | smart.with_structured_output(Order)
         orders = chain.batch([{"mail": mail} for mail in mails(arguments.items)])
