@@ -25,7 +25,7 @@ from llama_index.llms.openai_like import OpenAILike
 from langchain_smart import SmartChatModel, SmartRunnable
 from llama_index_smart import Price, SmartLLM
 from smart_engine.runtime.lanes import members
-from smart_engine.runtime.lanes.courier import Pace
+from smart_engine.runtime.lanes.dispatcher import Pace
 
 ITEMS = [f"item {number}" for number in range(30)]
 AT_ONCE = 4

@@ -235,7 +235,7 @@ class Batch:
         if not self.progress:
             yield watching
             return
-        status = None if job.courier is None else job.courier.status
+        status = None if job.dispatcher is None else job.dispatcher.status
         with progress_bar(job.session, job.label, status) as shown:
 
             def recorded() -> None:
@@ -257,7 +257,7 @@ class Batch:
         if self.store is not None and key is not None:
             stored = self.store.answers(key, job.write, job.read)
             submissions = self.store.submissions(key)
-        job.courier = self.lanes.courier(submissions)
+        job.dispatcher = self.lanes.dispatcher(submissions)
         job.session = config.session(
             len(job.places),
             job.rule,
@@ -535,7 +535,7 @@ class Measurement:
 
     def _open(self) -> None:
         job, items = self.job, len(self.job.places) // 2
-        job.courier = self.lanes.courier(None)
+        job.dispatcher = self.lanes.dispatcher(None)
         job.session = SelfAgreementSession(items, self.reference, job.rule, job.scope)
 
     def _close(self) -> SelfAgreement:

@@ -7,7 +7,7 @@ comes between a result and its record. The first one waits for the calls in flig
 second one leaves them, each recorded as cancelled. A kill reaches all, so results are
 saved, where the session saves any, before anything else happens.
 
-Calls that a courier carries are no burden on anyone here: they are collected, and sent
+Calls that a dispatcher carries take no thread or task: they are collected, and sent
 once the session has no other call to make. Their replies come as results do.
 """
 
@@ -25,8 +25,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from smart_engine.calls import Call, Failure, Result
-from smart_engine.runtime.lanes.courier import Courier, Delivery
-from smart_engine.runtime.lanes.errand import Errand
+from smart_engine.runtime.lanes.carried_call import CarriedCall
+from smart_engine.runtime.lanes.dispatcher import CallReply, Dispatcher
 from smart_engine.runtime.lanes.exchange import Request
 from smart_engine.runtime.loop import take, turn
 from smart_engine.runtime.requester import Attempts, Requester, acall, call
@@ -40,7 +40,7 @@ T = TypeVar("T")
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
 
-_Arrived = tuple[Call, Result] | list[Delivery] | BaseException | None
+_Arrived = tuple[Call, Result] | list[CallReply] | BaseException | None
 """A result, replies, why the drive cannot go on, or nothing but a reason to look."""
 
 
@@ -48,10 +48,10 @@ class Caller(ABC):
     """Says how the calls of a session are made.
 
     Attributes:
-        courier: Carries calls in batches, if any are to be.
+        dispatcher: Carries calls in batches, if any are to be.
     """
 
-    courier: Courier | None = None
+    dispatcher: Dispatcher | None = None
 
     def start(self, item: int) -> None:  # noqa: B027
         """Prepare an item, before each of its calls and before its answer.
@@ -85,22 +85,22 @@ class _Loop:
 
     Attributes:
         in_flight: Number of calls in flight.
-        errands: Those of them that are carried.
+        carried_calls: Those of them that are carried.
         live: Calls that wait to be made live after all.
     """
 
     def __init__(
         self,
         session: Session,
-        courier: Courier | None,
+        dispatcher: Dispatcher | None,
         limit: int,
         recorded: Callable[[], None] | None,
     ) -> None:
         self._session, self._limit, self._recorded = session, limit, recorded
-        self._courier = courier
+        self._courier = dispatcher
         self._backlog: deque[Call] = deque()
-        self.errands: dict[Call, Errand] = {}
-        self.live: dict[Call, Errand] = {}
+        self.carried_calls: dict[Call, CarriedCall] = {}
+        self.live: dict[Call, CarriedCall] = {}
         self.in_flight = 0
 
     @property
@@ -119,7 +119,7 @@ class _Loop:
         """
         if waiting or self.empty:
             return None
-        busy = self.in_flight - len(self.errands) >= self._limit
+        busy = self.in_flight - len(self.carried_calls) >= self._limit
         if busy and not self.carries(self._backlog[0]):
             return None
         self.in_flight += 1
@@ -127,16 +127,20 @@ class _Loop:
 
     def carries(self, made: Call) -> bool:
         """Whether a call is carried."""
-        courier = self._courier
-        return bool(courier and courier.carries(made.tier) and made not in self.live)
+        dispatcher = self._courier
+        return bool(
+            dispatcher and dispatcher.carries(made.tier) and made not in self.live
+        )
 
-    def written(self, errand: Errand, written: Request | Result) -> Result | None:
+    def written(
+        self, carried_call: CarriedCall, written: Request | Result
+    ) -> Result | None:
         """Collect the request of a call, or return the call's result if it has none."""
         if not isinstance(written, Request):
             return written
-        self.errands[errand.call] = errand
+        self.carried_calls[carried_call.call] = carried_call
         assert self._courier is not None  # noqa: S101 - for type checkers
-        self._courier.collect(errand.call, written)
+        self._courier.collect(carried_call.call, written)
         return None
 
     def send(self, deliver: Callable[[_Arrived], None]) -> bool:
@@ -145,16 +149,18 @@ class _Loop:
         Returns:
             Whether there are calls to start now: those that are too few to be sent.
         """
-        courier = self._courier
-        if not (courier and courier.collected) or self.in_flight > len(self.errands):
+        dispatcher = self._courier
+        if not (dispatcher and dispatcher.collected) or self.in_flight > len(
+            self.carried_calls
+        ):
             return False
-        few = courier.few()
+        few = dispatcher.few()
         for made in few:
-            self.live[made] = self.errands.pop(made)
+            self.live[made] = self.carried_calls.pop(made)
             self._backlog.append(made)
             self.in_flight -= 1
-        if courier.collected:
-            courier.send(deliver)
+        if dispatcher.collected:
+            dispatcher.send(deliver)
         return bool(few)
 
     def look(self) -> None:
@@ -185,7 +191,7 @@ def drive(
         recorded: Called after each result is recorded, if anything is.
     """
     threads = _Threads(session, caller, limit)
-    loop = _Loop(session, caller.courier, _AHEAD * limit, recorded)
+    loop = _Loop(session, caller.dispatcher, _AHEAD * limit, recorded)
     with ThreadPoolExecutor(1, "smart") as own:
         driving = own.submit(copy_context().run, threads.drive, loop)
         try:
@@ -194,16 +200,16 @@ def drive(
             try:
                 threads.stop()
                 wait([driving])
-                _tell_what_is_left(error, caller.courier)
+                _tell_what_is_left(error, caller.dispatcher)
             except BaseException as again:
                 threads.leave(again)
                 raise
             raise
 
 
-def _tell_what_is_left(error: BaseException, courier: Courier | None) -> None:
+def _tell_what_is_left(error: BaseException, dispatcher: Dispatcher | None) -> None:
     """Note on what ends a drive which batches go on without it."""
-    if courier is not None and (left := courier.left_behind()):
+    if dispatcher is not None and (left := dispatcher.left_behind()):
         error.add_note(left)
 
 
@@ -228,8 +234,8 @@ class _Threads:
     def leave(self, why: BaseException) -> None:
         """Wait for no call in flight any more."""
         self._left = why
-        if self._caller.courier is not None:
-            self._caller.courier.leave()
+        if self._caller.dispatcher is not None:
+            self._caller.dispatcher.leave()
         self.stop()
 
     def drive(self, loop: _Loop) -> None:
@@ -264,10 +270,10 @@ class _Threads:
             return [self._record(*arrived)]
         results: list[Result] = []
         for made, reply in arrived or ():
-            errand = loop.errands.pop(made)
-            result = errand.read(reply)
-            if not self._stopping and errand.again(result):
-                again = loop.written(errand, errand.write())
+            carried_call = loop.carried_calls.pop(made)
+            result = carried_call.read(reply)
+            if not self._stopping and carried_call.again(result):
+                again = loop.written(carried_call, carried_call.write())
                 if again is None:
                     continue
                 result = again
@@ -286,12 +292,12 @@ class _Threads:
                 self._record(made, attempts.failed(self._left))
             else:
                 self._take_last(loop, self._arrived.get())
-        if (courier := self._caller.courier) is not None:
-            courier.stop()
+        if (dispatcher := self._caller.dispatcher) is not None:
+            dispatcher.stop()
             while not self._arrived.empty():
                 self._take_last(loop, self._arrived.get())
-            for errand in courier.lost(loop.errands):
-                self._record(errand.call, errand.lost())
+            for carried_call in dispatcher.lost(loop.carried_calls):
+                self._record(carried_call.call, carried_call.lost())
 
     def _take_last(self, loop: _Loop, arrived: _Arrived) -> None:
         """Record what arrived while the drive is ending."""
@@ -314,8 +320,8 @@ class _Threads:
             return self._arrived.put((fresh, Failure(error)))
         requester, context = caller.run(item, partial(caller.begin, item))
         if loop.carries(fresh):
-            errand = Errand(fresh, requester, context)
-            result = loop.written(errand, errand.write())
+            carried_call = CarriedCall(fresh, requester, context)
+            result = loop.written(carried_call, carried_call.write())
             return None if result is None else self._arrived.put((fresh, result))
         attempts = Attempts(requester, fresh.tier)
         return self._make_live(fresh, requester, context, attempts)
@@ -350,12 +356,12 @@ async def adrive(
         recorded: Called after each result is recorded, if anything is.
     """
     tasks = _Tasks(session, caller)
-    loop = _Loop(session, caller.courier, limit, recorded)
+    loop = _Loop(session, caller.dispatcher, limit, recorded)
     try:
         await tasks.drive(loop)
     except BaseException as error:
         await tasks.end(loop)
-        _tell_what_is_left(error, caller.courier)
+        _tell_what_is_left(error, caller.dispatcher)
         raise
     await tasks.end(loop)
 
@@ -404,8 +410,8 @@ class _Tasks:
             return self._arrived.put_nowait((fresh, Failure(error)))
         requester, context = caller.run(item, partial(caller.begin, item))
         if loop.carries(fresh):
-            errand = Errand(fresh, requester, context)
-            result = loop.written(errand, await errand.awrite())
+            carried_call = CarriedCall(fresh, requester, context)
+            result = loop.written(carried_call, await carried_call.awrite())
             return None if result is None else self._arrived.put_nowait((fresh, result))
         attempts = Attempts(requester, fresh.tier)
         return self._make_live(fresh, requester, context, attempts)
@@ -430,29 +436,31 @@ class _Tasks:
             raise result.error
 
     async def _read_all(
-        self, loop: _Loop, arrived: list[Delivery] | BaseException
+        self, loop: _Loop, arrived: list[CallReply] | BaseException
     ) -> None:
         """Read replies, each in a task that ends even where the drive is cancelled."""
         if isinstance(arrived, BaseException):
             raise arrived
         for made, reply in arrived:
             await turn()
-            errand = loop.errands.pop(made)
-            task = asyncio.create_task(self._read(loop, errand, reply))
+            carried_call = loop.carried_calls.pop(made)
+            task = asyncio.create_task(self._read(loop, carried_call, reply))
             self._reading.add(task)
             task.add_done_callback(self._reading.discard)
 
-    async def _read(self, loop: _Loop, errand: Errand, reply: Any) -> None:
-        result = await errand.aread(reply)
-        if not self._stopping and errand.again(result):
-            again = loop.written(errand, await errand.awrite())
+    async def _read(self, loop: _Loop, carried_call: CarriedCall, reply: Any) -> None:
+        result = await carried_call.aread(reply)
+        if not self._stopping and carried_call.again(result):
+            again = loop.written(carried_call, await carried_call.awrite())
             if again is None:
                 return self._arrived.put_nowait(None)
             result = again
         try:
-            await take(self._session, partial(self._session.keep, errand.call, result))
+            await take(
+                self._session, partial(self._session.keep, carried_call.call, result)
+            )
         finally:
-            self._arrived.put_nowait((errand.call, result))
+            self._arrived.put_nowait((carried_call.call, result))
         return None
 
     async def end(self, loop: _Loop) -> None:
@@ -462,11 +470,13 @@ class _Tasks:
         for task in flying:
             task.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
-        courier, lost = self._caller.courier, list[_Arrived]()
-        if courier is not None:
-            await take(courier, courier.stop)
+        dispatcher, lost = self._caller.dispatcher, list[_Arrived]()
+        if dispatcher is not None:
+            await take(dispatcher, dispatcher.stop)
             await self._read_rest(loop)
-            lost = [(each.call, each.lost()) for each in courier.lost(loop.errands)]
+            lost = [
+                (each.call, each.lost()) for each in dispatcher.lost(loop.carried_calls)
+            ]
         rest = [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]
         await take(self._session, partial(self._record, [*rest, *lost]))
 

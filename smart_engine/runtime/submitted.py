@@ -107,8 +107,8 @@ class SubmittedJob:
         return recorded
 
     def _look(self, job: Job) -> None:
-        now, courier = job.session.progress(), job.courier
-        status = "" if courier is None else courier.status()
+        now, dispatcher = job.session.progress(), job.dispatcher
+        status = "" if dispatcher is None else dispatcher.status()
         self._seen[id(job)] = now.settled, now.spent, status
 
     def status(self) -> JobStatus:
@@ -158,6 +158,6 @@ class SubmittedJob:
         self._left = LeftError("the job was left: submit the same inputs to go on")
         for job in self._jobs:
             job.stopped = (self._left,)
-            if job.courier is not None:
-                job.courier.interrupt(self._left)
+            if job.dispatcher is not None:
+                job.dispatcher.interrupt(self._left)
         self._future.exception()

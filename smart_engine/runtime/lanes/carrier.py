@@ -1,7 +1,7 @@
 """What a provider's batches have in common: the only place that knows a provider.
 
-A carrier makes single requests, each once: whether one is made again is the courier's
-business. What it raises is what the provider's own client raises.
+A carrier makes single requests, each once: the dispatcher decides whether one is made
+again. What it raises is what the provider's own client raises.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import client_of, is_the_users, with_client
 from smart_engine.runtime.lanes.anthropic_form import AnthropicBatches
 from smart_engine.runtime.lanes.carrier import Carrier
-from smart_engine.runtime.lanes.courier import Courier, Pace
+from smart_engine.runtime.lanes.dispatcher import Dispatcher, Pace
 from smart_engine.runtime.lanes.exchange import through_exchange
 from smart_engine.runtime.lanes.flex import by_flex
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
@@ -92,7 +92,7 @@ class Lanes:
         auto = frozenset(name for name, chosen in lane.items() if chosen == "auto")
         return cls(single, in_batches, carriers, auto)
 
-    def courier(self, submissions: SubmissionStore | None) -> Courier | None:
+    def dispatcher(self, submissions: SubmissionStore | None) -> Dispatcher | None:
         """Return who carries the calls of a job; None if all are asked live.
 
         Args:
@@ -102,7 +102,7 @@ class Lanes:
             return None
         if submissions is None:
             submissions = MemorySubmissions(secrets.token_hex(12))
-        return Courier(self.carriers, self.auto, submissions, PACE)
+        return Dispatcher(self.carriers, self.auto, submissions, PACE)
 
     def price(self, name: str, *, batch: bool) -> Price | None:
         """Return what a member is expected to charge, where it is not asked live."""

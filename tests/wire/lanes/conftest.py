@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smart_engine.runtime.lanes.courier import Pace
+from smart_engine.runtime.lanes.dispatcher import Pace
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from loopback import Fault
 
 from smart_engine.errors import StoreError
 from smart_engine.runtime.lanes.carrier import Limits
-from smart_engine.runtime.lanes.courier import LaneError, Pace
+from smart_engine.runtime.lanes.dispatcher import LaneError, Pace
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 
 MODES = ["sync", "async"]
@@ -164,12 +164,12 @@ def test_auto_buys_nothing_live_that_is_in_a_batch(tmp_path, monkeypatch):
         monkeypatch.setattr(type(server.api), "look", interrupt)
         terms = {"strategy": "reference", "store": tmp_path / "answers.db"}
         smart = smart_at(server, lane="auto", **terms)
-        monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 60)
+        monkeypatch.setattr("smart_engine.runtime.lanes.dispatcher.WORTH_A_BATCH", 60)
         with pytest.raises(KeyboardInterrupt):
             smart.batch(ITEMS)
         (batch,) = server.api.batches.values()
         batch.looks.clear()
-        monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 61)
+        monkeypatch.setattr("smart_engine.runtime.lanes.dispatcher.WORTH_A_BATCH", 61)
         again = smart_at(server, lane="auto", **terms)
         assert [a.content for a in again.batch(ITEMS)] == ["yes"] * 60
         assert len(server.api.batches) == 1

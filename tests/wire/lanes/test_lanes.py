@@ -203,7 +203,7 @@ async def test_some_members_may_be_asked_live():
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_auto_sends_the_bulk_in_batches_and_the_rest_live(mode, monkeypatch):
-    monkeypatch.setattr("smart_engine.runtime.lanes.courier.WORTH_A_BATCH", 25)
+    monkeypatch.setattr("smart_engine.runtime.lanes.dispatcher.WORTH_A_BATCH", 25)
 
     def script(model, text, attempt):
         wrong = model == "small" and int(text.split()[1]) == 9 and attempt == 1

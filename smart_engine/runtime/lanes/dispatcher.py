@@ -1,4 +1,4 @@
-"""Takes requests to providers in batches, waits for those, and brings the replies.
+"""Puts requests into batches of providers, waits for those, and hands replies over.
 
 One thread works for all batches of a job, however many requests there are. A batch is
 remembered before it is submitted; where it is not known whether it was, it is looked
@@ -33,14 +33,14 @@ from smart_engine.runtime.lanes.carrier import (
 from smart_engine.runtime.lanes.exchange import Reply, Request
 from smart_engine.serving.submissions import Submission, SubmissionStore
 
-__all__ = ["WORTH_A_BATCH", "Courier", "Delivery", "LaneError", "Pace"]
+__all__ = ["WORTH_A_BATCH", "CallReply", "Dispatcher", "LaneError", "Pace"]
 
 T = TypeVar("T")
 
 WORTH_A_BATCH = 100
 """Requests of a model from which on a batch is worth the time that it takes."""
 
-_GLANCE = 0.05
+_POLL = 0.05
 """Seconds between two looks at whether to wait any longer."""
 
 
@@ -48,7 +48,7 @@ class LaneError(SmartError):
     """A provider takes no batches of a model."""
 
 
-class Delivery(NamedTuple):
+class CallReply(NamedTuple):
     """What came of a call's request.
 
     Attributes:
@@ -60,8 +60,8 @@ class Delivery(NamedTuple):
     reply: Reply | UnansweredError | UncarriableError
 
 
-Deliver = Callable[[list[Delivery] | BaseException], None]
-"""Takes replies, none where batches were only looked at, or what ends the courier."""
+Deliver = Callable[[list[CallReply] | BaseException], None]
+"""Takes replies, none where batches were only looked at, or what ends the thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _QueuedCall:
     """A request on its way."""
 
     call: Call
@@ -88,12 +88,12 @@ class _Letter:
 
 
 @dataclass(slots=True)
-class _Underway:
+class _OpenBatch:
     """A batch on its way.
 
     Attributes:
         submission: What is remembered of it.
-        letters: Those of its requests that are waited for, by name.
+        queued: Those of its requests that are waited for, by name.
         rows: Its requests as they are sent; empty once it is submitted, and for one
             that an earlier process began.
         looked_for: How often it was looked for at the provider.
@@ -105,7 +105,7 @@ class _Underway:
     """
 
     submission: Submission
-    letters: dict[str, _Letter]
+    queued: dict[str, _QueuedCall]
     rows: Sequence[bytes] = ()
     tried: bool = False
     looked_for: int = 0
@@ -116,7 +116,7 @@ class _Underway:
 
 
 @dataclass
-class Courier:
+class Dispatcher:
     """Carries the calls of one job.
 
     Args:
@@ -133,13 +133,13 @@ class Courier:
     auto: Collection[str]
     submissions: SubmissionStore
     pace: Pace = Pace()
-    _collected: list[_Letter] = field(init=False, default_factory=list)
+    _collected: list[_QueuedCall] = field(init=False, default_factory=list)
     # No SimpleQueue: a short timeout of its `get` may never end in CPython 3.11.
-    _sent: Queue[list[_Letter] | None] = field(init=False, default_factory=Queue)
-    _underway: dict[str, _Underway] = field(init=False, default_factory=dict)
+    _sent: Queue[list[_QueuedCall] | None] = field(init=False, default_factory=Queue)
+    _open: dict[str, _OpenBatch] = field(init=False, default_factory=dict)
     _thread: threading.Thread | None = field(init=False, default=None)
     _deliver: Deliver | None = field(init=False, default=None)
-    _brought: list[Delivery] = field(init=False, default_factory=list)
+    _arrived: list[CallReply] = field(init=False, default_factory=list)
     _awaited: set[Call] = field(init=False, default_factory=set)
     _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _left: threading.Event = field(init=False, default_factory=threading.Event)
@@ -167,7 +167,7 @@ class Courier:
         """Take a call's request, to be sent with others."""
         parts = (self.submissions.key, call.item, call.tier, request.url)
         name = sha256(repr(parts).encode() + request.body).hexdigest()[:40]
-        self._collected.append(_Letter(call, Row(name, request)))
+        self._collected.append(_QueuedCall(call, Row(name, request)))
 
     def few(self) -> list[Call]:
         """Give back the calls of which there are too few for a batch of their own.
@@ -178,9 +178,9 @@ class Courier:
             return []
         self._load()
         fresh = [e for e in self._collected if e.row.name not in self._earlier]
-        counts = Counter(letter.call.tier for letter in fresh)
+        counts = Counter(each.call.tier for each in fresh)
         few = {model for model in self.auto if counts[model] < WORTH_A_BATCH}
-        back = {letter.call for letter in fresh if letter.call.tier in few}
+        back = {each.call for each in fresh if each.call.tier in few}
         self._collected = [e for e in self._collected if e.call not in back]
         return [*back]
 
@@ -190,9 +190,9 @@ class Courier:
         Args:
             deliver: Told of what comes of it, from a thread.
         """
-        letters, self._collected = self._collected, []
-        self._awaited.update(letter.call for letter in letters)
-        self._sent.put(letters)
+        queued, self._collected = self._collected, []
+        self._awaited.update(each.call for each in queued)
+        self._sent.put(queued)
         if self._thread is None:
             self._deliver = deliver
             run = threading.Thread(target=self._run, name="smart-lane", daemon=True)
@@ -207,11 +207,11 @@ class Courier:
         self._stopping.set()
         self._sent.put(None)
         while self._thread is not None and self._thread.is_alive():
-            self._thread.join(_GLANCE)
+            self._thread.join(_POLL)
             if self._left.is_set():
                 return
         if not self._kept:
-            for batch in self._underway.values():
+            for batch in self._open.values():
                 if batch.submission.batch is not None:
                     with suppress(Exception):  # it ends by itself some day
                         carrier = self.carriers[batch.submission.model]
@@ -226,15 +226,15 @@ class Courier:
         """Let `stop` wait for nothing."""
         self._left.set()
 
-    def lost(self, errands: Mapping[Call, T]) -> list[T]:
+    def lost(self, carried_calls: Mapping[Call, T]) -> list[T]:
         """Return those whose requests were sent, and whose replies nobody will read."""
         if self._kept:
             return []
-        return [errands[call] for call in errands if call in self._awaited]
+        return [carried_calls[call] for call in carried_calls if call in self._awaited]
 
     def left_behind(self) -> str | None:
         """Return what to know about the batches that are under way, if any are."""
-        submitted = [each.submission.batch for each in self._underway.values()]
+        submitted = [each.submission.batch for each in self._open.values()]
         names = ", ".join(name for name in submitted if name is not None)
         if not names:
             return None
@@ -249,7 +249,7 @@ class Courier:
             f"{each.state.done:,}/{len(each.submission.rows):,}"
             if each.state
             else f"{each.submission.model} sent"
-            for each in [*self._underway.values()]
+            for each in [*self._open.values()]
         )
 
     # -- its thread ------------------------------------------------------------
@@ -259,7 +259,7 @@ class Courier:
             self._load()
             while not self._stopping.is_set():
                 self._take(self._next())
-                for batch in [*self._underway.values()]:
+                for batch in [*self._open.values()]:
                     if batch.due <= time.monotonic() and not self._stopping.is_set():
                         self._attend(batch)
                 self._hand_over()
@@ -275,60 +275,60 @@ class Courier:
 
     def _hand_over(self, error: BaseException | None = None) -> None:
         """Deliver all replies at once: what they lead to can then be sent at once."""
-        brought, self._brought = self._brought, []
-        self._awaited.difference_update(delivery.call for delivery in brought)
+        arrived, self._arrived = self._arrived, []
+        self._awaited.difference_update(each.call for each in arrived)
         assert self._deliver is not None  # noqa: S101 - for type checkers
-        self._deliver(brought)
+        self._deliver(arrived)
         if error is not None:
             self._deliver(error)
 
-    def _next(self) -> list[_Letter]:
+    def _next(self) -> list[_QueuedCall]:
         """Wait for requests, or until a batch has to be looked at."""
-        due = min((each.due for each in self._underway.values()), default=None)
+        due = min((each.due for each in self._open.values()), default=None)
         wait = None if due is None else max(0.0, due - time.monotonic())
         try:
             return self._sent.get(timeout=wait) or []
         except Empty:
             return []
 
-    def _take(self, letters: Iterable[_Letter]) -> None:
+    def _take(self, queued: Iterable[_QueuedCall]) -> None:
         """Put requests into batches: those they are in already, or new ones."""
-        fresh: dict[tuple[str, str], list[_Letter]] = {}
-        for letter in letters:
-            earlier = self._earlier.get(letter.row.name)
+        fresh: dict[tuple[str, str], list[_QueuedCall]] = {}
+        for each in queued:
+            earlier = self._earlier.get(each.row.name)
             if earlier is not None:
-                batch = _Underway(earlier, {}, tried=True)
-                batch = self._underway.setdefault(earlier.name, batch)
-                batch.letters[letter.row.name] = letter
+                batch = _OpenBatch(earlier, {}, tried=True)
+                batch = self._open.setdefault(earlier.name, batch)
+                batch.queued[each.row.name] = each
                 continue
-            model = letter.call.tier
+            model = each.call.tier
             try:
-                kind = self.carriers[model].kind(letter.row.request)
+                kind = self.carriers[model].kind(each.row.request)
             except UncarriableError as error:
-                self._brought.append(Delivery(letter.call, error))
+                self._arrived.append(CallReply(each.call, error))
             else:
-                fresh.setdefault((model, kind), []).append(letter)
+                fresh.setdefault((model, kind), []).append(each)
         for (model, kind), group in fresh.items():
             self._pack(model, kind, group)
 
     def _pack(
-        self, model: str, kind: str, letters: Iterable[_Letter], due: float = 0.0
+        self, model: str, kind: str, queued: Iterable[_QueuedCall], due: float = 0.0
     ) -> None:
         """Put requests of one kind into as few batches as the provider's limits let."""
         carrier = self.carriers[model]
         limits, size = carrier.limits, 0
-        chosen: list[_Letter] = []
+        chosen: list[_QueuedCall] = []
         rows: list[bytes] = []
-        for letter in letters:
-            row = carrier.encode(letter.row)
+        for each in queued:
+            row = carrier.encode(each.row)
             if len(row) > limits.size:
                 problem = f"its {len(row):,} bytes do not fit into a batch"
-                self._brought.append(Delivery(letter.call, UncarriableError(problem)))
+                self._arrived.append(CallReply(each.call, UncarriableError(problem)))
                 continue
             if rows and (len(rows) == limits.rows or size + len(row) > limits.size):
                 self._begin(model, kind, chosen, rows, due)
                 chosen, rows, size = [], [], 0
-            chosen.append(letter)
+            chosen.append(each)
             rows.append(row)
             size += len(row)
         if rows:
@@ -338,11 +338,11 @@ class Courier:
         self,
         model: str,
         kind: str,
-        letters: Sequence[_Letter],
+        queued: Sequence[_QueuedCall],
         rows: Sequence[bytes],
         due: float,
     ) -> None:
-        named = {letter.row.name: letter for letter in letters}
+        named = {each.row.name: each for each in queued}
         submission = Submission(
             f"smart-{secrets.token_hex(12)}",
             model,
@@ -351,11 +351,11 @@ class Courier:
             tuple(named),
             time.time(),
         )
-        self._underway[submission.name] = _Underway(submission, named, rows, due=due)
+        self._open[submission.name] = _OpenBatch(submission, named, rows, due=due)
 
     # -- one batch ---------------------------------------------------------------
 
-    def _attend(self, batch: _Underway) -> None:
+    def _attend(self, batch: _OpenBatch) -> None:
         """Do what a batch needs next: submit it, look at it, bring its replies."""
         now = time.monotonic()
         try:
@@ -372,12 +372,12 @@ class Courier:
         else:
             batch.failing = None
 
-    def _wait(self, batch: _Underway, asked: float | None = None) -> None:
+    def _wait(self, batch: _OpenBatch, asked: float | None = None) -> None:
         longer = batch.pause * 1.2 or self.pace.first
         batch.pause = min(longer, self.pace.longest)
         batch.due = time.monotonic() + (asked or batch.pause)
 
-    def _refused(self, batch: _Underway, error: Exception) -> LaneError:
+    def _refused(self, batch: _OpenBatch, error: Exception) -> LaneError:
         model, where = batch.submission.model, batch.submission.address
         about = batch.submission.batch or "a new one"
         return LaneError(
@@ -385,7 +385,7 @@ class Courier:
             f"live, by lane={{{model!r}: 'live', …}}"
         )
 
-    def _submit(self, batch: _Underway) -> None:
+    def _submit(self, batch: _OpenBatch) -> None:
         """Submit a batch, unless it is found at the provider."""
         submission = batch.submission
         carrier = self.carriers[submission.model]
@@ -406,7 +406,7 @@ class Courier:
         self._remember(batch.submission)
         self._wait(batch)
 
-    def _look(self, batch: _Underway, name: str) -> None:
+    def _look(self, batch: _OpenBatch, name: str) -> None:
         """Look where a batch is; bring its replies if it has ended."""
         carrier = self.carriers[batch.submission.model]
         batch.state = state = carrier.look(name)
@@ -418,41 +418,41 @@ class Courier:
             return
         replies = dict(carrier.replies(name))
         problem = UnansweredError(state.problem or f"the batch is {state.name}")
-        again: list[_Letter] = []
-        for row, letter in batch.letters.items():
+        again: list[_QueuedCall] = []
+        for row, each in batch.queued.items():
             reply = replies.get(row) or problem
             if self._earlier.pop(row, None) is not None and _may_come_later(reply):
-                again.append(letter)  # what an earlier process tried counts for it
+                again.append(each)  # what an earlier process tried counts for it
             else:
-                self._brought.append(Delivery(letter.call, reply))
-        del self._underway[batch.submission.name]
+                self._arrived.append(CallReply(each.call, reply))
+        del self._open[batch.submission.name]
         self._pack(batch.submission.model, batch.submission.kind, again)
 
-    def _again(self, batch: _Underway) -> None:
+    def _again(self, batch: _OpenBatch) -> None:
         """Put the requests of a batch that does not exist into another one."""
         self._pack(batch.submission.model, batch.submission.kind, self._freed(batch))
 
-    def _postpone(self, batch: _Underway, problem: str) -> None:
+    def _postpone(self, batch: _OpenBatch, problem: str) -> None:
         """Try a batch that was too much for the provider later, or in two parts."""
-        letters, submission = self._freed(batch), batch.submission
+        queued, submission = self._freed(batch), batch.submission
         model, kind = submission.model, submission.kind
         later = time.monotonic() + self.pace.longest
-        others = [each.submission for each in self._underway.values()]
+        others = [each.submission for each in self._open.values()]
         if any(each.batch and each.model == model for each in others):
-            self._pack(model, kind, letters, later)  # they take its place now
-        elif len(letters) == 1:
-            self._brought.append(Delivery(letters[0].call, UncarriableError(problem)))
+            self._pack(model, kind, queued, later)  # they take its place now
+        elif len(queued) == 1:
+            self._arrived.append(CallReply(queued[0].call, UncarriableError(problem)))
         else:
-            half = len(letters) // 2
-            self._pack(model, kind, letters[:half])
-            self._pack(model, kind, letters[half:], later)
+            half = len(queued) // 2
+            self._pack(model, kind, queued[:half])
+            self._pack(model, kind, queued[half:], later)
 
-    def _freed(self, batch: _Underway) -> list[_Letter]:
+    def _freed(self, batch: _OpenBatch) -> list[_QueuedCall]:
         """Give up a batch; return its requests."""
-        del self._underway[batch.submission.name]
-        for row in batch.letters:
+        del self._open[batch.submission.name]
+        for row in batch.queued:
             self._earlier.pop(row, None)
-        return [*batch.letters.values()]
+        return [*batch.queued.values()]
 
     def _remember(self, submission: Submission) -> None:
         """Remember a batch; a store that fails costs no answer, and is warned of."""

@@ -16,7 +16,7 @@ from smart_engine.runtime.lanes.carrier import UnansweredError, UncarriableError
 from smart_engine.runtime.lanes.exchange import Exchange, Reply, Request, exchange
 from smart_engine.runtime.requester import Attempts, Clock, Requester
 
-__all__ = ["Errand", "LostError"]
+__all__ = ["CarriedCall", "LostError"]
 
 _Answer = Reply | UnansweredError | UncarriableError
 
@@ -25,7 +25,7 @@ class LostError(SmartError):
     """A call's batch was left before its answer came."""
 
 
-class Errand:
+class CarriedCall:
     """One call on its way.
 
     Args:
