@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from smart_engine.calls import Call, Failure, Result
@@ -175,11 +176,20 @@ class _Driven:
         self._pieces: deque[Piece] = deque()
         self._made = self._in_flight = self._lost_in_a_row = 0
         self._stopping = False
+        self._starting = Lock()
 
     def stop(self) -> None:
         """Start no further piece, and let those in flight end early."""
-        self._stopping = True
+        with self._starting:
+            self._stopping = True
         self._pool.stop()
+
+    def _start(self) -> None:
+        """Start a piece, unless none may start any more."""
+        with self._starting:
+            if not self._stopping:
+                self._pool.submit(self._pieces.popleft())
+                self._in_flight += 1
 
     def run(self) -> None:
         """Start what may start and record what ends, until nothing is left."""
@@ -188,8 +198,7 @@ class _Driven:
                 if not self._pieces:
                     self._refill()
                 if self._pieces and self._in_flight < _AHEAD * self._pool.workers:
-                    self._pool.submit(self._pieces.popleft())
-                    self._in_flight += 1
+                    self._start()
                 elif not self._in_flight:
                     return
                 else:

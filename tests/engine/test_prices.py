@@ -275,7 +275,7 @@ def test_a_service_tier_may_be_dearer_for_long_calls() -> None:
     [
         ("smal", "did you mean 'small'?"),
         ("Small", "did you mean 'small'?"),
-        ("another", "and 'small' has no price: big, big-1, small"),
+        ("another", "and 'small' has no price: name big, big-1, small"),
     ],
 )
 def test_a_price_for_no_model_is_an_error_where_a_model_has_none(key, hint) -> None:

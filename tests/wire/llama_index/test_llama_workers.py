@@ -55,7 +55,9 @@ def elsewhere(kind: str, smart: SmartLLM, items: int) -> tuple[list[str], int, i
         return pool.submit(work, smart, items).result(timeout=100)
 
 
-@pytest.mark.parametrize("kind", ["spawn", "fork"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("spawn", marks=pytest.mark.slow), "fork"]
+)
 def test_a_copy_without_a_store_warns_once_and_begins_anew(kind):
     with serve(lambda *_: "yes") as server:
         smart = smart_at(server, budget_usd=1.0)
@@ -69,6 +71,7 @@ def test_a_copy_without_a_store_warns_once_and_begins_anew(kind):
         assert len(smart.ledger().entries) > here
 
 
+@pytest.mark.slow
 def test_copies_share_a_budget_in_a_store(tmp_path):
     """Without one, the copy could spend all of it again."""
     with serve(lambda *_: "yes") as server:
