@@ -183,6 +183,11 @@ RESPONSES = BATCH | {
         },
     }
 }
+CHAT = {
+    "request": {"model": "gpt-5", "messages": ASKED},
+    "response": BATCH["response"]["body"],
+}
+BESIDE = {"messages": ASKED, "response": RESPONSES["response"]["body"]}
 LITELLM = {
     "request_id": "chatcmpl-1",
     "call_type": "acompletion",
@@ -217,6 +222,7 @@ LOGS = {
     "langsmith": [LANGSMITH, WRAPPED],
     "otel": [spans(span()), spans(OLD)],
     "openai-batch": [BATCH, RESPONSES],
+    "openai-chat": [CHAT, BESIDE],
     "litellm": [LITELLM],
     "table": [ROW],
 }
@@ -297,6 +303,7 @@ def test_every_format_has_a_sample() -> None:
         (BATCH | {"response": {"status_code": 400, "body": {}}}, "failed"),
         (BATCH | {"response": None, "error": {"code": "batch_expired"}}, "failed"),
         ({"custom_id": "a", "method": "POST", "body": {}}, "no answer"),
+        (CHAT | {"error": "timeout"}, "failed"),
         (LITELLM | {"cache_hit": "True"}, "from a cache"),
         (LITELLM | {"status": "failure"}, "failed"),
         (LITELLM | {"messages": {}, "response": {}}, "store_prompts"),

@@ -13,6 +13,7 @@ from smart_engine.offline.imports.langsmith import LANGSMITH
 from smart_engine.offline.imports.litellm import LITELLM
 from smart_engine.offline.imports.logged import Format, LoggedCall, Record, Skipped
 from smart_engine.offline.imports.openai_batch import OPENAI_BATCH
+from smart_engine.offline.imports.openai_chat import OPENAI_CHAT
 from smart_engine.offline.imports.otel import OTEL
 from smart_engine.offline.imports.records import records
 from smart_engine.offline.imports.table import COLUMNS, TABLE
@@ -21,7 +22,7 @@ __all__ = ["FORMATS", "read_log"]
 
 FORMATS = {
     each.name: each
-    for each in (OTEL, LANGSMITH, LANGFUSE, LITELLM, OPENAI_BATCH, TABLE)
+    for each in (OTEL, LANGSMITH, LANGFUSE, LITELLM, OPENAI_BATCH, OPENAI_CHAT, TABLE)
 }
 """By name, the most particular first: a record is of the first format that it fits."""
 
