@@ -164,15 +164,15 @@ def test_what_the_service_needs_is_named(ended, monkeypatch):
 
 @pytest.mark.slow
 def test_a_job_that_is_cut_off_and_goes_on(run, tmp_path):
-    kept = ("--items", "150", "--store", str(tmp_path / "night.db"))
+    kept = ("--items", "260", "--store", str(tmp_path / "night.db"))
     shown = run("nightly_job.py", *kept, "--budget", "0.025")
     first, second = shown.split("Second night")
     bought = re.findall(r"answered: +(\d+ calls, [\d.]+) USD", first)
     assert re.findall(r"restored: +(\d+ calls, [\d.]+) USD", second) == bought
     assert "Nothing is claimed: the budget ended" in first
     assert re.search(r"answered: +[1-9]\d* calls", second)
-    assert "With probability at least 0.95, at most 7 of 150 answers" in second
-    again = run("nightly_job.py", *kept).split("Second night")[1]
+    assert "With probability at least 0.95, at most 13 of 260 answers" in second
+    again = run("nightly_job.py", *kept, "--budget", "1").split("Second night")[1]
     assert "answered" not in again
 
 
