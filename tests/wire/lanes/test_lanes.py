@@ -49,7 +49,8 @@ async def test_a_batch_answers_as_live_calls_would_at_half_the_price(mode):
         assert smart.report().cost == pytest.approx(live.report().cost / 2)
 
 
-@pytest.mark.parametrize("task", [None, pytest.param("mails", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [None, "mails"])
 async def test_a_batch_takes_twelve_waves_at_most_if_nothing_else_is_said(task):
     items = [f"item {n}" for n in range(250)]
     with serve_batches(lambda model, text, attempt: "yes") as server:

@@ -82,6 +82,7 @@ def test_copies_share_a_budget_in_a_store(tmp_path):
         assert elsewhere("spawn", smart, 50)[:2] == ([], 0)
 
 
+@pytest.mark.slow
 def test_workers_of_a_pipeline_share_a_stream_in_a_store(tmp_path):
     with serve(lambda *_: "A word") as server:
         smart = smart_at(server, store=tmp_path / "answers.db", task="words")
