@@ -41,7 +41,7 @@ def test_a_block_runs(code, server):
     from llama_index.core import Settings
 
     if "ray.data" in code:
-        pytest.importorskip("ray")
+        pytest.importorskip("ray").shutdown()  # actors get the settings of its start
     before = Settings._llm
     try:
         exec(compile(code, "a page", "exec"), world())  # noqa: S102
