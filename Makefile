@@ -66,7 +66,7 @@ $(RAY): pyproject.toml requirements-dev.txt
 	touch $(RAY)
 
 test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask
-	.venv-ray/bin/python -m pytest -m "not slow" --timeout=600 tests/on_ray tests/test_documents.py $(ARGS)
+	.venv-ray/bin/python -m pytest -m "not slow" --timeout=600 tests/on_ray $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
