@@ -36,8 +36,7 @@ from smart_engine.jobs.guard import AUDITED, SERVED
 from smart_engine.jobs.record import JobWave
 from smart_engine.jobs.steps import TaskSteps
 from smart_engine.jobs.task import BY_REFERENCE, JobEnd, JobTakenError
-from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave
-from smart_engine.strategies.audit import ask
+from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave, ask
 
 __all__ = ["job_of"]
 

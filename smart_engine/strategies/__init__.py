@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from smart_engine.errors import InvalidInputError, check_whole, choose
 from smart_engine.guarantee import Guarantee
-from smart_engine.strategies._base import Decision, Strategy, Tally, Verdict, Wave
+from smart_engine.strategies._base import (
+    Decision,
+    Strategy,
+    Tally,
+    Verdict,
+    Wave,
+    ask,
+)
 from smart_engine.strategies.audit import audit
 from smart_engine.strategies.label_audit import label_audit
 from smart_engine.strategies.paper import efficient, exhaustive, mix, reference
@@ -17,6 +24,7 @@ __all__ = [
     "Tally",
     "Verdict",
     "Wave",
+    "ask",
     "check_rounds",
     "strategy_for",
 ]

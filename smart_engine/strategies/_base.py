@@ -4,10 +4,12 @@ A strategy is a generator. It yields waves of calls; a session runs each wave, i
 order and concurrently, records the outcomes in the batch, and resumes the strategy
 when the last one is in. It ends by returning a decision. So it reads from top to
 bottom, and its result cannot depend on the order in which outcomes arrive.
+`ask` is a part that several strategies have in common.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smart_engine.evidence.acceptance import SequentialTest
+from smart_engine.evidence.policies import Answers, Policy
 from smart_engine.evidence.record import BatchRecord
 from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.labels.promise import Promised
 
-__all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave"]
+__all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave", "ask"]
 
 Verdict = Literal["admitted", "ruled out", "too dear", "never right", "undecided"]
 """What was concluded of a candidate. `too dear`: serving by it would cost no less than
@@ -84,3 +87,20 @@ class Decision(NamedTuple):
 
 Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]
 """Called with the batch and the name of the looks."""
+
+
+def ask(
+    batch: BatchRecord, policy: Policy, items: IntArray, also: Sequence[Wave] = ()
+) -> Generator[Wave, None, Answers]:
+    """Ask a policy's candidates, one after the other where it may stop early.
+
+    All at once where waves are limited. The first wave has the calls of `also`, too.
+    """
+    if policy.stops and math.isinf(batch.rounds_left):
+        yield Wave(items, policy.tiers[:2], also=also)
+        for place, tier in enumerate(policy.tiers[2:], 2):
+            answers = Answers.read(batch, items, policy.tiers)
+            yield Wave(items[policy.apply(answers).asked[place]], (tier,))
+    else:
+        yield Wave(items, policy.tiers, also=also)
+    return Answers.read(batch, items, policy.tiers)

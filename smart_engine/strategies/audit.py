@@ -3,39 +3,35 @@
 1. Scout: ask candidates, not the reference, on a few items. How they disagree shows
    which policies are promising, and what asking them costs.
 2. Register: divide the level over a few policies that would serve the whole batch; what
-   is left is for plans made later.
+   is left is for plans made later (`audit_plan.py`).
 3. Draw items in random order for reference and candidates alike. Each draw repairs its
    item, is evidence for every registered policy, and teaches the risk model. After each
    wave, go where the expected cost is least: apply a policy that was accepted, draw on,
    or stop and follow a plan.
    What a policy would serve is asked before the last draws that prove it right, so that
    a candidate that turned bad in between shows it.
-4. Plan: ask one policy's candidates on part of the items, take all others and the
-   riskiest answers to the reference outright, and audit the rest on fresh draws, at the
-   level left; if that turns out expensive, cut again.
 
-Why the promise holds: every test has a design fixed before its first draw, on draws
-that are uniform given all that fixed it; each lets more than B wrong answers pass
-unseen with at most its level; and the levels sum to at most 1 − γ. Scouted items are
-chosen apart from the order of drawing, and a plan's draws are made afresh.
+The rule that the promise needs: every test has a design fixed before its first draw, on
+draws that are uniform given all that fixed it, for scouted items are chosen apart from
+the order of drawing; each lets more than B wrong answers pass unseen with at most its
+level; and the levels, those of plans too, sum to at most 1 − γ.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 
 import numpy as np
 
 from smart_engine.evidence.acceptance import Acceptance, SequentialTest
-from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, portfolio
+from smart_engine.evidence.plans import draws_needed, portfolio
 from smart_engine.evidence.policies import Answers, Policy, family
 from smart_engine.evidence.posterior import Posterior
-from smart_engine.evidence.record import REFERENCE, UNASKED, BatchRecord
-from smart_engine.evidence.risk import RiskModel
-from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
+from smart_engine.evidence.record import REFERENCE, BatchRecord
+from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.waves import next_wave
-from smart_engine.strategies._base import Decision, Wave
+from smart_engine.strategies._base import Decision, Wave, ask
 from smart_engine.strategies.audit_options import (
     Option,
     choose,
@@ -44,19 +40,17 @@ from smart_engine.strategies.audit_options import (
     list_options,
     useful_candidates,
 )
-from smart_engine.strategies.audit_state import AuditState
+from smart_engine.strategies.audit_plan import follow
+from smart_engine.strategies.audit_state import GROWTH, AuditState
 from smart_engine.strategies.audit_trial import TELLING, affordable_calls
 
-__all__ = ["ask", "audit"]
+__all__ = ["audit"]
 
 _FIRST = 16
 """Draws in the first wave."""
 
-_GROWTH = 0.5
-"""A further wave adds at most this share of the draws made so far."""
-
 _LIMITED_GROWTH = 2.0
-"""The same where waves are limited."""
+"""As `GROWTH`, where waves are limited."""
 
 _LAST = 0.3
 """Least share of the draws that is made after all that will be served was asked."""
@@ -67,19 +61,6 @@ _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 _SCARCE = 4
 """Waves left at which no more is drawn in order to choose a plan. A wave before, its
 candidates are asked beside the draws."""
-
-_BESIDE = 0.8
-"""Draws made while a plan's candidates are asked, as a share of those that it needs if
-they show no error."""
-
-_EXPECTED_WORTH = 40.0
-"""How many of a plan's own draws what the risk model expects of them is worth."""
-
-_CUTS = 6
-"""Cuts that are compared in view of the waves left."""
-
-_ATTEMPTS = 6
-"""Most plans that are tried one after the other."""
 
 
 def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
@@ -95,7 +76,7 @@ def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     yield from _begin(state)
     option = (yield from _draw(state)) if state.active else None
     if option is not None and option.risk is not None:
-        yield from _follow(state, option.policy, option.share, option.risk)
+        yield from follow(state, option.policy, option.share, option.risk)
     elif option is not None:
         yield from _apply(state, option.policy)
     return state.decision()
@@ -150,7 +131,7 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
                 return
         if not math.isinf(batch.rounds_left):
             return
-        until = min(first, int(state.draws * (1 + _GROWTH)) + 1)
+        until = min(first, int(state.draws * (1 + GROWTH)) + 1)
 
 
 def _scouted(state: AuditState) -> IntArray:
@@ -271,13 +252,13 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
 
 def _growth(state: AuditState) -> float:
     """Most draws that a further wave adds, as a share of those made so far."""
-    return _GROWTH if math.isinf(state.batch.rounds_left) else _LIMITED_GROWTH
+    return GROWTH if math.isinf(state.batch.rounds_left) else _LIMITED_GROWTH
 
 
 def _drawing_pays(state: AuditState, options: list[Option], best: Option) -> bool:
     """Whether more draws are worth more than they cost, beside the best option now."""
     regret = float((best.cost - least_cost(state, options)).mean())
-    return regret > (1 + _GROWTH) * state.draws * cost_of_a_draw(state, best)
+    return regret > (1 + GROWTH) * state.draws * cost_of_a_draw(state, best)
 
 
 def _waves_needed(
@@ -357,23 +338,6 @@ def _draw_until(
             del state.registered[each]  # its candidates are asked no more
 
 
-def ask(
-    batch: BatchRecord, policy: Policy, items: IntArray, also: Sequence[Wave] = ()
-) -> Generator[Wave, None, Answers]:
-    """Ask a policy's candidates, one after the other where it may stop early.
-
-    All at once where waves are limited. The first wave has the calls of `also`, too.
-    """
-    if policy.stops and math.isinf(batch.rounds_left):
-        yield Wave(items, policy.tiers[:2], also=also)
-        for place, tier in enumerate(policy.tiers[2:], 2):
-            answers = Answers.read(batch, items, policy.tiers)
-            yield Wave(items[policy.apply(answers).asked[place]], (tier,))
-    else:
-        yield Wave(items, policy.tiers, also=also)
-    return Answers.read(batch, items, policy.tiers)
-
-
 def _apply(state: AuditState, policy: Policy) -> Generator[Wave, None, None]:
     """Let an accepted policy serve all items not drawn."""
     items = state.undrawn
@@ -382,155 +346,3 @@ def _apply(state: AuditState, policy: Policy) -> Generator[Wave, None, None]:
         return
     result = policy.apply((yield from ask(state.batch, policy, items)))
     state.route[items] = np.where(result.agreed, result.server, REFERENCE)
-
-
-def _follow(
-    state: AuditState, policy: Policy, share: float, risk: RiskModel
-) -> Generator[Wave, None, None]:
-    """Carry out a plan: ask, cut, audit; cut again where that is cheaper."""
-    batch, rng = state.batch, state.batch.rng
-    items = state.undrawn[: round(share * len(state.undrawn))]
-    new = batch.status[REFERENCE, items] == UNASKED  # but two that were scouted
-    beside = 0
-    if not state.asked(policy, items):
-        # Its first draws, too: the cut does not know what they show. All are asked in
-        # an order that says nothing of the order of draws.
-        first = Acceptance(len(items), state.max_errors, state.plan_level).draws(0)
-        beside = int(_BESIDE * first)
-        draws = Wave(items[:beside], (REFERENCE,))
-        yield from ask(batch, policy, np.sort(items), (draws,))
-    leaf, server = risk.leaves(Answers.read(batch, items, policy.tiers))
-    free = new & (leaf >= 0)
-    for attempt in range(_ATTEMPTS):
-        level = state.plan_level
-        cut = _cut(state, risk, leaf[free])
-        if cut is None:
-            return
-        state.level_left -= level
-        places = np.flatnonzero(free)
-        served = places[cut.served(leaf[places], rng)]
-        if attempt:  # what the first draws have shown, the cut knows
-            served = rng.permutation(served)
-        free[:] = False
-        free[served] = True
-        others = np.setdiff1d(np.arange(batch.n_items), items[served])
-        errors = max(0.25, cut.errors)
-        test = state.open_test(policy, len(served), level, errors, others)
-        until = 0 if attempt else int((served < beside).sum())
-        outright: tuple[Wave, ...] = (Wave(others, (REFERENCE,), learning=False),)
-        while True:
-            drawn = served[test.draws : until]
-            wrong = batch.wrong[server[drawn], items[drawn]]
-            free[drawn] = False
-            risk.learn(leaf[drawn], wrong)
-            test.observe(wrong, state.failed(items[drawn]))
-            if not outright and (
-                test.accepted is not None
-                or _recut_pays(state, risk, leaf, free, served, test)
-            ):
-                break
-            until = _draws_of_plan(state, risk, leaf[served], test)
-            yield Wave(items[served[test.draws : until]], (REFERENCE,), also=outright)
-            if outright:
-                test = state.settle(test, others)
-                outright = ()
-        if test.accepted is not None:
-            unseen = served[test.draws :]
-            state.route[items[unseen]] = server[unseen]
-            return
-
-
-def _draws_of_plan(
-    state: AuditState, risk: RiskModel, leaf: IntArray, test: SequentialTest
-) -> int:
-    """Return how many of the served items to have drawn after the next wave.
-
-    Args:
-        state: The audit.
-        risk: The risk model.
-        leaf: Per served item, in the order in which they are drawn, its leaf.
-        test: The audit of the plan.
-    """
-    batch, target = state.batch, test.target
-    if test.accepted is not None:
-        return test.draws
-    if math.isinf(batch.rounds_left):
-        grown = max(test.draws + 32, int(test.draws * (1 + _GROWTH)))
-        return state.wave_end(test.draws, min(target, grown), target, 1)
-    rate = _shown(state, test, _rate(risk.rates(batch.rng), leaf[test.draws :]))
-    last = test.acceptance.most_draws
-    return next_wave(test, rate, batch.rounds_left - 1, last, batch.rng).end
-
-
-def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatArray:
-    """Draw error rates from what a plan's own draws have shown, and what was expected.
-
-    The cut was chosen for the leaves that looked best, which is why the risk model
-    expects too few errors of them. Its own draws are free of that.
-    """
-    errors, draws, mean = len(test.errors), test.draws, float(rate.mean())
-    bad = errors + _EXPECTED_WORTH * mean + 1e-6
-    good = draws - errors + _EXPECTED_WORTH * (1 - mean) + 1e-6
-    return state.batch.rng.beta(bad, good, size=len(rate))
-
-
-def _rate(rates: FloatArray, leaf: IntArray) -> FloatArray:
-    """Per draw from the posterior, the error rate of items with these leaves."""
-    sizes = np.bincount(leaf, minlength=rates.shape[1]).astype(float)
-    return np.asarray(rates @ sizes / max(sizes.sum(), 1.0), float)
-
-
-def _cut(state: AuditState, risk: RiskModel, leaf: IntArray) -> Cut | None:
-    """Return the cheapest cut, None if all to the reference is cheaper."""
-    cut = _cheapest_cut(state, risk.rates(state.batch.rng), leaf)
-    return None if cut is None or cut.calls.mean() >= len(leaf) else cut
-
-
-def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut | None:
-    """Return the cheapest cut of items with these leaves, if there is any."""
-    sizes = np.bincount(leaf, minlength=rates.shape[1]).astype(float)
-    errors, level, waves = state.max_errors, state.plan_level, state.batch.rounds_left
-    if math.isinf(waves):
-        return next(iter(best_cuts(sizes, rates, errors, level)), None)
-    cuts = []
-    for cut in best_cuts(sizes, rates, errors, level, keep=_CUTS):
-        parts = cut.share_of_leaves * sizes
-        served = round(parts.sum())
-        design = Acceptance(served, errors, level, max(0.25, cut.errors))
-        if design.draws(0) == 0:
-            return cut
-        rate = np.asarray(rates @ parts / max(parts.sum(), 1e-9), float)
-        test, last = SequentialTest("", design), design.most_draws
-        draws = next_wave(test, rate, waves - 1, last, state.batch.rng).draws
-        cuts.append(cut._replace(calls=len(leaf) - served + draws))
-    return min(cuts, key=lambda cut: float(cut.calls.mean()), default=None)
-
-
-def _recut_pays(
-    state: AuditState,
-    risk: RiskModel,
-    leaf: IntArray,
-    free: BoolArray,
-    served: IntArray,
-    test: SequentialTest,
-) -> bool:
-    """Whether cutting again, on fresh draws, is expected to beat drawing on."""
-    waves, rng = state.batch.rounds_left, state.batch.rng
-    if waves < 2:  # take others outright, and draw; end
-        return False
-    rates = risk.rates(rng)
-    unseen = leaf[served[test.draws :]]
-    rate, design = _rate(rates, unseen), test.acceptance
-    if math.isinf(waves):
-        errors = len(test.errors)
-        until = draws_needed(
-            design.items, rate, state.max_errors, design.level, test.draws, errors
-        )
-        going_on = float((until - test.draws).mean())
-    else:
-        last = design.most_draws
-        rate = _shown(state, test, rate)
-        going_on = float(next_wave(test, rate, waves - 1, last, rng).draws.mean())
-    again = _cheapest_cut(state, rates, leaf[free])
-    calls = float(again.calls.mean()) if again else int(free.sum())
-    return bool(calls - (int(free.sum()) - len(unseen)) < 0.97 * going_on - 2)

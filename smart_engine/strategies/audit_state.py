@@ -19,7 +19,10 @@ from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict
 from smart_engine.strategies.audit_trial import TELLING, promising
 
-__all__ = ["AuditState"]
+__all__ = ["GROWTH", "AuditState"]
+
+GROWTH = 0.5
+"""A further wave adds at most this share of the draws made so far."""
 
 _AGAIN = 0.05
 """Share of the level left that a plan leaves for a further attempt."""
