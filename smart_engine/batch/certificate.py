@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from smart_engine.batch.label_counts import LabelBound, LabelCount
+from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
@@ -46,6 +47,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         policy: Which candidates it asks: `a`, `a = b` (both), or `a → b → c` (in turn,
             until two agree). On the whole batch it serves where all that were asked
             agree, or two of a cascade; on fewer items, those that a plan picked.
+        in_slice: The slice whose audit it is; None where a batch has no slices.
         items: Number of items it could serve, M.
         max_errors: Wrong answers that may stay undetected, B, if the reference
             fails on none of its draws.
@@ -62,6 +64,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
     """
 
     policy: str
+    in_slice: str | None = None
     items: int
     max_errors: int = _MAX_ERRORS
     answers: int | None = None
@@ -85,11 +88,12 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         return test
 
     @classmethod
-    def of(cls, test: SequentialTest) -> AuditTest:
+    def of(cls, test: SequentialTest, in_slice: str | None) -> AuditTest:
         """Return what is recorded of a test."""
         design = test.acceptance
         return cls(
             policy=test.policy,
+            in_slice=in_slice,
             items=design.items,
             max_errors=design.max_errors,
             answers=test.allowance.answers if test.allowance else None,
@@ -118,7 +122,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             only labels are promised.
         confidence: Probability with which that holds, γ.
         max_errors: Number of differing answers allowed, B: the share δ of the answers
-            handed out, rounded down.
+            handed out, rounded down; with slices, the sum of theirs.
         equivalence: When two answers count as the same.
         reference: Name of the reference.
         evidence: What profiling has shown of each candidate.
@@ -126,7 +130,9 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         promise: What the jobs of the task under one promise have shown, this one among
             them: then the claim, and `max_errors`, are about all of their answers, and
             about no other answers of the task. None: this batch keeps its own.
-        promised: What was promised of labels, and what follows from their audits.
+        promised: What was promised of labels and slices, and what follows from their
+            audits.
+        slices: Who answered in each slice, if the share is promised of each.
         labels: Labels among the answers, where few are possible; see `label_bounds`.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
@@ -164,6 +170,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     tests: tuple[AuditTest, ...] = ()
     promise: TaskPromise | None = None
     promised: tuple[Promised, ...] = ()
+    slices: tuple[SliceCount, ...] = ()
     labels: tuple[LabelCount, ...] = ()
     wasted: int = 0
     profiled: int
@@ -225,7 +232,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             return ()
         unseen = self.answered - self.served.get(self.reference, 0)
         known = {(each.of, each.label): each.undetected for each in self.promised}
-        most = known.get(("agreement", None), min(unseen, self.max_errors))
+        agreements = [e.undetected for e in self.promised if e.of == "agreement"]
+        most = sum(agreements) if agreements else min(unseen, self.max_errors)
         return tuple(
             LabelBound(
                 each.label,
@@ -283,10 +291,12 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             if each.share is not None and each.label is not None
         ]
         if self.max_disagreement is not None:
-            parts.insert(
-                0,
-                f"at most {self.max_errors} of {answers} "
-                f"({self.max_disagreement:.4g} of all) differ from {self.reference}'s",
+            share = f"{self.max_disagreement:.4g}"
+            shares = f"{share} of {'each slice' if self.slices else 'all'}"
+            differ = (
+                f"at most {self.max_errors} of {answers} ({shares}) differ from "
+                f"{self.reference}'s"
             )
+            parts.insert(0, differ)
         listed = ", and ".join(parts) or f"all {answers} are {self.reference}'s"
         return f"{listed} by the rule '{self.equivalence}'"

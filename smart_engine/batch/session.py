@@ -17,6 +17,7 @@ import numpy as np
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.label_counts import count_labels
 from smart_engine.batch.progress import Progress, measure
+from smart_engine.batch.slice_counts import count_slices
 from smart_engine.calls import (
     ROLES,
     Call,
@@ -53,6 +54,7 @@ from smart_engine.strategies import (
     Strategy,
     Wave,
     check_rounds,
+    check_sliced,
     strategy_for,
 )
 from smart_engine.strategies.looks import LOOKS
@@ -99,6 +101,8 @@ class BatchSession:
             that keeps them itself, millions of them in a data set, saves the memory:
             what is handed out then says who answers, not what. The rule must give each
             answer a key, as `Normalized`, `Label` and `Json` do.
+        slices: Per item, the name of its slice, such as a tenant or a language: then
+            `max_disagreement` holds in each of them, all together with the confidence.
 
     Raises:
         InvalidInputError: If an argument cannot be used.
@@ -139,13 +143,15 @@ class BatchSession:
         max_rounds: int | None = None,
         job: Strategy | None = None,
         keep_answers: bool = True,
+        slices: Sequence[str] | None = None,
     ) -> None:
         check_whole("n_items", n_items, 0)
         check_whole("seed", seed, 0)
         check_whole("max_in_flight", max_in_flight, 1)
         choose("looks", looks, LOOKS)
-        promise = as_guarantee(guarantee)
-        decide = strategy_for(strategy, promise)
+        promise, sliced = as_guarantee(guarantee), slices is not None
+        check_sliced(promise, sliced=sliced)
+        decide = strategy_for(strategy, promise, sliced=sliced)
         check_rounds(max_rounds, strategy, promise, by_task=job is not None)
         self._equivalence = rule = as_equivalence(equivalence)
         if not (keep_answers or getattr(rule, "keyed", False)):
@@ -164,6 +170,7 @@ class BatchSession:
             label_of,
             max_rounds=max_rounds,
             keep_answers=keep_answers,
+            slices=slices,
         )
         self._names = batch.names
         self._index = {name: tier for tier, name in enumerate(batch.names)}
@@ -520,7 +527,10 @@ class BatchSession:
         paid = np.flatnonzero(by_reference)
         tried = (batch.status[1:] != UNASKED).any(axis=0)
         answered = len(answering)
-        allowed = guarantee.max_errors(answered)
+        slices = count_slices(batch.slices, names, tiers, has_answer, self._profiled)
+        answers: dict[str | None, int] = {each.name: each.answered for each in slices}
+        answers = answers or {None: answered}
+        allowed = sum(map(guarantee.max_errors, answers.values()))
         if decision.promise is not None:
             allowed = decision.promise.allowed
         kept = self._stopped is None and (answered or not batch.n_items)
@@ -529,8 +539,14 @@ class BatchSession:
             kept = kept and LOOKS[self._looks].keeps_level
             kept = kept and (whole or not (answering != REFERENCE).any())
         kept = kept and all(each.holds for each in decision.promised)
-        accepted = [test for test in decision.tests if test.accepted is not None]
-        kept = kept and all(test.covers(answered) for test in accepted)
+        slice_of = decision.slice_of or [None] * len(decision.tests)
+        tests = [*zip(decision.tests, slice_of, strict=True)]
+        wasted: dict[str | None, int] = {}
+        for test, name in tests:
+            if test.accepted is not None:
+                kept = kept and test.covers(answers[name])
+                late = test.draws - test.accepted
+                wasted[name] = min(late, wasted.get(name, late))
         return Certificate(
             task=self._task,
             strategy=self._strategy,
@@ -553,11 +569,12 @@ class BatchSession:
                 )
                 for (tier, n, errors, cost), verdict in decision.evidence
             ),
-            tests=tuple(map(AuditTest.of, decision.tests)),
+            tests=tuple(AuditTest.of(test, name) for test, name in tests),
             promise=decision.promise,
             promised=tuple(decision.promised),
             labels=count_labels(batch, tiers, has_answer, self._codes),
-            wasted=min((t.draws - (t.accepted or 0) for t in accepted), default=0),
+            slices=slices,
+            wasted=sum(wasted.values()),
             profiled=int(self._profiled.sum()),
             served=dict(zip(names, counts, strict=True)),
             escalated=int((by_reference & ~self._profiled & tried).sum()),

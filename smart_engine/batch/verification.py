@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from smart_engine.batch.certificate import AuditTest, Certificate
+from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
@@ -99,17 +100,76 @@ def verify(certificate: Certificate) -> list[Check]:
         return [*checks, *_check_task(promise, certificate, guarantee)]
     if certificate.promised:
         return [*checks, *_check_labels(certificate, guarantee)]
-    allowed = guarantee.max_errors(answered)
     levels = sum(test.level for test in certificate.tests)
-    checks += [
-        Check(
-            certificate.max_errors == allowed,
-            f"B = {allowed}: that is how many of {answered} answers may differ",
-        ),
+    checks.append(
         Check(
             levels <= guarantee.alpha * (1 + 1e-9),
             f"levels of {len(certificate.tests)} tests sum to {levels:.6g}, "
             f"at most α = {guarantee.alpha:.6g}",
+        )
+    )
+    if certificate.slices:
+        return [*checks, *_check_slices(certificate, guarantee)]
+    return [*checks, *_check_audits(certificate, guarantee)]
+
+
+_OF_ALL = {"slices": (), "evidence": (), "escalated": 0, "wasted": 0}
+"""What a certificate counts of all slices together."""
+
+
+def _check_slices(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
+    """Check each slice as a batch of its own; the levels sum over all of them."""
+    checks = [_check_whole(certificate, guarantee)]
+    for each in certificate.slices:
+        tests = [test for test in certificate.tests if test.in_slice == each.name]
+        part = certificate.model_copy(
+            update={
+                **each.model_dump(exclude={"name"}),
+                "tests": tests,
+                "max_errors": guarantee.max_errors(each.answered),
+                **_OF_ALL,
+            }
+        )
+        if not _possible_counts(part):
+            return [*checks, Check(False, f"{each.name!r}: its counts are possible")]
+        checks += [
+            Check(check.holds, f"{each.name!r}: {check.statement}")
+            for check in _check_audits(part, guarantee)
+        ]
+    return checks
+
+
+def _check_whole(certificate: Certificate, guarantee: Guarantee) -> Check:
+    """Check that the slices are all of the batch, and each once."""
+    slices, count = certificate.slices, len(certificate.slices)
+    names = {each.name for each in slices}
+    served = {
+        model: sum(each.served.get(model, 0) for each in slices)
+        for model in certificate.served
+    }
+    allowed = sum(guarantee.max_errors(each.answered) for each in slices)
+    return Check(
+        len(names) == count
+        and all(test.in_slice in names for test in certificate.tests)
+        and all(sum(each.served.values()) == each.answered for each in slices)
+        and sum(each.items for each in slices) == certificate.items
+        and sum(each.unanswered for each in slices) == certificate.unanswered
+        and sum(each.profiled for each in slices) == certificate.profiled
+        and served == certificate.served
+        and allowed == certificate.max_errors,
+        f"{count} slices are all {certificate.items} items, and B = {allowed} is how "
+        "many of their answers may differ",
+    )
+
+
+def _check_audits(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
+    """Check the audits of all answers."""
+    allowed = guarantee.max_errors(certificate.answered)
+    checks = [
+        Check(
+            certificate.max_errors == allowed,
+            f"B = {allowed}: that is how many of {certificate.answered} answers may "
+            "differ",
         ),
         _check_draws(certificate),
     ]
@@ -184,7 +244,7 @@ def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]
     alpha, by_reference = guarantee.alpha, certificate.served[certificate.reference]
     unseen = certificate.answered - by_reference
     levels = sum(each.level for each in certificate.promised)
-    kinds = [(each.of, each.label) for each in certificate.promised]
+    kinds = [(each.of, each.label, each.in_slice) for each in certificate.promised]
     false = {
         each.label: each.undetected
         for each in certificate.promised
@@ -193,7 +253,7 @@ def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]
     checks = [
         Check(
             len(set(kinds)) == len(kinds)
-            and all((of, each) in kinds for of, each in _audited(guarantee)),
+            and all(each in kinds for each in _audited(guarantee, certificate)),
             f"{len(kinds)} bounds are recorded: one of each kind that is needed",
         ),
         Check(
@@ -201,15 +261,11 @@ def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]
             f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}",
         ),
     ]
+    if certificate.slices:
+        checks.append(_check_whole(certificate, guarantee))
     for each in certificate.promised:
-        name = each.of if each.label is None else f"{each.of} of {each.label!r}"
-        others = [
-            other.unseen
-            for other in certificate.promised
-            if other.label == each.label and other.of == "recall" != each.of
-        ]
-        whole = each.unseen if each.of == "agreement" else each.unseen + sum(others)
-        counted = whole == unseen if others or each.of == "agreement" else True
+        name = _named(each)
+        counted = _counted(each, certificate)
         stronger = all(
             before.items <= after.items and before.max_errors >= after.max_errors
             for before, after in pairwise(each.tests)
@@ -245,11 +301,48 @@ def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]
     return checks
 
 
-def _audited(guarantee: Guarantee) -> list[tuple[str, str | None]]:
-    """Return what needs a bound under a guarantee."""
-    needed: list[tuple[str, str | None]] = [("precision", n) for n in guarantee.labels]
-    needed += [("recall", name) for name in guarantee.recall]
-    return needed + [("agreement", None)] * (guarantee.max_disagreement is not None)
+def _named(promised: Promised) -> str:
+    """Return what was promised, in words."""
+    if promised.label is not None:
+        return f"{promised.of} of {promised.label!r}"
+    if promised.in_slice is not None:
+        return f"{promised.of} in {promised.in_slice!r}"
+    return promised.of
+
+
+def _audited(
+    guarantee: Guarantee, certificate: Certificate
+) -> list[tuple[str, str | None, str | None]]:
+    """Return what needs a bound under a guarantee: kind, label and slice of each."""
+    needed: list[tuple[str, str | None, str | None]] = []
+    needed += [("precision", name, None) for name in guarantee.labels]
+    needed += [("recall", name, None) for name in guarantee.recall]
+    if guarantee.max_disagreement is None:
+        return needed
+    if not certificate.slices:
+        return [*needed, ("agreement", None, None)]
+    return [*needed, *(("agreement", None, each.name) for each in certificate.slices)]
+
+
+def _counted(promised: Promised, certificate: Certificate) -> bool:
+    """Whether answers and those not compared are as many as the certificate says."""
+    if promised.of == "agreement":
+        of: Certificate | SliceCount = certificate
+        for each in certificate.slices:
+            of = each if each.name == promised.in_slice else of
+        unseen = of.answered - of.served.get(certificate.reference, 0)
+        return (
+            promised.answers == of.answered
+            and promised.unseen == unseen
+            and promised.share == certificate.max_disagreement
+        )
+    unseen = certificate.answered - certificate.served[certificate.reference]
+    others = [
+        other.unseen
+        for other in certificate.promised
+        if other.label == promised.label and other.of == "recall" != promised.of
+    ]
+    return not others or promised.unseen + sum(others) == unseen
 
 
 def _follows(test: NestedTest, promised: Promised, items: int) -> bool:

@@ -15,6 +15,7 @@ from smart_engine.calls import Result
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.labelling import Labelling, LabelOf
 from smart_engine.equivalence.rule import agree_as_read
+from smart_engine.evidence.slices import Slices
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
@@ -27,7 +28,15 @@ from smart_engine.money.spending import (
 )
 from smart_engine.tiers import Tier, expected_ratios
 
-__all__ = ["ANSWERED", "ASKED", "FAILED", "REFERENCE", "UNASKED", "BatchRecord"]
+__all__ = [
+    "ANSWERED",
+    "ASKED",
+    "FAILED",
+    "REFERENCE",
+    "UNASKED",
+    "BatchRecord",
+    "RecordPart",
+]
 
 UNASKED, ASKED, ANSWERED, FAILED = range(4)
 REFERENCE = 0
@@ -44,6 +53,7 @@ class BatchRecord:
 
     Attributes:
         rounds: Waves handed out so far.
+        slices: To which slice each item belongs.
         priced: Whether it is known of all tiers what a call is expected to cost.
         ratios: Per tier, what a call is expected to cost, in calls of the reference.
         status: UNASKED, ASKED, ANSWERED or FAILED, which an unreadable answer is, too.
@@ -81,8 +91,10 @@ class BatchRecord:
         *,
         keep_answers: bool = True,
         max_rounds: int | None = None,
+        slices: Sequence[str] | None = None,
     ) -> None:
         self.n_items = n_items
+        self.slices = Slices.read(slices, n_items)
         self.rounds = 0
         self._max_rounds = math.inf if max_rounds is None else max_rounds
         self.names = [tier.name for tier in tiers]
@@ -232,3 +244,45 @@ class BatchRecord:
                 estimated=float(costs[self.estimated[tier]].sum()),
             )
         return table | self.judge_spend
+
+
+class RecordPart(BatchRecord):
+    """Some items of a batch, as the record of a batch of their own.
+
+    A strategy reads it; what it shows is as old as the last `update`.
+
+    Args:
+        whole: The record of the batch.
+        items: Its items here, by their places there.
+        guarantee: What is promised of them.
+        max_in_flight: Most of their calls at once.
+
+    Attributes:
+        items: As given.
+    """
+
+    def __init__(
+        self,
+        whole: BatchRecord,
+        items: IntArray,
+        guarantee: Guarantee,
+        max_in_flight: int,
+    ) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._whole, self.items, self.n_items = whole, items, len(items)
+        self.guarantee, self.max_in_flight = guarantee, max_in_flight
+        self.rng = whole.rng.spawn(1)[0]
+        self._same = {}
+        self.update()
+
+    def update(self) -> None:
+        """Take in what is known of the batch by now."""
+        whole, items = self._whole, self.items
+        self.rounds = whole.rounds
+        self.status, self.wrong = whole.status[:, items], whole.wrong[:, items]
+        self.costs, self.codes = whole.costs[:, items], whole.codes[:, items]
+        self.scores = whole.scores[:, items]
+
+    def agree(self, item: int, left: int, right: int) -> bool:
+        """Whether two tiers' answers mean the same, as of the batch."""
+        return self._whole.agree(int(self.items[item]), left, right)

@@ -2,6 +2,7 @@
 
 Everything is tried: each label's audits with every share of the level and several
 bounds, then every division of the level over labels and the agreement of all answers.
+Slices that are audited have equal parts of the level of that agreement.
 Nothing here touches a promise.
 """
 
@@ -16,7 +17,7 @@ from smart_engine.evidence.tails import FloatArray
 from smart_engine.labels.promise import most_missed
 from smart_engine.labels.strata import Stratum
 
-__all__ = ["UNITS", "LabelPlan", "Strata", "divide", "least_share"]
+__all__ = ["UNITS", "Agreement", "LabelPlan", "Strata", "divide", "least_share"]
 
 UNITS = 20
 """Parts into which the level is divided."""
@@ -34,6 +35,10 @@ _FOUND = 0.6
 Strata = tuple[Stratum, Stratum, float | None, float | None]
 """A label: items that would be handed out as it, all others, and the least recall and
 precision promised, if any."""
+
+
+Agreement = tuple[Stratum, int]
+"""Items whose answers may differ, all or those of a slice, and how many may."""
 
 
 class LabelPlan(NamedTuple):
@@ -72,23 +77,20 @@ def least_share(recall: float, positives: int, alpha: float) -> float:
 
 
 def divide(
-    labels: Sequence[Strata], agreement: tuple[Stratum, int] | None, alpha: float
-) -> tuple[list[LabelPlan], int]:
-    """Return the cheapest plan of every label, and the agreement's parts of the level.
+    labels: Sequence[Strata], agreements: Sequence[Agreement], alpha: float
+) -> tuple[list[LabelPlan], list[float]]:
+    """Return the cheapest plan of every label, and the agreements' parts of the level.
 
     Args:
         labels: The labels' strata.
-        agreement: All items, and how many of their answers may differ, if that is
-            promised, too.
+        agreements: All items, or each slice's, if their agreement is promised, too.
         alpha: The level to divide.
     """
     options = [_options(strata, alpha) for strata in labels]
     tables = [cost for cost, _ in options]
-    if agreement is not None:
-        stratum, allowed = agreement
-        levels = alpha * np.arange(1, UNITS + 1)[:, None] / UNITS
-        calls = stratum.costs(float(allowed), levels).calls.min(axis=-1)
-        tables.append(np.append(float(len(stratum.unknown())), calls))
+    if agreements:
+        cost, shares = _slices(agreements, alpha)
+        tables.append(cost)
     spent, total = [], np.zeros(UNITS + 1)
     for table in tables:
         sums = np.full((UNITS + 1, UNITS + 1), np.inf)
@@ -102,7 +104,38 @@ def divide(
         left -= parts[-1]
     parts.reverse()
     plans = [chosen[units] for (_, chosen), units in zip(options, parts, strict=False)]
-    return plans, parts[-1] if agreement is not None else 0
+    return plans, shares[parts[-1]] if agreements else []
+
+
+def _slices(
+    agreements: Sequence[Agreement], alpha: float
+) -> tuple[FloatArray, list[list[float]]]:
+    """Per number of parts of the level, the least cost, and each slice's parts.
+
+    A slice that is no cheaper to audit than to ask about whole has none.
+    """
+    whole = np.array([len(each.unknown()) for each, _ in agreements], float)
+    levels = np.geomspace(alpha / UNITS / max(len(whole), 1), alpha, UNITS)
+    by_level = np.array(
+        [
+            stratum.costs(float(allowed), levels[:, None]).calls.min(axis=-1)
+            for stratum, allowed in agreements
+        ]
+    )
+    cost = np.full(UNITS + 1, whole.sum())
+    shares = [[0.0] * len(whole) for _ in range(UNITS + 1)]
+    for units in range(1, UNITS + 1):
+        audited = whole > 0
+        while count := int(audited.sum()):
+            level = alpha * units / UNITS / count
+            calls = np.array([np.interp(level, levels, each) for each in by_level])
+            cheaper = audited & (calls < whole)
+            if cheaper.sum() == count:
+                cost[units] = np.where(audited, calls, whole).sum()
+                shares[units] = np.where(audited, units / count, 0.0).tolist()
+                break
+            audited = cheaper
+    return cost, shares
 
 
 def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]:

@@ -1,4 +1,4 @@
-r"""The promises about labels. This file alone carries them.
+r"""The promises about labels and slices. This file alone carries them.
 
 For a label c: Q answers are handed out as c. Of those that were not compared with the
 reference's, F are false, and among all other answers that were not compared, H should
@@ -7,7 +7,8 @@ have been c. Items that the reference answered are right.
     precision ≥ p  ⇔  F ≤ (1 − p)·Q,
     recall ≥ r     ⇔  H ≤ (1 − r)/r·(Q − F).
 
-Q is known in the end; F and H are bounded by audits. An audit draws from nested
+Of all answers, or of a slice's, W differ from the reference's, and at most the share δ
+may. Q is known in the end; F, H and W are bounded by audits. An audit draws from nested
 populations, safest items first, in one random order, so that of each population the
 draws are uniform without replacement. It makes claims in a fixed order, each stronger
 than the one before: that a population had at most b errors before the first draw, then
@@ -218,9 +219,10 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         of: `precision` or `recall` of a label, or the `agreement` of all answers.
         label: The label; None for agreement.
+        in_slice: The slice whose agreement it is; None for that of all answers.
         share: Least precision or recall, or largest share of differing answers; None
             where only a bound was needed.
-        answers: Answers handed out as the label, or at all.
+        answers: Answers handed out as the label, in the slice, or at all.
         unseen: Answers handed out that were not compared with the reference's, in
             which such an error may be.
         level: Level of the audit; 0 without one.
@@ -233,6 +235,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
 
     of: Kind
     label: str | None = None
+    in_slice: str | None = None
     share: float | None = None
     answers: int
     unseen: int
@@ -262,6 +265,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
         claims: int = 0,
         found: int = 0,
         false: int = 0,
+        in_slice: str | None = None,
     ) -> Promised:
         """Return what follows from an audit.
 
@@ -275,10 +279,12 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
             claims: Number of its claims, the last of which is of what is served.
             found: Errors found in that since the first draw.
             false: For recall: bound on the false ones among the answers.
+            in_slice: As the attribute.
         """
         draft = cls(
             of=of,
             label=label,
+            in_slice=in_slice,
             share=share,
             answers=answers,
             unseen=unseen,

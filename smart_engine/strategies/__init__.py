@@ -15,6 +15,7 @@ from smart_engine.strategies._base import (
 from smart_engine.strategies.audit import audit
 from smart_engine.strategies.label_audit import label_audit
 from smart_engine.strategies.paper import efficient, exhaustive, mix, reference
+from smart_engine.strategies.slice_audit import slice_audit
 
 __all__ = [
     "LIMITED",
@@ -26,6 +27,7 @@ __all__ = [
     "Wave",
     "ask",
     "check_rounds",
+    "check_sliced",
     "strategy_for",
 ]
 
@@ -38,19 +40,38 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def strategy_for(name: str, guarantee: Guarantee) -> Strategy:
+def strategy_for(name: str, guarantee: Guarantee, *, sliced: bool = False) -> Strategy:
     """Return the strategy of that name that can keep a guarantee.
+
+    Args:
+        name: Its name.
+        guarantee: What is promised.
+        sliced: Whether that is promised of each slice.
 
     Raises:
         InvalidInputError: If there is none.
     """
     strategy = choose("strategy", name, STRATEGIES)
-    if not guarantee.labels or name == "reference":
+    if not (guarantee.labels or sliced) or name == "reference":
         return strategy
     if name != "audit":
-        hint = "it promises nothing of single labels: use 'audit' for recall= and "
-        raise InvalidInputError("strategy", name, f"{hint}precision=")
-    return label_audit
+        hint = (
+            "it promises nothing of single labels or slices: use 'audit' for recall=, "
+            "precision= and slices="
+        )
+        raise InvalidInputError("strategy", name, hint)
+    return label_audit if guarantee.labels else slice_audit
+
+
+def check_sliced(guarantee: Guarantee, *, sliced: bool) -> None:
+    """Raise unless a guarantee may be one of each slice, where it is to be.
+
+    Raises:
+        InvalidInputError: If nothing is promised of all answers.
+    """
+    if sliced and guarantee.max_disagreement is None:
+        hint = "slices= promises this share in each slice: give one, such as 0.05"
+        raise InvalidInputError("max_disagreement", None, hint)
 
 
 LIMITED = {"audit": 2, "reference": 1}

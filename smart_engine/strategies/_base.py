@@ -39,7 +39,7 @@ class Wave(NamedTuple):
         tiers: Indices of the tiers to ask about each of them.
         learning: Whether the reference's answers are compared with the candidates'.
         also: Further calls of the same wave, made after these; a call that is among
-            these, too, is made once.
+            these, too, is made once. They have none of their own.
     """
 
     items: IntArray
@@ -73,6 +73,7 @@ class Decision(NamedTuple):
         evidence: What was seen and concluded of each candidate.
         level: One-sided error probability of each look, or None without looks.
         tests: The audits that were run.
+        slice_of: Per audit, its slice; empty where the batch has none.
         promise: What all jobs of the task have shown, if they share one promise.
         promised: What was promised of labels, and what follows.
     """
@@ -81,6 +82,7 @@ class Decision(NamedTuple):
     evidence: Sequence[tuple[Tally, Verdict]] = ()
     level: float | None = None
     tests: Sequence[SequentialTest] = ()
+    slice_of: Sequence[str | None] = ()
     promise: TaskPromise | None = None
     promised: Sequence[Promised] = ()
 

@@ -1,9 +1,11 @@
-"""`audit` where labels are promised: what may go wrong is audited label by label.
+"""`audit` where labels or slices are promised: what may go wrong is audited by them.
 
 1. Try: ask the reference and all candidates about a few random items. Then ask the best
-   candidate about all items; what it cannot answer goes to the reference.
+   candidate about all items; what it cannot answer goes to the reference, and so do
+   slices that are too small for an audit to save anything.
 2. Divide: each label has two strata, the items that would be handed out as it and all
-   others; all items are one more, if their agreement is promised. Ask the reference
+   others; each slice is one more, or all items, if agreement is promised. Ask the
+   reference
    about a few items of each stratum, more of the risky ones, and outright about the
    riskiest as long as that is cheapest. Then divide the level over the audits.
 3. Audit false answers of each label; then missed items, and the agreement. The audits
@@ -80,7 +82,7 @@ class _Part:
 
     def __init__(self, stratum: Stratum) -> None:
         self.stratum = stratum
-        self.units = 0
+        self.units = 0.0
         self.audit: RunningAudit | None = None
 
     def begin(self, place: IntArray, allowed: int, alpha: float) -> None:
@@ -97,6 +99,7 @@ class _Part:
         answers: int,
         unseen: int,
         false: int = 0,
+        in_slice: str | None = None,
     ) -> Promised:
         """Return what follows from its audit."""
         audit = self.audit
@@ -110,7 +113,22 @@ class _Part:
             claims=0 if audit is None else audit.served or 0,
             found=0 if audit is None else audit.found,
             false=false,
+            in_slice=in_slice,
         )
+
+
+class _Slice:
+    """All answers of a slice, or of a batch that has none.
+
+    Attributes:
+        name: Its name; None for the batch.
+        items: All of its items.
+        part: Those that candidates would serve.
+    """
+
+    def __init__(self, name: str | None, items: IntArray, stratum: Stratum) -> None:
+        self.name, self.items = name, items
+        self.part = _Part(stratum)
 
 
 class _Label:
@@ -148,7 +166,7 @@ class _State:
         compared: Per item, whether its answers were compared with the reference's.
         tried: Candidates that were asked.
         labels: The labels, once they have strata.
-        everything: All items, if their agreement is promised.
+        slices: The slices, if their agreement is promised; all items without any.
     """
 
     def __init__(self, batch: BatchRecord) -> None:
@@ -160,7 +178,7 @@ class _State:
         self.compared = np.zeros(n_items, bool)
         self.tried: list[int] = []
         self.labels: list[_Label] = []
-        self.everything: _Part | None = None
+        self.slices: list[_Slice] = []
 
     @property
     def known(self) -> BoolArray:
@@ -173,7 +191,7 @@ class _State:
         found = [
             part for label in self.labels for part in (label.claimed, label.others)
         ]
-        return found if self.everything is None else [*found, self.everything]
+        return [*found, *(each.part for each in self.slices)]
 
     def learn(self) -> None:
         """Show all strata what is known by now."""
@@ -182,9 +200,9 @@ class _State:
         for label in self.labels:
             label.claimed.stratum.learn(known, (truth != label.number) | failed)
             label.others.stratum.learn(known, (truth == label.number) | failed)
-        if self.everything is not None:
-            wrong = self.batch.wrong[self.server, np.arange(len(known))] & self.compared
-            self.everything.stratum.learn(known, wrong | failed)
+        wrong = self.batch.wrong[self.server, np.arange(len(known))] & self.compared
+        for each in self.slices:
+            each.part.stratum.learn(known, wrong | failed)
 
     def draw(self, items: Iterable[IntArray]) -> Generator[Wave, None, None]:
         """Ask the reference about items, and compare."""
@@ -230,16 +248,19 @@ class _State:
                     "recall", label.name, label.recall, answers, unseen, bound
                 )
                 found.append((missed, label.others, missed.excess(bound)))
-        if self.everything is not None:
-            lost = int((self.batch.status[REFERENCE] == FAILED).sum())
-            share, unseen = (
-                self.batch.guarantee.max_disagreement,
-                int((~self.known).sum()),
+        share, known = self.batch.guarantee.max_disagreement, self.known
+        for each in self.slices:
+            answers, unseen = self.left(each), int((~known[each.items]).sum())
+            same = each.part.follow(
+                "agreement", None, share, answers, unseen, in_slice=each.name
             )
-            answers = self.batch.n_items - lost
-            same = self.everything.follow("agreement", None, share, answers, unseen)
-            found.append((same, self.everything, same.excess()))
+            found.append((same, each.part, same.excess()))
         return found
+
+    def left(self, of: _Slice) -> int:
+        """Return how many items of a slice can still have an answer."""
+        lost = self.batch.status[REFERENCE, of.items] == FAILED
+        return len(of.items) - int(lost.sum())
 
     def decision(self) -> Decision:
         """Route and evidence as they stand."""
@@ -262,7 +283,7 @@ def _try(state: _State) -> Generator[Wave, None, list[int]]:
     batch = state.batch
     size = int(min(max(_FEWEST, _ROOTS * batch.n_items**0.5), batch.n_items // 4))
     active = promising(batch) if size else []
-    if not active:
+    if not active or not _auditable(batch, active).any():
         return []
     items = np.argsort(state.place)[:size]
     state.tried, state.compared[items] = active, True
@@ -293,17 +314,28 @@ def _least_cost(batch: BatchRecord, truth: IntArray) -> float:
     return least
 
 
+def _auditable(batch: BatchRecord, tiers: list[int]) -> BoolArray:
+    """Per item, whether its slice is large enough for candidates to save anything."""
+    if batch.guarantee.max_disagreement is None:
+        return np.ones(batch.n_items, bool)
+    least = min((batch.ratios[tier] for tier in tiers), default=1.0)
+    most = 1 - least - batch.min_saving
+    slices = batch.slices
+    return slices.promising(batch.guarantee, most)[slices.number]
+
+
 def _claim(state: _State, tiers: list[int]) -> Generator[Wave, None, None]:
-    """Ask candidates about all items, and make the strata."""
+    """Ask candidates about all items worth it, and make the strata."""
     batch = state.batch
-    yield Wave(np.flatnonzero(~state.known), tuple(tiers), learning=False)
-    answered = batch.status == ANSWERED
+    worth = _auditable(batch, tiers)
+    yield Wave(np.flatnonzero(worth & ~state.known), tuple(tiers), learning=False)
+    answered = (batch.status == ANSWERED) & worth
     for tier in reversed(tiers):
         state.server[answered[tier]] = tier
     yield from state.take([np.flatnonzero((state.server == REFERENCE) & ~state.known)])
-    served, items = state.server != REFERENCE, np.arange(batch.n_items)
-    state.claim = np.where(served, batch.labels[state.server, items], -1)
-    score = np.nan_to_num(batch.scores[state.server, items], nan=0.5)
+    served, every = state.server != REFERENCE, np.arange(batch.n_items)
+    state.claim = np.where(served, batch.labels[state.server, every], -1)
+    score = np.nan_to_num(batch.scores[state.server, every], nan=0.5)
     doubt = 1 - np.clip(score, 0.0, 1.0)
     said = np.where(answered, batch.labels, -1)[np.array(tiers, np.int64)]
     dissent = ((said != state.claim) & (said >= 0)).sum(axis=0)
@@ -321,23 +353,27 @@ def _claim(state: _State, tiers: list[int]) -> Generator[Wave, None, None]:
         )
         state.labels.append(label)
     if batch.guarantee.max_disagreement is not None:
-        everything = np.flatnonzero(served)
-        state.everything = _Part(Stratum(everything, (doubt + dissent)[everything]))
+        for slice_name, items in zip(
+            batch.slices.names, batch.slices.items(), strict=True
+        ):
+            inside = items[served[items]]
+            stratum = Stratum(inside, (doubt + dissent)[inside])
+            state.slices.append(_Slice(slice_name, items, stratum))
 
 
 def _divide(state: _State) -> Generator[Wave, None, None]:
     """Learn a little of every stratum, take risky items, and divide the level."""
     yield from state.draw(_scattered(state, part) for part in state.parts)
-    allowed = state.batch.guarantee.max_errors(state.batch.n_items)
     alpha = state.batch.guarantee.alpha
+    agreements = [(each.part.stratum, _allowed(state, each)) for each in state.slices]
     top = [part.stratum.bands for part in state.parts]
     while True:
-        plans, units = divide(
+        plans, slices = divide(
             [
                 (each.claimed.stratum, each.others.stratum, each.recall, each.precision)
                 for each in state.labels
             ],
-            None if state.everything is None else (state.everything.stratum, allowed),
+            agreements,
             alpha,
         )
         bounds = []
@@ -348,9 +384,9 @@ def _divide(state: _State) -> Generator[Wave, None, None]:
                 plan.missed_units,
             )
             bounds += [plan.false, plan.missed]
-        if state.everything is not None:
-            state.everything.units = units
-            bounds.append(allowed)
+        for each, units in zip(state.slices, slices, strict=True):
+            each.part.units = units
+        bounds += [allowed for _, allowed in agreements]
         wanted = []
         for index, (part, bound) in enumerate(zip(state.parts, bounds, strict=True)):
             end = 0
@@ -365,6 +401,11 @@ def _divide(state: _State) -> Generator[Wave, None, None]:
         if not wanted:
             return
         yield from state.take(wanted)
+
+
+def _allowed(state: _State, of: _Slice) -> int:
+    """Return how many answers of a slice may differ."""
+    return state.batch.guarantee.max_errors(state.left(of))
 
 
 def _needs_no_audit(state: _State, part: _Part) -> bool:
@@ -407,10 +448,8 @@ def _audit_missed(state: _State) -> Generator[Wave, None, None]:
             right += int(_FOUND * (costs.found[end] + left[end:].sum()))
             allowed = most_missed(label.recall, right)
             label.others.begin(state.place, allowed, alpha)
-    if state.everything is not None:
-        lost = int((state.batch.status[REFERENCE] == FAILED).sum())
-        allowed = state.batch.guarantee.max_errors(state.batch.n_items - lost)
-        state.everything.begin(state.place, allowed, alpha)
+    for each in state.slices:
+        each.part.begin(state.place, _allowed(state, each), alpha)
     yield from state.run(part for part in state.parts if _is_late(state, part))
 
 
