@@ -72,6 +72,7 @@ from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
 from smart_engine.runtime.settings import Settings
+from smart_engine.runtime.submitted import SubmittedJob
 from smart_engine.serving.members import find_members, model_identity
 from smart_engine.serving.repeated import always_alike
 from smart_engine.serving.tasks import pooled
@@ -467,6 +468,53 @@ class SmartLLM(Settings, FunctionCallingLLM):
         asks = _asks(prompts, _completion, {"formatted": formatted, **kwargs})
         work = self._work(asks, max_concurrency)
         return await work.arun(return_exceptions=return_exceptions)
+
+    def submit(
+        self,
+        items: Sequence[str] | Sequence[Sequence[ChatMessage]],
+        *,
+        formatted: bool = False,
+        max_concurrency: int | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> SubmittedJob:
+        """Answer a batch while this process does something else.
+
+        It does what `complete_batch` does with prompts, and `chat_batch` with chats.
+        With `lane="batch"` it may take a day. `job.status()` says where it stands;
+        `job.results()` and `await job` wait for it. `job.leave()` ends it here: with a
+        `store`, whoever submits the same items later, in any process, goes on from
+        there, with the provider's batches that are under way.
+
+        Args:
+            items: Prompts, or the messages of each chat.
+            formatted: Whether prompts are formatted for the model already.
+            max_concurrency: Most calls in flight at once; the model's if not given.
+            return_exceptions: See `chat_batch`.
+            **kwargs: Handed to every member; `smart_task` names the task.
+
+        Raises:
+            InvalidInputError: If an item is neither, or of another kind than the first.
+
+        Example:
+            ```python
+            from llama_index.core.llms.mock import MockLLM
+
+            big, free = MockLLM(), {"MockLLM": Price.free()}
+            smart = SmartLLM(reference=big, strategy="reference", prices=free)
+            job = smart.submit(["Is it?"] * 20)
+            assert [answer.text for answer in job.results()] == ["Is it?"] * 20
+            assert job.status().state == "done"
+            ```
+        """
+        asks: list[Ask[Any]]
+        if any(isinstance(item, str) for item in items[:1]):
+            kwargs |= {"formatted": formatted}
+            asks = _asks(items, _completion, kwargs)
+        else:
+            asks = _asks(items, _chat, kwargs)
+        work = self._work(asks, max_concurrency)
+        return SubmittedJob(work, len(asks), return_exceptions=return_exceptions)
 
     def self_agreement(
         self,

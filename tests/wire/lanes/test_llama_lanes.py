@@ -39,11 +39,14 @@ def smart_at(server: BatchServer, kind: str = "OpenAI", **settings: Any) -> Smar
     return SmartLLM(reference=big, candidates=[small], **{**terms, **settings})
 
 
+def items_of(verb: str) -> list[Any]:
+    if "chat" not in verb:
+        return [*ITEMS]
+    return [[ChatMessage("be brief", role="system"), ChatMessage(i)] for i in ITEMS]
+
+
 async def answered(smart: SmartLLM, verb: str) -> list[str]:
-    items: list[Any] = ITEMS
-    if "chat" in verb:
-        items = [[ChatMessage("be brief", role="system"), item] for item in ITEMS]
-        items = [[first, ChatMessage(text)] for first, text in items]
+    items = items_of(verb)
     ask = getattr(smart, verb)
     answers = await (ask(items) if verb[0] == "a" else asyncio.to_thread(ask, items))
     return [a.message.content if "chat" in verb else a.text for a in answers]
@@ -131,3 +134,34 @@ def test_who_cannot_be_asked_in_batches_is_named_at_construction():
         smart = SmartLLM(**made, prices=prices, lane={"big": "batch"})
         assert len(smart.complete_batch(ITEMS[:3])) == 3
         assert server.batched.requests.keys() == {"big"}
+
+
+@pytest.mark.parametrize("verb", ["complete_batch", "chat_batch"])
+async def test_a_submitted_batch_answers_as_its_verb_does(verb, tmp_path):
+    with serve_batches(agreeing) as server:
+        smart = smart_at(server, store=tmp_path / "answers.db")
+        items = items_of(verb)
+        job = smart.submit(items)
+        answers = await job
+        status = job.status()
+        assert (status.state, status.items, status.settled) == ("done", 60, 60)
+        assert status.spent == pytest.approx(smart.report().cost)
+        assert_ledger_is_the_bill(smart, server)
+        bought = server.batched.requests.total()
+        again = smart_at(server, store=tmp_path / "answers.db")
+        repeated = await asyncio.to_thread(getattr(again, verb), items)
+        assert [str(a) for a in repeated] == [str(a) for a in answers]
+        assert server.batched.requests.total() == bought
+
+
+def test_items_of_a_submitted_batch_are_all_prompts_or_all_chats():
+    with serve_batches(agreeing) as server:
+        smart = smart_at(server, lane="live")
+        for items, hint in [
+            ("item 1", "brackets"),
+            ([3], "list of ChatMessage"),
+            (["item 1", [ChatMessage("item 2")]], "use chat_batch"),
+        ]:
+            with pytest.raises(InvalidInputError, match=hint):
+                smart.submit(items)
+        assert smart.submit([]).results() == []
