@@ -2,11 +2,12 @@
 
 Waves of exactly the draws that are missing buy none in vain, but each error that they
 detect asks for a further wave. A wave that is larger saves later ones; its draws
-beyond those that would have sufficed are bought in vain. Where an audit would stop is
-simulated in the worlds of the posterior; from that, the sizes of the waves that are
-left are planned so that as few draws as possible are expected in all. All of it
-decides what an audit costs, nothing of it whether it is valid: the numbers that
-suffice are fixed before.
+beyond those that would have sufficed are bought in vain. Audits are simulated in the
+worlds of the posterior; then the waves are planned backwards so that as few draws as
+possible are expected in all (a dynamic program on simulated paths; Longstaff &
+Schwartz 2001). What a wave is planned by is what will be known then: the errors that
+were detected, not the world. All of it decides what an audit costs, nothing of it
+whether it is valid: the numbers that suffice are fixed before.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ import numpy as np
 
 from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import draws_needed
-from smart_engine.evidence.tails import FloatArray
+from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
 __all__ = ["NextWave", "next_wave"]
 
-_WORLDS = 12
+_PATHS = 12
 """Simulated audits per draw from the posterior."""
 
 _SIZES = 40
 """Sizes at which a wave may end that are compared, at most."""
+
+_KNOWN = 8
+"""Groups of paths, by the errors detected, for which the next wave is planned apart."""
+
+_MOST_WAVES = 12
+"""Further waves beyond these are worth nothing."""
 
 
 class NextWave(NamedTuple):
@@ -33,11 +40,17 @@ class NextWave(NamedTuple):
 
     Attributes:
         end: Draws to have made after the wave.
-        draws: Per draw from the posterior, expected draws from here on.
+        by_waves: Per number of waves that may draw, from none on, and draw from the
+            posterior: expected draws from here on.
     """
 
     end: int
-    draws: FloatArray
+    by_waves: FloatArray
+
+    @property
+    def draws(self) -> FloatArray:
+        """Per draw from the posterior, expected draws with all the waves."""
+        return np.asarray(self.by_waves[-1], float)
 
 
 def next_wave(
@@ -46,11 +59,9 @@ def next_wave(
     waves: float,
     last: int,
     rng: np.random.Generator,
+    instead: FloatArray | None = None,
 ) -> NextWave:
     """Return the next wave of an audit that has not accepted yet.
-
-    Each wave shows more of the error rate; those after the next one are planned as if
-    it were known by then.
 
     Args:
         test: The audit.
@@ -58,30 +69,57 @@ def next_wave(
         waves: Waves that may still draw before one that draws all that is left.
         last: Number of draws at which everything is settled.
         rng: Source of the simulated audits.
+        instead: What giving the audit up costs now, in draws, by the waves that are
+            left then, from none on, and draw from the posterior.
     """
-    sizes, going = _stops(test, rate, last, rng)
-    if waves < 1 or len(sizes) < 3:
-        end = last if waves < 1 else int(sizes[-1])
-        return NextWave(end, np.full(len(rate), float(end - test.draws)))
-    further = sizes[None, :] - sizes[:, None]  # from a size, to a size
-    ahead = np.where(further > 0, further, np.inf)[None]
-    left = (last - sizes) * going  # per draw from the posterior and size
-    for _ in range(int(min(waves - 1, len(sizes)))):
-        step = ahead[:, :-1] * np.maximum(going[:, :-1, None], 1e-12)
-        left[:, :-1] = (step + left[:, None, :]).min(axis=2)
-    total = further[0, 1:] + left[:, 1:].mean(axis=0)
-    best = 1 + int(total.argmin())
-    return NextWave(int(sizes[best]), further[0, best] + left[:, best])
+    sizes, found, alive = _paths(test, rate, last, rng)
+    rest, chances = last - sizes, int(min(waves, _MOST_WAVES))
+    cost, end = np.tile(rest, (len(found), 1)), last
+    by_waves = [cost[:, 0]]
+    for wave in range(1, chances + 1):
+        given_up = None if instead is None else np.repeat(instead[wave], _PATHS)
+        further = np.zeros_like(cost)
+        for place in range(len(sizes) - 1 if wave < chances else 1):
+            here = np.flatnonzero(alive[:, place])
+            if not len(here):
+                break
+            group = _groups(found[here, place])
+            ahead = sizes - sizes[place] + alive[here] * cost[here]
+            ahead = ahead[:, place + 1 :]
+            if given_up is not None and place:
+                share = rest[place] / rest[0]
+                ahead = np.column_stack([ahead, share * given_up[here]])
+            best = _means(ahead, group).argmin(axis=1)
+            further[here, place] = ahead[np.arange(len(here)), best[group]]
+            if not place:
+                end = int(sizes[1 + best[0]])
+        cost = further
+        by_waves.append(cost[:, 0])
+    shape = len(by_waves), len(rate), _PATHS
+    return NextWave(end, np.reshape(by_waves, shape).mean(axis=2))
 
 
-def _stops(
+def _groups(found: IntArray) -> IntArray:
+    """Group paths by the errors detected; return the number of each one's group."""
+    edges = np.unique(np.quantile(found, np.arange(1, _KNOWN) / _KNOWN))
+    return np.unique(np.searchsorted(edges, found), return_inverse=True)[1]
+
+
+def _means(values: FloatArray, group: IntArray) -> FloatArray:
+    """Return the mean of the rows of each group."""
+    member = (group == np.arange(group.max() + 1)[:, None]).astype(float)
+    return np.asarray(member @ values / member.sum(axis=1, keepdims=True), float)
+
+
+def _paths(
     test: SequentialTest, rate: FloatArray, last: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Return sizes at which an audit may stop, and how often it goes on beyond.
+) -> tuple[FloatArray, IntArray, BoolArray]:
+    """Simulate audits; return sizes at which one may stop, and what it has shown there.
 
     Returns:
-        The sizes, from that now to `last`; and, per draw from the posterior and size,
-        the share of simulated audits that go on.
+        The sizes, from that now to `last`; and per path and size the errors detected,
+        and whether it goes on. The paths of one draw from the posterior follow each
+        other.
     """
     design, errors = test.acceptance, len(test.errors)
     most = max(2, last - test.draws)
@@ -90,16 +128,16 @@ def _stops(
     need = draws_needed(design.items, 0.0, design.max_errors, level, 0.0, allowed)
     need = np.ceil(need * test.target / max(need[0], 1.0))  # the first one is exact
     fits = need < last
-    chance = np.repeat(np.clip(rate, 1e-9, 1.0)[:, None], _WORLDS, axis=1)
-    found, alive = np.full(chance.shape, errors), np.ones(chance.shape, bool)
-    sizes, going = [test.draws], [np.ones(len(rate))]
+    chance = np.repeat(np.clip(rate, 1e-9, 1.0), _PATHS)
+    found = [np.full(len(chance), errors)]
+    sizes, alive = [test.draws], [np.ones(len(chance), bool)]
     for size, most in zip(need[fits].astype(int).tolist(), allowed[fits], strict=True):
         if size > sizes[-1]:
-            found += rng.binomial(size - sizes[-1], chance)
-            alive &= found > most
+            found.append(found[-1] + rng.binomial(size - sizes[-1], chance))
+            alive.append(alive[-1] & (found[-1] > most))
             sizes.append(size)
-            going.append(alive.mean(axis=1))
-        if not going[-1].any():
+        if not alive[-1].any():
             break
-    ends = np.array([*sizes, last], float)
-    return ends, np.array([*going, np.zeros(len(rate))]).T
+    found.append(found[-1])
+    alive.append(np.zeros(len(chance), bool))
+    return np.array([*sizes, last], float), np.array(found).T, np.array(alive).T

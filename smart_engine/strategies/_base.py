@@ -92,13 +92,26 @@ Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]
 
 
 def ask(
-    batch: BatchRecord, policy: Policy, items: IntArray, also: Sequence[Wave] = ()
+    batch: BatchRecord,
+    policy: Policy,
+    items: IntArray,
+    also: Sequence[Wave] = (),
+    *,
+    in_turn: bool | None = None,
 ) -> Generator[Wave, None, Answers]:
-    """Ask a policy's candidates, one after the other where it may stop early.
+    """Ask a policy's candidates.
 
-    All at once where waves are limited. The first wave has the calls of `also`, too.
+    Args:
+        batch: The batch.
+        policy: The policy.
+        items: The items.
+        also: More calls of the first wave.
+        in_turn: Whether a cascade asks one after the other, as many as it takes; by
+            default where waves are not limited.
     """
-    if policy.stops and math.isinf(batch.rounds_left):
+    if in_turn is None:
+        in_turn = policy.stops and math.isinf(batch.rounds_left)
+    if in_turn:
         yield Wave(items, policy.tiers[:2], also=also)
         for place, tier in enumerate(policy.tiers[2:], 2):
             answers = Answers.read(batch, items, policy.tiers)

@@ -38,7 +38,10 @@ from smart_engine.strategies.audit_options import (
     cost_of_a_draw,
     least_cost,
     list_options,
+    more_draws,
     useful_candidates,
+    wasted_on_asking,
+    waves_to_ask,
 )
 from smart_engine.strategies.audit_plan import follow
 from smart_engine.strategies.audit_state import GROWTH, AuditState
@@ -49,8 +52,6 @@ __all__ = ["audit"]
 _FIRST = 16
 """Draws in the first wave."""
 
-_LIMITED_GROWTH = 2.0
-"""As `GROWTH`, where waves are limited."""
 
 _LAST = 0.3
 """Least share of the draws that is made after all that will be served was asked."""
@@ -59,8 +60,11 @@ _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 """Most and fewest items to scout, and most reference calls to spend on it."""
 
 _SCARCE = 4
-"""Waves left at which no more is drawn in order to choose a plan. A wave before, its
-candidates are asked beside the draws."""
+"""Waves left from which on a registered test draws as if all that it would serve had
+been asked."""
+
+_LAST_CHANCE = 3
+"""Waves left at which no candidate can serve any more that does not yet."""
 
 
 def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
@@ -76,7 +80,7 @@ def audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decision]:
     yield from _begin(state)
     option = (yield from _draw(state)) if state.active else None
     if option is not None and option.risk is not None:
-        yield from follow(state, option.policy, option.share, option.risk)
+        yield from follow(state, option, option.risk)
     elif option is not None:
         yield from _apply(state, option.policy)
     return state.decision()
@@ -163,7 +167,10 @@ def _first_draws(state: AuditState) -> int:
         test = SequentialTest("", design)
         return next_wave(test, rate, 1, batch.n_items, batch.rng).end
     most = int((1 - _LAST) * design.draws(0))
-    return max(1, min(_FIRST * int(max(1, 9 - batch.rounds_left)), most))
+    if math.isinf(batch.rounds_left):
+        return max(1, min(_FIRST, most))
+    want = max(_FIRST * (9 - batch.rounds_left), math.sqrt(batch.n_items / 2))
+    return max(1, min(int(want), most))
 
 
 def _register(state: AuditState) -> None:
@@ -238,11 +245,12 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
                 # In an order that says nothing of the order of draws.
                 bulk = np.sort(state.undrawn)
         else:
-            if not (_may_learn(state, best) and _drawing_pays(state, options, best)):
+            if not _drawing_pays(state, options, best):
                 return best if best.risk else None
+            beside = _asks_beside(state, options, best)
             state.active = useful or state.active
-            most, want = batch.n_items, _draws_to_learn(state)
-            if best.risk and waves <= _SCARCE + 1:
+            most, want = batch.n_items, _draws_to_learn(state, options, best)
+            if beside:
                 rest = state.order[want:]
                 bulk = rest[: round(best.share * len(rest))]
         until = state.wave_end(state.draws, want, most, 1 + len(state.active))
@@ -250,15 +258,33 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
     return None
 
 
-def _growth(state: AuditState) -> float:
-    """Most draws that a further wave adds, as a share of those made so far."""
-    return GROWTH if math.isinf(state.batch.rounds_left) else _LIMITED_GROWTH
-
-
 def _drawing_pays(state: AuditState, options: list[Option], best: Option) -> bool:
     """Whether more draws are worth more than they cost, beside the best option now."""
-    regret = float((best.cost - least_cost(state, options)).mean())
-    return regret > (1 + GROWTH) * state.draws * cost_of_a_draw(state, best)
+    waves, draws = state.batch.rounds_left, state.draws
+    each = cost_of_a_draw(state, best)
+    if math.isinf(waves):
+        regret = float((best.cost - least_cost(state, options)).mean())
+        return regret > (1 + GROWTH) * draws * each
+    want = more_draws(state, options, best)
+    gain = each * max(want - draws, 0.0) ** 2 / draws  # (√r − √(n·c))²
+    if best.later is None:
+        return waves > _LAST_CHANCE and gain > 0
+    if waves_to_ask(state, best) == 1:  # that takes a wave, in which one may draw
+        return gain > 0
+    return gain > _worth_of_a_wave(best)
+
+
+def _asks_beside(state: AuditState, options: list[Option], best: Option) -> bool:
+    """Whether a plan's candidates are asked beside draws that tell how to go on."""
+    if math.isinf(state.batch.rounds_left) or best.later is None:
+        return False
+    asking = waves_to_ask(state, best) == 1
+    return asking and wasted_on_asking(state, options, best) < _worth_of_a_wave(best)
+
+
+def _worth_of_a_wave(plan: Option) -> float:
+    """What a plan is expected to cost more with a wave less, in USD."""
+    return 0.0 if plan.later is None else float((plan.later - plan.cost).mean())
 
 
 def _waves_needed(
@@ -270,38 +296,28 @@ def _waves_needed(
         ready = option.test.accepted is not None
         return 1 if ready and late >= _LAST * (option.test.accepted or 0) else 2
     if option.risk is not None:  # ask; take others outright, and draw; end
-        return 2 if state.asked(option.policy, _touched(state, option)) else 3
+        return 2 + waves_to_ask(state, option)
     return 1
-
-
-def _may_learn(state: AuditState, best: Option) -> bool:
-    """Whether waves enough are left for a further one that only teaches."""
-    if best.risk is None:
-        return state.batch.rounds_left > 3
-    asked = state.asked(best.policy, _touched(state, best))
-    return state.batch.rounds_left > (_SCARCE if asked else 2)
-
-
-def _touched(state: AuditState, plan: Option, draws: int = 0) -> IntArray:
-    """The items that a plan touches, after so many draws in all."""
-    rest = state.order[max(draws, state.draws) :]
-    return rest[: round(plan.share * len(rest))]
 
 
 def _draws_of_test(state: AuditState, end: int) -> tuple[int, int]:
     """Return the draws with which a test may accept, and those wanted now."""
-    waves, grown = state.batch.rounds_left, int(state.draws * (1 + _growth(state))) + 8
+    waves = state.batch.rounds_left
+    if math.isinf(waves):
+        return end, min(end, int(state.draws * (1 + GROWTH)) + 8)
     if waves > _SCARCE:
-        return end, min(end, grown)
+        return end, end
     # All that it would serve is asked now; the draws from here on are late enough.
     end = max(end, math.ceil(state.draws / (1 - _LAST)))
     return min(end, state.batch.n_items), min(end, state.batch.n_items)
 
 
-def _draws_to_learn(state: AuditState) -> int:
+def _draws_to_learn(state: AuditState, options: list[Option], best: Option) -> int:
     """Return how many draws to have made before the next decision."""
-    grown = int(state.draws * (1 + _growth(state))) + 1
-    return min(grown, state.batch.n_items)
+    grown = state.draws * (1 + GROWTH)
+    if not math.isinf(state.batch.rounds_left):
+        grown = more_draws(state, options, best)
+    return min(int(grown) + 1, state.batch.n_items)
 
 
 def _draw_until(

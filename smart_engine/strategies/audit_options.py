@@ -5,13 +5,15 @@ Nothing here touches the promise: a wrong expectation costs money, never validit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-from smart_engine.evidence.acceptance import SequentialTest
-from smart_engine.evidence.plans import best_cuts, draws_needed, least_calls
+from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, least_calls
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.record import REFERENCE, UNASKED
@@ -26,15 +28,52 @@ __all__ = [
     "cost_of_a_draw",
     "least_cost",
     "list_options",
+    "more_draws",
     "useful_candidates",
+    "wasted_on_asking",
+    "waves_to_ask",
 ]
 
 _SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
 """Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
 
 
-_LAST_PLAN = 3
-"""Waves left at which no plan can follow draws: ask; take others outright; end."""
+class Audit(NamedTuple):
+    """The audit of a plan.
+
+    Attributes:
+        cut: What it serves.
+        sizes: Items per leaf, per draw from the posterior.
+        rates: Their error rates.
+    """
+
+    cut: Cut
+    sizes: FloatArray
+    rates: FloatArray
+
+    def draws(self, state: AuditState, waves: int) -> FloatArray:
+        """Return what draws cost beyond those expected if waves were not limited.
+
+        Args:
+            state: The audit of the batch.
+            waves: Waves that may draw before one that draws all that is left.
+
+        Returns:
+            By the waves that may draw, from none on, and draw from the posterior.
+        """
+        cut, rng = self.cut, state.batch.rng
+        parts = cut.share_of_leaves * self.sizes
+        served = np.maximum(parts.sum(axis=1), 1e-9)
+        free = cut.calls - (self.sizes.sum(axis=1) - served)
+        level, errors = state.plan_level, max(0.25, cut.errors)
+        items = round(float(served.mean()))
+        design = Acceptance(items, state.max_errors, level, errors)
+        if design.draws(0) == 0:
+            return np.zeros((waves + 1, DRAWS))
+        rate = (parts * self.rates).sum(axis=1) / served
+        test, last = SequentialTest("", design), design.most_draws
+        draws = next_wave(test, rate, waves, last, rng).by_waves
+        return draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - free
 
 
 class Option(NamedTuple):
@@ -46,6 +85,10 @@ class Option(NamedTuple):
         cost: Per draw from the posterior, expected USD from here on.
         share: Share of the items a plan touches.
         risk: The risk model of a plan's policy.
+        audit: The audit of a plan.
+        at_once: Whether a plan asks all its candidates at once, where a cascade would
+            ask one after the other.
+        later: Per draw, the cost of a plan that has a wave less.
         end: Draws to have made after the next wave, if a test has not accepted yet.
         known: Per draw, the cost of a plan that is cut knowing that draw's error rates,
             if a confidence splits its items into many groups.
@@ -56,6 +99,9 @@ class Option(NamedTuple):
     cost: FloatArray
     share: float = 1.0
     risk: RiskModel | None = None
+    audit: Audit | None = None
+    at_once: bool = False
+    later: FloatArray | None = None
     end: int | None = None
     known: FloatArray | None = None
 
@@ -68,63 +114,148 @@ def list_options(state: AuditState) -> list[Option]:
     candidates = sum(batch.cost(tier, drawn) for tier in state.active) / state.draws
     answers, wrong = Answers.read(batch, drawn, state.active), batch.wrong[:, drawn]
     posterior = Posterior(batch, state.active, state.scouted, drawn, batch.rng)
+    limited = not math.isinf(batch.rounds_left)
     options = [Option(Policy(()), None, np.full(DRAWS, rest * reference))]
-    waiting: list[Option] = []
+    waiting: list[_Waiting] = []
     for policy in (*family(state.active), *pairs(state.active)):
         risk = RiskModel(policy, answers, wrong, posterior, classes=batch.keyed)
+        each = [unasked[tier] * batch.cost(tier, drawn) for tier in policy.tiers]
         asked = zip(policy.tiers, risk.result.asked, strict=True)
         bought = (unasked[tier] * batch.cost(tier, drawn[here]) for tier, here in asked)
         calls = sum(bought) / len(drawn)
+        ways = [(calls, False)]
+        if limited and policy.stops:
+            calls = sum(each) / len(drawn)
+            ways.append((calls, True))
         rates = risk.rates(batch.rng, risk.patterns)
         for share in _SHARES if len(risk.tally) else ():
             sizes = share * rest * risk.shares
             limits = state.max_errors, state.plan_level
-            fixed = (rest - sizes.sum(axis=1)) * reference + share * rest * calls
+            outright = (rest - sizes.sum(axis=1)) * reference
             known = None
             if share == 1 and risk.scored:
-                known = least_calls(sizes, rates, *limits) * reference + fixed
-            for cut in best_cuts(sizes, rates, *limits, keep=2):
-                cost = cut.calls * reference + fixed
-                options.append(Option(policy, None, cost, share, risk, known))
+                known = least_calls(sizes, rates, *limits) * reference
+            for cut, (call, at_once) in product(
+                best_cuts(sizes, rates, *limits, keep=2), ways
+            ):
+                fixed = outright + share * rest * call
+                options.append(
+                    Option(
+                        policy,
+                        None,
+                        cut.calls * reference + fixed,
+                        share,
+                        risk,
+                        Audit(cut, sizes, rates),
+                        at_once,
+                        known=None if known is None else known + fixed,
+                    )
+                )
         if test := state.registered.get(policy):
             rate = posterior.error_rate(policy.apply(posterior.answers))
             lost = state.failed(drawn) & ~policy.apply(answers).agreed
             rate = np.minimum(rate + lost.mean(), 1.0)
             serving = calls + (1 - policy.apply(answers).agreed.mean()) * reference
-            draws, end = _draws_left(state, test, rate)
-            cost = draws * (reference + candidates) + (rest - draws) * serving
-            waiting.append(Option(policy, test, cost, end=end))
+            waiting.append(_Waiting(policy, test, rate, serving))
+    if limited:
+        return _in_few_waves(state, options, waiting, reference, candidates)
     # A test that drags on would be given up for a plan at about its next look.
     fallback = np.min([option.cost for option in options], axis=0)
-    for option in waiting:
-        cost, test = option.cost, option.test
-        if batch.rounds_left <= _LAST_PLAN:
-            fallback = options[0].cost
-        if test is not None and test.accepted is None:
-            until = test.target - test.draws
+    for policy, test, rate, serving in waiting:
+        draws, until = _draws_left(state, test, rate), test.target - test.draws
+        cost = draws * (reference + candidates) + (rest - draws) * serving
+        if test.accepted is None:
             cost = np.minimum(cost, fallback + until * (reference + candidates))
-        options.append(option._replace(cost=cost))
+        options.append(Option(policy, test, cost))
     return options
+
+
+class _Waiting(NamedTuple):
+    """A registered test.
+
+    Attributes:
+        policy: Its policy.
+        test: The test.
+        rate: Per draw from the posterior, the policy's error rate.
+        serving: USD that an item costs that is not drawn once the test has accepted.
+    """
+
+    policy: Policy
+    test: SequentialTest
+    rate: FloatArray
+    serving: float
 
 
 def _draws_left(
     state: AuditState, test: SequentialTest, rate: FloatArray
-) -> tuple[FloatArray, int | None]:
-    """Return the draws until a registered test may accept, and where to look next.
-
-    The draws are expected ones, per draw from the posterior. Where waves are limited,
-    those after the last wave that may draw are all that are left.
-    """
+) -> FloatArray:
+    """Return, per draw from the posterior, the draws until a test may accept."""
     if test.accepted is not None:
-        return np.zeros(DRAWS), None
-    batch, design, errors = state.batch, test.acceptance, len(test.errors)
-    if batch.rounds_left <= _LAST_PLAN:
-        wave = next_wave(test, rate, batch.rounds_left - 1, batch.n_items, batch.rng)
-        return wave.draws, wave.end
+        return np.zeros(DRAWS)
+    design, errors = test.acceptance, len(test.errors)
     until = draws_needed(
         design.items, rate, state.max_errors, design.level, state.draws, errors
     )
-    return np.maximum(until, test.target) - state.draws, test.target
+    return np.maximum(until, test.target) - state.draws
+
+
+def _in_few_waves(
+    state: AuditState,
+    options: list[Option],
+    waiting: Sequence[_Waiting],
+    reference: float,
+    candidates: float,
+) -> list[Option]:
+    """Return all options at what they cost where waves are limited.
+
+    A plan's cost without a limit is its least; so those that are dearer than the best
+    one anyway keep theirs.
+    """
+    batch, rest, alone = state.batch, len(state.undrawn), options[0]
+    waves = int(batch.rounds_left) - 1  # the last one asks what is left
+    priced, best = [alone], np.tile(alone.cost, (waves + 1, 1))
+    for plan in sorted(options[1:], key=lambda option: float(option.cost.mean())):
+        if plan.cost.mean() >= best[waves].mean():
+            priced.append(plan)
+            continue
+        cost = _by_waves(state, plan, alone.cost, reference)
+        cheaper = cost.mean(axis=1) < best.mean(axis=1)
+        best = np.where(cheaper[:, None], cost, best)
+        priced.append(plan._replace(cost=cost[waves], later=cost[waves - 1]))
+    for policy, test, rate, serving in waiting:
+        cost, end, each = np.full(DRAWS, rest * serving), None, reference + candidates
+        if test.accepted is None:
+            extra = max(each - serving, 0.02 * reference)
+            instead = (best - cost) / extra
+            last, rng = batch.n_items, batch.rng
+            wave = next_wave(test, rate, waves, last, rng, instead)
+            cost, end = cost + wave.draws * extra, wave.end
+        priced.append(Option(policy, test, cost, end=end))
+    return priced
+
+
+def _by_waves(
+    state: AuditState, plan: Option, alone: FloatArray, reference: float
+) -> FloatArray:
+    """Return the cost of a plan by the waves left before the last, from none on."""
+    waves, asking = int(state.batch.rounds_left) - 1, waves_to_ask(state, plan)
+    cost = np.tile(alone, (waves + 1, 1))
+    if plan.audit is not None and waves >= asking:
+        more = plan.audit.draws(state, waves - asking)
+        cost[asking:] = plan.cost + more * reference
+    return cost
+
+
+def waves_to_ask(state: AuditState, plan: Option) -> int:
+    """Return how many waves a plan takes to ask its candidates."""
+    policy, rest = plan.policy, state.undrawn
+    items = rest[: round(plan.share * len(rest))]
+    if state.asked(policy, items):
+        return 0
+    if plan.at_once or not policy.stops:
+        return 1
+    begun = state.asked(Policy(policy.tiers[:2]), items)
+    return len(policy.tiers) - 2 + (not begun)
 
 
 def choose(state: AuditState, options: Sequence[Option]) -> Option:
@@ -157,6 +288,39 @@ def cost_of_a_draw(state: AuditState, best: Option) -> float:
     candidates = sum(batch.cost(tier, drawn) for tier in state.active) / state.draws
     anyway = float(best.cost.mean()) / len(state.undrawn)
     return max(reference + candidates - anyway, 0.02 * reference)
+
+
+def more_draws(state: AuditState, options: Sequence[Option], best: Option) -> float:
+    """Return the draws to have made where more of them are made only to learn.
+
+    What is lost by not knowing more falls as draws grow in number, r·n/(n + m) after m
+    more of them. With a cost of c each, n + m = √(r·n/c) is best.
+    """
+    lost = float((best.cost - least_cost(state, options)).mean())
+    return math.sqrt(max(lost, 0.0) * state.draws / cost_of_a_draw(state, best))
+
+
+def wasted_on_asking(
+    state: AuditState, options: Sequence[Option], plan: Option
+) -> float:
+    """Return USD that asking a plan's candidates is expected to cost in vain.
+
+    It is in vain where something else would be chosen if what is true were known.
+    """
+    batch, drawn, rest = state.batch, state.drawn, state.undrawn
+    tiers = set(plan.policy.tiers)
+    using = [
+        o.cost
+        for o in options
+        if 0 < len(o.policy.tiers) and tiers >= {*o.policy.tiers}
+    ]
+    without = [
+        o.cost for o in options if not tiers >= {*o.policy.tiers} or not o.policy.tiers
+    ]
+    vain = (np.min(without, axis=0) < np.min(using, axis=0)).mean()
+    unasked = (batch.status[:, rest] == UNASKED).mean(axis=1)
+    each = sum(unasked[tier] * batch.cost(tier, drawn) for tier in tiers) / len(drawn)
+    return float(vain * each * plan.share * len(rest))
 
 
 def useful_candidates(state: AuditState, options: Sequence[Option]) -> list[int]:

@@ -19,12 +19,13 @@ import numpy as np
 
 from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed
-from smart_engine.evidence.policies import Answers, Policy
+from smart_engine.evidence.policies import Answers
 from smart_engine.evidence.record import REFERENCE, UNASKED
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies._base import Wave, ask
+from smart_engine.strategies.audit_options import Option
 from smart_engine.strategies.audit_state import GROWTH, AuditState
 
 __all__ = ["follow"]
@@ -44,11 +45,11 @@ _ATTEMPTS = 6
 
 
 def follow(
-    state: AuditState, policy: Policy, share: float, risk: RiskModel
+    state: AuditState, plan: Option, risk: RiskModel
 ) -> Generator[Wave, None, None]:
     """Carry out a plan: ask, cut, audit; cut again where that is cheaper."""
-    batch, rng = state.batch, state.batch.rng
-    items = state.undrawn[: round(share * len(state.undrawn))]
+    batch, rng, policy = state.batch, state.batch.rng, plan.policy
+    items = state.undrawn[: round(plan.share * len(state.undrawn))]
     new = batch.status[REFERENCE, items] == UNASKED  # but two that were scouted
     beside = 0
     if not state.asked(policy, items):
@@ -57,7 +58,8 @@ def follow(
         first = Acceptance(len(items), state.max_errors, state.plan_level).draws(0)
         beside = int(_BESIDE * first)
         draws = Wave(items[:beside], (REFERENCE,))
-        yield from ask(batch, policy, np.sort(items), (draws,))
+        in_turn = policy.stops and not plan.at_once
+        yield from ask(batch, policy, np.sort(items), (draws,), in_turn=in_turn)
     leaf, server = risk.leaves(Answers.read(batch, items, policy.tiers))
     free = new & (leaf >= 0)
     for attempt in range(_ATTEMPTS):
