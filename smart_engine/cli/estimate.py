@@ -141,6 +141,7 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         cells = (spread.mean, spread.low, spread.high)
         table.add_row(name, *map(form, cells))
     Console().print(table)
+    _show_lanes(expected)
     show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
     for label, share in expected.floors.items():
         show(
@@ -163,6 +164,34 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
     elif expected.saved.low <= 0:
         show("It may save nothing: allow more to differ, or try other candidates.")
     show("An estimate from few rows, no promise; what is bought is not bought again.")
+
+
+def _show_lanes(expected: Estimate) -> None:
+    """Print what live calls and providers' batches cost, and how long they take."""
+    by_batch = expected.by_batch
+    if by_batch is None:
+        return
+    table = Table(title="by lane (least to most)", title_justify="left")
+    table.add_column("")
+    table.add_column("live", justify="right")
+    table.add_column("--lane batch", justify="right")
+    for name, live, batch, form in (
+        ("USD in all", expected.cost, by_batch.cost, usd),
+        (
+            "USD for the reference alone",
+            expected.reference_only,
+            by_batch.reference_only,
+            usd,
+        ),
+        ("waves of calls", expected.rounds, by_batch.rounds, "{:.0f}".format),
+    ):
+        cells = (
+            f"{form(each.mean)} ({form(each.low)} to {form(each.high)})"
+            for each in (live, batch)
+        )
+        table.add_row(name, *cells)
+    Console().print(table)
+    show("Each wave takes as long as a batch of the provider: minutes, or up to a day.")
 
 
 def _share(spread: Range) -> str:

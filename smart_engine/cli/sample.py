@@ -61,6 +61,11 @@ def estimate_job(
     if len(failed) == len(drawn):
         why = f"{type(failed[0].error).__name__}: {failed[0].error}"
         raise SmartError(f"{config.models[0]} answered none of the items: {why}")
+    prices = {name: member.price for name, member in smart._members.items()}  # noqa: SLF001
+    cheaper = any(
+        price.by_token and "batch" in price.tiers for price in prices.values()
+    )
+    in_batches = {name: price.at("batch") or price for name, price in prices.items()}
     return estimate(
         results,
         len(inputs),
@@ -73,4 +78,7 @@ def estimate_job(
         history=batch.history(job) if named else None,
         seed=seed,
         label_of=config.label_of,
+        max_rounds=config.max_rounds,
+        batch_prices=in_batches if cheaper else None,
+        max_batches=batch.config_of(job, carried=True).max_rounds,
     )

@@ -9,7 +9,7 @@ others: where no answer in the sample differs, some in the job still may.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,11 +27,12 @@ from smart_engine.jobs.record import TaskRecord
 from smart_engine.jobs.task import Task
 from smart_engine.labels.levels import least_share
 from smart_engine.money.ledger import LedgerScope
+from smart_engine.money.pricing import Price
 from smart_engine.offline.replay import run_session
 from smart_engine.strategies import Strategy
 from smart_engine.tiers import MIN_SAVING, Tier
 
-__all__ = ["Estimate", "Range", "SampleSession", "estimate"]
+__all__ = ["BatchLane", "Estimate", "Range", "SampleSession", "estimate"]
 
 _UNSEEN_WEIGHT = 0.25
 """Weight, in items, of an error that the sample did not show."""
@@ -115,6 +116,24 @@ class Range(BaseModel):
     high: float
 
 
+class BatchLane(BaseModel):
+    """What a job is expected to cost by batches of the providers.
+
+    Attributes:
+        cost: USD spent on the job.
+        reference_only: USD that the reference alone would cost, by batches, too.
+        rounds: Waves of calls, one after the other: each takes as long as a batch.
+        max_rounds: Most of them; None if nothing limits them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cost: Range
+    reference_only: Range
+    rounds: Range
+    max_rounds: int | None
+
+
 class Estimate(BaseModel):
     """What a whole job is expected to cost; an estimate, no promise.
 
@@ -140,6 +159,9 @@ class Estimate(BaseModel):
         with_history: Share that the job would save under one promise with earlier jobs
             of its task; None if these are not known.
         earlier_jobs: Number of these jobs.
+        rounds: Waves of calls, one after the other, where calls are live.
+        by_batch: The same job by batches of the providers; None where no model has a
+            price of its own in them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -161,6 +183,8 @@ class Estimate(BaseModel):
     floors: dict[str, float] = {}
     with_history: Range | None = None
     earlier_jobs: int = 0
+    rounds: Range
+    by_batch: BatchLane | None = None
 
 
 def estimate(
@@ -177,6 +201,9 @@ def estimate(
     jobs: int = 12,
     seed: int = 0,
     label_of: LabelOf | None = None,
+    max_rounds: int | None = None,
+    batch_prices: Mapping[str, Price] | None = None,
+    max_batches: int | None = 12,
 ) -> Estimate:
     """Return what a job is expected to cost, given all models' answers to a sample.
 
@@ -196,6 +223,10 @@ def estimate(
         jobs: Number of simulated jobs; of every other size, a third of it.
         seed: Seed of all randomness.
         label_of: A function from an answer to its label; see `BatchSession`.
+        max_rounds: Most waves of calls; see `BatchSession`.
+        batch_prices: Model → its price in its provider's batches, if that is estimated,
+            too. A result without a usage costs there what it has cost.
+        max_batches: Most waves of such batches; None: no limit.
 
     Raises:
         InvalidInputError: If an argument cannot be used, or the reference failed on
@@ -220,9 +251,14 @@ def estimate(
     names, size = list(sample), min(items, _MAX_SIMULATED)
 
     def simulated(
-        size: int, jobs: int, history: TaskRecord | None = None
+        size: int,
+        jobs: int,
+        history: TaskRecord | None = None,
+        *,
+        rows: list[Row] = rows,
+        max_rounds: int | None = max_rounds,
     ) -> FloatArray:
-        """Return audits, certifying, cost, reference_only and saved, a row a job."""
+        """Return audits, certifying, cost, alone, saved and waves, a row a job."""
         rng = np.random.default_rng([seed, size])
         figures = []
         for job in range(jobs):
@@ -238,22 +274,32 @@ def estimate(
                 min_saving=min_saving,
                 label_of=operator.itemgetter(1),
                 job=history and _after(history, names, guarantee, job, min_saving),
+                max_rounds=None if history else max_rounds,
             )
             audits = [each.cost for each in session.answers if each.role == "profiled"]
-            cost, alone = (
-                session.certificate.cost,
-                sum(r.cost for r in results[names[0]]),
-            )
-            figures.append((len(audits), sum(audits), cost, alone, alone - cost))
-        return np.array(figures).T
+            cost = session.certificate.cost
+            alone = sum(result.cost for result in results[names[0]])
+            money = sum(audits), cost, alone, alone - cost
+            figures.append((len(audits), *money, session.rounds))
+        return np.array(figures, float).T
 
     figures, fewer = simulated(size, jobs), max(1, jobs // 3)
     by_size = {each: _share_saved(simulated(each, fewer)) for each in sizes}
     shared = None
     if history is not None:
         shared = _share_saved(simulated(size, jobs, history))
+    by_batch = None
+    if batch_prices is not None:
+        cheaper = [_priced(row, map(batch_prices.get, names)) for row in rows]
+        found = simulated(size, jobs, rows=cheaper, max_rounds=max_batches)
+        by_batch = BatchLane(
+            cost=_range(found[2] * (items / size)),
+            reference_only=_range(found[3] * (items / size)),
+            rounds=_range(found[5]),
+            max_rounds=max_batches,
+        )
     audits, certifying, spent, reference_only, saved = map(
-        _range, figures * (items / size)
+        _range, figures[:5] * (items / size)
     )
     usable = dict(zip(names, zip(*rows, strict=True), strict=True))
     right = [row[0].answer[1] for row in rows if isinstance(row[0], Outcome)]
@@ -287,6 +333,8 @@ def estimate(
         },
         with_history=shared,
         earlier_jobs=history.finished if history is not None else 0,
+        rounds=_range(figures[5]),
+        by_batch=by_batch,
     )
 
 
@@ -340,14 +388,26 @@ def _coded(
     coded: Row = []
     for index, result in enumerate(row):
         if isinstance(result, Failure) or (index and not _readable(rule, result)):
-            coded.append(Failure(SmartError("no usable answer"), result.cost))
+            lost = SmartError("no usable answer")
+            coded.append(Failure(lost, result.cost, result.usage))
             continue
         same = (k for k, kind in enumerate(kinds) if agree(rule, result.answer, kind))
         code = next(same, len(kinds))
         if code == len(kinds):
             kinds.append(result.answer)
-        coded.append(Outcome((code, label(result.answer)), result.cost))
+        answer = code, label(result.answer)
+        coded.append(Outcome(answer, result.cost, result.usage))
     return coded
+
+
+def _priced(row: Row, prices: Iterable[Price | None]) -> Row:
+    """Return results at other prices, where their models have one."""
+    return [
+        result._replace(cost=price.cost(result.usage))
+        if price is not None and result.usage is not None
+        else result
+        for result, price in zip(row, prices, strict=True)
+    ]
 
 
 def _readable(rule: Equivalence, outcome: Outcome) -> bool:
@@ -380,13 +440,13 @@ def _simulated_job(rows: list[Row], size: int, rng: np.random.Generator) -> list
 def _spoilt(row: Row, erring: Container[int]) -> Row:
     """Return an item on which these candidates give an answer that no model gave."""
     return [
-        Outcome((-1, ""), result.cost) if index in erring else result
+        Outcome((-1, ""), result.cost, result.usage) if index in erring else result
         for index, result in enumerate(row)
     ]
 
 
 def _share_saved(figures: FloatArray) -> Range:
-    *_, alone, saved = figures
+    *_, alone, saved, _ = figures
     return _range(np.divide(saved, alone, out=np.zeros_like(saved), where=alone > 0))
 
 

@@ -273,10 +273,18 @@ class Batch:
             job.session = ResumedSession(job.session, stored, firsts)
 
     def _config(self, job: Job) -> ServingConfig:
-        """Return the settings of a job: where waves take long, they are limited."""
+        return self.config_of(job, carried=bool(self.lanes.carriers))
+
+    def config_of(self, job: Job, *, carried: bool) -> ServingConfig:
+        """Return the settings of a job: where waves take long, they are limited.
+
+        Args:
+            job: The job.
+            carried: Whether its calls are carried in batches of providers.
+        """
         config = self.config.of(job.task)
         open_ended = config.max_rounds is None and config.strategy == "audit"
-        if not (self.lanes.carriers and open_ended) or config.guarantee.labels:
+        if not (carried and open_ended) or config.guarantee.labels:
             return config
         if config.shares_promise(len(job.places), job.label):
             return config

@@ -73,7 +73,8 @@ class Audit(NamedTuple):
         rate = (parts * self.rates).sum(axis=1) / served
         test, last = SequentialTest("", design), design.most_draws
         draws = next_wave(test, rate, waves, last, rng).by_waves
-        return draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - free
+        more = draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - free
+        return np.asarray(more, float)
 
 
 class Option(NamedTuple):
@@ -312,7 +313,7 @@ def wasted_on_asking(
     using = [
         o.cost
         for o in options
-        if 0 < len(o.policy.tiers) and tiers >= {*o.policy.tiers}
+        if len(o.policy.tiers) > 0 and tiers >= {*o.policy.tiers}
     ]
     without = [
         o.cost for o in options if not tiers >= {*o.policy.tiers} or not o.policy.tiers

@@ -18,6 +18,7 @@ from smart_engine.jobs.job import job_of
 from smart_engine.jobs.record import TaskRecord
 from smart_engine.jobs.task import Task
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
+from smart_engine.money.pricing import Price, Usage
 from smart_engine.offline.estimate import SampleSession, estimate
 from smart_engine.serving.resume import Resumed
 
@@ -131,6 +132,27 @@ def test_a_sample_that_says_nothing_is_refused(sample):
     nothing = {name: [Failure(ValueError("gone"))] * sample for name in COSTS}
     with pytest.raises(InvalidInputError, match="answered no item"):
         estimate(nothing, 300, PROMISE, EQUAL)
+
+
+def test_batches_of_the_provider_are_estimated_beside_live_calls() -> None:
+    sure = answers(40, 0.05, np.random.default_rng(0))
+    usage = Usage(1_000_000, 0)
+    priced = {
+        name: [result._replace(usage=usage) for result in results]
+        for name, results in sure.items()
+    }
+    prices = {name: Price(cost / 2, 0) for name, cost in COSTS.items()}
+    settings = {"jobs": 4, "max_rounds": 4, "max_batches": 4, "batch_prices": prices}
+    expected = estimate(priced, 300, PROMISE, EQUAL, **settings)
+    by_batch = expected.by_batch
+    for field in ("cost", "reference_only"):
+        live, cheaper = getattr(expected, field), getattr(by_batch, field)
+        assert cheaper.mean == pytest.approx(live.mean / 2)
+    assert by_batch.rounds == expected.rounds
+    assert 1 <= by_batch.rounds.low <= by_batch.rounds.high <= by_batch.max_rounds
+    unknown = estimate(sure, 300, PROMISE, EQUAL, **settings)  # of no known usage
+    assert unknown.by_batch.cost == unknown.cost
+    assert estimate(sure, 300, PROMISE, EQUAL, jobs=1).by_batch is None
 
 
 @pytest.mark.slow

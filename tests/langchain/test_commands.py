@@ -235,6 +235,23 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     assert json.loads(result.stdout)["paid_in_earlier_runs"] > 0
 
 
+def test_an_estimate_shows_batches_beside_live_calls(server, mails) -> None:
+    words = [*job(server), "--price", "big=10,30/5,15", "--items", 40]
+    printed = json.loads(smart("estimate", mails, *words, "--json").stdout)
+    by_batch = printed["by_batch"]
+    alone = printed["reference_only"]["mean"]
+    assert by_batch["reference_only"]["mean"] == pytest.approx(alone / 2)
+    assert by_batch["cost"]["mean"] < printed["cost"]["mean"]
+    assert 0 < by_batch["rounds"]["mean"] <= by_batch["rounds"]["high"]
+    assert by_batch["rounds"]["high"] <= by_batch["max_rounds"]
+    assert printed["rounds"]["mean"] > 0
+    shown = smart("estimate", mails, *words).stdout
+    assert "--lane batch" in shown
+    assert re.search(r"waves of calls +. +\d+ \(\d+ to \d+\)", shown)
+    live = smart("estimate", mails, *job(server), "--items", 40)
+    assert "--lane batch" not in live.stdout
+
+
 def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
     server.script = lambda model, text, attempt: (
         "ham" if model == "small" else Odd("ham", usage=None)
