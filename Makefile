@@ -65,7 +65,7 @@ $(RAY): pyproject.toml requirements-dev.txt
 		--group ray --editable '.[ray,store]'
 	touch $(RAY)
 
-test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask
+test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask, Daft, Spark
 	.venv-ray/bin/python -m pytest -m "not slow" --timeout=600 tests/on_ray $(ARGS)
 
 lint: $(READY)

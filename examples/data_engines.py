@@ -13,6 +13,7 @@ all by one. It promises nothing: it is for a policy that was decided elsewhere. 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -76,6 +77,7 @@ def with_spark(mails: pd.DataFrame) -> pd.DataFrame:
         for frame in frames:
             yield answer(frame)[["mail", "model", "answer", "error", "cost"]]
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for its workers
     spark = SparkSession.builder.master("local[2]").getOrCreate()
     columns = "mail string, model string, answer string, error string, cost double"
     answered: pd.DataFrame = (

@@ -1,6 +1,7 @@
 """Every block of Python in the README and in the pages of `smart_engine/docs` runs.
 
-Models with well-known names are called over HTTP, on a server of our own.
+Models with well-known names are called over HTTP, on a server of our own. Blocks that
+need Ray run in `tests/on_ray`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ BLOCKS = [
     pytest.param(code, id=f"{page.stem} {number}")
     for page in PAGES
     for number, code in enumerate(blocks(page), 1)
+    if "import ray" not in code
 ]
 
 
@@ -40,8 +42,6 @@ def test_the_readme_has_an_example_for_each_framework():
 def test_a_block_runs(code, server):
     from llama_index.core import Settings
 
-    if "ray.data" in code:
-        pytest.importorskip("ray").shutdown()  # actors get the settings of its start
     before = Settings._llm
     try:
         exec(compile(code, "a page", "exec"), world())  # noqa: S102

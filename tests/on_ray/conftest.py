@@ -18,12 +18,25 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """Start it; its workers import what tests do."""
+def _paths() -> Iterator[None]:
+    """Let workers import what tests do; stop Ray when all tests are done."""
     paths = [str(HERE.parent), str(HERE), *os.environ.get("PYTHONPATH", "").split(":")]
     before = os.environ.copy()
     os.environ["PYTHONPATH"] = ":".join(filter(None, paths))
     os.environ["RAY_AUTH_MODE"] = "disabled"
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def cluster(_paths: None) -> None:
+    """Start it, unless it runs."""
+    if ray.is_initialized():
+        return
     ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -32,9 +45,3 @@ def cluster() -> Iterator[None]:
         _metrics_export_port=None,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        os.environ.clear()
-        os.environ.update(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,14 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "data_engines.py"
 
 
-@pytest.mark.parametrize("engine", ["pandas", "dask", "daft"])
+PACKAGES = {"pandas": "pandas", "dask": "dask", "daft": "daft", "spark": "pyspark"}
+
+
+@pytest.mark.parametrize("engine", PACKAGES)
 def test_rows_are_answered_in_any_data_engine(engine):
-    pytest.importorskip(engine)
+    pytest.importorskip(PACKAGES[engine])
+    if engine == "spark" and shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
     command = [sys.executable, str(EXAMPLE), "--engine", engine]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     shown = run.stdout.splitlines()

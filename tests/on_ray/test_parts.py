@@ -13,7 +13,7 @@ import pytest
 from pools import KilledError, Threads
 
 from langchain_smart.parts import Parts, PartSession
-from langchain_smart.ray_data import _answers, _assemble
+from langchain_smart.ray_rows import _assemble
 from smart_engine import BatchSession, Guarantee
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence import Normalized
@@ -165,7 +165,7 @@ def test_a_call_that_failed_hides_no_answer_to_it_in_another_part(tmp_path, orde
     failed = Row(call, Failure(ValueError("no")))
     parts.write("failed", to_columns([failed]), [None])
     parts.write("made", to_columns([row(call)]), ["answer"])
-    tables = [_answers(parts, name, names) for name in ("failed", "made")][::order]
+    stored = ["failed", "made"][::order]
     one, rows = np.zeros(1, np.int16), pa.table({"n": [0]})
-    table = _assemble(rows, 0, one, one, np.ones(1), {}, names, *tables)
+    table = _assemble(rows, 0, one, one, np.ones(1), {}, names, parts, stored)
     assert table["answer"].to_pylist() == ["answer"]
