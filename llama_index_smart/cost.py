@@ -26,12 +26,7 @@ from llama_index_smart.tools import calls_in
 from smart_engine.calls import Result
 from smart_engine.money.limits import Content, max_output_tokens
 from smart_engine.money.pricing import Usage
-from smart_engine.money.usage import (
-    first_of,
-    from_cache,
-    reported_usage,
-    service_tier,
-)
+from smart_engine.money.usage import Billing, first_of, read_billing
 from smart_engine.store.forks import fork_safe_lock
 
 __all__ = [
@@ -56,21 +51,22 @@ def outcome(
         response: The response.
         estimate: Returns what the call may have used, if estimates are allowed.
     """
-    usage, confidence = usage_of(response), _confidence(response)
-    reported = first_of(response.raw, ("usage",))
-    cached = isinstance(reported, Mapping) and from_cache(reported)
-    tier = service_tier(response.raw, reported)
+    billing, score = _billing(response), _confidence(response)
     return member.outcome(
-        response, usage, confidence, cached=cached, tier=tier, estimate=estimate
+        response, confidence=score, estimate=estimate, **billing._asdict()
     )
 
 
 def usage_of(response: Response) -> Usage | None:
     """Return the usage that a response reports, wherever its integration puts it."""
+    return _billing(response).usage
+
+
+def _billing(response: Response) -> Billing:
+    """Return what a response tells of its cost."""
     kwargs = response.additional_kwargs
-    raw = first_of(response.raw, ("usage", "usage_metadata"))
-    found = map(reported_usage, (raw, kwargs.get("usage"), kwargs))
-    return next((usage for usage in found if usage is not None), None)
+    own = first_of(response.raw, ("usage", "usage_metadata"))
+    return read_billing(response.raw, own, kwargs.get("usage"), kwargs)
 
 
 def _confidence(response: Response) -> float | None:

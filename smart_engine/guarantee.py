@@ -34,6 +34,9 @@ class Guarantee:
         recall: Label → least recall, in (0, 1). Batches only.
         precision: Label → least precision, in (0, 1). Batches only.
 
+    Attributes:
+        labels: Labels about which something is promised.
+
     Raises:
         InvalidInputError: If a share lies outside (0, 1), or nothing is promised.
 
@@ -50,6 +53,7 @@ class Guarantee:
     confidence: float = 0.95
     recall: Mapping[str, float] = field(default_factory=dict, hash=False)
     precision: Mapping[str, float] = field(default_factory=dict, hash=False)
+    labels: tuple[str, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check all shares."""
@@ -64,6 +68,8 @@ class Guarantee:
                     raise InvalidInputError(name, label, hint)
                 _check(f"{name}[{label!r}]", share, "0.9 means 90 %")
             object.__setattr__(self, name, dict(sorted(given.items())))
+        labels = tuple(sorted({**self.recall, **self.precision}))
+        object.__setattr__(self, "labels", labels)
         if self.max_disagreement is not None:
             way_out = "0.05 means 5 % of the answers"
             _check("max_disagreement", self.max_disagreement, way_out)
@@ -81,11 +87,6 @@ class Guarantee:
         shown += [f"recall={self.recall}"] if self.recall else []
         shown += [f"precision={self.precision}"] if self.precision else []
         return f"Guarantee({', '.join(shown)})"
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels about which something is promised."""
-        return tuple(sorted({**self.recall, **self.precision}))
 
     @property
     def alpha(self) -> float:

@@ -40,11 +40,9 @@ from langchain_smart.callbacks import (
 )
 from langchain_smart.chat.compare import read_answer, write_answer
 from langchain_smart.chat.cost import (
-    answer_in,
     estimated,
     outcome,
-    tier_in,
-    usage_in,
+    reply_in,
     worst_case,
 )
 from langchain_smart.chat.history import history_for
@@ -151,14 +149,14 @@ class ChatRequester(Requester):
     def failed(
         self, model: str, pieces: Sequence[AIMessageChunk], error: BaseException
     ) -> Failure:
-        usage, answer = usage_in(error), answer_in(error)
+        billing, answer = reply_in(error)
         billed: Result = Failure(error)
         if pieces and (self.estimates or _is_whole(pieces)):
             billed = self.joined(model, pieces)
-        elif usage is not None or (answer is not None and self.estimates):
+        elif billing.usage is not None or (answer is not None and self.estimates):
             estimate = self._estimate(model, answer)
             billed = self.members[model].outcome(
-                None, usage, tier=tier_in(error), estimate=estimate
+                None, estimate=estimate, **billing._asdict()
             )
         failure = Failure(error, billed.paid, billed.usage)
         clock = self._clocks.get(model)  # none where the call was not even made

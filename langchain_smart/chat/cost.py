@@ -25,17 +25,15 @@ from smart_engine.money.limits import (
     tool_types,
 )
 from smart_engine.money.pricing import Price, Usage
-from smart_engine.money.usage import from_cache, reported_usage, service_tier
+from smart_engine.money.usage import Billing, first_of, read_billing
 from smart_engine.serving.members import Member, UnpricedError, unlimited
 
 __all__ = [
-    "answer_in",
     "confidence_of",
     "counted",
     "estimated",
     "outcome",
-    "tier_in",
-    "usage_in",
+    "reply_in",
     "worst_case",
     "worst_case_of_run",
 ]
@@ -50,14 +48,12 @@ def outcome(
 
     A usage that cannot be true is removed from the message.
     """
-    reported = message.usage_metadata
-    usage, cached = reported_usage(reported), from_cache(reported)
-    score, metadata = confidence_of(message), message.response_metadata
-    tier = service_tier(metadata, metadata.get("usage"))
+    reported, score = message.usage_metadata, confidence_of(message)
+    billing = read_billing(message.response_metadata, reported)
     result = member.outcome(
-        message, usage, score, cached=cached, tier=tier, estimate=estimate
+        message, confidence=score, estimate=estimate, **billing._asdict()
     )
-    unusable = reported and not cached and result.usage is not usage
+    unusable = reported and not billing.cached and result.usage is not billing.usage
     if unusable and isinstance(result, Outcome):
         # It would corrupt sums, and could not be stored.
         message = message.model_copy(update={"usage_metadata": None})
@@ -65,32 +61,21 @@ def outcome(
     return result
 
 
-def usage_in(error: BaseException) -> Usage | None:
-    """Return the usage of a reply that OpenAI's classes attach to an error.
+def reply_in(error: BaseException) -> tuple[Billing, AIMessage | None]:
+    """Return what the reply tells that OpenAI's classes attach to an error, if any.
 
-    An object that was cut off by its limit of tokens, or by a filter, is billed.
+    An object that was cut off by its limit of tokens, or by a filter, is billed. The
+    reply as a message is for an estimate of its usage.
     """
     try:
-        return reported_usage(error.response.json()["usage"])  # type: ignore[attr-defined]
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return None  # there was no reply, or none with a usage
-
-
-def tier_in(error: BaseException) -> str | None:
-    """Return the service tier of such a reply, if it reports one."""
-    try:
-        return service_tier(error.response.json())  # type: ignore[attr-defined]
-    except (AttributeError, TypeError, ValueError):
-        return None
-
-
-def answer_in(error: BaseException) -> AIMessage | None:
-    """Return such a reply as a message, for an estimate of its usage."""
-    try:
         reply = error.response.json()  # type: ignore[attr-defined]
-        return AIMessage(str(reply["choices"][0]["message"]))
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return None
+        billing = read_billing(reply, first_of(reply, ("usage",)))
+    except (AttributeError, TypeError, ValueError):
+        return Billing(None, cached=False, tier=None), None
+    try:
+        return billing, AIMessage(str(reply["choices"][0]["message"]))
+    except (LookupError, TypeError):
+        return billing, None
 
 
 def confidence_of(message: AIMessage) -> float | None:

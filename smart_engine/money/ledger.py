@@ -11,6 +11,7 @@ import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -207,16 +208,28 @@ class Ledger:
 
 
 class LedgerEntries:
-    """The entries and sums of all calls. Not thread-safe: hold a lock around it.
+    """The entries and sums of all calls.
 
     Args:
         rows: Number of rows that stay, the newest ones; sums are of all.
+        lock: Held around each entry; hold it around whatever else is done here.
+        tell: Told why a call's cost is uncertain, where it is; perhaps again.
     """
 
-    def __init__(self, rows: int = ROWS) -> None:
+    def __init__(
+        self,
+        rows: int = ROWS,
+        lock: AbstractContextManager[Any] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         check_whole("rows", rows, 0)
+        self._kept, self._lock, self._tell = rows, lock or nullcontext(), tell
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, without any entry."""
         # Plain tuples of plain values, which the garbage collector need not visit.
-        self._rows: deque[tuple[Any, ...]] = deque(maxlen=rows)
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=self._kept)
         self._sums: dict[Key, list[float]] = {}
         self._entered = 0
         self._certificates: dict[int, str] = {}
@@ -226,21 +239,24 @@ class LedgerEntries:
         self, key: Key, batch: int | None, item: int, error: str | None, result: Result
     ) -> None:
         """Enter an attempt at a call; `error` is its type, if there is no answer."""
-        usage, cost = result.usage or Usage(), float(result.paid)
+        usage, cost, estimated = result.usage or Usage(), result.paid, result.estimated
         at, seconds = result.timing or (None, None)
         model, role, task, outcome = key
-        place = (self._entered, at, task, batch, item)
-        call = (model, role, outcome, error, *_tokens_of(usage))
+        call = (model, role, outcome, error, *_tokens_of(usage), float(cost))
         marks = (usage.estimated, result.unknown is not None)
-        self._rows.append((*place, *call, cost, *marks, seconds))
-        self._entered += 1
-        sums = self._sums.get(key)
-        if sums is None:
-            sums = self._sums[key] = [0] * len(Spend.model_fields)
         spend = (1, error is not None, cost, usage.input_tokens, usage.output_tokens)
-        parts = (*spend, result.estimated, result.unknown or 0.0)
-        for index, part in enumerate(parts):
-            sums[index] += part
+        parts = (*spend, estimated, result.unknown or 0.0)
+        with self._lock:
+            place = (self._entered, at, task, batch, item)
+            self._rows.append((*place, *call, *marks, seconds))
+            self._entered += 1
+            sums = self._sums.get(key)
+            if sums is None:
+                sums = self._sums[key] = [0] * len(Spend.model_fields)
+            for index, part in enumerate(parts):
+                sums[index] += part
+        if self._tell is not None and (estimated or result.unknown == 0):
+            self._tell(_doubt(model, estimated=bool(estimated)))
 
     def end_batch(self, batch: int, certificate: str) -> None:
         """Enter the certificate of a batch; those of batches without a row are dropped.
@@ -261,6 +277,20 @@ class LedgerEntries:
         }
         dropped = self._entered - len(self._rows)
         return Ledger(list(self._rows), dict(self._certificates), sums, dropped)
+
+
+def _doubt(model: str, *, estimated: bool) -> str:
+    """Return why what a call has cost is uncertain: it is estimated, or unknown."""
+    if estimated:
+        return (
+            f"{model} reported no usage that can be priced: what its calls cost is "
+            "estimated from their texts, and marked so"
+        )
+    return (
+        f"a call of {model} failed without reporting usage: it may have been billed, "
+        "and nothing limits its cost. It is booked at 0 USD and marked unknown; set "
+        "max_tokens to book such calls at their worst case"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -107,12 +107,16 @@ class Price:
         batch: The price of a call in one of the provider's batches: short for
             `tiers={"batch": …}`.
 
+    Attributes:
+        by_token: Whether a call's cost depends on its tokens.
+
     Raises:
         InvalidInputError: If a price is negative, infinite or not a number.
 
     Example:
         ```python
         price = Price(input=0.15, output=0.60, cache_read=0.075)
+        assert price.by_token and not Price.per_call(0.002).by_token
         assert round(price.cost(Usage(1_000_000, 500_000)), 9) == 0.45
         assert round(price.cost(Usage(1_000_000, cache_read=400_000)), 9) == 0.12
         long = Price(3, 15, above={200_000: Price(6, 22.5)})
@@ -134,6 +138,7 @@ class Price:
     call: float = 0.0
     tiers: Mapping[str, Price] = field(default_factory=dict, hash=False)
     batch: InitVar[Price | None] = None
+    by_token: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, batch: Price | None) -> None:
         """Check all prices."""
@@ -164,6 +169,9 @@ class Price:
                 hint = 'give a price per service tier: {"flex": Price(0.6, 5)}'
                 raise InvalidInputError("Price.tiers", self.tiers, hint)
         object.__setattr__(self, "tiers", tiers)
+        rates = [self.input, self.output, *(getattr(self, name) for name in _OPTIONAL)]
+        others = any(price.by_token for price in tiers.values())
+        object.__setattr__(self, "by_token", bool(any(rates) or self.above or others))
 
     @classmethod
     def free(cls) -> Self:
@@ -174,24 +182,6 @@ class Price:
     def per_call(cls, usd: float) -> Self:
         """The price of a service that charges by the call, such as a reranker."""
         return cls(0.0, 0.0, call=usd)
-
-    @property
-    def by_token(self) -> bool:
-        """Whether a call's cost depends on its tokens.
-
-        Example:
-            ```python
-            assert Price(0.15, 0.60).by_token
-            assert not Price.per_call(0.002).by_token
-            ```
-        """
-        return bool(
-            self.input
-            or self.output
-            or self.above
-            or any(getattr(self, name) for name in _OPTIONAL)
-            or any(price.by_token for price in self.tiers.values())
-        )
 
     def at(self, tier: str | None) -> Price | None:
         """Return the price at a service tier, as a reply reports it; None if unknown.

@@ -6,11 +6,18 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from smart_engine.money.pricing import STANDARD_TIERS, Usage
 
-__all__ = ["first_of", "from_cache", "reported_usage", "service_tier"]
+__all__ = [
+    "Billing",
+    "first_of",
+    "from_cache",
+    "read_billing",
+    "reported_usage",
+    "service_tier",
+]
 
 _INPUT = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidates_token_count")
@@ -44,6 +51,41 @@ _FOR_AN_HOUR = _in_each_tier("ephemeral_1h_input_tokens")
 _SHORT = _in_each_tier("ephemeral_5m_input_tokens")
 _AUDIO = _in_each_tier("audio", "audio_tokens")
 _REASONING = _in_each_tier("reasoning", "reasoning_tokens")
+
+
+class Billing(NamedTuple):
+    """What a reply tells of its cost.
+
+    Attributes:
+        usage: Tokens that it used; None if it reports none.
+        cached: Whether it came from a cache of the caller.
+        tier: The service tier that it was served at, if that is not the standard one.
+    """
+
+    usage: Usage | None
+    cached: bool
+    tier: str | None
+
+
+def read_billing(reply: Any, *usages: Any) -> Billing:
+    """Return what a reply tells of its cost.
+
+    Args:
+        reply: The reply, or what its framework keeps of it: a mapping or an object.
+        *usages: Where its usage may stand, the strongest first, which also says whether
+            it came from a cache.
+
+    Example:
+        ```python
+        used = {"input_tokens": 9, "output_tokens": 1}
+        reply = {"usage": {**used, "service_tier": "flex"}}
+        assert read_billing(reply, None, used) == Billing(Usage(9, 1), False, "flex")
+        ```
+    """
+    found = (usage for each in usages if (usage := reported_usage(each)) is not None)
+    cached = isinstance(usages[0], _MAPPINGS) and from_cache(usages[0])
+    tier = service_tier(reply, first_of(reply, ("usage",)))
+    return Billing(next(found, None), cached, tier)
 
 
 def from_cache(reported: Mapping[str, Any] | None) -> bool:

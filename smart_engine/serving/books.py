@@ -10,10 +10,9 @@ from typing import Any, Self
 
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
-from smart_engine.calls import Result
 from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget
-from smart_engine.money.ledger import ROWS, Key, Ledger, LedgerEntries, LedgerScope
+from smart_engine.money.ledger import ROWS, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
 from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
@@ -61,11 +60,12 @@ class Books:
     ) -> None:
         self.new_lock, self._kept, self._process = lock, rows, process
         self._lock = lock()
+        self._entries = LedgerEntries(rows, self._lock, self.say_once)
         self._begin(models)
 
     def _begin(self, models: Iterable[str]) -> None:
         """Start with nothing spent."""
-        self._entries = LedgerEntries(self._kept)
+        self._entries.begin()
         self._served: dict[str, int] = dict.fromkeys(models, 0)
         self._certificates: deque[Certificate] = deque()
         self._earlier = EarlierBatches()
@@ -120,7 +120,7 @@ class Books:
         """
         with self._lock:
             self._batches += 1
-            return LedgerScope(self._enter, reference, task, self._batches)
+            return LedgerScope(self._entries.enter, reference, task, self._batches)
 
     def item(self, reference: str, task: str) -> tuple[LedgerScope, int]:
         """Return where the calls of a single item are entered, and its number.
@@ -132,33 +132,7 @@ class Books:
         with self._lock:
             number = self._arrived[task]
             self._arrived[task] += 1
-        return LedgerScope(self._enter, reference, task), number
-
-    def _enter(
-        self,
-        key: Key,
-        batch: int | None,
-        item: int,
-        error: str | None,
-        result: Result,
-    ) -> None:
-        """Enter a call, and warn once of each model whose costs are uncertain."""
-        problem = None
-        if result.estimated:
-            problem = (
-                f"{key.model} reported no usage that can be priced: what its calls "
-                "cost is estimated from their texts, and marked so"
-            )
-        elif result.unknown == 0:
-            problem = (
-                f"a call of {key.model} failed without reporting usage: it may have "
-                "been billed, and nothing limits its cost. It is booked at 0 USD and "
-                "marked unknown; set max_tokens to book such calls at their worst case"
-            )
-        with self._lock:
-            self._entries.enter(key, batch, item, error, result)
-        if problem is not None:
-            self.say_once(problem)
+        return LedgerScope(self._entries.enter, reference, task), number
 
     def say_once(self, text: str) -> None:
         """Warn, unless the same was said before."""
