@@ -283,6 +283,15 @@ class SequentialTest:
         """Number of draws that suffices if no further error is found."""
         return self.acceptance.draws(len(self.errors))
 
+    @property
+    def suffices(self) -> bool:
+        """Whether all draws made suffice, those after it accepted included.
+
+        Whoever waits until they do stops no oftener in error than at the first look
+        that accepts: what is wrong undetected then was so at that look, too.
+        """
+        return self.target <= self.draws
+
     def observe(self, wrong: BoolArray, failed: BoolArray | None = None) -> None:
         """Take in further draws, in the order in which they were drawn.
 

@@ -20,7 +20,7 @@ level; and the levels, those of plans too, sum to at most 1 − γ.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from smart_engine.strategies.audit_options import (
     waves_to_ask,
 )
 from smart_engine.strategies.audit_plan import follow
-from smart_engine.strategies.audit_state import GROWTH, AuditState
+from smart_engine.strategies.audit_state import GROWTH, LAST, AuditState
 from smart_engine.strategies.audit_trial import TELLING, affordable_calls
 
 __all__ = ["audit"]
@@ -52,9 +52,6 @@ __all__ = ["audit"]
 _FIRST = 16
 """Draws in the first wave."""
 
-
-_LAST = 0.3
-"""Least share of the draws that is made after all that will be served was asked."""
 
 _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 """Most and fewest items to scout, and most reference calls to spend on it."""
@@ -100,10 +97,10 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
     """
     batch, tiers = state.batch, tuple(state.active)
     trials = affordable_calls(batch, state.active)
-    first = _first_draws(state)
+    first, most = _first_draws(state)
     until = int(np.clip(trials / TELLING, 1, first))
     if batch.rounds_left <= 2 or until == first:
-        until = first = state.wave_end(0, first, batch.n_items, 1 + len(tiers))
+        until = first = state.wave_end(0, first, most, 1 + len(tiers))
     scouted = _scouted(state)
     early = not math.isinf(batch.rounds_left) and _all_affordable(state)
     bulk = np.arange(batch.n_items if early else 0)
@@ -154,8 +151,11 @@ def _scouted(state: AuditState) -> IntArray:
     return batch.rng.choice(batch.n_items, most, replace=False)
 
 
-def _first_draws(state: AuditState) -> int:
-    """Return how many draws to begin with: more, the fewer waves can follow."""
+def _first_draws(state: AuditState) -> tuple[int, int]:
+    """Return how many draws to begin with, and at most so that others are late enough.
+
+    They are more, the fewer waves can follow.
+    """
     batch = state.batch
     allowed, level = batch.guarantee.max_errors(batch.n_items), batch.guarantee.alpha
     design = Acceptance(batch.n_items, allowed, level)
@@ -165,12 +165,13 @@ def _first_draws(state: AuditState) -> int:
         policies = (policy.apply(prior.answers) for policy in family(state.active))
         rate = min(map(prior.error_rate, policies), key=lambda rate: rate.mean())
         test = SequentialTest("", design)
-        return next_wave(test, rate, 1, batch.n_items, batch.rng).end
-    most = int((1 - _LAST) * design.draws(0))
+        end = next_wave(test, rate, 1, batch.n_items, batch.rng).end
+        return end, end
+    most = max(1, int((1 - LAST) * design.draws(0)))
     if math.isinf(batch.rounds_left):
-        return max(1, min(_FIRST, most))
+        return min(_FIRST, most), most
     want = max(_FIRST * (9 - batch.rounds_left), math.sqrt(batch.n_items / 2))
-    return max(1, min(int(want), most))
+    return min(int(want), most), most
 
 
 def _register(state: AuditState) -> None:
@@ -218,30 +219,28 @@ def _register(state: AuditState) -> None:
 def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
     """Draw until going elsewhere is cheapest; return where, None: the reference."""
     batch = state.batch
-    # Draws made when all that a policy would serve was asked.
-    asked = {p: 0 for p in state.registered if state.asked(p, state.undrawn)}
+    whole = state.undrawn
+    state.all_asked = {p: 0 for p in state.registered if state.asked(p, whole)}
     while state.draws < batch.n_items:
         waves = batch.rounds_left
         options = list_options(state)
-        options = [o for o in options if _waves_needed(state, o, asked) <= waves]
+        options = [o for o in options if _waves_needed(state, o) <= waves]
         best = choose(state, options)
         useful = useful_candidates(state, options)
         bulk = state.order[:0]
         if best.test is not None:
-            late = state.draws - asked.get(best.policy, state.draws)
-            if best.test.accepted is None:
-                most, want = _draws_of_test(state, best.end or best.test.target)
-            else:
-                late_draws = math.ceil(_LAST * best.test.accepted)
-                most = want = state.draws + late_draws - late
-            if want <= state.draws:
+            if state.proven(best.policy, best.test):
                 return best
+            if best.test.suffices:
+                most = want = state.late_enough(best.policy)
+            else:
+                most, want = _draws_of_test(state, best.end or best.test.target)
             if set(best.policy.tiers) <= set(useful):
                 state.active = useful
             missing = set(best.policy.tiers) - set(state.active)
             state.active += sorted(missing)
-            if best.policy not in asked and want > (1 - _LAST) * most:
-                asked[best.policy] = state.draws
+            if best.policy not in state.all_asked and want > (1 - LAST) * most:
+                state.all_asked[best.policy] = state.draws
                 # In an order that says nothing of the order of draws.
                 bulk = np.sort(state.undrawn)
         else:
@@ -287,14 +286,10 @@ def _worth_of_a_wave(plan: Option) -> float:
     return 0.0 if plan.later is None else float((plan.later - plan.cost).mean())
 
 
-def _waves_needed(
-    state: AuditState, option: Option, asked: Mapping[Policy, int]
-) -> int:
+def _waves_needed(state: AuditState, option: Option) -> int:
     """Return how many waves an option takes at least, and the end of the batch."""
     if option.test is not None:
-        late = state.draws - asked.get(option.policy, state.draws)
-        ready = option.test.accepted is not None
-        return 1 if ready and late >= _LAST * (option.test.accepted or 0) else 2
+        return 1 if state.proven(option.policy, option.test) else 2
     if option.risk is not None:  # ask; take others outright, and draw; end
         return 2 + waves_to_ask(state, option)
     return 1
@@ -308,7 +303,7 @@ def _draws_of_test(state: AuditState, end: int) -> tuple[int, int]:
     if waves > _SCARCE:
         return end, end
     # All that it would serve is asked now; the draws from here on are late enough.
-    end = max(end, math.ceil(state.draws / (1 - _LAST)))
+    end = max(end, math.ceil(state.draws / (1 - LAST)))
     return min(end, state.batch.n_items), min(end, state.batch.n_items)
 
 

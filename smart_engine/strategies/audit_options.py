@@ -157,15 +157,17 @@ def list_options(state: AuditState) -> list[Option]:
             lost = state.failed(drawn) & ~policy.apply(answers).agreed
             rate = np.minimum(rate + lost.mean(), 1.0)
             serving = calls + (1 - policy.apply(answers).agreed.mean()) * reference
-            waiting.append(_Waiting(policy, test, rate, serving))
+            ready = test.suffices or state.proven(policy, test)
+            waiting.append(_Waiting(policy, test, ready, rate, serving))
     if limited:
         return _in_few_waves(state, options, waiting, reference, candidates)
     # A test that drags on would be given up for a plan at about its next look.
     fallback = np.min([option.cost for option in options], axis=0)
-    for policy, test, rate, serving in waiting:
-        draws, until = _draws_left(state, test, rate), test.target - test.draws
-        cost = draws * (reference + candidates) + (rest - draws) * serving
-        if test.accepted is None:
+    for policy, test, ready, rate, serving in waiting:
+        cost = np.full(DRAWS, rest * serving)
+        if not ready:
+            draws, until = _draws_left(state, test, rate), test.target - test.draws
+            cost = draws * (reference + candidates) + (rest - draws) * serving
             cost = np.minimum(cost, fallback + until * (reference + candidates))
         options.append(Option(policy, test, cost))
     return options
@@ -177,12 +179,14 @@ class _Waiting(NamedTuple):
     Attributes:
         policy: Its policy.
         test: The test.
+        ready: Whether it needs no more draws but late ones.
         rate: Per draw from the posterior, the policy's error rate.
         serving: USD that an item costs that is not drawn once the test has accepted.
     """
 
     policy: Policy
     test: SequentialTest
+    ready: bool
     rate: FloatArray
     serving: float
 
@@ -191,8 +195,6 @@ def _draws_left(
     state: AuditState, test: SequentialTest, rate: FloatArray
 ) -> FloatArray:
     """Return, per draw from the posterior, the draws until a test may accept."""
-    if test.accepted is not None:
-        return np.zeros(DRAWS)
     design, errors = test.acceptance, len(test.errors)
     until = draws_needed(
         design.items, rate, state.max_errors, design.level, state.draws, errors
@@ -223,9 +225,9 @@ def _in_few_waves(
         cheaper = cost.mean(axis=1) < best.mean(axis=1)
         best = np.where(cheaper[:, None], cost, best)
         priced.append(plan._replace(cost=cost[waves], later=cost[waves - 1]))
-    for policy, test, rate, serving in waiting:
+    for policy, test, ready, rate, serving in waiting:
         cost, end, each = np.full(DRAWS, rest * serving), None, reference + candidates
-        if test.accepted is None:
+        if not ready:
             extra = max(each - serving, 0.02 * reference)
             instead = (best - cost) / extra
             last, rng = batch.n_items, batch.rng

@@ -19,10 +19,13 @@ from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.strategies._base import Decision, Tally, Verdict
 from smart_engine.strategies.audit_trial import TELLING, promising
 
-__all__ = ["GROWTH", "AuditState"]
+__all__ = ["GROWTH", "LAST", "AuditState"]
 
 GROWTH = 0.5
 """A further wave adds at most this share of the draws made so far."""
+
+LAST = 0.3
+"""Least share of the draws that is made after all that will be served was asked."""
 
 _AGAIN = 0.05
 """Share of the level left that a plan leaves for a further attempt."""
@@ -41,6 +44,7 @@ class AuditState:
         scouted: Items on which candidates alone were asked.
         tests: Every audit run so far.
         registered: Policy → its test on the whole batch.
+        all_asked: Policy → draws made when all that it would serve had been asked.
         level_left: Level left for plans.
         route: Per item, the tier that serves it.
     """
@@ -54,6 +58,7 @@ class AuditState:
         self.scouted = np.empty(0, np.int64)
         self.tests: list[SequentialTest] = []
         self.registered: dict[Policy, SequentialTest] = {}
+        self.all_asked: dict[Policy, int] = {}
         self.level_left = 0.0
         self.route = np.full(n_items, REFERENCE, np.int16)
 
@@ -137,6 +142,23 @@ class AuditState:
         """Whether all candidates of a policy were asked about these items."""
         status = self.batch.status[list(policy.tiers)][:, items]
         return bool((status != UNASKED).all())
+
+    def proven(self, policy: Policy, test: SequentialTest) -> bool:
+        """Whether a test of the whole batch lets its policy serve.
+
+        It accepted, on draws of which enough were made after all that the policy would
+        serve had been asked. Where it accepted before, the draws made since count, and
+        what they show: a candidate may have turned bad in between.
+        """
+        if test.accepted is None:
+            return False
+        enough = self.late_enough(policy)
+        return test.accepted >= enough or (test.suffices and self.draws >= enough)
+
+    def late_enough(self, policy: Policy) -> int:
+        """Return the draws in all of which enough are late for a policy to serve."""
+        since = self.all_asked.get(policy, self.draws)
+        return min(math.ceil(since / (1 - LAST)), self.batch.n_items)
 
     def wave_end(self, drawn: int, want: int, most: int, calls: int) -> int:
         """End of a wave: further draws are bought only where they fill what may fly.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import product
+from itertools import count, product
+from random import Random
 from statistics import mean
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from verdicts import refuted
 
 from smart_engine import (
@@ -468,6 +470,28 @@ def test_a_candidate_that_turns_bad_after_the_draws_is_found_out(
         differing = sum(one.answer == "no" for one in session.answers)
         assert differing <= session.certificate.max_errors
         assert all(check.holds for check in verify(session.certificate))
+
+
+@pytest.mark.parametrize("in_flight", [36, 64])
+def test_a_candidate_that_turns_bad_in_a_small_batch_is_found_out(in_flight) -> None:
+    broken, games = 0, 60
+    for seed in range(games):
+        number, until = count(), Random(seed).randrange(7, 70)
+        session = BatchSession(
+            70,
+            [Tier("big", "reference", 1.0), Tier("small", "candidate", 0.01)],
+            Guarantee(0.2, 0.9),
+            max_in_flight=in_flight,
+            seed=seed,
+        )
+        while calls := session.next_calls():
+            for call in calls:
+                bad = call.tier == "small" and next(number) >= until
+                price = 1.0 if call.tier == "big" else 0.01
+                session.record(call, Outcome("no" if bad else "yes", price))
+        differing = sum(one.answer == "no" for one in session.answers)
+        broken += differing > session.certificate.max_errors
+    assert broken <= binom.isf(0.001, games, 0.1)
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 2, 17, 41])
