@@ -7,11 +7,11 @@ They work behind a prompt, before a parser, and through `.bind()`, `.with_config
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -33,6 +33,7 @@ from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.settings import Settings
 from smart_engine.runtime.submitted import SubmittedJob
+from smart_engine.serving.slices import slice_of
 
 __all__ = [
     "TASK",
@@ -58,10 +59,14 @@ Configs = RunnableConfig | list[RunnableConfig] | None
 
 def named_task(kwargs: Mapping[str, Any], config: RunnableConfig | None) -> str | None:
     """Return the task that a call names, by argument or by config, if it names one."""
-    config = config or {}
-    places = (kwargs, config.get("configurable") or {}, config.get("metadata") or {})
+    places = (kwargs, *_keys(config or {}))
     found = [place[TASK] for place in places if place.get(TASK) is not None]
     return str(found[0]) if found else None
+
+
+def _keys(config: RunnableConfig) -> list[Mapping[str, Any]]:
+    """Return where a config's keys are looked up, one after the other."""
+    return [config.get("configurable") or {}, config.get("metadata") or {}]
 
 
 @dataclass(kw_only=True)
@@ -133,6 +138,8 @@ class SmartBatching(
     Settings, RunnableSerializable[Input, Output], Generic[Input, Output]
 ):
     """The batch verbs of all smart Runnables."""
+
+    _slice_keys: ClassVar[str | None] = "each input's config metadata"
 
     @override
     def batch(
@@ -329,7 +336,7 @@ class SmartBatching(
 
         serving = self._serving.of(self._serving.task_of(task))
         kind = (id(self), task, content)
-        return SingleCall(kind, text, (read, config), batch, serving, label)
+        return SingleCall(kind, text, (given, config), batch, serving, label)
 
     def _pinned(self, given: Any) -> str | None:  # noqa: ARG002
         """Return the model that began a conversation, if that is to go on with it."""
@@ -403,6 +410,8 @@ class SmartBatching(
         config: Configs,
         kwargs: dict[str, Any],
         raised: list[Any] | None = None,
+        *,
+        sliced: bool = True,
     ) -> list[Job]:
         """Return one job a task, over the inputs that can be read.
 
@@ -411,12 +420,18 @@ class SmartBatching(
             config: One config for all, or one per item.
             kwargs: Further arguments of every call.
             raised: Gets in each unreadable item's place why; else that is raised.
+            sliced: Whether each item needs its slice, if slices are promised.
         """
         configs, limit = self._configs(inputs, config)
         read: dict[int, Any] = {}
+        slices: dict[int, str] = {}
         for place, given in enumerate(inputs):
             try:
-                read[place] = self._read(given)
+                item = self._read(given)
+                if sliced and self.slices is not None:
+                    keys = ChainMap(*map(dict, _keys(configs[place])))
+                    slices[place] = slice_of(self.slices, given, place, keys)
+                read[place] = item
             except Exception as error:
                 if raised is None:
                     raise
@@ -441,6 +456,7 @@ class SmartBatching(
                 label=label,
                 inputs=[read[place] for place in places],
                 configs=[configs[place] for place in places],
+                slices=[slices[place] for place in places] if slices else None,
             )
             for (task, _), (label, rule, places) in pools.items()
         ]
@@ -453,7 +469,7 @@ class SmartBatching(
         kwargs: dict[str, Any],
     ) -> Measurement:
         drawn = drawn_twice("inputs", list(inputs), n, self.seed)
-        (job,) = self._jobs(drawn, config, kwargs)
+        (job,) = self._jobs(drawn, config, kwargs, sliced=False)
         return self._measurement(job)
 
     def _configs(

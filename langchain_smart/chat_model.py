@@ -103,6 +103,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             that share is what the reference would have said.
         label_of: A function from the text of an answer, or from its object, to its
             label. By default that is what `Label`, `Normalized` or `Exact` read in it.
+        slices: A function from an input, or a key in its config's metadata,
+            to the name of its slice, such as a tenant, a language or a source: in
+            batches, `max_disagreement` then holds in each slice by itself, all together
+            with `confidence`. Small slices save little: below some 100 items at 5 %
+            they go to the reference.
         strategy: `"audit"`, `"mix"`, `"efficient"`, `"exhaustive"` or `"reference"`.
         looks: `"corrected"` keeps the guarantee; `"paper"` is the paper's way.
         mode: `"serve"`; `"shadow"`: every model answers every item, the reference's

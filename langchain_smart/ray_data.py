@@ -173,6 +173,7 @@ def _check(smart: Settings) -> None:
         "lane": "actors ask models live: leave it out",
         "recall": "answers stay in the data set, and so do their labels: leave it out",
         "precision": "answers stay in the data set, as their labels do: leave it out",
+        "slices": "a data set is one job: filter it, and answer each slice as its own",
     }
     usual: dict[str, Any] = {"mode": "serve", "promise": "batch", "lane": "live"}
     usual |= {"recall": {}, "precision": {}}

@@ -221,6 +221,25 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         return self.reference_only_cost / self.answered - cost
 
     @property
+    def slice_bounds(self) -> dict[str, tuple[int, int]]:
+        """Slice → at most so many of its answers differ, and how many may.
+
+        They hold together, with the confidence of the certificate. Nothing is known
+        where it is not valid.
+        """
+        if not self.valid:
+            return {}
+        audited = {each.in_slice: each.undetected for each in self.promised}
+        bounds = {}
+        for each in self.slices:
+            guarantee = Guarantee(self.max_disagreement, self.confidence)
+            allowed = guarantee.max_errors(each.answered)
+            unseen = each.answered - each.served.get(self.reference, 0)
+            most = min(unseen, allowed, audited.get(each.name, allowed))
+            bounds[each.name] = most, allowed
+        return bounds
+
+    @property
     def label_bounds(self) -> tuple[LabelBound, ...]:
         """What follows for each label, together and with the same confidence.
 

@@ -60,7 +60,9 @@ def estimate_command(
 
     with job.resumable():
         named = task is not None
-        expected = estimate_job(job.smart, job.inputs, items, named=named)
+        expected = estimate_job(
+            job.smart, job.inputs, items, configs=job.configs, named=named
+        )
     report = job.smart.report()
     if as_json:
         figures = {
@@ -81,6 +83,9 @@ def _show_prospects(
     """Print what imagined candidates would save, beside the recorded reference."""
     trace = Trace.read(given.source, reference=given.reference)
     guarantee = options.guarantee_of(promised.max_disagreement, promised)
+    if promised.slices is not None:
+        hint = "imagined candidates err alike in all slices: leave it out"
+        raise InvalidInputError("--slice", promised.slices, hint)
     if guarantee.labels:
         hint = (
             "imagined candidates give no labels: ask real ones by --reference, "

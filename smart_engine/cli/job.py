@@ -20,10 +20,15 @@ from smart_engine.serving.members import UnpricedError
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_smart.chat_model import SmartChatModel
 
 __all__ = ["Job", "read_price", "sources"]
+
+
+_SLICE = "slice"
+"""Key of a row's config that names its slice."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,13 @@ class Job:
     Attributes:
         table: The rows.
         inputs: Per row, what is sent.
+        configs: Per row, the config with which it is sent: it names its slice.
         smart: The model that is asked.
     """
 
     table: Table
     inputs: list[LanguageModelInput]
+    configs: list[RunnableConfig]
     smart: SmartChatModel
 
     @classmethod
@@ -62,6 +69,7 @@ class Job:
         system: list[tuple[str, str]] = []
         if given.system is not None:
             system = [("system", _read_text("system", given.system))]
+        configs = _configs(table, promised.slices)
         prompts = _fill(_read_text("prompt", given.prompt), table)
         rule = read_rule(promised.equivalence)
         guarantee = options.guarantee_of(promised.max_disagreement, promised)
@@ -89,6 +97,7 @@ class Job:
                 confidence=guarantee.confidence,
                 recall=guarantee.recall,
                 precision=guarantee.precision,
+                slices=None if promised.slices is None else _SLICE,
                 strategy=promised.strategy,
                 min_saving=promised.min_saving,
                 max_tokens=calls.max_tokens,
@@ -102,7 +111,10 @@ class Job:
         except UnpricedError as error:
             hint = f"{error.reason}: add --price {options.PRICE_FORM}"
             raise InvalidInputError("price", error.value, hint) from error
-        return cls(table, [[*system, ("human", text)] for text in prompts], smart)
+        inputs: list[LanguageModelInput] = [
+            [*system, ("human", text)] for text in prompts
+        ]
+        return cls(table, inputs, configs, smart)
 
     @property
     def store(self) -> str:
@@ -135,6 +147,22 @@ def sources(given: options.Inputs, store: str | None) -> list[Path | None]:
 
 def _place(given: options.Inputs, store: str | None) -> str:
     return store or f"{given.source}.answers.db"
+
+
+def _configs(table: Table, column: str | None) -> list[RunnableConfig]:
+    """Return per row the config that names its slice, if a column has them.
+
+    Raises:
+        InvalidInputError: If a row has no value there.
+    """
+    if column is None:
+        return [{} for _ in table.rows]
+    for place, row in enumerate(table.rows):
+        if row.get(column) in (None, ""):
+            columns = ", ".join(table.rows[0])
+            hint = f"{table.where(place)} has no value in it; columns: {columns}"
+            raise InvalidInputError("--slice", column, hint)
+    return [{"metadata": {_SLICE: row[column]}} for row in table.rows]
 
 
 def read_price(text: str) -> tuple[str, Price]:

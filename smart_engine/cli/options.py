@@ -74,6 +74,15 @@ Precision = Annotated[
         "reference gives it, too; repeat for more."
     ),
 ]
+Slice = Annotated[
+    str | None,
+    Option(
+        "--slice",
+        metavar="COLUMN",
+        help="Column whose values, such as tenants or languages, are slices: the "
+        "tolerated share holds in each of them.",
+    ),
+]
 Confidence = Annotated[float, Option(help="Probability with which that holds.")]
 Runs = Annotated[int, Option(help="Runs per strategy.")]
 Seed = Annotated[int, Option(help="Seed of all randomness.")]
@@ -210,6 +219,7 @@ class Promise:
     confidence: Confidence = 0.95
     recall: Recall = None
     precision: Precision = None
+    slices: Slice = None
     strategy: Annotated[str, _strategy("")] = "audit"
     min_saving: Annotated[
         float,

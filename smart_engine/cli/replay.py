@@ -19,7 +19,7 @@ from smart_engine.cli.terminal import check_results, say, show, show_json, write
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
-from smart_engine.offline.replay import Recording, ReplayResult, replay
+from smart_engine.offline.replay import Recording, ReplayResult, Sliced, replay
 from smart_engine.offline.traces import Sample, Trace, read_simulation
 from smart_engine.report.content import plain
 from smart_engine.report.plots import plot_costs
@@ -39,11 +39,14 @@ def replay_command(
     sample: Annotated[
         int | None, Option(min=1, help="Rows of a smaller job, drawn in each trial.")
     ] = None,
+    slices: options.Slice = None,
     runs: options.Trials,
 ) -> None:
     """What would it have cost on my logs? Runs sessions on recorded answers."""
     reference, candidates = compared.reference, compared.candidate or ()
-    trace = Trace.read(items, models, reference=reference, candidates=candidates)
+    trace = Trace.read(
+        items, models, reference=reference, candidates=candidates, slice_by=slices
+    )
     if not trace.candidates:
         hint = "the models file names none: smart estimate needs the reference alone"
         raise InvalidInputError("candidates", [], hint)
@@ -52,14 +55,24 @@ def replay_command(
 
 
 def simulate_command(
+    *,
     file: Annotated[Path, Argument(help="Inputs of the simulation, JSON.")],
     dataset: Annotated[str, Option(help="Name of the data set.")],
     compared: options.Compared,
+    slices: Annotated[
+        int, Option(min=0, help="Slices into which items fall at random.")
+    ] = 0,
     runs: options.Trials,
 ) -> None:
     """The same on independent random answers, as in the SMART paper's simulation."""
     reference, candidates = compared.reference, compared.candidate or ()
-    models = read_simulation(file, dataset, reference=reference, candidates=candidates)
+    models = read_simulation(
+        file,
+        dataset,
+        reference=reference,
+        candidates=candidates,
+        slice_count=slices,
+    )
     _replay(models, compared, runs, sources=[file])
 
 
@@ -74,7 +87,9 @@ def _replay(
     shares = dict.fromkeys(runs.max_disagreement or ["0.05"])
     guarantees = [options.guarantee_of(share, runs) for share in shares]
     known = STRATEGIES if runs.max_rounds is None else LIMITED
-    every = ("reference", "audit") if guarantees[0].labels else known
+    sliced = isinstance(recording, Sliced) and recording.slices(runs.seed) is not None
+    alone = bool(guarantees[0].labels) or sliced
+    every = ("reference", "audit") if alone else known
     strategies = list(dict.fromkeys(compared.strategy or every))
     for strategy in strategies:
         choose("strategy", strategy, STRATEGIES)
@@ -113,8 +128,10 @@ def _promised(result: ReplayResult, reference: str) -> str:
     """What is promised of all answers."""
     if result.max_disagreement is None:
         return f"recall and precision of {', '.join(result.recall)} promised"
+    where = f" in each of {result.slices:,.0f} slices" if result.slices else ""
     return (
         f"at most {result.max_disagreement:.4g} may differ from {reference}'s answers"
+        f"{where}"
     )
 
 
@@ -171,6 +188,8 @@ def _show(results: list[ReplayResult], reference: str) -> None:
         "waves": [f"{r.rounds:.1f}" for r in results],
         "planning": [f"{r.planning_seconds * 1000:,.0f} ms" for r in results],
     }
+    if first.slices:
+        rows["slices broken"] = [f"{r.slice_violations:.1%}" for r in results]
     if known:
         rows["accuracy"] = [f"{r.accuracy:.4f}" for r in results]
     for name, cells in rows.items():

@@ -98,7 +98,7 @@ def run_command(
             hint = "IN has this column already; --answer names another"
             raise InvalidInputError("column", column, hint)
     with job.resumable():
-        answers = job.smart.batch(job.inputs, return_exceptions=True)
+        answers = job.smart.batch(job.inputs, job.configs, return_exceptions=True)
         (record,) = job.smart.report().certificates
         columns = _COLUMNS if record.estimated else _COLUMNS[:-1]
         rows = []

@@ -16,6 +16,8 @@ from smart_engine.serving.resume import Resumed
 from smart_engine.serving.session import Session
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from langchain_smart.chat_model import SmartChatModel
 
 __all__ = ["estimate_job"]
@@ -25,7 +27,12 @@ _SIZES = (50, 100, 250, 500, 1_000, 2_500)
 
 
 def estimate_job(
-    smart: SmartChatModel, inputs: Sequence[Any], sampled: int, *, named: bool = False
+    smart: SmartChatModel,
+    inputs: Sequence[Any],
+    sampled: int,
+    *,
+    configs: list[RunnableConfig] | None = None,
+    named: bool = False,
 ) -> Estimate:
     """Ask all models about some items of a job, and return what all would cost.
 
@@ -37,13 +44,14 @@ def estimate_job(
         smart: The model.
         inputs: All items of the job.
         sampled: Number of items to ask about; all, if there are fewer.
+        configs: The items' configs.
         named: Whether it is estimated, too, what it would cost under one promise with
             the jobs of its task so far.
 
     Raises:
         SmartError: If the reference answered none of them.
     """
-    (job,) = smart._jobs(inputs, None, {})  # noqa: SLF001
+    (job,) = smart._jobs(inputs, configs, {})  # noqa: SLF001
     batch = smart._batch([job], [])  # noqa: SLF001
     config, (firsts, stored) = batch.config, batch.known(job)
     seed = config.batch_seed(stored)
@@ -81,4 +89,5 @@ def estimate_job(
         max_rounds=config.max_rounds,
         batch_prices=in_batches if cheaper else None,
         max_batches=batch.config_of(job, carried=True).max_rounds,
+        slices=job.slices and [job.slices[item] for item in drawn],
     )

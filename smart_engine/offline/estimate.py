@@ -204,6 +204,7 @@ def estimate(
     max_rounds: int | None = None,
     batch_prices: Mapping[str, Price] | None = None,
     max_batches: int | None = 12,
+    slices: Sequence[str] | None = None,
 ) -> Estimate:
     """Return what a job is expected to cost, given all models' answers to a sample.
 
@@ -227,6 +228,7 @@ def estimate(
         batch_prices: Model → its price in its provider's batches, if that is estimated,
             too. A result without a usage costs there what it has cost.
         max_batches: Most waves of such batches; None: no limit.
+        slices: Per item of the sample, the name of its slice, if slices are promised.
 
     Raises:
         InvalidInputError: If an argument cannot be used, or the reference failed on
@@ -262,7 +264,8 @@ def estimate(
         rng = np.random.default_rng([seed, size])
         figures = []
         for job in range(jobs):
-            columns = zip(*_simulated_job(rows, size, rng), strict=True)
+            job_rows, like = _simulated_job(rows, size, rng)
+            columns = zip(*job_rows, strict=True)
             results = dict(zip(names, columns, strict=True))
             session = run_session(
                 results,
@@ -273,6 +276,7 @@ def estimate(
                 max_in_flight=max_in_flight,
                 min_saving=min_saving,
                 label_of=operator.itemgetter(1),
+                slices=slices and [slices[place] for place in like],
                 job=history and _after(history, names, guarantee, job, min_saving),
                 max_rounds=None if history else max_rounds,
             )
@@ -424,17 +428,24 @@ def _differ(left: Result, right: Result) -> bool:
     return both and left[0] != right[0]
 
 
-def _simulated_job(rows: list[Row], size: int, rng: np.random.Generator) -> list[Row]:
-    """Return the items of one job that the sample could come from."""
+def _simulated_job(
+    rows: list[Row], size: int, rng: np.random.Generator
+) -> tuple[list[Row], list[int]]:
+    """Return the items of one job that the sample could come from.
+
+    With each comes the place in the sample of an item like it.
+    """
     known, candidates = len(rows), range(1, len(rows[0]))
     erring: list[Container[int]] = [candidates, *([one] for one in candidates)]
     weights = rng.dirichlet([1.0] * known + [_UNSEEN_WEIGHT] * len(erring))
     drawn = rng.choice(len(weights), size, p=weights).tolist()
     others = rng.integers(known, size=size).tolist()
+    pairs = [*zip(drawn, others, strict=True)]
+    like = [place if place < known else other for place, other in pairs]
     return [
         rows[place] if place < known else _spoilt(rows[other], erring[place - known])
-        for place, other in zip(drawn, others, strict=True)
-    ]
+        for place, other in pairs
+    ], like
 
 
 def _spoilt(row: Row, erring: Container[int]) -> Row:

@@ -22,6 +22,8 @@ from smart_engine.equivalence import (
 )
 from smart_engine.equivalence.labelling import Labelling
 from smart_engine.errors import InvalidInputError
+from smart_engine.evidence.slices import Slices
+from smart_engine.evidence.tails import BoolArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.traces import Sample, Trace
 from smart_engine.tiers import Tier
@@ -30,6 +32,7 @@ __all__ = [
     "LabelShares",
     "Recording",
     "ReplayResult",
+    "Sliced",
     "accuracy",
     "label_shares",
     "replay",
@@ -61,6 +64,14 @@ class Labelled(Protocol):
         """Return the true answer to every item, None where it is not known."""
 
 
+@runtime_checkable
+class Sliced(Protocol):
+    """A recording whose items may belong to slices, as in a `Trace`."""
+
+    def slices(self, seed: int) -> Sequence[str] | None:
+        """Return the slice of each item, None if there are none."""
+
+
 class ReplayResult(BaseModel):
     """What a strategy cost, and how it kept the guarantee, over several trials.
 
@@ -88,6 +99,9 @@ class ReplayResult(BaseModel):
         recall: Label that is promised → mean share of its items that are given it.
         precision: The same → mean share of what is given it that is right.
         label_violations: Share of trials in which a promise about a label is broken.
+        slices: Slices of which the share is promised (mean); 0 if of none.
+        slice_violations: Share of trials in which any slice has more answers that
+            differ.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,6 +127,8 @@ class ReplayResult(BaseModel):
     recall: dict[str, float] = {}
     precision: dict[str, float] = {}
     label_violations: float = 0.0
+    slices: float = 0.0
+    slice_violations: float = 0.0
 
     @property
     def tolerance(self) -> float:
@@ -171,6 +187,7 @@ def replay(
     alone_costs: list[float] = []
     rounds: list[int] = []
     labels: list[LabelShares] = []
+    sliced: list[tuple[int, bool]] = []
     accuracies: list[list[float | None]] = []
     violations, seconds, floor, known = 0, 0.0, 0.0, None
     calls = dict.fromkeys(names, 0)
@@ -179,8 +196,9 @@ def replay(
         right = outcomes[names[0]]
         if not right:
             raise InvalidInputError("items", 0, "there is nothing to replay")
+        slices = recording.slices(trial) if isinstance(recording, Sliced) else None
         if outcomes is not known:
-            floor, known = _floor(outcomes, guarantee, rule), outcomes
+            floor, known = _floor(outcomes, guarantee, rule, slices), outcomes
         started = clock()
         session = run_session(
             {name: outcomes[name] for name in names},
@@ -190,6 +208,7 @@ def replay(
             seed=trial,
             equivalence=rule,
             max_rounds=max_rounds,
+            slices=slices,
         )
         certificate = session.certificate
         rounds.append(session.rounds)
@@ -198,9 +217,16 @@ def replay(
         alone_costs.append(alone)
         costs.append(certificate.cost / alone if alone else 1.0)
         floors.append(floor / alone if alone else 1.0)
-        differing = _differing(session, right, rule)
+        wrong = _differing(session, right, rule)
+        differing = int(wrong.sum())
         agreements.append(1 - differing / len(right))
         violations += differing > guarantee.max_errors(len(right))
+        if slices is not None:
+            kept = [
+                wrong[items].sum() <= guarantee.max_errors(len(items))
+                for items in Slices.read(slices, len(right)).items()
+            ]
+            sliced.append((len(kept), all(kept)))
         shares.append(certificate.spend[names[0]].calls / len(right))
         given = [served.answer for served in session.answers]
         truths = [None if isinstance(r, Failure) else r.answer for r in right]
@@ -233,6 +259,8 @@ def replay(
         recall=_means([each.recall for each in labels]),
         precision=_means([each.precision for each in labels]),
         label_violations=sum(not each.kept for each in labels) / trials,
+        slices=sum(count for count, _ in sliced) / trials,
+        slice_violations=sum(not kept for _, kept in sliced) / trials,
     )
 
 
@@ -376,12 +404,15 @@ def run_session(
 
 
 def _floor(
-    outcomes: Mapping[str, Sequence[Result]], guarantee: Guarantee, rule: Equivalence
+    outcomes: Mapping[str, Sequence[Result]],
+    guarantee: Guarantee,
+    rule: Equivalence,
+    slices: Sequence[str] | None,
 ) -> float:
     """Return the cost, in USD, of the cheapest answers that keep the guarantee.
 
     Each item goes to the cheapest model that is right; then as many may be wrong as the
-    guarantee allows, where that saves most.
+    guarantee allows, in each slice if there are any, where that saves most.
     """
     right, *others = outcomes.values()
     cheapest_right, savings = 0.0, []
@@ -397,22 +428,24 @@ def _floor(
                 best = result.cost if same else best
         cheapest_right += best
         savings.append(best - least)
-    savings.sort(reverse=True)
-    return cheapest_right - sum(savings[: guarantee.max_errors(len(right))])
+    for items in Slices.read(slices, len(right)).items():
+        best_first = sorted((savings[item] for item in items.tolist()), reverse=True)
+        cheapest_right -= sum(best_first[: guarantee.max_errors(len(items))])
+    return cheapest_right
 
 
 def _differing(
     session: BatchSession, right: Sequence[Result], rule: Equivalence
-) -> int:
-    """Return how many answers handed out differ from the reference's recorded ones."""
-    count = 0
+) -> BoolArray:
+    """Return which answers handed out differ from the reference's recorded ones."""
+    differing = np.zeros(len(right), bool)
     for served in session.answers:
         truth = right[served.item]
         if served.error is not None or isinstance(truth, Failure):
-            count += 1
+            differing[served.item] = True
         elif served.answer is not truth.answer:
-            count += not agree(rule, served.answer, truth.answer)
-    return count
+            differing[served.item] = not agree(rule, served.answer, truth.answer)
+    return differing
 
 
 def _mean(shares: Iterable[float | None]) -> float | None:

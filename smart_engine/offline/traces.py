@@ -49,9 +49,11 @@ class Row(BaseModel):
         tokens: Model → (input tokens, output tokens) of that answer.
         gold: The true answer where known; never used to decide.
         confidence: Model → its own score of its answer, 0 to 1, where known.
+
+    Further columns are kept, for slices.
     """
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True, extra="allow")
 
     item_id: str = ""
     input: str | None = None
@@ -89,6 +91,8 @@ class Trace:
         reference: Name of the reference.
         candidates: Names of the candidates.
         prices: Model → price.
+        slice_by: Column that names the slice of each item, if slices are promised; of
+            `item_id`, what stands before the last colon.
 
     Example:
         ```python
@@ -102,6 +106,7 @@ class Trace:
     reference: str
     candidates: Sequence[str]
     prices: dict[str, Price] = field(default_factory=dict)
+    slice_by: str | None = None
 
     @classmethod
     def read(
@@ -111,6 +116,7 @@ class Trace:
         *,
         reference: str | None = None,
         candidates: Sequence[str] = (),
+        slice_by: str | None = None,
     ) -> Trace:
         """Read a trace and the file that names its models.
 
@@ -119,10 +125,11 @@ class Trace:
             models: The models file; its sibling `NAME.models.json` if not given.
             reference: Takes the place of the file's reference.
             candidates: Take the place of the file's candidates.
+            slice_by: Column that names each item's slice.
 
         Raises:
             InvalidInputError: If a file is missing or cannot be read, or if a model
-                has no price or no answers.
+                has no price or no answers, or an item no slice.
         """
         path = Path(path)
         rows = _read_rows(path)
@@ -146,7 +153,9 @@ class Trace:
             if rows and name not in answering:
                 hint = f"no answers recorded; there are: {', '.join(sorted(answering))}"
                 raise InvalidInputError("model", name, hint)
-        return cls(rows, chosen, others, prices)
+        trace = cls(rows, chosen, others, prices, slice_by)
+        trace.slices(0)
+        return trace
 
     @classmethod
     def example(cls) -> Trace:
@@ -224,6 +233,28 @@ class Trace:
         del seed
         return [row.gold for row in self.rows]
 
+    def slices(self, seed: int) -> list[str] | None:
+        """Return the slice of each item, None if there are none.
+
+        Raises:
+            InvalidInputError: If an item has none.
+        """
+        del seed
+        return self._slices
+
+    @cached_property
+    def _slices(self) -> list[str] | None:
+        return None if self.slice_by is None else [*map(self._slice, self.rows)]
+
+    def _slice(self, row: Row) -> str:
+        column = self.slice_by or ""
+        found = row.item_id.rpartition(":")[0] if column == "item_id" else None
+        found = found or row.model_dump(include={column}).get(column)
+        if not isinstance(found, str | int | float) or found == "":
+            hint = f"item {row.item_id or '?'} has no text or number in this column"
+            raise InvalidInputError("--slice", column, hint)
+        return str(found)
+
     @cached_property
     def _outcomes(self) -> dict[str, list[Result]]:
         return {
@@ -274,6 +305,11 @@ class Sample:
         known = self.trace.gold(seed)
         return [known[item] for item in self._drawn(seed)]
 
+    def slices(self, seed: int) -> list[str] | None:
+        """Return the slice of each of these items, None if there are none."""
+        known = self.trace.slices(seed)
+        return known and [known[item] for item in self._drawn(seed)]
+
     def _drawn(self, seed: int) -> list[int]:
         rng = np.random.default_rng([seed, self.items])
         return list(map(int, rng.permutation(len(self.trace.rows))[: self.items]))
@@ -288,12 +324,14 @@ class Simulation:
         reference: Name of the reference.
         agreement: Candidate → probability that its answer equals the reference's.
         costs: Model → USD per item.
+        slice_count: Number of slices into which items fall at random; 0: none.
     """
 
     items: int
     reference: str
     agreement: dict[str, float]
     costs: dict[str, float]
+    slice_count: int = 0
 
     @property
     def candidates(self) -> list[str]:
@@ -316,6 +354,13 @@ class Simulation:
             either = Outcome(0, self.costs[name]), Outcome(1, self.costs[name])
             results[name] = [either[answer] for answer in given.tolist()]
         return results
+
+    def slices(self, seed: int) -> list[str] | None:
+        """Return the slice of each item, None if there are none."""
+        if not self.slice_count:
+            return None
+        rng = np.random.default_rng([seed, self.items, self.slice_count])
+        return [*map(str, rng.integers(1, self.slice_count + 1, self.items).tolist())]
 
 
 class _SimulatedModel(BaseModel):
@@ -355,6 +400,7 @@ def read_simulation(
     *,
     reference: str | None = None,
     candidates: Sequence[str] = (),
+    slice_count: int = 0,
 ) -> Simulation:
     """Read the inputs of a simulation.
 
@@ -363,6 +409,7 @@ def read_simulation(
         dataset: Name of the data set.
         reference: The model whose agreement is 1, if not given.
         candidates: All other models, if not given.
+        slice_count: Number of slices into which items fall at random; 0: none.
 
     Raises:
         InvalidInputError: If the file, the data set or a model is missing or wrong.
@@ -386,6 +433,7 @@ def read_simulation(
         str(reference),
         {name: chosen.models[name].agreement for name in others},
         costs,
+        slice_count,
     )
 
 

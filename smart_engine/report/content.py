@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
+from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.money.spending import Spend
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ _ROUNDING = 1e-9
 
 _NONE = "–"
 """Shown where there is no figure."""
+
+_MOST_SLICES = 50
+"""Slices of a batch that are shown."""
 
 _Row = tuple[str | float, ...]
 
@@ -296,17 +300,22 @@ def _holds(record: Certificate | StreamState, broken: Container[str]) -> bool:
 def _promised(valid: Sequence[Certificate | StreamState]) -> str:
     """Return the guarantee in plain words, if all valid records share it."""
     held = {
-        (r.max_disagreement, r.confidence, plain(r.reference), _of_labels(r))
+        (
+            *(r.max_disagreement, r.confidence, plain(r.reference), _of_labels(r)),
+            bool(_slices_of(r)),
+        )
         for r in valid
     }
     if not held:
         return "nothing is promised"
     if len(held) > 1:
         return "promises differ"
-    ((share, confidence, reference, parts),) = held
+    ((share, confidence, reference, parts, sliced),) = held
     if share is not None:
         most = exact_percent(share)
-        parts = (f"at most {most} of the answers differ from {reference}'s", *parts)
+        where = " in each slice" if sliced else ""
+        differ = f"at most {most} of the answers{where} differ from {reference}'s"
+        parts = (differ, *parts)
     return f"{', '.join(parts)}, with {exact_percent(confidence)} confidence"
 
 
@@ -319,6 +328,11 @@ def _of_labels(record: Certificate | StreamState) -> tuple[str, ...]:
         for each in record.promised
         if each.label is not None and each.share is not None
     )
+
+
+def _slices_of(record: Certificate | StreamState) -> Sequence[SliceCount]:
+    """Return the slices of which the share is promised."""
+    return record.slices if isinstance(record, Certificate) else ()
 
 
 def notes(report: Report) -> tuple[str, ...]:
@@ -441,6 +455,7 @@ def evidence_tables(report: Report) -> tuple[Grid, ...]:
         _audits(report),
         _tasks(report),
         _candidates(report),
+        _slices(report),
         _labels(report),
         self_agreement(report),
         _streams(report),
@@ -566,6 +581,29 @@ def _candidates(report: Report) -> Grid:
         "Candidates compared with the reference, on drawn items",
         ("what", "candidate", "verdict"),
         ("draws", "differ", "share", "USD per 1,000"),
+        rows,
+    )
+
+
+def _slices(report: Report) -> Grid:
+    """Return who answered in each slice, the largest ones first."""
+    rows: list[_Row] = []
+    for record in report.certificates:
+        bounds = record.slice_bounds
+        for each in sorted(record.slices, key=lambda each: -each.items)[:_MOST_SLICES]:
+            by_reference = each.served.get(record.reference, 0)
+            bound = bounds.get(each.name)
+            rows.append(
+                (
+                    *(name_of(record), each.name, each.items, by_reference),
+                    each.answered - by_reference,
+                    *((_NONE, _NONE) if bound is None else bound),
+                )
+            )
+    return _grid(
+        f"Slices, the largest {_MOST_SLICES} of each batch",
+        ("what", "slice"),
+        ("items", "by the reference", "by candidates", "differ ≤", "allowed"),
         rows,
     )
 

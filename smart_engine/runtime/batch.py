@@ -76,6 +76,7 @@ class Job(Caller):
         places: Per item, its place in the whole batch.
         limit: Most calls in flight at once.
         label: Its name as the user knows it, if it has one.
+        slices: Per item, the name of its slice, if slices are promised.
         alike: Whether its models answer the same request alike, as far as is known.
         identities: Per model, its name and a text that identifies it.
         session: Says which calls to make; set before the job is driven.
@@ -93,6 +94,7 @@ class Job(Caller):
     limit: int
     label: str | None = None
     alike: bool = False
+    slices: Sequence[str] | None = field(default=None, kw_only=True)
     identities: Sequence[tuple[str, str]] = field(kw_only=True)
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
@@ -268,6 +270,7 @@ class Batch:
             seed=config.batch_seed(stored),
             firsts=firsts,
             job=decide,
+            slices=job.slices,
         )
         if stored is not None:
             job.session = ResumedSession(job.session, stored, firsts)
@@ -326,10 +329,11 @@ class Batch:
     def _named(self, job: Job) -> bool:
         """Whether a job belongs to a task whose batches learn from each other.
 
-        Where waves are limited, or labels have promises, each batch is by itself.
+        Where waves are limited, or labels or slices have promises, each batch is by
+        itself.
         """
         config, named = self._config(job), job.label is not None
-        apart = config.max_rounds is not None or bool(config.guarantee.labels)
+        apart = config.max_rounds is not None or config.batches_alone
         audited = config.strategy == "audit" and not apart
         return named and audited and len(job.places) > 0
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -46,6 +46,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
+from smart_engine.serving.slices import SliceOf, check_slices
 from smart_engine.serving.tasks import read_tasks
 from smart_engine.store.forks import fork_safe_lock
 from smart_engine.store.store import Store, as_store
@@ -137,6 +138,9 @@ class Settings(PlainErrors):
     label_of: Annotated[LabelOf | None, SkipValidation] = Field(
         default=None, exclude=True
     )
+    slices: Annotated[SliceOf | None, SkipValidation] = Field(
+        default=None, exclude=True
+    )
     strategy: str = "audit"
     looks: str = "corrected"
     mode: str = "serve"
@@ -169,6 +173,9 @@ class Settings(PlainErrors):
     books: Annotated[Books | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
+
+    _slice_keys: ClassVar[str | None] = None
+    """Where a key that names an item's slice is looked up; None: nowhere."""
 
     _always: Gathering | None = PrivateAttr(default=None)
 
@@ -248,6 +255,7 @@ class Settings(PlainErrors):
 
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
+        check_slices(self.slices, keys=self._slice_keys)
         rule, tasks = as_equivalence(self.equivalence), read_tasks(self.tasks)
         self._lanes = self._read_lanes()
         serving = ServingConfig(
@@ -268,6 +276,7 @@ class Settings(PlainErrors):
             costs=tuple(map(self._typical_cost, self._names)),
             accept_noise=self.accept_noise,
             label_of=self.label_of,
+            slices=self.slices,
             tasks=tasks,
             promise=self.promise,
             on_drift=self.on_drift,

@@ -32,6 +32,7 @@ from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
 from smart_engine.serving.session import AnySession
 from smart_engine.serving.shared_steps import SharedTask
 from smart_engine.serving.shared_stream import StoredRouter
+from smart_engine.serving.slices import SliceOf
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
 from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
 from smart_engine.stream.drift import Drift
@@ -90,6 +91,8 @@ class ServingConfig:
         accept_noise: Serve also where the reference was seen to differ from itself on
             more items than the guarantee allows.
         label_of: A function from an answer to its label; see `BatchSession`.
+        slices: To which slice an input belongs, if `max_disagreement` is promised of
+            each slice.
         tasks: What single tasks have of their own.
         pooled: Whether its task is a pool, whose items bring rules of their own.
         on_drift: Is told where a stream's recent errors leave its past; see `Drift`.
@@ -117,6 +120,7 @@ class ServingConfig:
     costs: tuple[float | None, ...] = field(default=(), repr=False)
     accept_noise: bool = field(default=False, repr=False)
     label_of: LabelOf | None = field(default=None, repr=False)
+    slices: SliceOf | None = field(default=None, repr=False)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict, repr=False)
     pooled: bool = field(default=False, repr=False)
     promise: str | None = field(default=None, repr=False)
@@ -186,12 +190,19 @@ class ServingConfig:
                 f"strategy={self.strategy!r} proves each batch by itself: use 'audit'"
             )
             raise InvalidInputError("promise", self.promise, hint)
-        if self.promise == "task" and self.guarantee.labels:
+        if self.promise == "task" and self.batches_alone:
             hint = (
-                "jobs that are still to come may have none of a label, or all of it: "
-                "recall and precision hold for each batch by itself, promise='batch'"
+                "jobs that are still to come may have none of a label or slice, or all "
+                "of it: recall=, precision= and slices= hold for each batch by itself, "
+                "promise='batch'"
             )
             raise InvalidInputError("promise", self.promise, hint)
+        if self.mode == "shadow" and self.batches_alone:
+            hint = (
+                "items are answered one by one, as a stream: recall=, precision= and "
+                "slices= are promises about whole batches, leave them out"
+            )
+            raise InvalidInputError("mode", self.mode, hint)
         check_budget(self.budget_usd)
         if self.budget_usd is not None and getattr(self.rule, "costs", False):
             hint = (
@@ -206,7 +217,12 @@ class ServingConfig:
         check_whole("max_concurrency", self.max_concurrency, 1)
         by_task = self.promise == "task"
         check_rounds(self.max_rounds, self.strategy, self.guarantee, by_task=by_task)
-        self.session(0, self.rule, None)
+        self.session(0, self.rule, None, slices=None if self.slices is None else ())
+
+    @property
+    def batches_alone(self) -> bool:
+        """Whether something is promised that each batch keeps by itself, as a whole."""
+        return bool(self.guarantee.labels) or self.slices is not None
 
     def _warn_of_prices(self) -> None:
         """Name the candidates that cannot save anything by their prices."""
@@ -231,6 +247,7 @@ class ServingConfig:
         seed: int | None = None,
         firsts: Sequence[int] | None = None,
         job: Strategy | None = None,
+        slices: Sequence[str] | None = None,
     ) -> AnySession:
         """Return a fresh session over that many items.
 
@@ -244,6 +261,7 @@ class ServingConfig:
             seed: Seed of its draws; see `batch_seed`.
             firsts: Per item, the first one with the same request, if that is made once.
             job: Decides in place of the strategy; see `task_job`.
+            slices: Per item, the name of its slice, if slices are promised.
 
         Raises:
             NoisyReferenceError: If the reference agrees too seldom with itself.
@@ -257,6 +275,7 @@ class ServingConfig:
             seed=seed,
             firsts=firsts,
             job=job,
+            slices=slices,
         )
         if firsts is not None:
             session = RepeatedSession(session, firsts)
@@ -276,6 +295,7 @@ class ServingConfig:
         firsts: Sequence[int] | None = None,
         job: Strategy | None = None,
         keep_answers: bool = True,
+        slices: Sequence[str] | None = None,
     ) -> BatchSession:
         """Return a fresh session with nothing around it; see `session`.
 
@@ -301,6 +321,7 @@ class ServingConfig:
             label_of=self.label_of,
             job=job,
             keep_answers=keep_answers,
+            slices=slices,
         )
 
     def check_named(self, name: str | None) -> None:
@@ -318,7 +339,7 @@ class ServingConfig:
 
         Unless the user has chosen, its size alone decides: where fewer than twelve of a
         named task's answers may differ, a promise of its own would save little. What is
-        promised of single labels, each batch keeps by itself.
+        promised of single labels or slices, each batch keeps by itself.
 
         Args:
             n_items: Number of items.
@@ -337,7 +358,7 @@ class ServingConfig:
         if self.max_rounds is not None:
             return False
         small = 0 < n_items * self.guarantee.tolerance < _SMALL
-        of_all = not self.guarantee.labels and self.strategy == "audit"
+        of_all = not self.batches_alone and self.strategy == "audit"
         return name is not None and of_all and small
 
     def decided(
@@ -425,6 +446,8 @@ class ServingConfig:
     def worth_a_batch(self, n_items: int) -> bool:
         """Whether that many single items are worth a batch, rather than their stream.
 
+        They are where only a batch can keep what is promised.
+
         Example:
             ```python
             config = ServingConfig(("big", "small"), Guarantee(0.05, 0.95), Exact())
@@ -434,6 +457,8 @@ class ServingConfig:
         """
         if self.mode == "shadow" or self.strategy == "reference":
             return False
+        if self.batches_alone:
+            return n_items > 0
         return n_items * self.guarantee.tolerance >= _FEWEST_ERRORS
 
     def job(self, rule: Equivalence, task: str, asked: Iterable[str]) -> str:
@@ -449,8 +474,8 @@ class ServingConfig:
                 what comes with each call, and every item.
         """
         job = replace(self, budget_usd=None, max_concurrency=1)
-        labels = () if self.label_of is None else (identity(self.label_of).mark,)
-        digest = hashlib.sha256(repr((job, rule.name, task, *labels)).encode())
+        own = [identity(each).mark for each in (self.label_of, self.slices) if each]
+        digest = hashlib.sha256(repr((job, rule.name, task, *own)).encode())
         for text in asked:
             digest.update(hashlib.sha256(text.encode()).digest())
         return digest.hexdigest()
@@ -539,6 +564,13 @@ class ServingConfig:
         by_reference = pinned == self.models[0] and self.mode != "shadow"
         if self.strategy == "reference" or by_reference:
             return FixedRouter(self.models[0], "reference"), None
+
+        if self.slices is not None:
+            hint = (
+                "slices are promised of whole batches: a stream cannot know which are "
+                "still to come; hand all items in as one batch"
+            )
+            raise InvalidInputError("slices", self.slices, hint)
 
         def begin() -> StreamSession:
             return StreamSession(

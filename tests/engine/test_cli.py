@@ -52,6 +52,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "item_id": str(item),
             "input": f"question {item}",
+            "tenant": "ab"[item % 3 == 0],
             "answers": {"big": 1, "small": 1, "tiny": item % 2},
             "tokens": {name: [10, 1] for name in names},
         }
@@ -147,10 +148,29 @@ def test_replay_and_simulate_promise_recall_and_precision(trace, simulation) -> 
     assert "give shares, not none" in refused.stderr
 
 
+def test_replay_and_simulate_promise_each_slice(trace, simulation) -> None:
+    runs = ("--trials", 2, "--max-disagreement", 0.2)
+    made_up = ("simulate", simulation, "--dataset", "news", "--slices", 3)
+    recorded = ("replay", trace, "--slice", "tenant")
+    for command, count in ((recorded, 2), (made_up, 3)):
+        lines = json_lines(smart(*command, *runs, "--json"))
+        assert [line["strategy"] for line in lines] == ["reference", "audit"]
+        for line in lines:
+            assert (line["slices"], line["slice_violations"]) == (count, 0)
+        assert lines[1]["cost_ratio"] < 1
+        table = smart(*command, *runs)
+        assert f"answers in each of {count} slices" in table.stdout
+        assert "slices broken" in table.stdout
+    sampled = json_lines(smart(*recorded, *runs, "--sample", 20, "--json"))
+    assert {line["slices"] for line in sampled} == {2}
+
+
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
         (("--recall", "0.9"), "write LABEL=SHARE"),
+        (("--slice", "country"), "item 0 has no text or number in this column"),
+        (("--slice", "tenant", "--strategy", "mix"), "use 'audit'"),
         (("--recall", "1=most"), "write LABEL=SHARE"),
         (("--max-disagreement", "some"), "write 0.05, or none"),
         (("--max-disagreement", "none"), "nothing is promised"),

@@ -40,7 +40,7 @@ KEYS = (
     "strategy items trials max_disagreement confidence cost_ratio cost_ratio_max "
     "cost_floor agreement_mean agreement_min violations reference_share calls "
     "planning_seconds rounds reference_cost reference_accuracy accuracy recall "
-    "precision label_violations"
+    "precision label_violations slices slice_violations"
 )
 
 
@@ -252,6 +252,8 @@ def test_a_replays_numbers_on_a_tiny_trace(files) -> None:
         "recall": {},
         "precision": {},
         "label_violations": 0.0,
+        "slices": 0.0,
+        "slice_violations": 0.0,
     }
 
 

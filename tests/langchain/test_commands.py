@@ -58,6 +58,42 @@ def mails(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture
+def tenants(tmp_path) -> Path:
+    path = tmp_path / "tenants.jsonl"
+    rows = [
+        {"the mail": f"mail {number}", "tenant": ["a", 7][number % 2]}
+        for number in range(4 * ROWS)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_a_column_names_the_slices_of_a_table(server, tenants, tmp_path) -> None:
+    certificate = tmp_path / "certificate.json"
+    sliced = [tenants, *job(server), "--slice", "tenant"]
+    expected = smart("estimate", *sliced, "--json")
+    assert expected.exit_code == 0, expected.output
+    result = smart(
+        *("run", tenants, tmp_path / "out.jsonl", *sliced[1:]),
+        *("--certificate", certificate, "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    record = json.loads(certificate.read_text())
+    sizes = {each["name"]: each["items"] for each in record["slices"]}
+    assert sizes == {"a": 2 * ROWS, "7": 2 * ROWS}
+    assert record["served"]["small"] > ROWS
+    assert bought_once(server)
+    assert smart("verify", certificate).exit_code == 0
+
+
+def test_a_row_outside_of_any_slice_is_named(server, mails, tmp_path) -> None:
+    result = smart("run", mails, tmp_path / "out.csv", *job(server), "--slice", "shop")
+    assert result.exit_code != 0
+    assert "mails.csv, line 2 has no value in it" in " ".join(result.output.split())
+    assert not server.bodies
+
+
 @pytest.fixture(autouse=True)
 def _key(monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hush")
