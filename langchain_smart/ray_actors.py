@@ -14,7 +14,7 @@ from langchain_smart.ray_rows import Answers, Rows, numbered, ray_with_data
 from langchain_smart.rows import RowCaller
 from smart_engine.calls import Call
 from smart_engine.errors import InvalidInputError, RemoteCallError, error_name
-from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.runtime.blocks import Ended, Piece
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class RayPool:
         ray = ray_with_data()
         self.answers = Answers(rows, parts, names)
         self._rows, self._made, self._names = rows, ray.put(made), list(names)
+        self._environment = options.get("runtime_env")
         self._parts, self._run = parts, secrets.token_hex(4)
         self._places = {name: place for place, name in enumerate(names)}
         self.workers = workers
@@ -188,6 +189,18 @@ class RayPool:
         if columns:
             self.answers.found(self._name(piece), np.array(columns["item"], np.int64))
         return Ended(piece, columns or None, how)
+
+    def worst_cases(self) -> FloatArray:
+        """Return the most that each call can cost, in USD: models × rows.
+
+        Raises:
+            InvalidInputError: If nothing limits that.
+        """
+        return self._rows.worst_cases(self._made, self._environment)
+
+    def worst_case(self, call: Call) -> float | None:
+        """Return the most that a call can cost, in USD; None if nothing limits it."""
+        return self._rows.worst_case(self._made, self._environment, call)
 
     def stop(self) -> None:
         """Have the pieces in flight end early."""

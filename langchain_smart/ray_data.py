@@ -7,6 +7,7 @@ the blocks of the result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,16 +18,19 @@ from langchain_smart.parts import Parts, PartSession
 from langchain_smart.ray_actors import RayPool
 from langchain_smart.ray_rows import Rows, ray_with_data
 from langchain_smart.rows import Prompt, RowCaller, SmartSource
+from langchain_smart.runnable import SmartRunnable
 from smart_engine.batch.certificate import Certificate
 from smart_engine.equivalence.keys import ByKey
 from smart_engine.errors import (
     InvalidInputError,
     check_whole,
 )
+from smart_engine.money.reservations import Reservations, WorstCase
 from smart_engine.report.report import Report
 from smart_engine.runtime.blocks import BlockSession, drive_blocks
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.runtime.settings import Settings
+from smart_engine.serving.budgeted import BudgetedSession
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -73,8 +77,8 @@ def smart_dataset(
         ds: The data set. It is materialized, so that each row has a number.
         smart: A `SmartChatModel` or `SmartRunnable`, also with tools, a schema or other
             arguments bound to it, that can be pickled; or a function without arguments
-            that makes one, since many clients cannot. Its `max_concurrency`, and the
-            rate of an `InMemoryRateLimiter`, are shared by all actors.
+            that makes one, since many clients cannot. Its `max_concurrency`, the rate
+            of an `InMemoryRateLimiter` and its `budget_usd` are shared by all actors.
         prompt: A template in which columns are named, such as `"Is this spam? {mail}"`,
             a prompt of LangChain's, or a function of a row (a dict). Without a prompt
             and a column, the row is what is asked: a dict, as chains take it.
@@ -142,19 +146,33 @@ def smart_dataset(
     with bar as recorded, ExitStack() as ending:
         ending.callback(pool.leave)
         driven: BlockSession = session
+        within: dict[str, Any] = {}
+        if (budget := config.budget(books)) is not None and rows.count:
+            worst_case = _worst_case(pool, config.models)
+            reserved = Reservations(budget, worst_case, books.new_lock())
+            strict = config.mode == "strict"
+            driven = BudgetedSession(session, reserved, strict=strict)
+            within["repeat"] = reserved.repeat
         if parts is not None:
             found = pool.answers.found
-            driven = PartSession(session, parts, rows.count, config.models, found)
+            driven = PartSession(driven, parts, rows.count, config.models, found)
         drive_blocks(
             driven,
             pool,
             batch_size,
             recorded=recorded,
             record_inner_call=scope.record_inner_call,
+            **within,
         )
         books.end_batch(scope, session.certificate)
         answered = rows.assemble(session.handed_out, pool.answers)
     return SmartDataset(answered, session.certificate, settings.report())
+
+
+def _worst_case(pool: RayPool, names: Sequence[str]) -> WorstCase:
+    """Return what tells the most that a call can cost, by the rows as they are now."""
+    most, places = pool.worst_cases(), {name: place for place, name in enumerate(names)}
+    return lambda call: float(most[places[call.tier], call.item])
 
 
 def _check(smart: Settings) -> None:
@@ -165,8 +183,6 @@ def _check(smart: Settings) -> None:
     """
     hints = {
         "mode": "a data set is answered, or it is not: try a sample of it by batch()",
-        "budget_usd": "what actors have in flight cannot be set aside here: leave it "
-        "out, and see on a part of the data set, by ds.limit(…), what it costs",
         "store": "answers of a data set are kept in a folder: give output=…",
         "promise": "each data set has a certificate of its own: leave it out",
         "dedupe": "rows are in different places: make them unique first",
@@ -175,7 +191,14 @@ def _check(smart: Settings) -> None:
         "precision": "answers stay in the data set, as their labels do: leave it out",
         "slices": "a data set is one job: filter it, and answer each slice as its own",
     }
-    usual: dict[str, Any] = {"mode": "serve", "promise": "batch", "lane": "live"}
+    if smart.budget_usd is not None and isinstance(smart, SmartRunnable):
+        hint = (
+            "what a chain costs shows only as it runs, in an actor: leave it out, and "
+            "see on a part of the data set, by ds.limit(…), what it costs"
+        )
+        raise InvalidInputError("budget_usd", smart.budget_usd, hint)
+    served = "strict" if smart.mode == "strict" else "serve"
+    usual: dict[str, Any] = {"mode": served, "promise": "batch", "lane": "live"}
     usual |= {"recall": {}, "precision": {}}
     for name, hint in hints.items():
         value = getattr(smart, name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,15 @@ import numpy as np
 
 from langchain_smart.parts import Parts
 from langchain_smart.rows import RowCaller
-from smart_engine.calls import ROLES, HandedOut
+from smart_engine.calls import ROLES, Call, HandedOut
 from smart_engine.errors import (
     InvalidInputError,
     MissingExtraError,
     RemoteCallError,
+    SmartError,
     error_name,
 )
-from smart_engine.evidence.tails import IntArray
+from smart_engine.evidence.tails import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,6 +151,30 @@ class Rows:
         order = [places for parts in by_node.values() for places in parts]
         return np.concatenate(order), tables
 
+    def worst_cases(self, made: Any, environment: Any) -> FloatArray:
+        """Return the most that each call can cost, in USD: models × rows.
+
+        Args:
+            made: A reference to what makes a `RowCaller`.
+            environment: The `runtime_env` that it needs, if any.
+
+        Raises:
+            InvalidInputError: If nothing limits what a call costs.
+        """
+        given = ((made, block, self._columns) for block in self._blocks)
+        return np.concatenate(_got(_run("bound", given, environment)), axis=1)
+
+    def worst_case(self, made: Any, environment: Any, call: Call) -> float | None:
+        """Return the most that a call can cost; None if that cannot be said."""
+        ray = ray_with_data()
+        (table,) = self.take(np.array([call.item]))[1]
+        task = _task("bound_one").options(max_retries=0, runtime_env=environment)
+        try:
+            most: float | None = ray.get(task.remote(made, table, call.tier))
+        except ray.exceptions.RayError:
+            return None  # the row kills whoever reads it
+        return most
+
     def assemble(self, handed_out: HandedOut, answers: Answers) -> Dataset:
         """Return the data set of the rows and their answers."""
         ray = ray_with_data()
@@ -247,7 +272,20 @@ def _task(name: str) -> Any:
     return ray_with_data().remote(num_cpus=0)(_TASKS[name])
 
 
-def _run(name: str, given: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _got(results: list[Any]) -> Any:
+    """Return results of tasks; errors of ours as they were raised."""
+    ray = ray_with_data()
+    try:
+        return ray.get(results)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SmartError):
+            raise error.cause from error
+        raise
+
+
+def _run(
+    name: str, given: Iterable[tuple[Any, ...]], environment: Any = None
+) -> list[Any]:
     """Run a task with each of these arguments; return references to the results.
 
     As many at once as there are slots: else Ray would begin a process for each.
@@ -259,7 +297,8 @@ def _run(name: str, given: Iterable[tuple[Any, ...]]) -> list[Any]:
     for arguments in given:
         if len(running) >= slots:
             _, running = ray.wait(running, fetch_local=False)
-        running.append(_task(name).remote(*arguments))
+        task = _task(name).options(runtime_env=environment)
+        running.append(task.remote(*arguments))
         made.append(running[-1])
     return made
 
@@ -283,6 +322,19 @@ def _take(rows: list[IntArray], columns: list[str], *blocks: pa.Table) -> pa.Tab
         block.select(columns).take(its) for block, its in zip(blocks, rows, strict=True)
     ]
     return pa.concat_tables(taken, promote_options="permissive")
+
+
+def _bound(
+    made: Callable[[], RowCaller], block: pa.Table, columns: list[str]
+) -> FloatArray:
+    return made().worst_cases(block.select(columns).to_pylist())
+
+
+def _bound_one(
+    made: Callable[[], RowCaller], table: pa.Table, model: str
+) -> float | None:
+    (row,) = table.to_pylist()
+    return made().worst_case(row, model)
 
 
 def _join(*tables: pa.Table) -> tuple[pa.Table, None]:
@@ -387,5 +439,7 @@ _TASKS: dict[str, Any] = {
     "digest": _digest,
     "take": _take,
     "join": _join,
+    "bound": _bound,
+    "bound_one": _bound_one,
     "assemble": _assemble,
 }

@@ -8,14 +8,18 @@ are made as in any batch: with the same retries, time-outs, limits and prices.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import fsum
+from threading import Lock
 from typing import Any, NamedTuple
 
+import numpy as np
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import Runnable, RunnableSequence, ensure_config
 
 from langchain_smart.batching import SmartBatching, named_task
@@ -27,7 +31,10 @@ from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import identity
 from smart_engine.equivalence.keys import key_of
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError, check_whole
+from smart_engine.evidence.tails import FloatArray
+from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import Key, LedgerScope
+from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.batch import Job
 from smart_engine.runtime.blocks import WorkerLostError
 from smart_engine.runtime.drive import drive
@@ -176,6 +183,12 @@ class RowCaller:
 
     def __call__(self, batch: Any) -> Any:
         """Return a batch with its answers; see the class."""
+        if self._smart.budget_usd is not None:
+            hint = (
+                "batches are answered in many places, each of which knows only its own "
+                "calls: leave it out, or use smart_dataset"
+            )
+            raise InvalidInputError("budget_usd", self._smart.budget_usd, hint)
         named = _column(batch, "model")
         if named is None and self._model is None:
             hint = "name a model for all rows here, or each row's in a column model"
@@ -209,6 +222,50 @@ class RowCaller:
             raise InvalidInputError(field, missing[0], hint)
         return needed or present
 
+    def worst_cases(self, rows: Sequence[Any]) -> FloatArray:
+        """Return the most that each model's call about each row can cost, in USD.
+
+        A row of which no call can be made costs nothing.
+
+        Args:
+            rows: The rows, dicts.
+
+        Returns:
+            Models × rows.
+
+        Raises:
+            InvalidInputError: If nothing limits that; it names the setting or part.
+        """
+        read = [*map(self._read, rows)]
+        job = self.job([None if isinstance(each, Exception) else each for each in read])
+        most = np.zeros((len(self._names), len(rows)))
+        for place, given in enumerate(read):
+            if not isinstance(given, Exception):
+                calls = (Call(place, name) for name in self._names)
+                most[:, place] = [job.worst_case(call) for call in calls]
+        return most
+
+    def worst_case(self, row: Any, model: str) -> float | None:
+        """Return the most that a call can cost, in USD; None if nothing limits it."""
+        read = self._read(row)
+        if isinstance(read, Exception):
+            return 0.0
+        return self.job([read]).requester(0).worst_case(model)
+
+    def _within(self, job: Job, calls: Sequence[Call]) -> Reservations | None:
+        """Return what calls reserve, all of them from the start, if there is a budget.
+
+        The driver has set their worst cases aside. So what some leave of theirs is for
+        further attempts at others, and nothing else.
+        """
+        if self._smart.budget_usd is None:
+            return None
+        most = fsum(job.worst_case(call) or 0.0 for call in calls)
+        reserved = Reservations(Budget(most, Lock()), job.worst_case, Lock())
+        for call in calls:
+            reserved.begin(call)
+        return reserved
+
     def make(
         self, rows: Sequence[Any], calls: Sequence[Call], attempts: int = 0
     ) -> Made:
@@ -232,6 +289,7 @@ class RowCaller:
 
         job = self.job(inputs, LedgerScope(enter, self._names[0], self.task))
         given = _Given([call.tier for call in calls], read, self._limit, self)
+        given.reserved = job.reservations = self._within(job, given.calls)
         error = None
         try:
             drive(given, job, self._limit)
@@ -296,12 +354,14 @@ class _Given:
     def __init__(
         self, models: Sequence[str], read: Sequence[Any], few: int, caller: RowCaller
     ) -> None:
-        self._calls: Iterator[Call] = (
+        self.calls = [
             Call(place, model)
             for place, (model, given) in enumerate(zip(models, read, strict=True))
             if not isinstance(given, Exception)
-        )
+        ]
+        self._left = iter(self.calls)
         self._few, self._caller = few, caller
+        self.reserved: Reservations | None = None
         self.results: dict[int, Result] = {
             place: Failure(given)
             for place, given in enumerate(read)
@@ -309,13 +369,15 @@ class _Given:
         }
 
     def next_calls(self) -> list[Call]:
-        return [] if self._caller.stopped else list(islice(self._calls, self._few))
+        return [] if self._caller.stopped else list(islice(self._left, self._few))
 
     def keep(self, call: Call, outcome: Result) -> None:
         """Do nothing before it is recorded."""
 
     def record(self, call: Call, outcome: Result) -> None:
         self.results[call.item] = outcome
+        if self.reserved is not None:
+            self.reserved.end(call, outcome)
 
 
 def _smart_in(smart: SmartSource) -> tuple[SmartBatching[Any, Any], dict[str, Any]]:
@@ -400,13 +462,14 @@ def _share_rates(smart: SmartBatching[Any, Any], workers: int) -> None:
         if (limiter := getattr(each, "rate_limiter", None)) is not None
     }
     for limiter in limiters.values():
-        if not hasattr(limiter, "requests_per_second"):
+        if not isinstance(limiter, InMemoryRateLimiter):
             hint = (
                 f"{type(limiter).__name__} cannot be shared over {workers} workers: "
                 "use an InMemoryRateLimiter, or concurrency=1"
             )
             raise InvalidInputError("rate_limiter", limiter, hint)
         limiter.requests_per_second /= workers
+        limiter.max_bucket_size = max(1.0, limiter.max_bucket_size / workers)
 
 
 def _after_losses(

@@ -54,6 +54,11 @@ class InvalidInputError(SmartError, ValueError):
         self.value = value
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[str, object, str]]:
+        """Return how to make it again in another process: with plain data alone."""
+        shown = self.value if _plain(self.value) else type(self.value)
+        return InvalidInputError, (self.field, shown, self.hint)
+
 
 def _shown(value: object) -> str:
     """Show plain data as it is, other objects by type: their reprs may show keys."""

@@ -21,8 +21,11 @@ class KilledError(Exception):
 class Threads:
     """A pool whose workers call `make(piece, stopped)`, which may raise `KilledError`.
 
-    `make` returns columns, or columns and why no call may be made any more.
+    `make` returns columns, or columns and why no call may be made any more. `most` is
+    the most that a call can cost.
     """
+
+    most = None
 
     def __init__(self, make, workers=2):
         self.make, self.workers = make, workers
@@ -57,6 +60,9 @@ class Threads:
                 raise ended
             if self._flying.pop(ended.piece.number, None) is not None:
                 return ended
+
+    def worst_case(self, call):
+        return self.most
 
     def stop(self):
         self.stopped.set()

@@ -152,6 +152,14 @@ class Reservations:
         needs = self.budget.needs
         needs[call.tier] = max(needs.get(call.tier, 0.0), allowance.needed, paid)
 
+    def repeat(self, call: Call) -> bool:
+        """Reserve another attempt at a call, whose last one is charged at its most.
+
+        Returns:
+            False if that does not fit.
+        """
+        return self._allowances[call].repeat(self._worst_case(call) or 0.0)
+
     def end_all(self) -> None:
         """Release all; none of these calls is made, or will be recorded."""
         for allowance in self._allowances.values():

@@ -8,7 +8,7 @@ input on which it crashes. Its piece is made again by another. One that was lost
 times is made in sixteen parts, and so on with each part that is lost, so that a row
 which kills whoever takes it is found, and fails alone. What a lost worker has bought
 nobody can tell: each call of its piece is charged at its most for that attempt, and
-marked `unknown`.
+marked `unknown`. Within a budget, it is made again only if that fits.
 
 As in `drive`, the session is driven in a thread of its own, so that Ctrl-C comes
 between no result and its record. The first one lets workers end the calls they are at,
@@ -105,6 +105,10 @@ class Pool(Protocol):
         """
         ...
 
+    def worst_case(self, call: Call) -> float | None:
+        """Return the most that a call can cost, in USD; None if nothing limits it."""
+        ...
+
     def stop(self) -> None:
         """Have the pieces in flight end, each with the calls that it is at."""
         ...
@@ -133,6 +137,7 @@ def drive_blocks(
     *,
     recorded: Callable[[], None] | None = None,
     record_inner_call: Callable[[int, str, Result], None] | None = None,
+    repeat: Callable[[Call], bool] = lambda call: True,  # noqa: ARG005
 ) -> None:
     """Run a session to its end.
 
@@ -142,11 +147,13 @@ def drive_blocks(
         batch_size: Most calls of a piece.
         recorded: Called after the results of each piece are recorded, if anything is.
         record_inner_call: Enters a call that a call made itself: item, model, result.
+        repeat: Whether a call that was lost, and is charged at its most, may be made
+            again.
 
     Raises:
         WorkerLostError: If one worker after another is lost, whatever they are given.
     """
-    driven = _Driven(session, pool, batch_size, recorded, record_inner_call)
+    driven = _Driven(session, pool, batch_size, recorded, record_inner_call, repeat)
     with ThreadPoolExecutor(1, "smart") as own:
         try:
             own.submit(copy_context().run, driven.run).result()
@@ -170,8 +177,10 @@ class _Driven:
         batch_size: int,
         recorded: Callable[[], None] | None,
         record_inner_call: Callable[[int, str, Result], None] | None,
+        repeat: Callable[[Call], bool],
     ) -> None:
         self._session, self._pool, self._size = session, pool, batch_size
+        self._repeat = repeat
         self._recorded, self._record_inner = recorded, record_inner_call
         self._pieces: deque[Piece] = deque()
         self._made = self._in_flight = self._lost_in_a_row = 0
@@ -227,6 +236,8 @@ class _Driven:
             self._add(calls[first : first + size])
 
     def _add(self, calls: Sequence[Call], losses: int = 0, attempts: int = 0) -> None:
+        if not calls:
+            return
         self._pieces.append(Piece(self._made, calls, losses, attempts))
         self._made += 1
 
@@ -255,17 +266,29 @@ class _Driven:
         if self._lost_in_a_row >= _ALL_LOST:
             problem = f"{_ALL_LOST} workers were lost one after another: {how}"
             raise WorkerLostError(problem)
-        calls, losses, attempts = piece.calls, piece.losses + 1, piece.attempts + 1
+        losses, attempts = piece.losses + 1, piece.attempts + 1
+        if losses >= _LOSSES and len(piece.calls) == 1:
+            self._fail(piece.calls[0], attempts, f"was lost: {how}")
+            return
+        calls = []
+        for call in piece.calls:
+            if self._repeat(call):
+                calls.append(call)
+            else:
+                why = f"was lost, and the budget has no room for another one: {how}"
+                self._fail(call, attempts, why)
         if losses < _LOSSES:
             # Under a number of its own: what the lost one left behind is not its.
             self._add(calls, losses, attempts)
-        elif len(calls) > 1:
-            size = -(-len(calls) // _PARTS)
-            for first in range(0, len(calls), size):
-                part = calls[first : first + size]
-                self._add(part, 0 if len(part) == 1 else losses - 1, attempts)
-        else:
-            problem = f"each of {attempts} workers that took this row was lost: {how}"
-            lost = Failure(WorkerLostError(problem), unknown=0.0)
-            earlier = (lost,) * (attempts - 1)
-            self._session.record(calls[0], lost._replace(earlier=earlier))
+            return
+        size = -(-len(calls) // _PARTS)
+        for first in range(0, len(calls), size or 1):
+            part = calls[first : first + size]
+            self._add(part, 0 if len(part) == 1 else losses - 1, attempts)
+
+    def _fail(self, call: Call, attempts: int, how: str) -> None:
+        """Record a call as failed, each attempt at its most."""
+        most = self._pool.worst_case(call)
+        error = WorkerLostError(f"each of {attempts} workers that took this row {how}")
+        lost = Failure(error, unknown=None if most == 0 else most or 0.0)
+        self._session.record(call, lost._replace(earlier=(lost,) * (attempts - 1)))

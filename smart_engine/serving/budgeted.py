@@ -8,6 +8,7 @@ guarantee covers neither.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence import Equivalence
@@ -41,12 +42,22 @@ class BudgetedSession(SessionWrapper):
         self._refused: BudgetExceededError | None = None
         self._stopped = False
 
-    def next_calls(self) -> list[Call]:
-        """Return the calls that may start now and fit into the budget."""
-        self._waiting.extend(self._session.next_calls())
+    def next_calls(self, most: int | None = None) -> list[Call]:
+        """Return the calls that may start now and fit into the budget.
+
+        Args:
+            most: Return no more than so many, of a session that takes this, too.
+        """
+        if most is None:
+            self._waiting.extend(self._session.next_calls())
+        elif len(self._waiting) < most:
+            more = self._session.next_calls(most)  # type: ignore[call-arg]
+            self._waiting.extend(more)
+        waiting = list(islice(self._waiting, most))
         ready: list[Call] = []
-        fits = self._reservations.begin
-        while self._waiting and not self._refused and fits(self._waiting[0]):
+        for call in waiting if self._refused is None else ():
+            if not self._reservations.begin(call):
+                break
             ready.append(self._waiting.popleft())
         unfinished = self._refused and not self._stopped and self._session.unfinished
         if (self._waiting or unfinished) and not self._reservations.in_flight:

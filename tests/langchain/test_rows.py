@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from copy import copy
 
 import pandas as pd
 import pytest
@@ -300,3 +301,15 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'smart-llm\[ray\]'"):
         smart_dataset(None, smart=smart(), column="n")
+
+
+def test_a_budget_is_refused_where_nobody_sees_all_calls():
+    answer = RowCaller(smart(budget_usd=1.0, max_tokens=1), prompt="Sort item {n}")
+    with pytest.raises(InvalidInputError, match=r"budget_usd=1\.0: .* smart_dataset"):
+        answer({**ROWS, "model": ["big"] * 4})
+
+
+def test_errors_reach_other_processes_with_plain_data_alone():
+    error = InvalidInputError("api_key", object(), "leave it out")
+    assert str(copy(error)) == "api_key=<class 'object'>: leave it out"
+    assert copy(InvalidInputError("n", 0, "more")).value == 0

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from functools import partial
 
 import pyarrow as pa
 import pytest
 import ray
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from pools import without_labels
-from rows import made, smart
+from rows import PRICES, limited, made, one, smart
 
 from langchain_smart import RowCaller, SmartRunnable, smart_dataset
 from langchain_smart.parts import Parts
 from smart_engine import Price
 from smart_engine.errors import InvalidInputError
+from smart_engine.money.pricing import Usage
 
 PROMPT = "Sort item {n}"
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def data(items, blocks=3):
-    rows = [{"n": item, "kept": f"row {item}"} for item in range(items)]
+def data(items, blocks=3, first=0):
+    numbers = range(first, first + items)
+    rows = [{"n": item, "kept": f"row {item}"} for item in numbers]
     return ray.data.from_items(rows, override_num_blocks=blocks)
 
 
@@ -94,7 +98,9 @@ def test_rows_that_fail_or_kill_have_errors_and_the_rest_is_answered(tmp_path):
             RuntimeError("never") if text[-2:] == " 7" else "fine"
         )
 
-    make = partial(smart, tmp_path, deadly={15}, script=script, max_retries=0)
+    make = partial(
+        smart, tmp_path, deadly={15}, script=script, max_retries=0, max_tokens=1
+    )
     done = smart_dataset(data(20), smart=make, prompt=PROMPT, concurrency=1)
     rows = done.dataset.take_all()
     failed = {row["n"]: row["error"] for row in rows if row["error"]}
@@ -103,7 +109,85 @@ def test_rows_that_fail_or_kill_have_errors_and_the_rest_is_answered(tmp_path):
     assert failed[15].startswith("WorkerLostError: each of ")
     assert {row["answer"] for row in rows if not row["error"]} == {"fine"}
     assert done.certificate.unanswered == 2
+    # Nobody knows what it cost: each attempt is charged at its most, and marked.
+    (cost,) = (row["cost"] for row in rows if row["n"] == 15)
+    unknown = sum(spend.unknown for spend in done.report.spend.values())
+    times = made(tmp_path).count((15, "big"))
+    assert unknown >= cost > times * bill([(15, "big")])
     assert (15, "big") in made(tmp_path)
+
+
+def bill(calls):
+    """Return what calls cost, by the prices of their models."""
+    usage = {item: Usage(len(f"Sort item {item}"), 1) for item, _ in calls}
+    return sum(PRICES[name].cost(usage[item]) for item, name in calls)
+
+
+def test_a_budget_holds_over_all_actors_and_a_larger_one_goes_on(tmp_path):
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    whole = smart(max_tokens=1)
+    whole.batch([f"Sort item {item}" for item in range(300)])
+    full = sum(spend.cost for spend in whole.report().spend.values())
+
+    def run(budget):
+        return smart_dataset(
+            data(300),
+            smart=partial(smart, calls, max_tokens=1, budget_usd=budget),
+            prompt=PROMPT,
+            output=tmp_path / "job",
+            concurrency=2,
+            batch_size=16,
+        )
+
+    poor = run(full / 2)
+    spent = sum(spend.cost for spend in poor.report.spend.values())
+    assert full / 4 < spent == pytest.approx(bill(made(calls)))
+    assert spent <= full / 2
+    assert not poor.certificate.valid
+    rows = poor.dataset.take_all()
+    errors = {row["error"] for row in rows} - {None}
+    assert all(error.startswith("BudgetExceededError: ") for error in errors)
+    assert errors
+    assert all((row["answer"] is None) == bool(row["error"]) for row in rows)
+    rich = run(2 * full)
+    assert rich.certificate.valid
+    assert set(Counter(made(calls)).values()) == {1}
+    assert bill(made(calls)) == pytest.approx(full)
+
+
+def test_what_has_no_bound_is_refused_before_anything_is_bought(tmp_path):
+    def with_a_picture(row):
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+        return [HumanMessage([picture] if row["n"] == 3 else f"Sort item {row['n']}")]
+
+    bounded = partial(smart, tmp_path, budget_usd=1.0, max_tokens=1)
+    with pytest.raises(InvalidInputError, match="messages='image_url'"):
+        smart_dataset(data(5), smart=bounded, prompt=with_a_picture)
+    assert not made(tmp_path)
+
+
+def test_actors_share_a_rate(tmp_path):
+    began = time.monotonic()
+    smart_dataset(
+        data(90), smart=partial(limited, tmp_path), prompt=PROMPT, concurrency=2
+    )
+    assert len(made(tmp_path)) == 90
+    # Each may begin with one at once, and has 15 a second from then on.
+    assert time.monotonic() - began > (90 - 2) / 30
+
+
+def test_new_rows_are_audited_anew_whatever_was_certified():
+    first, second = (
+        smart_dataset(rows, smart=one, prompt=PROMPT, concurrency=1)
+        for rows in (data(200), data(200, first=200))
+    )
+    assert len(second.report.certificates) == 2
+    for certificate in (first.certificate, second.certificate):
+        assert certificate.valid
+        assert certificate.profiled > 10
+    assert second.certificate.items == 200
+    assert second.certificate.id != first.certificate.id
 
 
 def test_chains_take_rows_as_they_are_and_an_empty_data_set_is_answered():

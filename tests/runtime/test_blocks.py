@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -15,8 +16,12 @@ from smart_engine import BatchSession, Guarantee
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence import Normalized
 from smart_engine.equivalence.keys import ByKey, key_of
+from smart_engine.errors import BudgetExceededError, RemoteCallError
+from smart_engine.money.budget import Budget
 from smart_engine.money.pricing import Usage
+from smart_engine.money.reservations import Reservations
 from smart_engine.runtime.blocks import WorkerLostError, drive_blocks
+from smart_engine.serving.budgeted import BudgetedSession
 from smart_engine.serving.result_columns import Row, to_columns
 from smart_engine.tiers import Tier
 
@@ -132,6 +137,70 @@ def test_whoever_is_lost_each_call_is_recorded_once_and_attempts_are_booked(seed
     unknown = sum(each.unknown for each in other.spend.values())
     assert unknown == pytest.approx(0.5 * len(lost))
     assert other.certificate.served == one.certificate.served
+
+
+MOST = {"big": 1.5, "small": 0.5, "tiny": 0.5}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_budget_holds_whoever_is_lost(seed, strict):
+    draw, lock, billed = random.Random(seed), threading.Lock(), []
+    limit = draw.choice([0.3, 7.0, 40.0, 90.0, 400.0, 10_000.0])
+
+    def killed_at_times(piece, stopped):
+        with lock:
+            gone = draw.random() < 0.2
+            if gone:  # at the worst moment, with answers as long as they may be
+                billed.extend(MOST[call.tier] for call in piece.calls)
+                raise KilledError("out of memory")
+            billed.extend(result(call).total for call in piece.calls)
+        rows = []
+        for call in piece.calls:
+            lost = Failure(WorkerLostError("gone"), unknown=MOST[call.tier])
+            made = row(call)
+            earlier = (lost,) * piece.attempts
+            rows.append(made._replace(result=made.result._replace(earlier=earlier)))
+        return to_columns(rows)
+
+    inner = session(keep_answers=False)
+    budget = Budget(limit, threading.Lock())
+    reserved = Reservations(budget, lambda call: MOST[call.tier], threading.Lock())
+    pool = Threads(killed_at_times, 3)
+    pool.worst_case = lambda call: MOST[call.tier]
+    within = BudgetedSession(inner, reserved, strict=strict)
+    drive_blocks(within, pool, 16, repeat=reserved.repeat)
+    assert sum(billed) <= limit * (1 + 1e-9)
+    booked = sum(each.cost for each in inner.spend.values())
+    assert booked == pytest.approx(sum(billed))
+    assert limit - budget.left == pytest.approx(booked)  # nothing stays reserved
+    certificate = inner.certificate
+    if limit == 10_000:
+        assert certificate.valid
+        assert certificate.unanswered == 0
+        assert certificate.uncertified == 0
+    elif limit < 10:
+        assert not certificate.valid
+        errors = {type(error) for error in inner.handed_out.errors.values()}
+        assert errors <= {BudgetExceededError, WorkerLostError, RemoteCallError}
+        assert BudgetExceededError in errors
+
+
+def test_a_row_that_kills_is_charged_at_its_most():
+    def make_unless_poisoned(piece, stopped):
+        if 137 in {call.item for call in piece.calls}:
+            raise KilledError("signal 11")
+        return make(piece, stopped)
+
+    other = session(keep_answers=False)
+    pool = Threads(make_unless_poisoned, 2)
+    pool.most = 0.75
+    drive_blocks(other, pool, 256)
+    error = str(other.handed_out.errors[137])
+    attempts = int(re.search(r"each of (\d+) workers", error).group(1))
+    unknown = {name: spend.unknown for name, spend in other.spend.items()}
+    assert unknown["big"] >= 0.75 * attempts
+    assert other.handed_out.costs[137] >= 0.75 * attempts
 
 
 def test_a_row_that_kills_whoever_takes_it_fails_alone():
