@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from smart_engine.batch.label_counts import LabelBound, LabelCount
+from smart_engine.batch.label_counts import LabelBound, LabelCount, LabelInterval
+from smart_engine.batch.label_draws import Between, Confusion, added
 from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.evidence.acceptance import Acceptance, Allowance, SequentialTest
 from smart_engine.evidence.task_promise import TaskPromise
@@ -134,6 +135,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             audits.
         slices: Who answered in each slice, if the share is promised of each.
         labels: Labels among the answers, where few are possible; see `label_bounds`.
+        compared: Where labels are, what would have been handed out for items that were
+            compared, and what the reference says; see `label_intervals`.
         wasted: Draws that were in flight when the evidence was complete already.
         profiled: Items drawn and answered by the reference in order to learn.
         served: Model → items answered by it.
@@ -172,6 +175,7 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
     promised: tuple[Promised, ...] = ()
     slices: tuple[SliceCount, ...] = ()
     labels: tuple[LabelCount, ...] = ()
+    compared: tuple[Confusion, ...] = ()
     wasted: int = 0
     profiled: int
     served: dict[str, int]
@@ -266,6 +270,34 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             )
             for each in self.labels
         )
+
+    @property
+    def label_intervals(self) -> tuple[LabelInterval, ...]:
+        """What the draws say about each label.
+
+        All intervals hold together with the confidence of the certificate, whatever is
+        promised. Where labels were audited by themselves, they are the bounds of these
+        audits. Nothing is known where the certificate is not valid, or is about several
+        jobs.
+        """
+        unseen = self.answered - self.served.get(self.reference, 0)
+        audits = [each for each in self.compared if each.level]
+        found = []
+        for count, bound in zip(self.labels, self.label_bounds, strict=False):
+            false, missed = Between(0, bound.false), Between(0, bound.missed)
+            if audits:
+                of = count.label
+                false = added(each.false_left(of) for each in audits)
+                missed = added(each.missed_left(of) for each in audits)
+            found.append(
+                LabelInterval(
+                    count.label,
+                    count.answers,
+                    false.up_to(count.unseen),
+                    missed.up_to(unseen - count.unseen),
+                )
+            )
+        return tuple(found)
 
     @property
     def claim(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
-from smart_engine.batch.label_counts import count_labels
+from smart_engine.batch.label_counts import Labels
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.batch.slice_counts import count_slices
 from smart_engine.calls import (
@@ -547,6 +547,8 @@ class BatchSession:
                 kept = kept and test.covers(answers[name])
                 late = test.draws - test.accepted
                 wasted[name] = min(late, wasted.get(name, late))
+        names_of = Labels(batch, self._codes)
+        labels = names_of.counts(tiers, has_answer)
         return Certificate(
             task=self._task,
             strategy=self._strategy,
@@ -572,7 +574,10 @@ class BatchSession:
             tests=tuple(AuditTest.of(test, name) for test, name in tests),
             promise=decision.promise,
             promised=tuple(decision.promised),
-            labels=count_labels(batch, tiers, has_answer, self._codes),
+            labels=labels,
+            compared=names_of.confusions(decision.audited, decision.route)
+            if labels
+            else (),
             slices=slices,
             wasted=sum(wasted.values()),
             profiled=int(self._profiled.sum()),

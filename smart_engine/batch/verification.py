@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import NamedTuple
 
 from smart_engine.batch.certificate import AuditTest, Certificate
-from smart_engine.batch.slice_counts import SliceCount
+from smart_engine.batch.parts_verification import (
+    MOST,
+    Check,
+    check_compared,
+    check_labels,
+    check_slices,
+)
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee
-from smart_engine.labels.promise import NestedTest, Promised
 
 __all__ = ["UNSEEN", "Check", "verify"]
 
@@ -26,24 +29,8 @@ UNSEEN = (
 
 _ROUNDING = 1e-6
 
-_MOST = 10**9
-"""Items beyond which no audit is recomputed."""
-
-
 _STEEPEST = 1.0
 """Largest slope with which the bound of `stream/bound.py` begins; slopes never rise."""
-
-
-class Check(NamedTuple):
-    """One statement that has to hold.
-
-    Attributes:
-        holds: Whether it does.
-        statement: What was checked, with its figures.
-    """
-
-    holds: bool
-    statement: str
 
 
 def verify(certificate: Certificate) -> list[Check]:
@@ -96,10 +83,11 @@ def verify(certificate: Certificate) -> list[Check]:
             f"{certificate.uncertified} items are left out by the guarantee",
         ),
     ]
+    checks += [check_compared(each, certificate) for each in certificate.compared]
     if promise is not None:
         return [*checks, *_check_task(promise, certificate, guarantee)]
     if certificate.promised:
-        return [*checks, *_check_labels(certificate, guarantee)]
+        return [*checks, *check_labels(certificate, guarantee)]
     levels = sum(test.level for test in certificate.tests)
     checks.append(
         Check(
@@ -113,13 +101,13 @@ def verify(certificate: Certificate) -> list[Check]:
     return [*checks, *_check_audits(certificate, guarantee)]
 
 
-_OF_ALL = {"slices": (), "evidence": (), "escalated": 0, "wasted": 0}
+_OF_ALL = {"slices": (), "compared": (), "evidence": (), "escalated": 0, "wasted": 0}
 """What a certificate counts of all slices together."""
 
 
 def _check_slices(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
     """Check each slice as a batch of its own; the levels sum over all of them."""
-    checks = [_check_whole(certificate, guarantee)]
+    checks = [check_slices(certificate, guarantee)]
     for each in certificate.slices:
         tests = [test for test in certificate.tests if test.in_slice == each.name]
         part = certificate.model_copy(
@@ -137,29 +125,6 @@ def _check_slices(certificate: Certificate, guarantee: Guarantee) -> list[Check]
             for check in _check_audits(part, guarantee)
         ]
     return checks
-
-
-def _check_whole(certificate: Certificate, guarantee: Guarantee) -> Check:
-    """Check that the slices are all of the batch, and each once."""
-    slices, count = certificate.slices, len(certificate.slices)
-    names = {each.name for each in slices}
-    served = {
-        model: sum(each.served.get(model, 0) for each in slices)
-        for model in certificate.served
-    }
-    allowed = sum(guarantee.max_errors(each.answered) for each in slices)
-    return Check(
-        len(names) == count
-        and all(test.in_slice in names for test in certificate.tests)
-        and all(sum(each.served.values()) == each.answered for each in slices)
-        and sum(each.items for each in slices) == certificate.items
-        and sum(each.unanswered for each in slices) == certificate.unanswered
-        and sum(each.profiled for each in slices) == certificate.profiled
-        and served == certificate.served
-        and allowed == certificate.max_errors,
-        f"{count} slices are all {certificate.items} items, and B = {allowed} is how "
-        "many of their answers may differ",
-    )
 
 
 def _check_audits(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
@@ -239,139 +204,6 @@ def _guarantee(certificate: Certificate) -> Guarantee:
     return Guarantee(certificate.max_disagreement, certificate.confidence, **shares)
 
 
-def _check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
-    """Check the promises about labels, and the agreement beside them."""
-    alpha, by_reference = guarantee.alpha, certificate.served[certificate.reference]
-    unseen = certificate.answered - by_reference
-    levels = sum(each.level for each in certificate.promised)
-    kinds = [(each.of, each.label, each.in_slice) for each in certificate.promised]
-    false = {
-        each.label: each.undetected
-        for each in certificate.promised
-        if each.of == "precision"
-    }
-    checks = [
-        Check(
-            len(set(kinds)) == len(kinds)
-            and all(each in kinds for each in _audited(guarantee, certificate)),
-            f"{len(kinds)} bounds are recorded: one of each kind that is needed",
-        ),
-        Check(
-            levels <= alpha * (1 + 1e-9),
-            f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}",
-        ),
-    ]
-    if certificate.slices:
-        checks.append(_check_whole(certificate, guarantee))
-    for each in certificate.promised:
-        name = _named(each)
-        counted = _counted(each, certificate)
-        stronger = all(
-            before.items <= after.items and before.max_errors >= after.max_errors
-            for before, after in pairwise(each.tests)
-        )
-        checks += [
-            Check(
-                counted and 0 <= each.unseen <= unseen and each.answers >= 0,
-                f"{name}: {each.unseen} answers in which it may fail were not compared "
-                f"with {certificate.reference}'s",
-            ),
-            Check(
-                stronger
-                and all(_follows(test, each, certificate.items) for test in each.tests),
-                f"{name}: {len(each.tests)} tests at level {each.level:.6g} accept, "
-                "each of a stronger claim than the one before",
-            ),
-            Check(
-                each.undetected == _bound(each),
-                f"{name}: at most {each.undetected} of them do fail"
-                + (
-                    f", {each.tests[-1].max_errors} before the first draw less "
-                    f"{each.found} found"
-                    if each.tests
-                    else ""
-                ),
-            ),
-            Check(
-                each.excess(false.get(each.label, 0)) <= 0,
-                f"{name}: with {each.answers} answers, that keeps "
-                + ("a bound" if each.share is None else f"a share of {each.share:.4g}"),
-            ),
-        ]
-    return checks
-
-
-def _named(promised: Promised) -> str:
-    """Return what was promised, in words."""
-    if promised.label is not None:
-        return f"{promised.of} of {promised.label!r}"
-    if promised.in_slice is not None:
-        return f"{promised.of} in {promised.in_slice!r}"
-    return promised.of
-
-
-def _audited(
-    guarantee: Guarantee, certificate: Certificate
-) -> list[tuple[str, str | None, str | None]]:
-    """Return what needs a bound under a guarantee: kind, label and slice of each."""
-    needed: list[tuple[str, str | None, str | None]] = []
-    needed += [("precision", name, None) for name in guarantee.labels]
-    needed += [("recall", name, None) for name in guarantee.recall]
-    if guarantee.max_disagreement is None:
-        return needed
-    if not certificate.slices:
-        return [*needed, ("agreement", None, None)]
-    return [*needed, *(("agreement", None, each.name) for each in certificate.slices)]
-
-
-def _counted(promised: Promised, certificate: Certificate) -> bool:
-    """Whether answers and those not compared are as many as the certificate says."""
-    if promised.of == "agreement":
-        of: Certificate | SliceCount = certificate
-        for each in certificate.slices:
-            of = each if each.name == promised.in_slice else of
-        unseen = of.answered - of.served.get(certificate.reference, 0)
-        return (
-            promised.answers == of.answered
-            and promised.unseen == unseen
-            and promised.share == certificate.max_disagreement
-        )
-    unseen = certificate.answered - certificate.served[certificate.reference]
-    others = [
-        other.unseen
-        for other in certificate.promised
-        if other.label == promised.label and other.of == "recall" != promised.of
-    ]
-    return not others or promised.unseen + sum(others) == unseen
-
-
-def _follows(test: NestedTest, promised: Promised, items: int) -> bool:
-    """Whether a test accepts, by the draws that are recorded."""
-    numbers = list(test.errors)
-    possible = (
-        0 <= test.draws <= test.items <= items
-        and 0 <= test.max_errors <= _MOST
-        and 0 < promised.level < 1
-        and 0 <= test.expected_errors <= _MOST
-        and numbers == sorted(set(numbers))
-        and all(1 <= number <= test.draws for number in numbers)
-    )
-    if not possible or test.accepted is None:
-        return False
-    replayed = test.replay(promised.level)
-    return replayed.accepted == test.accepted
-
-
-def _bound(promised: Promised) -> int:
-    """Return the bound on errors left that follows; −1 if the counts are impossible."""
-    if promised.tests:
-        last = promised.tests[-1]
-        counted = len(last.errors) <= promised.found <= last.items - promised.unseen
-        if not counted or promised.unseen > last.items - last.draws:
-            return -1
-    return promised.bound
-
-
 def _possible_counts(certificate: Certificate) -> bool:
     """Whether all counts can be those of a batch."""
     parts = (
@@ -381,7 +213,7 @@ def _possible_counts(certificate: Certificate) -> bool:
     )
     promise = certificate.promise
     return (promise is None or _possible_promise(promise)) and (
-        0 <= certificate.items <= _MOST
+        0 <= certificate.items <= MOST
         and all(0 <= part <= certificate.items for part in parts)
         and all(0 <= each.errors <= each.draws for each in certificate.evidence)
         and all(0 <= each.failures <= each.calls for each in certificate.spend.values())
@@ -392,7 +224,7 @@ def _possible_promise(promise: TaskPromise) -> bool:
     """Whether a task's figures are possible, so that something can be computed."""
     counts = [part for part in promise.model_dump().values() if type(part) is int]
     return (
-        all(0 <= count <= _MOST for count in counts)
+        all(0 <= count <= MOST for count in counts)
         and 0 < len(promise.slopes) == len(promise.log_wealth)
         and all(0 < slope <= _STEEPEST for slope in promise.slopes)
         and all(-math.inf < wealth <= 0 for wealth in promise.log_wealth)
@@ -458,7 +290,7 @@ def _possible(test: AuditTest, items: int) -> bool:
         0 <= test.draws <= test.items <= items
         and 0 <= test.max_errors <= answers <= items
         and 0 < test.level < 1
-        and 0 <= test.expected_errors <= _MOST
+        and 0 <= test.expected_errors <= MOST
         and 0 <= (test.accepted or 0) <= test.draws
         and numbers == sorted(set(numbers))
         and all(1 <= number <= test.draws for number in numbers)

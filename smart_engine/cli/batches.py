@@ -14,7 +14,7 @@ from typer import Argument, Exit
 from smart_engine.cli import options
 from smart_engine.cli.terminal import Code, say, show, show_json
 from smart_engine.errors import InvalidInputError
-from smart_engine.report.content import plain
+from smart_engine.report.words import plain
 from smart_engine.runtime.lanes.anthropic_form import AnthropicBatches
 from smart_engine.runtime.lanes.carrier import Carrier, State
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches

@@ -14,7 +14,7 @@ from smart_engine.cli import options
 from smart_engine.cli.terminal import show, show_json
 from smart_engine.offline.replay import ReplayResult, savings
 from smart_engine.offline.traces import Trace
-from smart_engine.report.content import exact_percent
+from smart_engine.report.words import exact_percent
 
 __all__ = ["demo_command", "show_savings"]
 

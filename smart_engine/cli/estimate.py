@@ -17,8 +17,8 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.offline.estimate import Estimate, Range
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
-from smart_engine.report.content import percent
 from smart_engine.report.report import Report
+from smart_engine.report.words import percent
 
 __all__ = ["estimate_command"]
 

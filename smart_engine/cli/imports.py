@@ -24,7 +24,7 @@ from smart_engine.offline.imports.content import messages_of
 from smart_engine.offline.imports.join import Joined, join
 from smart_engine.offline.imports.logged import LoggedCall, Skipped
 from smart_engine.offline.imports.reader import FORMATS, read_log
-from smart_engine.report.content import plain
+from smart_engine.report.words import plain
 
 __all__ = ["import_command"]
 

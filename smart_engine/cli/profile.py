@@ -13,7 +13,7 @@ from smart_engine.amounts import usd
 from smart_engine.cli import options
 from smart_engine.cli.terminal import show, show_json
 from smart_engine.errors import InvalidInputError
-from smart_engine.report.content import exact_percent, percent, plain
+from smart_engine.report.words import exact_percent, percent, plain
 from smart_engine.serving.task_profile import TaskProfile
 from smart_engine.store.store import read_profiles
 

@@ -21,8 +21,8 @@ from smart_engine.equivalence.shorthand import read_rule
 from smart_engine.errors import InvalidInputError, choose
 from smart_engine.offline.replay import Recording, ReplayResult, Sliced, replay
 from smart_engine.offline.traces import Sample, Trace, read_simulation
-from smart_engine.report.content import plain
 from smart_engine.report.plots import plot_costs
+from smart_engine.report.words import plain
 from smart_engine.strategies import LIMITED, STRATEGIES
 
 __all__ = ["replay_command", "simulate_command"]

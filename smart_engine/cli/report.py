@@ -23,8 +23,8 @@ from smart_engine.cli.terminal import (
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.spending import Spend
 from smart_engine.offline.traces import read_certificate
-from smart_engine.report.content import plain
 from smart_engine.report.report import Report
+from smart_engine.report.words import plain
 from smart_engine.store.store import read_bought
 
 __all__ = ["report_command", "verify_command"]

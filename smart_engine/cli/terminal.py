@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from smart_engine.amounts import usd
 from smart_engine.errors import InvalidInputError, SmartError
 from smart_engine.money.spending import Spend
-from smart_engine.report.content import escaped, plain
 from smart_engine.report.report import Report
+from smart_engine.report.words import escaped, plain
 
 __all__ = [
     "Code",

@@ -12,6 +12,7 @@ from typing import Any
 from smart_engine.equivalence.answer_part import text_of
 from smart_engine.equivalence.kinds import ByKind
 from smart_engine.equivalence.rule import Equivalence
+from smart_engine.equivalence.texts import Label
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 from smart_engine.guarantee import Guarantee
 
@@ -32,6 +33,7 @@ class Labelling:
 
     Attributes:
         names: The labels, by number less 1.
+        possible: The labels that the rule knows, if it lists them.
         by_rule: Whether answers that the rule calls the same have the same label. Of a
             function's labels that is not known.
 
@@ -57,6 +59,9 @@ class Labelling:
         self._rule, self._reply, self._label_of = rule, reply, label_of
         self._numbers: dict[str, int] = {}
         self.names: list[str] = []
+        self.possible: tuple[str, ...] = ()
+        if label_of is None and isinstance(rule, Label):
+            self.possible = tuple(sorted(rule.labels))
         if label_of is not None and not callable(label_of):
             hint = "give a function from an answer to its label"
             raise InvalidInputError("label_of", label_of, hint)

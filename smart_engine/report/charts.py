@@ -25,8 +25,8 @@ from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import ReplayResult
 from smart_engine.report import svg
-from smart_engine.report.content import exact_percent, name_of, percent, plain
 from smart_engine.report.theme import LIGHT, MODELS
+from smart_engine.report.words import exact_percent, name_of, percent, plain
 from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.state import StreamPoint, StreamState
 

@@ -5,7 +5,6 @@ The forms lay this out and escape it; they compute no figure of their own.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,28 +13,33 @@ from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.money.spending import Spend
+from smart_engine.report.parts import labels, slices, vanishing
+from smart_engine.report.words import (
+    NONE,
+    Grid,
+    Row,
+    at_least,
+    exact_percent,
+    grid,
+    name_of,
+    percent,
+    plain,
+)
 
 if TYPE_CHECKING:
     from smart_engine.report.report import Report
     from smart_engine.stream.state import StreamState
 
 __all__ = [
-    "Grid",
     "Headline",
     "Promise",
-    "at_least",
     "comparisons",
     "cost_tables",
-    "escaped",
     "evidence_tables",
-    "exact_percent",
     "failures",
     "headlines",
     "models",
-    "name_of",
     "notes",
-    "percent",
-    "plain",
     "policies",
     "promises",
     "self_agreement",
@@ -46,14 +50,6 @@ __all__ = [
 
 _ROUNDING = 1e-9
 """Differences below this share of an amount are rounding errors."""
-
-_NONE = "–"
-"""Shown where there is no figure."""
-
-_MOST_SLICES = 50
-"""Slices of a batch that are shown."""
-
-_Row = tuple[str | float, ...]
 
 _BROKEN = "The claim does not follow from the record."
 
@@ -84,95 +80,6 @@ class Promise(NamedTuple):
     name: str
     claim: str
     valid: bool
-
-
-class Grid(NamedTuple):
-    """A table.
-
-    Attributes:
-        caption: What it shows.
-        words: Headings of the leading text columns.
-        numbers: Headings of the numeric columns after them.
-        rows: Cells, row by row.
-        total: The last row, if there is one.
-    """
-
-    caption: str
-    words: tuple[str, ...]
-    numbers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    total: tuple[str, ...] = ()
-
-
-# -- words and numbers -----------------------------------------------------------------
-
-
-def escaped(text: str) -> str:
-    r"""Return a text with characters that control a terminal or a page as escapes.
-
-    Example:
-        ```python
-        assert escaped("a\x1b[31m\0") == "a\\x1b[31m\\x00"
-        ```
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
-def plain(text: str) -> str:
-    r"""Return a text on one line, escaped.
-
-    Example:
-        ```python
-        assert plain("a\n b\x1b[31m") == "a b\\x1b[31m"
-        ```
-    """
-    return escaped(" ".join(text.split()))
-
-
-def percent(share: float) -> str:
-    """Return a share in percent, to three digits.
-
-    Example:
-        ```python
-        assert (percent(0.05), percent(0.00021)) == ("5 %", "0.021 %")
-        ```
-    """
-    return f"{100 * share:.3g} %"
-
-
-def exact_percent(share: float) -> str:
-    """Return a share that a user chose, in percent, without rounding it.
-
-    Example:
-        ```python
-        assert exact_percent(0.12345) == "12.345 %"
-        ```
-    """
-    return f"{100 * share:.6g} %"
-
-
-def at_least(share: float) -> str:
-    """Return a share in percent, rounded down, so that no saving is overstated.
-
-    Example:
-        ```python
-        assert (at_least(0.29), at_least(0.99999)) == ("29 %", "99.9 %")
-        ```
-    """
-    # In floats 0.29 * 1000 lies just below 290.
-    tenths = math.floor(round(share * 1000, 9)) / 10
-    return f"{tenths:g} %"
-
-
-def name_of(record: Certificate | StreamState) -> str:
-    """Return the name of a batch or a stream in all tables."""
-    batch = record.id[:8] if isinstance(record, Certificate) else ""
-    if task := plain(record.task or ""):
-        return f"{task} ({batch or 'stream'})"
-    return f"batch {batch}" if batch else "stream"
 
 
 # -- the headline ----------------------------------------------------------------------
@@ -338,7 +245,7 @@ def _slices_of(record: Certificate | StreamState) -> Sequence[SliceCount]:
 def notes(report: Report) -> tuple[str, ...]:
     """Return what a reader must know to understand the amounts and the promises."""
     tiny = _ROUNDING * report.cost
-    lines = [*untried(report), *_vanishing(report.certificates)]
+    lines = [*untried(report), *vanishing(report.certificates)]
     if report.estimated:
         lines.append(
             f"{usd(report.estimated)} USD of the amount paid is estimated from the "
@@ -455,8 +362,8 @@ def evidence_tables(report: Report) -> tuple[Grid, ...]:
         _audits(report),
         _tasks(report),
         _candidates(report),
-        _slices(report),
-        _labels(report),
+        slices(report),
+        *labels(report),
         self_agreement(report),
         _streams(report),
         _shadows(report),
@@ -467,19 +374,19 @@ def models(report: Report) -> Grid:
     """Return calls, answers and cost by model."""
     estimated = ("estimated",) if report.estimated else ()
 
-    def row(name: str, answers: int | str, spend: Spend) -> _Row:
+    def row(name: str, answers: int | str, spend: Spend) -> Row:
         return (
             *(name, answers, spend.calls, spend.failures),
             *(spend.input_tokens, spend.output_tokens, usd(spend.cost)),
             *(usd(spend.estimated) for _ in estimated),
-            percent(spend.cost / report.cost) if report.cost else _NONE,
+            percent(spend.cost / report.cost) if report.cost else NONE,
         )
 
     served = report.served
-    rows = [row(n, served.get(n, _NONE), spend) for n, spend in report.spend.items()]
+    rows = [row(n, served.get(n, NONE), spend) for n, spend in report.spend.items()]
     total = row("all", sum(served.values()), sum(report.spend.values(), Spend()))
     calls = ("answers", "calls", "failed", "tokens in", "tokens out")
-    return _grid(
+    return grid(
         "Who answered, and what it cost",
         ("model",),
         (*calls, "USD", *estimated, "of cost"),
@@ -489,7 +396,7 @@ def models(report: Report) -> Grid:
 
 
 def _inside(report: Report) -> Grid:
-    return _grid(
+    return grid(
         "Models inside the chains (counted above, chain by chain)",
         ("model",),
         ("calls", "failed", "USD"),
@@ -498,11 +405,11 @@ def _inside(report: Report) -> Grid:
 
 
 def _savings(report: Report) -> Grid:
-    rows: list[_Row] = [
+    rows: list[Row] = [
         (name_of(c), c.strategy, c.items, *_saving(c)) for c in report.certificates
     ]
     rows += [(name_of(s), "stream", s.answered, *_saving(s)) for s in report.streams]
-    return _grid(
+    return grid(
         "What was saved (estimated)",
         ("what", "strategy"),
         ("items", "paid, USD", "reference alone", "saved", "share"),
@@ -511,7 +418,7 @@ def _savings(report: Report) -> Grid:
 
 
 def _shadows(report: Report) -> Grid:
-    return _grid(
+    return grid(
         "Shadow mode: what would have been saved (estimated)",
         ("what", "would be served by"),
         ("items", "would be paid", "reference alone", "saved", "share"),
@@ -523,8 +430,8 @@ def _saving(record: Certificate | StreamState) -> tuple[str, ...]:
     """Return the cells: paid, reference alone, saved, share saved."""
     cost, alone = record.cost, record.reference_only_cost
     if alone is None:
-        return usd(cost), *(_NONE,) * 3
-    share = at_least(1 - cost / alone) if alone else _NONE
+        return usd(cost), *(NONE,) * 3
+    share = at_least(1 - cost / alone) if alone else NONE
     return usd(cost), usd(alone), usd(alone - cost), share
 
 
@@ -534,12 +441,12 @@ def _audits(report: Report) -> Grid:
             *(name_of(c), test.policy),
             "not proven" if test.accepted is None else "proven",
             *(test.items, test.max_errors, test.draws, len(test.errors)),
-            _NONE if test.accepted is None else test.accepted,
+            NONE if test.accepted is None else test.accepted,
         )
         for c in report.certificates
         for test in c.tests
     ]
-    return _grid(
+    return grid(
         "Audits: draws, and the errors they detected",
         ("what", "policy", "outcome"),
         ("items", "allowance", "draws", "errors", "proven after"),
@@ -556,7 +463,7 @@ def _tasks(report: Report) -> Grid:
         for c in report.certificates
         if (p := c.promise) is not None
     ]
-    return _grid(
+    return grid(
         "One promise over the jobs of a task, after each of them",
         ("what",),
         (
@@ -571,72 +478,18 @@ def _candidates(report: Report) -> Grid:
     rows = [
         (
             *(name_of(c), e.model, e.verdict, e.draws, e.errors),
-            percent(e.errors / e.draws) if e.draws else _NONE,
+            percent(e.errors / e.draws) if e.draws else NONE,
             usd(1000 * e.mean_cost),
         )
         for c in report.certificates
         for e in c.evidence
     ]
-    return _grid(
+    return grid(
         "Candidates compared with the reference, on drawn items",
         ("what", "candidate", "verdict"),
         ("draws", "differ", "share", "USD per 1,000"),
         rows,
     )
-
-
-def _slices(report: Report) -> Grid:
-    """Return who answered in each slice, the largest ones first."""
-    rows: list[_Row] = []
-    for record in report.certificates:
-        bounds = record.slice_bounds
-        for each in sorted(record.slices, key=lambda each: -each.items)[:_MOST_SLICES]:
-            by_reference = each.served.get(record.reference, 0)
-            bound = bounds.get(each.name)
-            rows.append(
-                (
-                    *(name_of(record), each.name, each.items, by_reference),
-                    each.answered - by_reference,
-                    *((_NONE, _NONE) if bound is None else bound),
-                )
-            )
-    return _grid(
-        f"Slices, the largest {_MOST_SLICES} of each batch",
-        ("what", "slice"),
-        ("items", "by the reference", "by candidates", "differ ≤", "allowed"),
-        rows,
-    )
-
-
-def _labels(report: Report) -> Grid:
-    """Return what may have become of each label of a batch."""
-    rows = [
-        (
-            *(name_of(record), each.label, each.answers),
-            *(each.false, percent(each.precision)),
-            *(each.missed, percent(each.recall)),
-        )
-        for record in report.certificates
-        for each in record.label_bounds
-    ]
-    return _grid(
-        "Labels: what the audits leave open, with the confidence of the certificate",
-        ("what", "label"),
-        ("handed out", "false ≤", "precision ≥", "missed ≤", "recall ≥"),
-        rows,
-    )
-
-
-def _vanishing(certificates: Iterable[Certificate]) -> Iterator[str]:
-    """Yield which labels may be missed more often than they are found."""
-    for record in certificates:
-        for each in record.label_bounds:
-            if each.missed > each.answers:
-                yield (
-                    f"{name_of(record)}: {each.answers:,} answers are "
-                    f"'{plain(each.label)}', and up to {each.missed:,} more may be "
-                    "missed; recall= promises what share of a label is found."
-                )
 
 
 def self_agreement(report: Report) -> Grid:
@@ -649,7 +502,7 @@ def self_agreement(report: Report) -> Grid:
         )
         for n in report.noise
     ]
-    return _grid(
+    return grid(
         "How often the reference differs from itself",
         ("task", "reference"),
         ("items", "differ", "share", "interval", "confidence", "USD"),
@@ -665,7 +518,7 @@ def _streams(report: Report) -> Grid:
         )
         for s in report.streams
     ]
-    return _grid(
+    return grid(
         "Streams: allowed errors, and the upper bound of undetected errors",
         ("what", "served by"),
         ("answers", "allowance", "bound", "audits", "detected errors", "audit rate"),
@@ -675,8 +528,8 @@ def _streams(report: Report) -> Grid:
 
 def failures(report: Report) -> Grid:
     """Return the batches and streams in which something went wrong."""
-    rows: list[_Row] = [(name_of(r), *_troubles(r)) for r in report.records]
-    return _grid(
+    rows: list[Row] = [(name_of(r), *_troubles(r)) for r in report.records]
+    return grid(
         "Failed calls, escalations, and items that are not certified",
         ("what",),
         ("failed calls", "escalated", "unanswered", "not certified", "abandoned"),
@@ -691,20 +544,3 @@ def _troubles(record: Certificate | StreamState) -> tuple[int, ...]:
     else:
         escalated, abandoned = record.roles.get("escalated", 0), record.abandoned
     return failed, escalated, record.unanswered, record.uncertified, abandoned
-
-
-def _grid(
-    caption: str,
-    words: tuple[str, ...],
-    numbers: tuple[str, ...],
-    rows: Sequence[_Row],
-    total: _Row = (),
-) -> Grid:
-    """Return a table of plain texts and grouped whole numbers."""
-
-    def cells(row: _Row) -> tuple[str, ...]:
-        return tuple(
-            plain(cell) if isinstance(cell, str) else f"{cell:,.0f}" for cell in row
-        )
-
-    return Grid(caption, words, numbers, tuple(map(cells, rows)), cells(total))

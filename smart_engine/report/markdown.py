@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from smart_engine.report import content
+from smart_engine.report.words import Grid, plain
 
 if TYPE_CHECKING:
     from smart_engine.report.report import Report
@@ -36,7 +37,7 @@ def _promise(promise: content.Promise) -> str:
     return f"- {_line(promise.name)} ({mark}): {_safe(promise.claim)}"
 
 
-def _table(grid: content.Grid) -> str:
+def _table(grid: Grid) -> str:
     rules = [":--"] * len(grid.words) + ["--:"] * len(grid.numbers)
     rows = [(*grid.words, *grid.numbers), *grid.rows]
     lines = [_row(map(_safe, row)) for row in rows]
@@ -57,4 +58,4 @@ def _line(text: str) -> str:
 
 def _safe(text: str) -> str:
     """Return a text without anything that Markdown or HTML would interpret."""
-    return _SPECIAL.sub(r"\\\1", content.plain(text))
+    return _SPECIAL.sub(r"\\\1", plain(text))

@@ -17,6 +17,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.report import content
 from smart_engine.report.plots import Kind, plot_report
 from smart_engine.report.theme import DARK, LIGHT, css
+from smart_engine.report.words import Grid, name_of, plain
 
 if TYPE_CHECKING:
     from smart_engine.report.report import Report
@@ -222,11 +223,11 @@ def _record(record: Certificate | StreamState, checks: tuple[Check, ...]) -> str
     summary = f": {len(checks)} checks recomputed for this page, {verdict}"
     lines = "".join(
         f"<li>{'holds' if check.holds else 'FAILS'}: "
-        f"{_safe(content.plain(check.statement))}</li>\n"
+        f"{_safe(plain(check.statement))}</li>\n"
         for check in checks
     )
     return (
-        f"<details><summary><b>{_safe(content.name_of(record))}</b>"
+        f"<details><summary><b>{_safe(name_of(record))}</b>"
         f"{summary if checks else ''}</summary>\n"
         + (f"<ul>\n{lines}</ul>\n" if lines else "")
         + f'<pre tabindex="0">{_safe(record.model_dump_json(indent=2))}</pre>'
@@ -241,7 +242,7 @@ def _section(heading: str, body: str) -> str:
     return f"<section>\n<h2>{heading}</h2>\n{body}</section>\n" if body else ""
 
 
-def _grid(grid: content.Grid) -> str:
+def _grid(grid: Grid) -> str:
     """Return a table that scrolls if it is too wide; nothing if it has no rows."""
     if not grid.rows:
         return ""

@@ -14,12 +14,12 @@ from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
 from smart_engine.report.content import (
     comparisons,
-    escaped,
     headlines,
     policies,
     summary,
     untried,
 )
+from smart_engine.report.words import escaped
 from smart_engine.stream.state import StreamState
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smart_engine.report import content
+from smart_engine.report.words import Grid
 
 if TYPE_CHECKING:
     from smart_engine.report.report import Report
@@ -34,7 +35,7 @@ def terminal(report: Report) -> Group:
     return Group(*parts)
 
 
-def _table(grid: content.Grid) -> Table:
+def _table(grid: Grid) -> Table:
     table = Table(
         title=grid.caption,
         title_justify="left",

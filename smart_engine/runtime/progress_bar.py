@@ -10,7 +10,7 @@ from typing import Protocol
 from smart_engine.amounts import usd
 from smart_engine.batch.progress import Progress
 from smart_engine.errors import MissingExtraError
-from smart_engine.report.content import plain
+from smart_engine.report.words import plain
 
 __all__ = ["progress_bar"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from smart_engine.errors import InvalidInputError, check_whole, choose
 from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import (
+    Audited,
     Decision,
     Strategy,
     Tally,
@@ -20,6 +21,7 @@ from smart_engine.strategies.slice_audit import slice_audit
 __all__ = [
     "LIMITED",
     "STRATEGIES",
+    "Audited",
     "Decision",
     "Strategy",
     "Tally",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.labels.promise import Promised
 
-__all__ = ["Decision", "Strategy", "Tally", "Verdict", "Wave", "ask"]
+__all__ = ["Audited", "Decision", "Strategy", "Tally", "Verdict", "Wave", "ask"]
 
 Verdict = Literal["admitted", "ruled out", "too dear", "never right", "undecided"]
 """What was concluded of a candidate. `too dear`: serving by it would cost no less than
@@ -64,6 +64,25 @@ class Tally(NamedTuple):
     cost: float
 
 
+class Audited(NamedTuple):
+    """What an audit that decided has compared, of what it let candidates serve.
+
+    Attributes:
+        items: Items drawn, in their order; or all that were compared.
+        server: Per item of these, the tier that would have served it.
+        rest: Items that were not drawn, and are served.
+        test: The audit whose population they all are; None where items were compared
+            in another way than by uniform draws.
+        in_slice: The slice that they are of; None where a batch has no slices.
+    """
+
+    items: IntArray
+    server: NDArray[Any]
+    rest: IntArray
+    test: SequentialTest | None = None
+    in_slice: str | None = None
+
+
 class Decision(NamedTuple):
     """How a strategy ends.
 
@@ -75,7 +94,8 @@ class Decision(NamedTuple):
         tests: The audits that were run.
         slice_of: Per audit, its slice; empty where the batch has none.
         promise: What all jobs of the task have shown, if they share one promise.
-        promised: What was promised of labels, and what follows.
+        promised: What was promised of labels and slices, and what follows.
+        audited: What the audits that decided have compared.
     """
 
     route: NDArray[np.int16]
@@ -85,6 +105,7 @@ class Decision(NamedTuple):
     slice_of: Sequence[str | None] = ()
     promise: TaskPromise | None = None
     promised: Sequence[Promised] = ()
+    audited: Sequence[Audited] = ()
 
 
 Strategy = Callable[[BatchRecord, str], Generator[Wave, None, Decision]]

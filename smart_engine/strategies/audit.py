@@ -31,7 +31,7 @@ from smart_engine.evidence.posterior import Posterior
 from smart_engine.evidence.record import REFERENCE, BatchRecord
 from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.waves import next_wave
-from smart_engine.strategies._base import Decision, Wave, ask
+from smart_engine.strategies._base import Audited, Decision, Wave, ask
 from smart_engine.strategies.audit_options import (
     Option,
     choose,
@@ -354,6 +354,11 @@ def _apply(state: AuditState, policy: Policy) -> Generator[Wave, None, None]:
     items = state.undrawn
     if len(policy.tiers) == 1:
         state.route[items] = policy.tiers[0]
-        return
-    result = policy.apply((yield from ask(state.batch, policy, items)))
-    state.route[items] = np.where(result.agreed, result.server, REFERENCE)
+    else:
+        result = policy.apply((yield from ask(state.batch, policy, items)))
+        state.route[items] = np.where(result.agreed, result.server, REFERENCE)
+    test = state.registered[policy]
+    drawn = state.order[: test.draws]
+    result = policy.apply(Answers.read(state.batch, drawn, policy.tiers))
+    server = np.where(result.agreed, result.server, REFERENCE)
+    state.audited = [Audited(drawn, server, items, test)]

@@ -24,7 +24,7 @@ from smart_engine.evidence.record import REFERENCE, UNASKED
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 from smart_engine.evidence.waves import next_wave
-from smart_engine.strategies._base import Wave, ask
+from smart_engine.strategies._base import Audited, Wave, ask
 from smart_engine.strategies.audit_options import Option
 from smart_engine.strategies.audit_state import GROWTH, AuditState
 
@@ -98,6 +98,8 @@ def follow(
         if test.accepted is not None:
             unseen = served[test.draws :]
             state.route[items[unseen]] = server[unseen]
+            drawn = served[: test.draws]
+            state.audited = [Audited(items[drawn], server[drawn], items[unseen], test)]
             return
 
 

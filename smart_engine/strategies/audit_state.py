@@ -16,7 +16,7 @@ from smart_engine.evidence.record import (
     BatchRecord,
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
-from smart_engine.strategies._base import Decision, Tally, Verdict
+from smart_engine.strategies._base import Audited, Decision, Tally, Verdict
 from smart_engine.strategies.audit_trial import TELLING, promising
 
 __all__ = ["GROWTH", "LAST", "AuditState"]
@@ -47,6 +47,7 @@ class AuditState:
         all_asked: Policy → draws made when all that it would serve had been asked.
         level_left: Level left for plans.
         route: Per item, the tier that serves it.
+        audited: What the audit that decided has compared.
     """
 
     def __init__(self, batch: BatchRecord) -> None:
@@ -61,6 +62,7 @@ class AuditState:
         self.all_asked: dict[Policy, int] = {}
         self.level_left = 0.0
         self.route = np.full(n_items, REFERENCE, np.int16)
+        self.audited: list[Audited] = []
 
     @property
     def drawn(self) -> IntArray:
@@ -189,4 +191,4 @@ class AuditState:
                     verdict = "never right"
                 tally = Tally(tier, len(asked), batch.errors(tier, asked), cost)
                 evidence.append((tally, "admitted" if tier in serving else verdict))
-        return Decision(self.route, evidence, tests=self.tests)
+        return Decision(self.route, evidence, tests=self.tests, audited=self.audited)

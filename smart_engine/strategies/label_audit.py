@@ -37,7 +37,7 @@ from smart_engine.labels.levels import UNITS, LabelPlan, divide, least_share
 from smart_engine.labels.promise import Kind, Promised, most_missed
 from smart_engine.labels.running import RunningAudit
 from smart_engine.labels.strata import Stratum
-from smart_engine.strategies._base import Decision, Tally, Verdict, Wave
+from smart_engine.strategies._base import Audited, Decision, Tally, Verdict, Wave
 from smart_engine.strategies.audit_trial import promising
 
 __all__ = ["label_audit"]
@@ -275,7 +275,8 @@ class _State:
                 verdict: Verdict = "admitted" if tier in serving else "undecided"
                 evidence.append((tally, verdict))
         promised = [each for each, *_ in self.promised()]
-        return Decision(self.server, evidence, promised=promised)
+        compared = Audited(drawn, self.server[drawn], drawn[:0])
+        return Decision(self.server, evidence, promised=promised, audited=[compared])
 
 
 def _try(state: _State) -> Generator[Wave, None, list[int]]:

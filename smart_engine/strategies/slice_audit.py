@@ -53,6 +53,15 @@ def slice_audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decisio
         _evidence([*decisions.values()]),
         tests=[test for test, _ in tests],
         slice_of=[name for _, name in tests],
+        audited=[
+            each._replace(
+                items=parts[name].items[each.items],
+                rest=parts[name].items[each.rest],
+                in_slice=name,
+            )
+            for name, decision in decisions.items()
+            for each in decision.audited
+        ],
     )
 
 

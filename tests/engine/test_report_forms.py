@@ -36,7 +36,7 @@ from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.offline.traces import Simulation
 from smart_engine.report import content, theme
-from smart_engine.report.content import at_least, percent, plain
+from smart_engine.report.words import at_least, percent, plain
 
 HOSTILE = """<b>"大"</b> &amp; [a](b) | $x$ `y` *z* {{7}} \x1b[31m\u202e</title>"""
 
