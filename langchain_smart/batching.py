@@ -31,11 +31,13 @@ from smart_engine.equivalence import Equivalence
 from smart_engine.errors import check_whole
 from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
 from smart_engine.runtime.gathering import SingleCall
+from smart_engine.runtime.requester import Verb
 from smart_engine.runtime.settings import Settings
 from smart_engine.runtime.submitted import SubmittedJob
 from smart_engine.serving.slices import slice_of
 
 __all__ = [
+    "CORE_VERBS",
     "TASK",
     "JobMaker",
     "RunnableJob",
@@ -46,6 +48,14 @@ __all__ = [
 
 TASK = "smart_task"
 """Argument, or key in a config, that names the task."""
+
+CORE_VERBS: Mapping[Verb, str] = {
+    "call": "invoke",
+    "acall": "ainvoke",
+    "stream": "stream",
+    "astream": "astream",
+}
+"""How a Runnable is asked, by what the runtime calls that."""
 
 JobMaker = tuple[
     Callable[..., Job],

@@ -9,7 +9,7 @@ show answers while they are written see inside a chain only if its answer is han
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
@@ -39,7 +39,6 @@ __all__ = [
     "member_config",
     "quiet_context",
     "recorded",
-    "run_marks",
     "silenced",
     "started",
 ]
@@ -88,12 +87,16 @@ def recorded(run: R) -> R:
     return run
 
 
-def member_config(run: Run | None, marks: Mapping[str, str]) -> RunnableConfig:
+def member_config(
+    run: Run | None, task: str, model: str, reference: str
+) -> RunnableConfig:
     """Return the config for calling a member on behalf of a run.
 
     Args:
         run: The run of the item.
-        marks: Metadata of the member's run: see `run_marks`.
+        task: Name of the item's task.
+        model: Name of the member.
+        reference: Name of the reference.
 
     What a handler raises there fails no call: it sees which models are asked about an
     item, and whether an audit counts may not depend on that.
@@ -110,11 +113,12 @@ def member_config(run: Run | None, marks: Mapping[str, str]) -> RunnableConfig:
         handlers=[*seen], inheritable_handlers=[*seen], parent_run_id=run.run_id
     )
     manager.add_tags(run.inheritable_tags)
+    marks = _marks(task, model, reference)
     manager.add_metadata({**run.inheritable_metadata, **marks})
     return {"callbacks": manager, "tags": ["nostream"]}
 
 
-def run_marks(task: str, model: str, reference: str) -> dict[str, str]:
+def _marks(task: str, model: str, reference: str) -> dict[str, str]:
     """Return what tracers such as LangSmith are told of a model's run, as metadata."""
     role = "reference" if model == reference else "candidate"
     return {"smart_task": task, "smart_model": model, "smart_role": role}
@@ -222,8 +226,9 @@ def is_watched(config: RunnableConfig) -> bool:
 def chain_config(
     config: RunnableConfig,
     meter: BaseCallbackHandler,
+    task: str,
     name: str,
-    marks: Mapping[str, str],
+    reference: str,
     *,
     shown: bool,
     heard: bool,
@@ -233,8 +238,9 @@ def chain_config(
     Args:
         config: The config of the item, with the callbacks of its run's children.
         meter: Reads what the call costs.
-        name: Name of the chain's run.
-        marks: Metadata of that run and of those within it; see `run_marks`.
+        task: Name of the item's task.
+        name: Name of the chain, and of its run.
+        reference: Name of the reference.
         shown: Whether its answer is shown while it is written.
         heard: Whether its answer is handed out if the call succeeds.
     """
@@ -245,7 +251,7 @@ def chain_config(
         events = _PIECES if heard else (*_PIECES, "on_custom_event")
         handlers = [_without(each, events) for each in handlers if not _shows(each)]
         manager.add_tags(["nostream"])
-    manager.add_metadata(dict(marks))
+    manager.add_metadata(dict(_marks(task, name, reference)))
     manager.set_handlers([meter, *handlers])  # others see no run that it refuses
     return {**config, "callbacks": manager, "run_name": name}
 

@@ -16,7 +16,7 @@ from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import once
-from smart_engine.runtime.requester import call
+from smart_engine.runtime.requester import Attempts
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]
@@ -75,7 +75,7 @@ def _ask(member: ChatMember, estimate_usage: bool, text: str) -> Result:
     requester = ChatRequester(
         members, Request({}), sent, None, estimate_usage, lambda _: None
     )
-    result = requester.context().run(call, requester, member.name)
+    result = requester.context().run(Attempts(requester, member.name).run)
     if isinstance(result, Failure):
         return result
     return result._replace(answer=str(result.answer.text))

@@ -35,14 +35,18 @@ from llama_index_smart.history import signed
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
 from smart_engine.calls import Call, Failure, Result, Served
-from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+from smart_engine.errors import InvalidInputError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.batch import Job
 from smart_engine.runtime.item import ItemRun
-from smart_engine.runtime.requester import Clock, Requester
+from smart_engine.runtime.requester import Requester, Verb
 
 __all__ = ["LLMJob", "LLMRequester", "ending", "marked", "piece", "whole"]
+
+
+_FORMS = {"call": "", "acall": "a", "stream": "stream_", "astream": "astream_"}
+"""What the names of LlamaIndex's verbs begin with, by how the runtime asks."""
 
 
 @dataclass(slots=True)
@@ -64,7 +68,6 @@ class LLMRequester(Requester):
     allowance: Callable[[str], Allowance | None]
     silent: Mapping[str, LLMMember] = field(default_factory=dict)
     by_itself: Mapping[str, LLMMember] = field(default_factory=dict)
-    _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
     _span: str | None = field(init=False, default_factory=active_span_id.get)
 
     @override
@@ -91,43 +94,26 @@ class LLMRequester(Requester):
         return None
 
     @override
-    def call(self, model: str, *, shown: bool = False) -> Result:
-        return self._result(model, self._start(model, "")())
+    def prepare(self, model: str, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        """Return a model's call; see `Requester`.
+
+        Raises:
+            OversizedError: If the item does not fit into it; a named model is asked.
+        """
+        member, ask = self.members[model], self._asked(model)
+        if ask.model is None:
+            member.check_fit(
+                lambda: tokens_sent(ask), lambda: member_settings(member, ask.arguments)
+            )
+        call = ask.put_to(member, _FORMS[verb])
+        wrapped: dict[Verb, Any] = {"stream": _pieces, "astream": _apieces}
+        return partial(wrapped[verb], call) if verb in wrapped else call
 
     @override
-    async def acall(self, model: str, *, shown: bool = False) -> Result:
-        return self._result(model, await self._start(model, "a")())
-
-    @override
-    def stream(self, model: str) -> Generator[Response]:
-        """Yield a model's answer piece by piece: each holds all so far."""
-        response = None
-        try:
-            for response in self._start(model, "stream_")():
-                yield response
-        except ValidationError:
-            if response is not None:
-                raise
-        if response is None:
-            raise _empty(model)
-
-    @override
-    async def astream(self, model: str) -> AsyncGenerator[Response]:
-        """Yield a model's answer piece by piece: each holds all so far."""
-        response = None
-        try:
-            pieces = await self._start(model, "astream_")()
-            try:
-                async for response in pieces:
-                    yield response
-            finally:
-                if isinstance(pieces, AsyncGenerator):
-                    await pieces.aclose()
-        except ValidationError:
-            if response is not None:
-                raise
-        if response is None:
-            raise _empty(model)
+    def result(self, model: str, answer: Response) -> Result:
+        member = self.members[model]
+        estimate = partial(estimated, self._asked(model), member, answer)
+        return outcome(member, answer, estimate if self.estimates else None)
 
     @override
     def joined(self, model: str, pieces: Sequence[Response]) -> Result:
@@ -141,7 +127,7 @@ class LLMRequester(Requester):
         kwargs = last.additional_kwargs | ({} if usage is None else _counts(usage))
         kwargs |= {"finish_reason": endings[-1]} if endings else {}
         last = last.model_copy(update={"additional_kwargs": kwargs})
-        return self._result(model, last)
+        return self.result(model, last)
 
     @override
     def failed(
@@ -152,37 +138,41 @@ class LLMRequester(Requester):
         if pieces and (self.estimates or whole):
             billed = self.joined(model, pieces)
             failure = Failure(error, billed.paid, billed.usage)
-        clock = self._clocks.get(model)  # none where the call was not even made
-        return failure if clock is None else clock.timed(failure)
-
-    def _start(self, model: str, form: str) -> Callable[[], Any]:
-        """Return a model's call, which is made now; see `Ask.put_to`.
-
-        Raises:
-            OversizedError: If the item does not fit into it; a named model is asked.
-        """
-        member, ask = self.members[model], self._asked(model)
-        if ask.model is None:
-            member.check_fit(
-                lambda: tokens_sent(ask), lambda: member_settings(member, ask.arguments)
-            )
-        self._clocks[model] = Clock()
-        return ask.put_to(member, form)
+        return failure
 
     def _asked(self, model: str) -> Ask[Any]:
         """Return what is asked as a model is given it."""
         return self.ask.addressed_to(model, next(iter(self.members)))
 
-    def _result(self, model: str, response: Response) -> Result:
-        member = self.members[model]
-        estimate = partial(estimated, self._asked(model), member, response)
-        result = outcome(member, response, estimate if self.estimates else None)
-        return self._clocks[model].timed(result)
+
+def _pieces(call: Callable[[], Any]) -> Generator[Response]:
+    """Yield an answer piece by piece: each holds all so far.
+
+    Of a stream without a piece core may raise `ValidationError`.
+    """
+    response = None
+    try:
+        for response in call():
+            yield response
+    except ValidationError:
+        if response is not None:
+            raise
 
 
-def _empty(model: str) -> UnparseableAnswerError:
-    """Return why a stream without a piece failed; core may raise `ValidationError`."""
-    return UnparseableAnswerError(f"{model}'s stream ended before it began")
+async def _apieces(call: Callable[[], Any]) -> AsyncGenerator[Response]:
+    """Yield an answer piece by piece, as `_pieces` does."""
+    response = None
+    try:
+        pieces = await call()
+        try:
+            async for response in pieces:
+                yield response
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+    except ValidationError:
+        if response is not None:
+            raise
 
 
 def _last_usage(pieces: Sequence[Response]) -> Usage | None:

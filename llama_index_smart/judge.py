@@ -16,7 +16,7 @@ from smart_engine.calls import Failure, Result
 from smart_engine.equivalence import Judge
 from smart_engine.equivalence.judge import INSTRUCTIONS
 from smart_engine.money.pricing import Price
-from smart_engine.runtime.requester import call
+from smart_engine.runtime.requester import Attempts
 from smart_engine.serving.members import find_member
 
 __all__ = ["ChatJudge"]
@@ -75,7 +75,7 @@ def _ask(member: LLMMember, estimate_usage: bool, text: str) -> Result:
     ask = Ask.chat([ChatMessage(content=text)], {})
     members = {member.name: member}
     requester = LLMRequester(members, ask, estimate_usage, lambda _: None)
-    result = call(requester, member.name)
+    result = Attempts(requester, member.name).run()
     if isinstance(result, Failure):
         return result
     return result._replace(answer=text_of(result.answer))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import (
-    AsyncGenerator,
     Callable,
-    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManager
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
@@ -24,21 +21,19 @@ from langchain_core.runnables.config import (
 )
 from typing_extensions import override
 
-from langchain_smart.batching import RunnableJob
+from langchain_smart.batching import CORE_VERBS, RunnableJob
 from langchain_smart.callbacks import (
     chain_config,
     is_watched,
     quiet_context,
-    run_marks,
 )
 from langchain_smart.chains.graph import within_graph
 from langchain_smart.chains.meter import Meter
 from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember
 from smart_engine.calls import Call, Failure, Result, Served
-from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.reservations import Allowance
-from smart_engine.runtime.requester import Requester
+from smart_engine.runtime.requester import Requester, Verb
 
 __all__ = ["ChainJob", "ChainRequester"]
 
@@ -84,36 +79,24 @@ class ChainRequester(Requester):
         """Return nothing: a call's meter knows what its models may have cost."""
 
     @override
-    def call(self, model: str, *, shown: bool = False) -> Result:
-        chain, config = self._start(model, shown=shown and self.watched, heard=shown)
-        answer = chain.invoke(self.given, config, **self.arguments)
+    def prepare(self, model: str, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        member, reference = self.chains[model], next(iter(self.chains))
+        self._meters[model] = meter = Meter(member, self.allowance(model))
+        watched = shown and (self.watched or "stream" in verb)
+        config = chain_config(
+            self.config, meter, self.task, model, reference, shown=watched, heard=shown
+        )
+        config["configurable"] = within_graph(
+            config.get("configurable") or {}, reference=model == reference, heard=shown
+        )
+        # Graphs look there too; calls are made in a context of their own.
+        var_child_runnable_config.set(config)
+        asked = getattr(member.chain, CORE_VERBS[verb])
+        return partial(asked, self.given, config, **self.arguments)
+
+    @override
+    def result(self, model: str, answer: Any) -> Result:
         return self._enter(model, self._meters[model].outcome(answer))
-
-    @override
-    async def acall(self, model: str, *, shown: bool = False) -> Result:
-        chain, config = self._start(model, shown=shown and self.watched, heard=shown)
-        answer = await chain.ainvoke(self.given, config, **self.arguments)
-        return self._enter(model, self._meters[model].outcome(answer))
-
-    @override
-    def stream(self, model: str) -> Generator[Any]:
-        chain, config = self._start(model, shown=True, heard=True)
-        piece = None
-        for piece in chain.stream(self.given, config, **self.arguments):
-            yield piece
-        if piece is None:
-            raise UnparseableAnswerError(f"{model} yielded nothing")
-
-    @override
-    async def astream(self, model: str) -> AsyncGenerator[Any]:
-        chain, config = self._start(model, shown=True, heard=True)
-        piece = None
-        pieces = chain.astream(self.given, config, **self.arguments)
-        async with aclosing(pieces):  # type: ignore[type-var]
-            async for piece in pieces:
-                yield piece
-        if piece is None:
-            raise UnparseableAnswerError(f"{model} yielded nothing")
 
     @override
     def joined(self, model: str, pieces: Sequence[Any]) -> Result:
@@ -127,7 +110,7 @@ class ChainRequester(Requester):
                 whole = whole + piece
             except TypeError:
                 whole = piece
-        return self._enter(model, self._meters[model].outcome(whole))
+        return self.result(model, whole)
 
     @override
     def failed(
@@ -137,25 +120,6 @@ class ChainRequester(Requester):
         if model not in self._meters:  # its price per call did not fit into the budget
             return Failure(error)
         return self._enter(model, self._meters[model].failure(error))
-
-    def _start(
-        self, model: str, *, shown: bool, heard: bool
-    ) -> tuple[Runnable[Any, Any], RunnableConfig]:
-        """Return a chain that is called now, and the config to call it with."""
-        member = self.chains[model]
-        self._meters[model] = meter = Meter(member, self.allowance(model))
-        marks = run_marks(self.task, model, next(iter(self.chains)))
-        config = chain_config(
-            self.config, meter, model, marks, shown=shown, heard=heard
-        )
-        config["configurable"] = within_graph(
-            config.get("configurable") or {},
-            reference=model == next(iter(self.chains)),
-            heard=heard,
-        )
-        # Graphs look there too; calls are made in a context of their own.
-        var_child_runnable_config.set(config)
-        return member.chain, config
 
     def _enter(self, model: str, ended: R) -> R:
         """Enter what was called within a call that has ended; return its result."""

@@ -71,7 +71,7 @@ class Meter(BaseCallbackHandler):
         self.calls: list[tuple[str, Result]] = []
         self.streamed = False
         self.raise_error = allowance is not None  # else core makes the call anyhow
-        self._chain, self._allowance, self._clock = chain, allowance, Clock()
+        self._chain, self._allowance = chain, allowance
         self._runs: dict[UUID, _ModelRun] = {}
         self._taken = False
         self._refused: SmartError | None = None
@@ -95,7 +95,6 @@ class Meter(BaseCallbackHandler):
             self._usage,
             confidence,
             cached=cached,
-            timing=self._clock.timing,
             unknown=self._unknown,
         )
 
@@ -105,9 +104,9 @@ class Meter(BaseCallbackHandler):
         A missing price, or the end of the budget, takes the place of that error.
         """
         self._close_runs(error)
-        problem, timing = self._problem, self._clock.timing
+        problem = self._problem
         cause = problem if isinstance(problem, _ROOT_CAUSES) else error
-        return Failure(cause, self._paid, self._usage, timing, self._unknown)
+        return Failure(cause, self._paid, self._usage, unknown=self._unknown)
 
     def take_calls(self) -> Sequence[tuple[str, Result]]:
         """Return all calls, once: what ends later was charged when the chain ended."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import (
-    AsyncGenerator,
     Callable,
-    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -25,17 +23,15 @@ from langchain_core.outputs import (
 )
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.rate_limiters import BaseRateLimiter
-from langchain_core.runnables import RunnableConfig
 from langsmith import tracing_context
 from typing_extensions import override
 
-from langchain_smart.batching import RunnableJob
+from langchain_smart.batching import CORE_VERBS, RunnableJob
 from langchain_smart.callbacks import (
     Run,
     member_config,
     quiet_context,
     recorded,
-    run_marks,
     silenced,
 )
 from langchain_smart.chat.compare import read_answer, write_answer
@@ -56,7 +52,7 @@ from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache
 from smart_engine.runtime.item import ItemRun
-from smart_engine.runtime.requester import Clock, Requester
+from smart_engine.runtime.requester import Requester, Verb
 
 __all__ = ["ChatJob", "ChatRequester", "ending", "piece", "result"]
 
@@ -86,19 +82,17 @@ class ChatRequester(Requester):
     rate_limiter: BaseRateLimiter | None = None
     by_itself: Mapping[str, ChatMember] = field(default_factory=dict)
     task: str = ""
-    _clocks: dict[str, Clock] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
 
     @override
     def live(self) -> ChatRequester:
-        return replace(self, members={**self.members, **self.by_itself}, by_itself={})
+        return replace(self, members={**self.members, **self.by_itself})
 
     @override
     def unseen(self) -> ChatRequester:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
-        own = {name: part for name, part in given.items() if name[0] != "_"}
-        return _UnseenRequester(**{**own, "run": None})
+        return _UnseenRequester(**{**given, "run": None})
 
     @override
     def retries(self, model: str) -> int:
@@ -112,38 +106,30 @@ class ChatRequester(Requester):
         return None
 
     @override
-    def call(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter and model not in self.by_itself:
-            self.rate_limiter.acquire(blocking=True)
-        bound, prompt, config = self._start(model)
-        message = bound.model.invoke(prompt, config, **bound.arguments)
-        return self._result(model, message)
+    def prepare(self, model: str, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        """Return a model's call; see `Requester`.
+
+        Raises:
+            OversizedError: If the item does not fit into it; a named model is asked.
+        """
+        bound = self._bound(model)
+        if self.request.model is None:
+            self.members[model].check_fit(
+                lambda: self._counted(model, None).input_tokens,
+                lambda: settings_of(bound.arguments, bound.model),
+            )
+        config = member_config(self.run, self.task, model, next(iter(self.members)))
+        prompt = ChatPromptValue(messages=self._sent(model))
+        asked = getattr(bound.model, CORE_VERBS[verb])
+        return partial(asked, prompt, config, **bound.arguments)
 
     @override
-    async def acall(self, model: str, *, shown: bool = False) -> Result:
-        if self.rate_limiter and model not in self.by_itself:
-            await self.rate_limiter.aacquire(blocking=True)
-        bound, prompt, config = self._start(model)
-        message = await bound.model.ainvoke(prompt, config, **bound.arguments)
-        return self._result(model, message)
-
-    @override
-    def stream(self, model: str) -> Generator[AIMessageChunk]:
-        bound, prompt, config = self._start(model)
-        pieces = bound.model.stream(prompt, config, **bound.arguments)
-        yield from map(_as_chunk, pieces)
-
-    @override
-    async def astream(self, model: str) -> AsyncGenerator[AIMessageChunk]:
-        bound, prompt, config = self._start(model)
-        pieces = bound.model.astream(prompt, config, **bound.arguments)
-        async with aclosing(pieces):  # type: ignore[type-var]
-            async for message in pieces:
-                yield _as_chunk(message)
+    def result(self, model: str, answer: AIMessage) -> Result:
+        return outcome(self.members[model], answer, self._estimate(model, answer))
 
     @override
     def joined(self, model: str, pieces: Sequence[AIMessageChunk]) -> Result:
-        return self._result(model, add_ai_message_chunks(*pieces))
+        return self.result(model, add_ai_message_chunks(*map(_as_chunk, pieces)))
 
     @override
     def failed(
@@ -158,27 +144,11 @@ class ChatRequester(Requester):
             billed = self.members[model].outcome(
                 None, estimate=estimate, **billing._asdict()
             )
-        failure = Failure(error, billed.paid, billed.usage)
-        clock = self._clocks.get(model)  # none where the call was not even made
-        return failure if clock is None else clock.timed(failure)
+        return Failure(error, billed.paid, billed.usage)
 
-    def _start(self, model: str) -> tuple[BoundModel, ChatPromptValue, RunnableConfig]:
-        """Return a model that is called now, and what it is called with.
-
-        Raises:
-            OversizedError: If the item does not fit into it; a named model is asked.
-        """
-        member, messages = self.members[model], self._sent(model)
-        bound = self.request.bound_to(member)
-        if self.request.model is None:
-            member.check_fit(
-                lambda: self._counted(model, None).input_tokens,
-                lambda: settings_of(bound.arguments, bound.model),
-            )
-        self._clocks[model] = Clock()
-        marks = run_marks(self.task, model, next(iter(self.members)))
-        config = member_config(self.run, marks)
-        return bound, ChatPromptValue(messages=messages), config
+    def _bound(self, model: str) -> BoundModel:
+        """Return a model, ready to be called."""
+        return self.request.bound_to(self.members[model])
 
     def _sent(self, model: str) -> list[BaseMessage]:
         """Return the messages as a model is given them."""
@@ -187,12 +157,6 @@ class ChatRequester(Requester):
     def _counted(self, model: str, answer: AIMessage | None) -> Usage:
         """Return what a model's call may use, as its texts show."""
         return estimated(self._sent(model), self.request, self.members[model], answer)
-
-    def _result(self, model: str, message: AIMessage) -> Result:
-        estimate = self._estimate(model, message)
-        return self._clocks[model].timed(
-            outcome(self.members[model], message, estimate)
-        )
 
     def _estimate(
         self, model: str, answer: AIMessage | None
@@ -207,19 +171,23 @@ class _UnseenRequester(ChatRequester):
     __slots__ = ()
 
     @override
-    def call(self, model: str, *, shown: bool = False) -> Result:
-        with tracing_context(enabled=False):
-            return super().call(model, shown=shown)
+    def prepare(self, model: str, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        call = super().prepare(model, verb, shown=shown)
+
+        def unseen() -> Any:
+            with tracing_context(enabled=False):
+                return call()
+
+        async def aunseen() -> Any:
+            with tracing_context(enabled=False):
+                return await call()
+
+        return aunseen if verb == "acall" else unseen
 
     @override
-    async def acall(self, model: str, *, shown: bool = False) -> Result:
-        with tracing_context(enabled=False):
-            return await super().acall(model, shown=shown)
-
-    @override
-    def _start(self, model: str) -> tuple[BoundModel, ChatPromptValue, RunnableConfig]:
-        bound, prompt, config = super()._start(model)
-        return replace(bound, model=silenced(bound.model)), prompt, config
+    def _bound(self, model: str) -> BoundModel:
+        bound = super()._bound(model)
+        return replace(bound, model=silenced(bound.model))
 
 
 @dataclass(kw_only=True)

@@ -29,7 +29,7 @@ from smart_engine.runtime.lanes.carried_call import CarriedCall
 from smart_engine.runtime.lanes.dispatcher import CallReply, Dispatcher
 from smart_engine.runtime.lanes.exchange import Request
 from smart_engine.runtime.loop import take, turn
-from smart_engine.runtime.requester import Attempts, Requester, acall, call
+from smart_engine.runtime.requester import Attempts, Requester
 from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
@@ -324,17 +324,14 @@ class _Threads:
             result = loop.written(carried_call, carried_call.write())
             return None if result is None else self._arrived.put((fresh, result))
         attempts = Attempts(requester, fresh.tier)
-        return self._make_live(fresh, requester, context, attempts)
+        return self._make_live(fresh, context, attempts)
 
-    def _make_live(
-        self, made: Call, requester: Requester, context: Context, attempts: Attempts
-    ) -> None:
-        make = self._make
-        future = self._pool.submit(context.run, make, requester, made, attempts)
+    def _make_live(self, made: Call, context: Context, attempts: Attempts) -> None:
+        future = self._pool.submit(context.run, self._make, made, attempts)
         self._flying[made] = attempts, future
 
-    def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
-        result = call(requester, made.tier, attempts=attempts)
+    def _make(self, made: Call, attempts: Attempts) -> None:
+        result = attempts.run()
         try:
             self._session.keep(made, result)
         finally:
@@ -414,18 +411,15 @@ class _Tasks:
             result = loop.written(carried_call, await carried_call.awrite())
             return None if result is None else self._arrived.put_nowait((fresh, result))
         attempts = Attempts(requester, fresh.tier)
-        return self._make_live(fresh, requester, context, attempts)
+        return self._make_live(fresh, context, attempts)
 
-    def _make_live(
-        self, made: Call, requester: Requester, context: Context, attempts: Attempts
-    ) -> None:
-        make = self._make(requester, made, attempts)
-        task = asyncio.create_task(make, context=context)
+    def _make_live(self, made: Call, context: Context, attempts: Attempts) -> None:
+        task = asyncio.create_task(self._make(made, attempts), context=context)
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
 
-    async def _make(self, requester: Requester, made: Call, attempts: Attempts) -> None:
-        result = await acall(requester, made.tier, attempts=attempts)
+    async def _make(self, made: Call, attempts: Attempts) -> None:
+        result = await attempts.arun()
         try:
             await take(self._session, partial(self._session.keep, made, result))
         finally:

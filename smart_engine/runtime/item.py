@@ -22,7 +22,7 @@ from typing import Any
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.money.spending import note_cost
 from smart_engine.runtime.loop import Pump, take
-from smart_engine.runtime.requester import Attempts, Requester, Streaming, acall, call
+from smart_engine.runtime.requester import Attempts, Requester, Streaming
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.members import UnpricedError
 
@@ -86,8 +86,6 @@ class ItemRun:
             return None
         (made, streaming), self._live = self._live, None
         result = streaming.result(error)
-        if result is None:
-            return None
         self.item.record(made, result)
         if not isinstance(result, Failure):
             return None
@@ -187,7 +185,7 @@ class ItemRun:
 
     def _call(self, made: Call, *, shown: bool = False) -> None:
         attempts = self._flying[made]
-        result = call(self.requester, made.tier, shown=shown, attempts=attempts)
+        result = attempts.run(shown=shown)
         if self._flying.pop(made, None) is not None:
             self._record(made, result, shown=shown)
 
@@ -330,7 +328,8 @@ class ItemRun:
             await pump.close()
 
     async def _acall(self, made: Call, *, shown: bool) -> None:
-        result = await acall(self.requester, made.tier, shown=shown)
+        attempts = Attempts(self.requester, made.tier)
+        result = await attempts.arun(shown=shown)
         await take(self.item, partial(self._record, made, result, shown=shown))
 
     async def _astream(self, made: Call, pump: Pump) -> AsyncGenerator[Any]:

@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing, closing
 from contextvars import Context, copy_context
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from smart_engine.calls import Failure, Outcome, Result, Timing
+from smart_engine.errors import UnparseableAnswerError
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.failure import (
     explain,
@@ -21,12 +22,27 @@ from smart_engine.runtime.failure import (
     seconds_asked_for,
 )
 
-__all__ = ["Attempts", "Clock", "Requester", "Streaming", "acall", "call"]
+__all__ = ["Attempts", "Clock", "RateLimiter", "Requester", "Streaming", "Verb"]
 
 R = TypeVar("R", Outcome, Failure, Outcome | Failure)
 
+Verb = Literal["call", "acall", "stream", "astream"]
+"""How a model is asked; see `Requester.prepare`."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 """Seconds before another attempt, at most: doubled each time, at least half of it."""
+
+
+class RateLimiter(Protocol):
+    """Says when a call may be made; LangChain's rate limiters do."""
+
+    def acquire(self, *, blocking: bool) -> bool:
+        """Wait until a call may be made."""
+        ...
+
+    async def aacquire(self, *, blocking: bool) -> bool:
+        """Wait until a call may be made."""
+        ...
 
 
 class Requester(ABC):
@@ -36,11 +52,13 @@ class Requester(ABC):
 
     Attributes:
         allowance: Returns what a model's call may spend, if there is a budget.
+        rate_limiter: What each attempt waits for, if anything.
     """
 
     __slots__ = ()
 
     allowance: Callable[[str], Allowance | None]
+    rate_limiter: RateLimiter | None = None
 
     def retries(self, model: str) -> int:  # noqa: ARG002
         """How often a model's call that failed is made again, where that may help."""
@@ -75,20 +93,19 @@ class Requester(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def call(self, model: str, *, shown: bool = False) -> Result:
-        """Return a model's whole answer, whose pieces the caller may see."""
+    def prepare(self, model: str, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        """Return a model's call, which is made as soon as it is called.
+
+        Args:
+            model: Name of the model.
+            verb: Whether it returns a whole answer (`call`), a coroutine that does
+                (`acall`), or pieces of one (`stream`, `astream`).
+            shown: Whether the caller sees pieces of a whole answer.
+        """
 
     @abstractmethod
-    async def acall(self, model: str, *, shown: bool = False) -> Result:
-        """Return a model's whole answer, whose pieces the caller may see."""
-
-    @abstractmethod
-    def stream(self, model: str) -> Generator[Any]:
-        """Yield a model's answer piece by piece."""
-
-    @abstractmethod
-    def astream(self, model: str) -> AsyncGenerator[Any]:
-        """Yield a model's answer piece by piece."""
+    def result(self, model: str, answer: Any) -> Result:
+        """Return the result of a call that brought a whole answer."""
 
     @abstractmethod
     def joined(self, model: str, pieces: Sequence[Any]) -> Result:
@@ -100,7 +117,7 @@ class Requester(ABC):
     ) -> Failure:
         """Return the result of a call that ended by an error.
 
-        With what it cost, where that was told, and a timing, if it was made at all.
+        With what it cost, where that was told.
         """
 
 
@@ -129,43 +146,6 @@ class Clock:
         return result._replace(timing=self.timing)
 
 
-def call(
-    requester: Requester,
-    model: str,
-    *,
-    shown: bool = False,
-    attempts: Attempts | None = None,
-) -> Result:
-    """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts = attempts or Attempts(requester, model)
-    while True:
-        result = attempts.make(shown=shown)
-        try:
-            if not (attempts.again(result) and attempts.wait()):
-                return result
-        except BaseException as error:  # noqa: BLE001 - an interrupt in the pause
-            return attempts.failed(error)
-
-
-async def acall(
-    requester: Requester,
-    model: str,
-    *,
-    shown: bool = False,
-    attempts: Attempts | None = None,
-) -> Result:
-    """Return the result of a call, a failure if its last attempt raised anything."""
-    attempts = attempts or Attempts(requester, model)
-    while True:
-        result = await attempts.amake(shown=shown)
-        try:
-            if not attempts.again(result):
-                return result
-            await attempts.await_next()
-        except BaseException as error:  # noqa: BLE001 - a cancellation in the pause
-            return attempts.failed(error)
-
-
 class Streaming:
     """A call whose answer comes piece by piece; only its beginning is tried again.
 
@@ -187,10 +167,12 @@ class Streaming:
         """Yield the pieces."""
         while True:
             try:
-                with closing(self._requester.stream(self._model)) as pieces:
+                call = self._attempts.begin("stream", shown=True)
+                with closing(_each(call())) as pieces:
                     for piece in pieces:
                         self.pieces.append(piece)
                         yield piece
+                self._refuse_nothing()
             except Exception as error:
                 if not self._again(error):
                     raise
@@ -202,10 +184,12 @@ class Streaming:
         """Yield the pieces."""
         while True:
             try:
-                async with aclosing(self._requester.astream(self._model)) as pieces:
+                call = self._attempts.begin("astream", shown=True)
+                async with aclosing(call()) as pieces:
                     async for piece in pieces:
                         self.pieces.append(piece)
                         yield piece
+                self._refuse_nothing()
             except Exception as error:
                 if not self._again(error):
                     raise
@@ -213,16 +197,16 @@ class Streaming:
             else:
                 return
 
-    def result(self, error: BaseException | None) -> Result | None:
-        """Return the result of the call, which has ended, by an error or not.
-
-        It is None where the stream ended without a piece, and without an error.
-        """
+    def result(self, error: BaseException | None) -> Result:
+        """Return the result of the call, which has ended, by an error or not."""
         if error is not None:
             return self._failure or self._attempts.failed(error, self.pieces)
-        if not self.pieces:
-            return None
         return self._attempts.ended(self._requester.joined(self._model, self.pieces))
+
+    def _refuse_nothing(self) -> None:
+        if not self.pieces:
+            problem = f"{self._model}'s stream ended before it began"
+            raise UnparseableAnswerError(problem)
 
     def _again(self, error: Exception) -> bool:
         failure = self._attempts.failed(error, self.pieces)
@@ -231,33 +215,85 @@ class Streaming:
         return again
 
 
-class Attempts:
-    """The attempts at one call: what each has cost, and whether there is another."""
+def _each(pieces: Iterable[Any]) -> Generator[Any]:
+    """Yield pieces; to close this closes what yields them, if that is possible."""
+    yield from pieces
 
-    def __init__(self, requester: Requester, model: str) -> None:
-        self._requester, self._model = requester, model
+
+class Attempts:
+    """The attempts at one call: what each has cost, and whether there is another.
+
+    Args:
+        requester: Makes them.
+        model: Name of the model.
+        carried: Whether a batch of the provider carries them; no rate limit is then
+            waited for.
+    """
+
+    def __init__(
+        self, requester: Requester, model: str, *, carried: bool = False
+    ) -> None:
+        self._requester, self._model, self._carried = requester, model, carried
+        self._clock: Clock | None = None  # of the attempt, once it is made
         self._earlier: tuple[Failure, ...] = ()
         self._longest = _FIRST_PAUSE
         self._pause: float | None = None
         self._over: Event | None = None
         self._given_up = False
 
+    def run(self, *, shown: bool = False) -> Result:
+        """Return the result of the call, a failure if its last attempt raised."""
+        while True:
+            result = self.make(shown=shown)
+            try:
+                if not (self.again(result) and self.wait()):
+                    return result
+            except BaseException as error:  # noqa: BLE001 - an interrupt in the pause
+                return self.failed(error)
+
+    async def arun(self, *, shown: bool = False) -> Result:
+        """Return the result of the call, a failure if its last attempt raised."""
+        while True:
+            result = await self.amake(shown=shown)
+            try:
+                if not self.again(result):
+                    return result
+                await self.await_next()
+            except BaseException as error:  # noqa: BLE001 - cancelled in the pause
+                return self.failed(error)
+
     def make(self, *, shown: bool = False) -> Result:
         """Make one attempt; return its result."""
+        self._clock, requester = None, self._requester
         try:
-            return self.ended(self._requester.call(self._model, shown=shown))
+            if requester.rate_limiter is not None and not self._carried:
+                requester.rate_limiter.acquire(blocking=True)
+            answer = self.begin("call", shown=shown)()
+            return self.ended(requester.result(self._model, answer))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             return self.failed(error)
 
     async def amake(self, *, shown: bool = False) -> Result:
         """Make one attempt; return its result."""
+        self._clock, requester = None, self._requester
         try:
-            return self.ended(await self._requester.acall(self._model, shown=shown))
+            if requester.rate_limiter is not None and not self._carried:
+                await requester.rate_limiter.aacquire(blocking=True)
+            answer = await self.begin("acall", shown=shown)()
+            return self.ended(requester.result(self._model, answer))
         except BaseException as error:  # noqa: BLE001 - the caller decides what it ends
             return self.failed(error)
 
+    def begin(self, verb: Verb, *, shown: bool) -> Callable[[], Any]:
+        """Return a call that is made now."""
+        self._clock = None
+        call = self._requester.prepare(self._model, verb, shown=shown)
+        self._clock = Clock()
+        return call
+
     def ended(self, result: Result) -> Result:
         """Return the result of the call, whose last attempt was answered."""
+        result = self._timed(result)
         if isinstance(result, Failure):
             result = self._charged(result)
         return result._replace(earlier=self._earlier) if self._earlier else result
@@ -270,7 +306,8 @@ class Attempts:
         if self._pause is not None:
             return Failure(error, earlier=self._earlier)
         explain(self._model, error)
-        failure = self._charged(self._requester.failed(self._model, pieces, error))
+        failure = self._requester.failed(self._model, pieces, error)
+        failure = self._charged(self._timed(failure))
         return failure._replace(earlier=self._earlier)
 
     def again(self, result: Result) -> bool:
@@ -306,8 +343,8 @@ class Attempts:
         self._pause = None
 
     def go_on_with(self, requester: Requester) -> None:
-        """Make further attempts by another requester of the same item."""
-        self._requester = requester
+        """Make further attempts live, by another requester of the same item."""
+        self._requester, self._carried = requester, False
 
     def skip_pause(self) -> None:
         """Make the next attempt at once, where something else makes it late enough."""
@@ -318,6 +355,12 @@ class Attempts:
         self._given_up = True
         if self._over is not None:
             self._over.set()
+
+    def _timed(self, result: R) -> R:
+        """Return a result with its timing, if the attempt was made at all."""
+        if self._clock is None or result.timing is not None:
+            return result
+        return self._clock.timed(result)
 
     def _charged(self, failure: Failure) -> Failure:
         """Return a failure at its most, where nobody told whether it was billed."""

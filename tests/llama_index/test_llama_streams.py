@@ -12,7 +12,9 @@ from llama_index_smart import Price, SmartLLM
 from llama_index_smart.call import LLMRequester
 from llama_index_smart.request import Ask
 from smart_engine import Usage
+from smart_engine.calls import Result
 from smart_engine.errors import UnparseableAnswerError
+from smart_engine.runtime import requester as runtime
 from smart_engine.serving.members import Member
 
 USED = {"prompt_tokens": 10, "completion_tokens": 3}
@@ -67,18 +69,17 @@ def requester_of(*pieces) -> LLMRequester:
     return LLMRequester({"big": member}, ask, False, lambda _: None)
 
 
-async def streamed(requester, is_async) -> list[ChatResponse]:
-    if is_async:
-        return [piece async for piece in requester.astream("big")]
-    return list(requester.stream("big"))
+async def streamed(requester, is_async) -> tuple[list[ChatResponse], Result]:
+    made = runtime.Streaming(requester, "big")
+    pieces = [p async for p in made.astream()] if is_async else list(made.stream())
+    return pieces, made.result(None)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_the_last_usage_that_a_piece_reports_is_paid(is_async):
     first = {"prompt_tokens": 10, "completion_tokens": 1}
     requester = requester_of(piece("y", first), piece("ye", USED), piece("yes"))
-    pieces = await streamed(requester, is_async)
-    result = requester.joined("big", pieces)
+    pieces, result = await streamed(requester, is_async)
     assert result.answer.message.content == "yes"
     assert result.usage == Usage(10, 3)
     assert result.timing.seconds >= 0

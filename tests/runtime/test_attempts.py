@@ -23,14 +23,7 @@ from smart_engine.runtime.failure import (
     may_succeed_later,
     seconds_asked_for,
 )
-from smart_engine.runtime.requester import (
-    Attempts,
-    Clock,
-    Requester,
-    Streaming,
-    acall,
-    call,
-)
+from smart_engine.runtime.requester import Attempts, Requester, Streaming
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/")
 
@@ -137,28 +130,32 @@ class Flaky(Requester):
 
     def _make(self):
         self.made += 1
-        self.clock = Clock()
         if self.errors:
             raise self.errors.pop(0)
-        return Outcome("yes", 1.0, timing=self.clock.timing)
+        return Outcome("yes", 1.0)
 
-    def call(self, model, *, shown=False):
+    def prepare(self, model, verb, *, shown):
+        return getattr(self, verb)
+
+    call = _make
+
+    async def acall(self):
         return self._make()
 
-    async def acall(self, model, *, shown=False):
-        return self._make()
-
-    def stream(self, model):
+    def stream(self):
         yield self._make()
 
-    async def astream(self, model):
+    async def astream(self):
         yield self._make()
+
+    def result(self, model, answer):
+        return answer
 
     def joined(self, model, pieces):
         return pieces[-1]
 
     def failed(self, model, pieces, error):
-        return Failure(error, timing=self.clock.timing)
+        return Failure(error)
 
 
 LOCK = nullcontext()
@@ -171,9 +168,9 @@ def no_pauses(monkeypatch):
 
 async def made_by(requester: Requester, how: str):
     if how == "call":
-        return call(requester, "big")
+        return Attempts(requester, "big").run()
     if how == "acall":
-        return await acall(requester, "big")
+        return await Attempts(requester, "big").arun()
     streaming, error = Streaming(requester, "big"), None
     try:
         if how == "stream":
@@ -290,7 +287,7 @@ def test_a_call_that_is_given_up_in_a_pause_ends_with_the_attempt_before():
     requester = Flaky([refused])
     made = Attempts(requester, "big")
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(call, requester, "big", attempts=made)
+        future = pool.submit(made.run)
         while not requester.made:
             pass
         made.give_up()

@@ -7,18 +7,20 @@ import signal
 import threading
 import time
 from contextvars import copy_context
+from functools import partial
 
 import pytest
 
 from smart_engine import BatchSession, Guarantee
 from smart_engine.calls import Failure, Outcome
 from smart_engine.runtime.drive import Caller, drive
+from smart_engine.runtime.requester import Requester
 from smart_engine.tiers import Tier
 
 AT_ONCE = 4
 
 
-class Interrupting(Caller):
+class Interrupting(Caller, Requester):
     """Makes calls, and sends an interrupt while it makes a certain one."""
 
     context = staticmethod(copy_context)
@@ -31,13 +33,21 @@ class Interrupting(Caller):
     def requester(self, item):
         return self
 
-    def call(self, model, *, shown=False):
+    worst_case = joined = None
+
+    def prepare(self, model, verb, *, shown):
+        return partial(self.call, model)
+
+    def result(self, model, answer):
+        return Outcome(answer, cost=1.0)
+
+    def call(self, model):
         (self.late if self.ended.is_set() else self.made).append(model)
         if len(self.made) == self.at and not self.sent.is_set():
             self.sent.set()
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.0005)
-        return Outcome("yes", cost=1.0)
+        return "yes"
 
     def retries(self, model):
         return 0

@@ -37,7 +37,7 @@ class CarriedCall:
     def __init__(self, call: Call, requester: Requester, context: Context) -> None:
         self.call = call
         self._requester, self._context = requester, context
-        self._attempts = Attempts(requester, call.tier)
+        self._attempts = Attempts(requester, call.tier, carried=True)
         self._clock = Clock()
 
     # -- in synchronous code ---------------------------------------------------
@@ -48,7 +48,7 @@ class CarriedCall:
 
     def _write(self) -> Request | Result:
         with exchange() as written, suppress(Exception, Exchange.WrittenError):
-            self._requester.unseen().call(self.call.tier)
+            self._requester.unseen().prepare(self.call.tier, "call", shown=False)()
         if written.request is not None:
             return written.request
         with exchange(closed=True):  # it is in a cache, or cannot be sent
@@ -72,7 +72,8 @@ class CarriedCall:
 
     async def _awrite(self) -> Request | Result:
         with exchange() as written, suppress(Exception, Exchange.WrittenError):
-            await self._requester.unseen().acall(self.call.tier)
+            requester = self._requester.unseen()
+            await requester.prepare(self.call.tier, "acall", shown=False)()
         if written.request is not None:
             return written.request
         with exchange(closed=True):
@@ -98,11 +99,10 @@ class CarriedCall:
         self._attempts.skip_pause()
         return True
 
-    def live(self) -> tuple[Requester, Context, Attempts]:
+    def live(self) -> tuple[Context, Attempts]:
         """Return what makes the call live from here on."""
-        requester = self._requester.live()
-        self._attempts.go_on_with(requester)
-        return requester, self._context, self._attempts
+        self._attempts.go_on_with(self._requester.live())
+        return self._context, self._attempts
 
     def lost(self) -> Result:
         """Return the result of a call whose reply nobody reads: it may be billed."""
