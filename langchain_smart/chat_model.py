@@ -496,7 +496,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             ChatJob,
             members=members,
             request=request,
-            identities=self._identities,
+            identify=lambda: self._identities,
             manager_settings={
                 "local_callbacks": self.callbacks,
                 "verbose": self.verbose,

@@ -260,7 +260,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             chains=self._members,
             name=self.get_name(),
             arguments=_arguments(kwargs),
-            identities=self._identities,
+            identify=lambda: self._identities,
             answers=ChainAnswers(self.OutputType),
         )
         return new_job, compared_outputs, lambda inputs: self.get_name()  # noqa: ARG005

@@ -221,8 +221,9 @@ class LLMJob(Job):
     read = staticmethod(read_response)
 
     @override
-    def output(self, served: Served, smart: dict[str, Any]) -> Response:
-        bought = served.tier in dict(self.session.bought(served.item))
+    def output(
+        self, served: Served, smart: dict[str, Any], *, bought: bool
+    ) -> Response:
         return marked(served.answer, smart, bought=bought, signs=self.signs)
 
 

@@ -602,7 +602,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             reserved=members | {n: self._members[n] for n in self._lanes.auto},
             estimates=self.estimate_usage,
             signs=self.sticky,
-            identities=self._identities,
+            identify=lambda: self._identities,
             slices=self._slices_of(asks),
             alike=all(
                 always_alike(member_settings(member, ask.arguments))

@@ -203,5 +203,5 @@ class ChainJob(RunnableJob):
         return self.answers.read(text)
 
     @override
-    def output(self, served: Served, smart: dict[str, Any]) -> Any:
+    def output(self, served: Served, smart: dict[str, Any], *, bought: bool) -> Any:
         return served.answer

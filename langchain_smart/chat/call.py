@@ -272,10 +272,10 @@ class ChatJob(RunnableJob):
     read = staticmethod(read_answer)
 
     @override
-    def output(self, served: Served, smart: dict[str, Any]) -> AIMessage:
-        message: AIMessage = served.answer
-        if served.tier not in dict(self.session.bought(served.item)):
-            message = _free(message)
+    def output(
+        self, served: Served, smart: dict[str, Any], *, bought: bool
+    ) -> AIMessage:
+        message: AIMessage = served.answer if bought else _free(served.answer)
         answer = _marked(message, self._runs[served.item], smart)
         if self.output_version != "v1":
             return answer

@@ -363,16 +363,18 @@ class BatchSession:
         """
         return self._hand_out(self._require_done("handed_out"))
 
-    def bought(self, item: int) -> Iterator[tuple[str, Any]]:
-        """Yield every answer bought for an item, with the name of its model.
+    def bought(self, item: int) -> list[tuple[str, Any]]:
+        """Return every answer bought for an item, with the name of its model.
 
         Answers that could not be read are among them: they were paid for, too. Those
         from a cache are not.
         """
         cached = self._batch.cached[:, item]
-        for tier, answers in enumerate(self._batch.answers):
-            if answers[item] is not None and not cached[tier]:
-                yield self._names[tier], answers[item]
+        return [
+            (self._names[tier], answers[item])
+            for tier, answers in enumerate(self._batch.answers)
+            if answers[item] is not None and not cached[tier]
+        ]
 
     @property
     def spend(self) -> dict[str, Spend]:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, product
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
-from smart_engine.serving.shared_steps import SharedTask
+from smart_engine.serving.shared import SharedTask
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
 
@@ -78,7 +78,8 @@ class Job(Caller):
         label: Its name as the user knows it, if it has one.
         slices: Per item, the name of its slice, if slices are promised.
         alike: Whether its models answer the same request alike, as far as is known.
-        identities: Per model, its name and a text that identifies it.
+        identify: Returns per model its name and a text that identifies it.
+        config: The settings of its task; set by its batch.
         session: Says which calls to make; set before the job is driven.
         reservations: What its calls have reserved, if there is a budget.
         contexts: Per item, where who asks about it is; empty: all where the batch is.
@@ -95,7 +96,8 @@ class Job(Caller):
     label: str | None = None
     alike: bool = False
     slices: Sequence[str] | None = field(default=None, kw_only=True)
-    identities: Sequence[tuple[str, str]] = field(kw_only=True)
+    identify: Callable[[], Sequence[tuple[str, str]]] = field(kw_only=True)
+    config: ServingConfig = field(init=False)
     session: Any = field(init=False, default=None)
     reservations: Reservations | None = field(init=False, default=None)
     contexts: Sequence[Context] = field(init=False, default=())
@@ -105,16 +107,39 @@ class Job(Caller):
 
     @override
     def begin(self, item: int) -> tuple[Requester, Context]:
+        def step() -> tuple[Requester, Context]:
+            self.start(item)
+            return self._begun(item)
+
+        return self.run(item, step)
+
+    @override
+    async def abegin(self, item: int) -> tuple[Requester, Context]:
+        await self.arun(item, self.astart(item))
+        return self.run(item, partial(self._begun, item))
+
+    def _begun(self, item: int) -> tuple[Requester, Context]:
         for reason in self.stopped:
             raise reason
-        return super().begin(item)
+        requester = self.requester(item)
+        return requester, requester.context()
 
-    @override
+    def start(self, item: int) -> None:
+        """Prepare an item, before each of its calls and before its answer."""
+
+    async def astart(self, item: int) -> None:
+        """Prepare an item, before each of its calls and before its answer."""
+
+    @abstractmethod
+    def requester(self, item: int) -> Requester:
+        """Return what puts an item to models."""
+
     def run(self, item: int, step: Callable[[], T]) -> T:
+        """Take a step of an item where who asks about it is."""
         return self.contexts[item].run(step) if self.contexts else step()
 
-    @override
     async def arun(self, item: int, step: Coroutine[Any, Any, T]) -> T:
+        """Take a step of an item where who asks about it is."""
         if not self.contexts:
             return await step
         return await asyncio.create_task(step, context=self.contexts[item])
@@ -126,6 +151,11 @@ class Job(Caller):
         Raises:
             InvalidInputError: If nothing limits that.
         """
+
+    @cached_property
+    def identities(self) -> Sequence[tuple[str, str]]:
+        """Per model, its name and a text that identifies it."""
+        return self.identify()
 
     def allowance(self, item: int, model: str) -> Allowance | None:
         """Return what a model's call in flight may spend, if there is a budget."""
@@ -149,8 +179,14 @@ class Job(Caller):
         """Return the answer in such a text."""
 
     @abstractmethod
-    def output(self, served: Served, smart: dict[str, Any]) -> Any:
-        """Return an item's answer as its user gets it, marked with who answered."""
+    def output(self, served: Served, smart: dict[str, Any], *, bought: bool) -> Any:
+        """Return an item's answer as its user gets it, marked with who answered.
+
+        Args:
+            served: The answer.
+            smart: What its metadata say.
+            bought: Whether it was bought for this item; else it used nothing.
+        """
 
     def finish(self, item: int, output: Any) -> Coroutine[Any, Any, None] | None:
         """End an item with its output or error; what it returns has to be awaited."""
@@ -163,9 +199,13 @@ class Job(Caller):
         return [
             self.refused.get(served.item)
             or served.error
-            or self.output(served, _mark(served, certificate, common))
+            or self._output(served, _mark(served, certificate, common))
             for served in self.served
         ]
+
+    def _output(self, served: Served, smart: dict[str, Any]) -> Any:
+        bought = served.tier in dict(self.session.bought(served.item))
+        return self.output(served, smart, bought=bought)
 
 
 def _mark(served: Served, certificate: Any, common: dict[str, Any]) -> dict[str, Any]:
@@ -204,6 +244,11 @@ class Batch:
     dedupe: bool | None = None
     lanes: Lanes = field(default_factory=Lanes)
     watch: Callable[[Job], Callable[[], None]] | None = None
+
+    def __post_init__(self) -> None:
+        """Give each job the settings of its task."""
+        for job in self.jobs:
+            job.config = self._config(job)
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
@@ -253,7 +298,7 @@ class Batch:
                 job.worst_case(Call(item, model))  # raises if there is no bound
             lock = self.books.new_lock()
             job.reservations = Reservations(self.budget, job.worst_case, lock)
-        config = self._config(job)
+        config = job.config
         firsts, key = self._identified(job)
         decide, stored, submissions = self._deciding(job, key), None, None
         if self.store is not None and key is not None:
@@ -322,9 +367,9 @@ class Batch:
         if self.store is None and not named:
             return firsts, None
         models, asked = [*map(repr, job.identities)], [*job.contents()]
-        config = self._config(job)
-        key = config.job(job.rule, job.task, chain(models, asked, requests))
-        return firsts, key
+        return firsts, job.config.job(
+            job.rule, job.task, chain(models, asked, requests)
+        )
 
     def _named(self, job: Job) -> bool:
         """Whether a job belongs to a task whose batches learn from each other.
@@ -332,14 +377,14 @@ class Batch:
         Where waves are limited, or labels or slices have promises, each batch is by
         itself.
         """
-        config, named = self._config(job), job.label is not None
+        config, named = job.config, job.label is not None
         apart = config.max_rounds is not None or config.batches_alone
         audited = config.strategy == "audit" and not apart
         return named and audited and len(job.places) > 0
 
     def _deciding(self, job: Job, key: str | None) -> Strategy | None:
         """Return what decides on a job in place of the strategy."""
-        config = self._config(job)
+        config = job.config
         config.check_named(job.label)
         if key is None or not self._named(job):
             return None
@@ -355,8 +400,9 @@ class Batch:
     def _task(self, job: Job) -> SharedTask:
         """Return what the batches of a job's task share."""
         models, asked = [*map(repr, job.identities)], [*job.contents()]
-        config, store = self.config.of(job.task), self.store
-        return config.shared_task(self.books, job.rule, job.task, models, asked, store)
+        return job.config.shared_task(
+            self.books, job.rule, job.task, models, asked, self.store
+        )
 
     def history(self, job: Job) -> TaskRecord:
         """Return what the jobs of a job's task have shared so far.

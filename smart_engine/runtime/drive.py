@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.runtime.lanes.carried_call import CarriedCall
@@ -34,8 +34,6 @@ from smart_engine.serving.members import UnpricedError
 from smart_engine.serving.session import Session
 
 __all__ = ["Caller", "adrive", "drive"]
-
-T = TypeVar("T")
 
 _AHEAD = 2
 """Calls handed to a pool of threads per thread: one to make, one to follow at once."""
@@ -53,31 +51,16 @@ class Caller(ABC):
 
     dispatcher: Dispatcher | None = None
 
-    def start(self, item: int) -> None:  # noqa: B027
-        """Prepare an item, before each of its calls and before its answer.
+    @abstractmethod
+    def begin(self, item: int) -> tuple[Requester, Context]:
+        """Return what puts an item to models, and the context to call one in.
 
         An exception fails the call, which is then not made.
         """
 
-    async def astart(self, item: int) -> None:  # noqa: B027
-        """Prepare an item, before each of its calls and before its answer."""
-
     @abstractmethod
-    def requester(self, item: int) -> Requester:
-        """Return what puts an item to models."""
-
-    def run(self, item: int, step: Callable[[], T]) -> T:  # noqa: ARG002
-        """Take a step of an item where who asks about it is."""
-        return step()
-
-    async def arun(self, item: int, step: Coroutine[Any, Any, T]) -> T:  # noqa: ARG002
-        """Take a step of an item where who asks about it is."""
-        return await step
-
-    def begin(self, item: int) -> tuple[Requester, Context]:
+    async def abegin(self, item: int) -> tuple[Requester, Context]:
         """Return what puts an item to models, and the context to call one in."""
-        requester = self.requester(item)
-        return requester, requester.context()
 
 
 class _Loop:
@@ -311,14 +294,12 @@ class _Threads:
         return result
 
     def _start(self, loop: _Loop, fresh: Call) -> None:
-        caller, item = self._caller, fresh.item
         if fresh in loop.live:
             return self._make_live(fresh, *loop.live.pop(fresh).live())
         try:
-            caller.run(item, partial(caller.start, item))
+            requester, context = self._caller.begin(fresh.item)
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put((fresh, Failure(error)))
-        requester, context = caller.run(item, partial(caller.begin, item))
         if loop.carries(fresh):
             carried_call = CarriedCall(fresh, requester, context)
             result = loop.written(carried_call, carried_call.write())
@@ -398,14 +379,12 @@ class _Tasks:
 
     async def _start(self, loop: _Loop, fresh: Call) -> None:
         await turn()
-        caller, item = self._caller, fresh.item
         if fresh in loop.live:
             return self._make_live(fresh, *loop.live.pop(fresh).live())
         try:
-            await caller.arun(item, caller.astart(item))
+            requester, context = await self._caller.abegin(fresh.item)
         except Exception as error:  # noqa: BLE001 - it fails the call
             return self._arrived.put_nowait((fresh, Failure(error)))
-        requester, context = caller.run(item, partial(caller.begin, item))
         if loop.carries(fresh):
             carried_call = CarriedCall(fresh, requester, context)
             result = loop.written(carried_call, await carried_call.awrite())

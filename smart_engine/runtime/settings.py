@@ -251,6 +251,7 @@ class Settings(PlainErrors):
         return self._books.ledger()
 
     _serving: ServingConfig = PrivateAttr()
+    _batch_serving: ServingConfig = PrivateAttr()
     _lanes: Lanes = PrivateAttr(default_factory=Lanes)
 
     def _open(self) -> None:
@@ -290,6 +291,8 @@ class Settings(PlainErrors):
         set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
         self.__dict__.update(set_now)
         self._serving = serving
+        costs = tuple(map(self._batch_cost, self._names))
+        self._batch_serving = replace(serving, costs=costs)
         given = self.gather_ms
         self._always = None if given is None else Gathering(given)
 
@@ -391,7 +394,7 @@ class Settings(PlainErrors):
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
         """Return a batch of some jobs; see `Batch`."""
         return Batch(
-            replace(self._serving, costs=tuple(map(self._batch_cost, self._names))),
+            self._batch_serving,
             self._books,
             self._store,
             jobs,

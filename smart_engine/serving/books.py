@@ -10,14 +10,14 @@ from typing import Any, Self
 
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.equivalence import Equivalence
 from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
 from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
-from smart_engine.serving.shared_steps import SharedTask
-from smart_engine.serving.shared_stream import SharedStream
+from smart_engine.serving.shared import SharedStream, SharedTask
 from smart_engine.stream.drift import Drift
 from smart_engine.stream.session import StreamSession
 
@@ -255,11 +255,13 @@ class Books:
             self._noise[noise.task, noise.reference, noise.equivalence] = noise
 
     def noise(
-        self, task: str | None, reference: str, equivalence: str
+        self, task: str | None, reference: str, rule: Equivalence
     ) -> SelfAgreement | None:
         """Return how often the reference agrees with itself, if that was measured."""
+        if not self._noise:
+            return None
         with self._lock:
-            return self._noise.get((task, reference, equivalence))
+            return self._noise.get((task, reference, rule.name))
 
     def report(self) -> Report:
         """Return the totals so far; streams in a store as all processes left them."""

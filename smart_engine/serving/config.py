@@ -28,10 +28,14 @@ from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence, Profile, StreamStore, mark
 from smart_engine.serving.repeated import RepeatedSession
 from smart_engine.serving.resume import AnswerStore
-from smart_engine.serving.router import FixedRouter, Router, ShadowRouter
+from smart_engine.serving.router import (
+    FixedRouter,
+    Router,
+    ShadowRouter,
+    StoredRouter,
+)
 from smart_engine.serving.session import AnySession
-from smart_engine.serving.shared_steps import SharedTask
-from smart_engine.serving.shared_stream import StoredRouter
+from smart_engine.serving.shared import SharedTask
 from smart_engine.serving.slices import SliceOf
 from smart_engine.serving.tasks import ByTask, TaskSettings, pool_of
 from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
@@ -130,10 +134,12 @@ class ServingConfig:
 
     def task_of(self, name: str) -> str:
         """Return the task that a name stands for: its pool, if it is in one."""
-        return pool_of(self.tasks, name)
+        return pool_of(self.tasks, name) if self.tasks else name
 
     def rule_of(self, task: str) -> Equivalence:
         """Return the user's rule for a task: its own, its pool's, or that of all."""
+        if not self.tasks:
+            return self.rule
         names = (task, pool_of(self.tasks, task))
         rules = (self.tasks[name].equivalence for name in names if name in self.tasks)
         return next(filter(None, rules), self.rule)
@@ -598,7 +604,7 @@ class ServingConfig:
 
     def _refuse_noise(self, books: Books, rule: Equivalence, task: str | None) -> None:
         """Raise where the reference was seen to be too noisy for the guarantee."""
-        noise = books.noise(task, self.models[0], rule.name)
+        noise = books.noise(task, self.models[0], rule)
         if noise is not None and not self.accept_noise:
             noise.refuse(self.guarantee.tolerance)
 

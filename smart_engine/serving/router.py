@@ -1,18 +1,27 @@
 """Which models are asked about an item: a stream decides, or the caller named one.
 
-Either way the item takes the same steps.
+Whatever decides, the item takes the same steps.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from smart_engine.calls import Call, Failure, Outcome
+from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.equivalence import Equivalence
+from smart_engine.errors import StoreError
 from smart_engine.money.reservations import Reservations
 
-__all__ = ["FixedRouter", "Router", "Settled", "ShadowRouter"]
+__all__ = [
+    "FixedRouter",
+    "Router",
+    "Settled",
+    "ShadowRouter",
+    "StoredRouter",
+    "StoredStream",
+]
 
 
 class Settled(NamedTuple):
@@ -74,6 +83,18 @@ class Router(Protocol):
 
     def abandon(self, item: int, *, shown: bool) -> None:
         """Close an item whose answer is no longer wanted, or was shown in part."""
+        ...
+
+
+class StoredStream(Router, Protocol):
+    """A stream whose steps a store may fail to write."""
+
+    def peek(self, item: int) -> Served | None:
+        """Return the answer to an item if it can be handed out."""
+        ...
+
+    def forget(self, item: int) -> None:
+        """Close an item whose step could not be written."""
         ...
 
 
@@ -209,3 +230,100 @@ class FixedRouter:
 
     def abandon(self, item: int, *, shown: bool) -> None:
         """Nothing has to be settled."""
+
+
+class StoredRouter:
+    """One item of a stored stream; where the store fails, the reference answers.
+
+    Args:
+        stream: The stream.
+        reference: Name of the reference.
+    """
+
+    reservations, waits = None, True
+
+    def __init__(self, stream: StoredStream, reference: str) -> None:
+        self._stream, self._reference = stream, reference
+        self._asked: set[str] = set()
+        self._outcomes: dict[str, Outcome | Failure] = {}
+        self._alone = False
+        self._ready: Served | None = None
+
+    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
+        """Let the item in."""
+        try:
+            return self._stream.arrive(shown=shown, rule=rule)
+        except StoreError as error:
+            self._go_alone(-1, error)
+            return -1
+
+    def serving(self, item: int) -> str | None:
+        """Name of the model whose answer is handed out if its call succeeds."""
+        return self._reference if self._alone else self._stream.serving(item)
+
+    def next_calls(self, item: int) -> list[Call]:
+        """Return the calls that may start now."""
+        if not self._alone:
+            calls = self._stream.next_calls(item)
+        elif self._ready is not None or self._reference in self._asked:
+            calls = []
+        else:
+            calls = [Call(item, self._reference)]
+        self._asked.update(call.tier for call in calls)
+        return calls
+
+    def fall_back(self, item: int, model: str) -> None:
+        """Let a candidate answer, whatever was decided, for the budget has ended.
+
+        Raises:
+            StoreError: If the stream cannot count its answer.
+        """
+        if self._alone:
+            raise StoreError("no stream counts an uncertified answer")
+        self._stream.fall_back(item, model)
+
+    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
+        """Record an outcome; return why its answer cannot be used, if so."""
+        self._outcomes[call.tier] = outcome
+        if self._alone:
+            return None
+        try:
+            return self._stream.record(call, outcome)
+        except StoreError as error:
+            self._go_alone(call.item, error)
+            return None
+
+    def settle(self, item: int) -> Settled:
+        """Hand out the answer."""
+        if not self._alone:
+            self._ready = self._stream.peek(item)
+            try:
+                return self._stream.settle(item)
+            except StoreError as problem:
+                self._go_alone(item, problem)
+        if self._ready is not None:
+            return Settled(self._ready.tier, self._ready.role, self._ready.error, None)
+        outcome = self._outcomes[self._reference]
+        error = outcome.error if isinstance(outcome, Failure) else None
+        return Settled(self._reference, "reference", error, None)
+
+    def must_finish(self, item: int) -> bool:
+        """Whether its calls have to be made to their end, for they decide an audit."""
+        return not self._alone and self._stream.must_finish(item)
+
+    def abandon(self, item: int, *, shown: bool) -> None:
+        """Close an item whose answer is no longer wanted, or was shown in part."""
+        if self._alone:
+            return
+        try:
+            self._stream.abandon(item, shown=shown)
+        except StoreError as error:
+            self._go_alone(item, error)
+
+    def _go_alone(self, item: int, error: StoreError) -> None:
+        """Go on without the stream."""
+        self._alone = True
+        self._ready = self._ready or self._stream.peek(item)
+        self._stream.forget(item)
+        why = f"an item goes on without its stream, at the reference's cost: {error}"
+        warnings.warn(why, stacklevel=2)

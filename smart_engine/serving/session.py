@@ -6,7 +6,7 @@ subclass of the session: `ResumedSession(BudgetedSession(RepeatedSession(…)))`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from smart_engine.batch.certificate import Certificate
@@ -91,8 +91,8 @@ class SessionWrapper:
         """The answer handed out for each item."""
         return self._session.answers
 
-    def bought(self, item: int) -> Iterator[tuple[str, Any]]:
-        """Yield every answer bought for an item, with the name of its model."""
+    def bought(self, item: int) -> list[tuple[str, Any]]:
+        """Return every answer bought for an item, with the name of its model."""
         return self._session.bought(item)
 
     @property

@@ -33,7 +33,7 @@ class StreamRecord:
 
     @property
     def cost(self) -> float:
-        """USD spend_of on all models, judges included."""
+        """USD spent on all models, judges included."""
         models = sum(spend.cost for spend in self.models.values())
         return models + sum(spend.cost for spend in self.judges.values())
 

@@ -30,7 +30,7 @@ from smart_engine.offline.traces import read_certificate, read_simulation
 from smart_engine.row import RowText
 from smart_engine.serving.profile import Profile
 from smart_engine.serving.resume import ResumedSession
-from smart_engine.serving.shared_stream import SharedStream
+from smart_engine.serving.shared import SharedStream
 from smart_engine.store.store import Store
 from smart_engine.stream.session import StreamSession
 

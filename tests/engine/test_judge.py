@@ -31,7 +31,7 @@ from smart_engine.money.spending import record_rule_calls, spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.router import ShadowRouter
-from smart_engine.serving.shared_stream import SharedStream
+from smart_engine.serving.shared import SharedStream
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
 FEE, NAME = 0.001, "judge: owl"

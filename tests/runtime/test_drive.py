@@ -23,15 +23,15 @@ AT_ONCE = 4
 class Interrupting(Caller, Requester):
     """Makes calls, and sends an interrupt while it makes a certain one."""
 
-    context = staticmethod(copy_context)
-
     def __init__(self, at):
         self.at, self.made, self.late = at, [], []
         self.ended = threading.Event()
         self.sent = threading.Event()
 
-    def requester(self, item):
-        return self
+    def begin(self, item):
+        return self, copy_context()
+
+    abegin = None
 
     worst_case = joined = None
 

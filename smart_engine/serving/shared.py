@@ -1,34 +1,122 @@
-"""A stream that threads share, and, over a stored row, all processes that open it.
+"""Streams and tasks that threads share, and, over a stored row, all their processes.
 
-A step that cannot be written counts as that of a killed process. The stream knows no
-more of its item than that it arrived, and takes that at its worst for ever: an audit as
-a detected error, a served item as an undetected one. The item itself gets the answer it
-was to have, if that is there, or else the reference's.
+Each step locks the row, goes on from where the others have come, and writes how it went
+on: all of it or nothing. A step that cannot be written counts as that of a killed
+process. A stream knows no more of its item then than that it arrived, and takes that at
+its worst for ever: an audit as a detected error, a served item as an undetected one.
+The item itself gets the answer it was to have, if that is there, or else the
+reference's (`StoredRouter`).
 
-Arrivals wait for the disk, so that no audit draw is used twice and no possible error is
-forgotten. Nothing else does: what a power cut may take of it are sums, audits that were
-resolved, and answers that had been counted, without which the bound is but higher.
+Arrivals of a stream wait for the disk, so that no audit draw is used twice and no
+possible error is forgotten. Nothing else does: what a power cut may take of it are
+sums, audits that were resolved, and answers that had been counted, without which the
+bound is but higher.
 """
 
 from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
 
 from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import StoreError
+from smart_engine.jobs.record import TaskRecord
+from smart_engine.jobs.task import Task
 from smart_engine.row import StreamRow
 from smart_engine.serving.router import Settled
-from smart_engine.serving.shared_steps import SharedSteps
 from smart_engine.stream.drift import Drift, DriftWatch
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import SharedPart, StreamState
 
-__all__ = ["SharedStream", "StoredRouter"]
+__all__ = ["SharedStream", "SharedTask"]
+
+
+class _Part(Protocol):
+    @property
+    def arrived(self) -> int: ...
+
+    def model_dump_json(self) -> str: ...
+
+
+class _Shareable(Protocol):
+    def shared(self) -> Any: ...
+
+    def take_up(self, part: Any) -> None: ...
+
+
+State = TypeVar("State", bound=_Shareable)
+
+
+class SharedSteps(Generic[State]):
+    """A state that threads share, and processes over a row.
+
+    Args:
+        begin: Begins it.
+        lock: Held around every step of it.
+        row: Where processes share it, if they do.
+    """
+
+    _part: type[Any]
+    _kind: str
+
+    def __init__(
+        self,
+        begin: Callable[[], State],
+        lock: AbstractContextManager[Any],
+        row: StreamRow | None = None,
+    ) -> None:
+        self._begin, self._lock, self._row = begin, lock, row
+        self._known: str | None = None
+        self._arrived = 0
+
+    @property
+    @abstractmethod
+    def _session(self) -> State:
+        """The state, in memory."""
+
+    @contextmanager
+    def step(self, *, durable: bool = False) -> Iterator[State]:
+        """Lock it for a step, which others see whole or not at all.
+
+        Raises:
+            StoreError: If it cannot be read or written.
+        """
+        with self._lock:
+            if self._row is None:
+                yield self._session
+                return
+            # Unless this step is written, the next one starts from the row.
+            known, self._known = self._known, None
+            with self._row.locked(durable=durable) as row:
+                if row.text != known:
+                    self._take_up(row.text)
+                yield self._session
+                part: _Part = self._session.shared()
+                row.text = part.model_dump_json()
+            self._known, self._arrived = row.text, part.arrived
+
+    def _take_up(self, text: str) -> None:
+        """Go on from what the row holds, or begin."""
+        try:
+            fresh = None if text else self._begin().shared()
+            part = fresh or self._part.model_validate_json(text)
+            self._session.take_up(part)
+        except ValueError as error:
+            hint = "it is damaged or was written by another version; use another one"
+            problem = f"a {self._kind} in the store cannot be read: {hint}"
+            raise StoreError(problem) from error
+        if part.arrived < self._arrived:
+            raise StoreError(
+                f"the store knows of {part.arrived} items of a {self._kind}, of which "
+                f"{self._arrived} had arrived: no audit may be drawn twice; begin anew "
+                "with another store, or another seed"
+            )
 
 
 class SharedStream(SharedSteps[StreamSession]):
@@ -167,98 +255,11 @@ class SharedStream(SharedSteps[StreamSession]):
                 self.rest()
 
 
-class StoredRouter:
-    """One item of a stored stream; where the store fails, the reference answers.
+class SharedTask(SharedSteps[Task]):
+    """A task whose jobs threads and processes share; see `jobs/task.py`."""
 
-    Args:
-        stream: The stream.
-        reference: Name of the reference.
-    """
+    _part, _kind = TaskRecord, "task"
 
-    reservations, waits = None, True
-
-    def __init__(self, stream: SharedStream, reference: str) -> None:
-        self._stream, self._reference = stream, reference
-        self._asked: set[str] = set()
-        self._outcomes: dict[str, Outcome | Failure] = {}
-        self._alone = False
-        self._ready: Served | None = None
-
-    def arrive(self, *, shown: bool, rule: Equivalence | None = None) -> int:
-        """Let the item in."""
-        try:
-            return self._stream.arrive(shown=shown, rule=rule)
-        except StoreError as error:
-            self._go_alone(-1, error)
-            return -1
-
-    def serving(self, item: int) -> str | None:
-        """Name of the model whose answer is handed out if its call succeeds."""
-        return self._reference if self._alone else self._stream.serving(item)
-
-    def next_calls(self, item: int) -> list[Call]:
-        """Return the calls that may start now."""
-        if not self._alone:
-            calls = self._stream.next_calls(item)
-        elif self._ready is not None or self._reference in self._asked:
-            calls = []
-        else:
-            calls = [Call(item, self._reference)]
-        self._asked.update(call.tier for call in calls)
-        return calls
-
-    def fall_back(self, item: int, model: str) -> None:
-        """Let a candidate answer, whatever was decided, for the budget has ended.
-
-        Raises:
-            StoreError: If the stream cannot count its answer.
-        """
-        if self._alone:
-            raise StoreError("no stream counts an uncertified answer")
-        self._stream.fall_back(item, model)
-
-    def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
-        """Record an outcome; return why its answer cannot be used, if so."""
-        self._outcomes[call.tier] = outcome
-        if self._alone:
-            return None
-        try:
-            return self._stream.record(call, outcome)
-        except StoreError as error:
-            self._go_alone(call.item, error)
-            return None
-
-    def settle(self, item: int) -> Settled:
-        """Hand out the answer."""
-        if not self._alone:
-            self._ready = self._stream.peek(item)
-            try:
-                return self._stream.settle(item)
-            except StoreError as problem:
-                self._go_alone(item, problem)
-        if self._ready is not None:
-            return Settled(self._ready.tier, self._ready.role, self._ready.error, None)
-        outcome = self._outcomes[self._reference]
-        error = outcome.error if isinstance(outcome, Failure) else None
-        return Settled(self._reference, "reference", error, None)
-
-    def must_finish(self, item: int) -> bool:
-        """Whether its calls have to be made to their end, for they decide an audit."""
-        return not self._alone and self._stream.must_finish(item)
-
-    def abandon(self, item: int, *, shown: bool) -> None:
-        """Close an item whose answer is no longer wanted, or was shown in part."""
-        if self._alone:
-            return
-        try:
-            self._stream.abandon(item, shown=shown)
-        except StoreError as error:
-            self._go_alone(item, error)
-
-    def _go_alone(self, item: int, error: StoreError) -> None:
-        """Go on without the stream."""
-        self._alone = True
-        self._ready = self._ready or self._stream.peek(item)
-        self._stream.forget(item)
-        why = f"an item goes on without its stream, at the reference's cost: {error}"
-        warnings.warn(why, stacklevel=2)
+    @cached_property
+    def _session(self) -> Task:
+        return self._begin()
