@@ -251,7 +251,7 @@ class Settings(PlainErrors):
         return self._books.ledger()
 
     _serving: ServingConfig = PrivateAttr()
-    _batch_serving: ServingConfig = PrivateAttr()
+    _batch_costs: tuple[float | None, ...] = PrivateAttr(default=())
     _lanes: Lanes = PrivateAttr(default_factory=Lanes)
 
     def _open(self) -> None:
@@ -291,8 +291,7 @@ class Settings(PlainErrors):
         set_now = {"equivalence": rule, "tasks": tasks, "books": books, "store": store}
         self.__dict__.update(set_now)
         self._serving = serving
-        costs = tuple(map(self._batch_cost, self._names))
-        self._batch_serving = replace(serving, costs=costs)
+        self._batch_costs = tuple(map(self._batch_cost, self._names))
         given = self.gather_ms
         self._always = None if given is None else Gathering(given)
 
@@ -394,7 +393,7 @@ class Settings(PlainErrors):
     def _batch(self, jobs: Sequence[Job], results: list[Any]) -> Batch:
         """Return a batch of some jobs; see `Batch`."""
         return Batch(
-            self._batch_serving,
+            replace(self._serving, costs=self._batch_costs),
             self._books,
             self._store,
             jobs,
