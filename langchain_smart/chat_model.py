@@ -580,7 +580,9 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         Raises:
             StructuredOutputError: If a member cannot do that; it is named.
             ToolsUnsupportedError: If a member needs tools for that and cannot call any.
+            InvalidInputError: If labels are promised, and no `label_of` reads them.
         """
+        self._serving.check_objects()
         chosen = {"method": method, "strict": strict}
         chosen = {name: value for name, value in chosen.items() if value is not None}
         form = Schema(schema, {**chosen, **kwargs})

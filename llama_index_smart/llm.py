@@ -625,6 +625,8 @@ class SmartLLM(Settings, FunctionCallingLLM):
         template = None if tools else template_in_use()
         output_cls = asks[0].output_cls if asks else None
         output_cls = output_cls or (template and template.output_cls)
+        if output_cls is not None:
+            self._serving.check_objects()
         rule = self._serving.rule_of(task)
         return ResponseReading(rule, offered, classes_of(tools), output_cls)
 

@@ -152,7 +152,8 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         show(
             f"Recall of {label!r}: about {expected.positives[label]:,.0f} of "
             f"{expected.items:,} rows have it, so without any sign of which rows are "
-            f"missed at least {percent(share)} of the others have to be asked."
+            f"missed at least {percent(share)} of the others have to be asked: about "
+            f"{share * (expected.items - expected.positives[label]):,.0f}."
         )
     if expected.with_history is not None:
         jobs, saved = expected.earlier_jobs, _share(expected.with_history)

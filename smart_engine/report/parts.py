@@ -125,6 +125,13 @@ def _count(number: int) -> str:
 def vanishing(certificates: Iterable[Certificate]) -> Iterator[str]:
     """Yield which labels may be missed more often than they are found."""
     for record in certificates:
+        for audited in record.promised:
+            if audited.of == "precision" and record.items and not audited.answers:
+                yield (
+                    f"{name_of(record)}: no answer is '{plain(audited.label or '')}'. "
+                    "If some should be, its name, the equivalence or label_of= does "
+                    "not fit the answers."
+                )
         for each in record.label_bounds:
             if each.missed > each.answers:
                 yield (

@@ -230,6 +230,20 @@ class ServingConfig:
         """Whether something is promised that each batch keeps by itself, as a whole."""
         return bool(self.guarantee.labels) or self.slices is not None
 
+    def check_objects(self) -> None:
+        """Raise if objects are asked for in which nothing reads the labels promised.
+
+        Raises:
+            InvalidInputError: It names the way out.
+        """
+        texts = getattr(self.rule, "reads_text", False)
+        if self.guarantee.labels and self.label_of is None and texts:
+            hint = (
+                f"{self.rule.name} reads labels in texts, and objects are asked for: "
+                "say which label one is, as in label_of=lambda answer: answer.category"
+            )
+            raise InvalidInputError("label_of", None, hint)
+
     def _warn_of_prices(self) -> None:
         """Name the candidates that cannot save anything by their prices."""
         unit, *costs = self.costs or (None,)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import Scripted
 from langchain_core.output_parsers import StrOutputParser
+from pydantic import BaseModel
 
 from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
@@ -114,3 +115,32 @@ def test_what_cannot_be_promised_is_refused_at_construction(
 ) -> None:
     with pytest.raises(InvalidInputError, match=hint):
         make(adapter, **settings)
+
+
+class Ticket(BaseModel):
+    """What a mail is."""
+
+    category: str
+
+
+def test_objects_without_a_function_that_reads_labels_are_refused() -> None:
+    smart = make(SmartChatModel)
+    with pytest.raises(InvalidInputError, match="label_of=lambda answer"):
+        smart.with_structured_output(Ticket)
+    smart = make(SmartLLM, equivalence=Label(["fraud", "fine"]))
+    with pytest.raises(InvalidInputError, match="label_of=lambda answer"):
+        smart.as_structured_llm(Ticket).complete("item 1")
+
+
+@both
+def test_shadow_mode_is_refused_where_labels_are_promised(adapter) -> None:
+    with pytest.raises(InvalidInputError, match="answered one by one"):
+        make(adapter, mode="shadow")
+    with pytest.raises(InvalidInputError, match="as many waves as they need"):
+        make(adapter, max_rounds=4)
+
+
+def test_a_label_that_no_answer_has_is_named_in_the_report() -> None:
+    smart = make(SmartChatModel, recall={"Betrug": 0.9})
+    ask(smart, TEXTS[:60])
+    assert "no answer is 'Betrug'" in smart.report().to_markdown()

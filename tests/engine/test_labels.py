@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from smart_engine import (
     Guarantee,
     InvalidInputError,
     Label,
+    Normalized,
     Outcome,
     Tier,
 )
@@ -29,7 +31,7 @@ from smart_engine.labels.promise import (
 )
 from smart_engine.offline.estimate import estimate
 from smart_engine.offline.replay import label_shares, replay
-from smart_engine.offline.traces import Simulation
+from smart_engine.offline.traces import Simulation, Trace
 from smart_engine.report.content import notes
 from smart_engine.report.report import Report
 from smart_engine.strategies.label_audit import label_audit
@@ -89,6 +91,23 @@ def test_nested_populations_are_accepted_wrongly_at_most_at_the_level(
     for most in (0, 1, 3):
         for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
             assert wrongly_accepted(sizes, errors, most) <= ALPHA + 1e-12
+
+
+@pytest.mark.parametrize("sizes", [(6, 9), (10, 5)])
+def test_recall_and_precision_are_broken_together_at_most_at_the_level(
+    sizes: tuple[int, int],
+) -> None:
+    # All numbers of false answers among those claimed, and of missed ones among others.
+    for most in itertools.product((0, 2), repeat=2):
+        by_stratum = [
+            [
+                wrongly_accepted((size, 0), (errors, 0), bound, level=0.1)
+                for errors in range(size + 1)
+            ]
+            for size, bound in zip(sizes, most, strict=True)
+        ]
+        for false, missed in itertools.product(*by_stratum):
+            assert 1 - (1 - false) * (1 - missed) <= 0.2 + 1e-12
 
 
 @pytest.mark.slow
@@ -596,3 +615,32 @@ def test_labels_that_a_function_reads_have_no_bounds_but_those_promised() -> Non
     assert session.certificate.promised
     assert missed > session.certificate.max_errors  # that bounds differing answers only
     assert session.certificate.label_bounds == ()
+
+
+@pytest.mark.slow
+def test_one_of_several_recorded_labels_keeps_its_recall() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "data"
+    trace = Trace.read(folder / "tickets.jsonl.gz")
+    for guarantee in (
+        Guarantee(None, recall={"billing": 0.8}),
+        Guarantee(0.1, recall={"billing": 0.8}, precision={"returns": 0.8}),
+    ):
+        result = replay(trace, guarantee, trials=3, equivalence=Normalized())
+        assert result.label_violations == 0
+        assert result.violations == 0
+        assert result.recall["billing"] >= 0.8
+
+
+@pytest.mark.slow
+def test_ten_letters_keep_the_recall_of_one_of_them() -> None:
+    rng = np.random.default_rng(0)
+    letters = np.array([*"ABCDEFGHIJ"])
+    big = rng.choice(letters, 4000)
+    small = np.where(rng.random(4000) < 0.1, rng.choice(letters, 4000), big)
+    guarantee = Guarantee(None, recall={"C": 0.8}, precision={"C": 0.8})
+    said = {"big": big.tolist(), "small": small.tolist()}
+    session = session_of(guarantee, said, equivalence=Label(letters.tolist()))
+    given = np.array([each.answer for each in session.answers])
+    assert session.certificate.valid
+    assert session.certificate.spend["big"].calls < 3000
+    assert ((given == "C") & (big == "C")).sum() >= 0.8 * (big == "C").sum()

@@ -19,6 +19,7 @@ from smart_engine import (
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.verification import verify
 from smart_engine.calls import Failure
+from smart_engine.evidence.acceptance import Acceptance
 
 BIG, SMALL = Tier("big", "reference", 1.0), Tier("small", cost=0.01)
 PROMISE = Guarantee(0.05, 0.95)
@@ -265,7 +266,8 @@ LAYOUTS = {
 def test_all_slices_keep_their_shares_as_often_as_stated(
     layout: str, labels: bool
 ) -> None:
-    runs, (sizes, errors) = 2000, LAYOUTS[layout]
+    """Ten layouts, 2,000 runs in all."""
+    runs, (sizes, errors) = 200, LAYOUTS[layout]
     recall = {"fraud": 0.7} if labels else {}
     guarantee, broken = Guarantee(0.05, 0.9, recall=recall), 0
     for seed in range(runs):
@@ -273,3 +275,40 @@ def test_all_slices_keep_their_shares_as_often_as_stated(
         assert job.certificate.valid
         broken += not job.holds
     assert broken / runs <= 0.1 + 3 * (0.1 * 0.9 / runs) ** 0.5
+
+
+def accepted_wrongly(items: int, errors: int, allowed: int, level: float) -> float:
+    """Probability, over all orders of drawing, that more than `allowed` stay unseen."""
+    design = Acceptance(items, allowed, level)
+    at, wrong = {0: 1.0}, 0.0
+    for drawn in range(items + 1):
+        after: dict[int, float] = {}
+        for found, chance in at.items():
+            if drawn >= design.draws(found):
+                wrong += chance * (errors - found > allowed)
+                continue
+            for hit, ways in ((1, errors - found), (0, items - drawn - errors + found)):
+                if ways > 0:
+                    key = found + hit
+                    share = ways / (items - drawn)
+                    after[key] = after.get(key, 0.0) + chance * share
+        at = after
+    return wrong
+
+
+@pytest.mark.parametrize("sizes", [(1, 6), (8, 12), (15, 15)])
+def test_two_slices_break_their_shares_together_at_most_at_the_level(
+    sizes: tuple[int, int],
+) -> None:
+    alpha, share, worst = 0.3, Guarantee(0.2, 0.7), 0.0
+    by_slice = [
+        [
+            accepted_wrongly(size, errors, share.max_errors(size), alpha / 2)
+            for errors in range(size + 1)
+        ]
+        for size in sizes
+    ]
+    for first, second in itertools.product(*by_slice):
+        worst = max(worst, 1 - (1 - first) * (1 - second))
+    assert worst <= alpha + 1e-12
+    assert max(sizes) < 15 or worst > alpha / 3  # and not much of it is lost
