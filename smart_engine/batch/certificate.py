@@ -53,7 +53,9 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         max_errors: Wrong answers that may stay undetected, B, if the reference
             fails on none of its draws.
         answers: Items that could still get an answer when it was designed, so that
-            B = ⌊δ·answers⌋; all items by default.
+            B = ⌊δ·answers⌋; all items by default. Where a task's jobs share one
+            promise, answers of earlier jobs are among them.
+        elsewhere: Errors that may be among those, by which B is less.
         level: Probability with which it may accept wrongly; those of all tests of a
             certificate sum to at most 1 − confidence.
         expected_errors: Shape of its acceptance numbers.
@@ -69,6 +71,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
     items: int
     max_errors: int = _MAX_ERRORS
     answers: int | None = None
+    elsewhere: int = 0
     level: float
     expected_errors: float
     draws: int
@@ -83,7 +86,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         )
         allowance = None
         if self.answers is not None:
-            allowance = Allowance(guarantee, self.answers)
+            allowance = Allowance(guarantee, self.answers, self.elsewhere)
         test = SequentialTest(self.policy, design, allowance)
         test.extend(self.draws, self.errors, set(self.failures))
         return test
@@ -98,6 +101,7 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
             items=design.items,
             max_errors=design.max_errors,
             answers=test.allowance.answers if test.allowance else None,
+            elsewhere=test.allowance.elsewhere if test.allowance else 0,
             level=design.level,
             expected_errors=design.expected_errors,
             draws=test.draws,

@@ -13,7 +13,7 @@ from smart_engine.batch.parts_verification import (
     check_slices,
 )
 from smart_engine.errors import InvalidInputError
-from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.evidence.task_promise import OWN_SHARE, TaskPromise
 from smart_engine.guarantee import Guarantee
 
 __all__ = ["UNSEEN", "Check", "verify"]
@@ -147,12 +147,14 @@ def _check_task(
     promise: TaskPromise, certificate: Certificate, guarantee: Guarantee
 ) -> list[Check]:
     """Check a promise over all jobs of a task."""
-    allowed, alpha = guarantee.max_errors(promise.answers), guarantee.alpha
+    allowed = guarantee.max_errors(promise.answers)
+    alpha = (1 - OWN_SHARE) * guarantee.alpha
     reached = promise.log_mixture(promise.undetected + 1) + math.log(alpha)
     start = sum(map(math.exp, promise.log_wealth))
-    possible = min(
-        promise.undetected - promise.corrected, promise.before + promise.unseen
-    )
+    hidden = promise.unseen
+    if promise.hidden is not None:
+        hidden = min(hidden, promise.hidden)
+    possible = min(promise.undetected - promise.corrected, promise.before + hidden)
     by_reference = certificate.served.get(certificate.reference, 0)
     served = certificate.answered - by_reference
     return [
@@ -182,11 +184,49 @@ def _check_task(
             promise.possible == max(0, possible),
             f"at most {promise.possible} answers differ: {promise.undetected} less "
             f"{promise.corrected} corrected ones, or {promise.before} before this job "
-            f"and its {promise.unseen}",
+            f"and {hidden} in it",
+        ),
+        *(
+            []
+            if promise.hidden is None
+            else _check_own(promise, certificate, guarantee)
         ),
         Check(
             promise.possible <= allowed,
             f"{promise.possible} are no more than the {allowed} that are allowed",
+        ),
+    ]
+
+
+def _check_own(
+    promise: TaskPromise, certificate: Certificate, guarantee: Guarantee
+) -> list[Check]:
+    """Check the audit of its own that a job of a task has made."""
+    most = OWN_SHARE * guarantee.alpha
+    accepted = [test for test in certificate.tests if test.accepted is not None]
+    if len(accepted) != 1 or not _possible(accepted[0], certificate.items, promise):
+        return [Check(False, "one audit of its own bounds its errors")]
+    test = accepted[0]
+    replayed = test.replay(guarantee)
+    served = promise.unseen + promise.again
+    others = max(0, served - (test.items - test.draws))
+    answers = test.answers or 0
+    return [
+        Check(
+            test.max_errors == guarantee.max_errors(answers) - test.elsewhere
+            and replayed.accepted == test.accepted
+            and test.level <= most * (1 + _ROUNDING),
+            f"'{test.policy}': M = {test.items} items, with {len(test.errors)} errors "
+            f"detected {test.accepted} draws suffice at level {test.level:.6g}, "
+            f"at most {most:.6g}",
+        ),
+        Check(
+            promise.hidden is not None
+            and promise.hidden >= replayed.undetected + others
+            and test.draws <= certificate.profiled,
+            f"so at most {promise.hidden} of its answers differ, less "
+            f"{guarantee.max_disagreement:.4g} for each of {len(test.failures)} failed "
+            "draws",
         ),
     ]
 
@@ -280,7 +320,7 @@ def _check(
     ]
 
 
-def _possible(test: AuditTest, items: int) -> bool:
+def _possible(test: AuditTest, items: int, promise: TaskPromise | None = None) -> bool:
     """Whether an audit can have such figures, so that something can be computed."""
     numbers, answers = (
         list(test.errors),
@@ -288,7 +328,8 @@ def _possible(test: AuditTest, items: int) -> bool:
     )
     return (
         0 <= test.draws <= test.items <= items
-        and 0 <= test.max_errors <= answers <= items
+        and 0 <= test.max_errors <= answers <= (_MOST if promise else items)
+        and 0 <= test.elsewhere <= (_MOST if promise else 0)
         and 0 < test.level < 1
         and 0 <= test.expected_errors <= MOST
         and 0 <= (test.accepted or 0) <= test.draws

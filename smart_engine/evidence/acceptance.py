@@ -233,14 +233,17 @@ class Allowance(NamedTuple):
     Attributes:
         guarantee: What is promised.
         answers: Items that may still get an answer when an audit is designed.
+        elsewhere: Errors that may be among those of them that it is not about.
     """
 
     guarantee: Guarantee
     answers: int
+    elsewhere: int = 0
 
     def after(self, failures: int) -> int:
         """Return the allowance once the reference has failed on that many draws."""
-        return self.guarantee.max_errors(max(0, self.answers - failures))
+        allowed = self.guarantee.max_errors(max(0, self.answers - failures))
+        return allowed - self.elsewhere
 
 
 class SequentialTest:
@@ -291,6 +294,13 @@ class SequentialTest:
         that accepts: what is wrong undetected then was so at that look, too.
         """
         return self.target <= self.draws
+
+    @property
+    def undetected(self) -> int:
+        """Most errors that stay undetected if it accepts now, B."""
+        if self.allowance is None:
+            return self.acceptance.max_errors
+        return self.allowance.after(len(self.failures))
 
     def observe(self, wrong: BoolArray, failed: BoolArray | None = None) -> None:
         """Take in further draws, in the order in which they were drawn.

@@ -6,7 +6,10 @@ import math
 
 from pydantic import BaseModel
 
-__all__ = ["TaskPromise"]
+__all__ = ["OWN_SHARE", "TaskPromise"]
+
+OWN_SHARE = 0.2
+"""Share of the level that is left for one job's audit of its own."""
 
 
 class TaskPromise(BaseModel, frozen=True, extra="forbid"):
@@ -17,11 +20,12 @@ class TaskPromise(BaseModel, frozen=True, extra="forbid"):
         answers: Answers that they handed out.
         allowed: Differing answers allowed among them, ⌊δ·answers⌋.
         possible: Bound on those that differ: the smaller of `undetected` − `corrected`
-            and `before` + `unseen`.
+            and `before` + `unseen`, or `before` + `hidden`.
         undetected: Bound on the errors of all items that were not audited.
         corrected: Those of them that were found when a job checked answers after all.
         before: `possible` when this job ended its audits.
         unseen: This job's answers that are neither the reference's nor checked by it.
+        hidden: Most errors among these, by an audit of this job's own, if it made one.
         again: Such answers that it had handed out already: it was run again.
         audits: Items that were drawn for an audit.
         found: Audits that showed an error, or whose outcome was lost.
@@ -38,6 +42,7 @@ class TaskPromise(BaseModel, frozen=True, extra="forbid"):
     corrected: int
     before: int
     unseen: int
+    hidden: int | None = None
     again: int
     audits: int
     found: int

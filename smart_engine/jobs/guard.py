@@ -13,8 +13,14 @@ a job it becomes the smaller of
   when unaudited answers were checked after all (`corrected`), and
 - what it was before, plus the unaudited answers of this job: each might be wrong.
 
-Why that suffices: `docs/mathematics.md`, Theorem 6. A job may be as generous as it
-likes when it lets items in: nothing is handed out before the rule is kept, and where
+The errors of one job, an early one, are bounded by an exact audit of its own, too, as a
+batch's are. It has a part of the level to itself, `OWN_SHARE`, all bounds the rest.
+Such a job's items are drawn for one by one, in the order of their draws, until the
+audit accepts: its errors then add at most the audit's allowance to `possible`. In the
+bound of all they count as if each had been audited at the rate that this has reached.
+
+Why that suffices: `docs/mathematics.md`, Theorems 6 and 9. A job may be as generous as
+it likes when it lets items in: nothing is handed out before the rule is kept, and where
 every answer of a job is the reference's, it always is.
 
 | event                            | unresolved | bound    | possible                  |
@@ -34,9 +40,10 @@ from copy import copy
 import numpy as np
 
 from smart_engine.errors import ProtocolError
-from smart_engine.evidence.tails import FloatArray
+from smart_engine.evidence.tails import FloatArray, IntArray
+from smart_engine.evidence.task_promise import OWN_SHARE
 from smart_engine.guarantee import Guarantee
-from smart_engine.jobs.record import LateAudits, TaskRecord
+from smart_engine.jobs.record import JobWave, LateAudits, TaskRecord
 from smart_engine.stream.bound import ErrorBound, charges
 from smart_engine.stream.draws import AuditDraws
 from smart_engine.stream.rate import Plan
@@ -63,12 +70,15 @@ class TaskGuard:
         answered: Answers handed out.
         possible: Bound on those of them that differ.
         corrected: Errors found when unaudited answers were checked after all.
+        own_level: Level of the one audit of a job's own.
+        own_left: Whether no job has begun it.
     """
 
     def __init__(self, guarantee: Guarantee, seed: int) -> None:
-        self._guarantee = guarantee
+        self.guarantee = guarantee
         self.seed = seed
-        self.bound = ErrorBound(guarantee.alpha)
+        self.own_level, self.own_left = OWN_SHARE * guarantee.alpha, True
+        self.bound = ErrorBound(guarantee.alpha - self.own_level)
         self.arrived = self.audits = self.detected = 0
         self.unresolved: dict[int, FloatArray] = {}
         self.answered = self.possible = self.corrected = 0
@@ -90,6 +100,58 @@ class TaskGuard:
         self.audits += ways.count(AUDITED)
         return ways
 
+    def let_in(self, items: int) -> None:
+        """Let items in that are drawn for one by one: the audit of a job's own.
+
+        Raises:
+            ProtocolError: If there was one already.
+        """
+        if not self.own_left:
+            raise ProtocolError("a task has one audit of a job's own, and had it")
+        self.own_left = False
+        self.arrived += items
+
+    def draw_on(self, wave: JobWave, until: int) -> JobWave:
+        """Audit further ones of the items that are drawn for one by one.
+
+        Args:
+            wave: These items.
+            until: Draws to have made then.
+        """
+        own, ways = wave.own, [*wave.ways]
+        if own is None:
+            raise ProtocolError("these items are not drawn for one by one")
+        charge = -np.log(np.array(own.kept))
+        for place in self.order(wave)[own.drawn : until].tolist():
+            ways[place] = AUDITED
+            self.unresolved[wave.first + place] = charge
+        self.audits += until - own.drawn
+        own = own.model_copy(update={"drawn": until})
+        return wave.model_copy(update={"ways": "".join(ways), "own": own})
+
+    def order(self, wave: JobWave) -> IntArray:
+        """Return the places of a wave's items in the order of their draws."""
+        return np.argsort(self._draws(wave), kind="stable")
+
+    def _draws(self, wave: JobWave) -> FloatArray:
+        draws, first = AuditDraws(self.seed), wave.first
+        return np.array([draws[first + place] for place in range(len(wave.ways))])
+
+    def slopes(self, wave: JobWave | None) -> FloatArray:
+        """Return the slopes of all errors, those of a wave drawn for in order included.
+
+        If its rate has come to π, and a detected error leaves a part κ of the wealth,
+        those of its errors that were not detected have λ = ln[(1 − πκ)/(1 − π)].
+        """
+        own = None if wave is None else wave.own
+        if wave is None or own is None or own.drawn == len(wave.ways):
+            return self.bound.slopes
+        if not own.drawn:
+            raise ProtocolError("nothing is known of items before the first is drawn")
+        rate = np.sort(self._draws(wave))[own.drawn - 1]
+        reached = np.log1p(rate * (1 - np.array(own.kept)) / (1 - rate))
+        return np.asarray(np.minimum(self.bound.slopes, reached), float)
+
     def settle(self, number: int, *, detected: bool) -> None:
         """Resolve an audit: it detected an error, or might have, or it did not."""
         charge = self.unresolved.pop(number)
@@ -99,7 +161,7 @@ class TaskGuard:
 
     def allowed(self, more: int) -> int:
         """Differing answers allowed with `more` than are out, ⌊δ·(answered + more)⌋."""
-        return self._guarantee.max_errors(self.answered + more)
+        return self.guarantee.max_errors(self.answered + more)
 
     def at_worst(self) -> ErrorBound:
         """Return the bound, every unresolved audit counted as a detected error."""
@@ -115,32 +177,41 @@ class TaskGuard:
         bound.charge(share * charged)
         return bound
 
-    def excess(self, answers: int, unseen: int, corrected: int) -> int:
+    def excess(
+        self, answers: int, hidden: int, corrected: int, wave: JobWave | None = None
+    ) -> int:
         """How many errors more than are allowed there might be among all answers.
 
         Args:
             answers: Answers that a job is about to hand out.
-            unseen: Those of them that are neither the reference's nor checked by it.
+            hidden: Most errors among those of them that are neither the reference's nor
+                checked by it: their number, or what an audit of its own has shown.
             corrected: Errors that the job found when it checked answers after all.
+            wave: Those of its items that were drawn for one by one, if any.
         """
-        return self._possible(unseen, corrected) - self.allowed(answers)
+        return self._possible(hidden, corrected, wave) - self.allowed(answers)
 
-    def hand_out(self, answers: int, unseen: int, corrected: int) -> None:
+    def hand_out(
+        self, answers: int, hidden: int, corrected: int, wave: JobWave | None = None
+    ) -> None:
         """Count the answers of a job, which hands them out now; see `excess`.
 
         Raises:
             ProtocolError: If the promise forbids it.
         """
-        if self.excess(answers, unseen, corrected) > 0:
+        if self.excess(answers, hidden, corrected, wave) > 0:
             hint = "ask the reference about more of its items first"
             raise ProtocolError(f"a job cannot be handed out yet: {hint}")
-        self.possible = self._possible(unseen, corrected)
+        self.possible = self._possible(hidden, corrected, wave)
+        self.bound.lower(self.slopes(wave))
         self.corrected += corrected
         self.answered += answers
 
-    def _possible(self, unseen: int, corrected: int) -> int:
-        undetected = self.at_worst().undetected - self.corrected - corrected
-        return max(0, min(undetected, self.possible + unseen))
+    def _possible(self, hidden: int, corrected: int, wave: JobWave | None) -> int:
+        bound = self.at_worst()
+        bound.lower(self.slopes(wave))
+        undetected = bound.undetected - self.corrected - corrected
+        return max(0, min(undetected, self.possible + hidden))
 
     def take_up(self, part: TaskRecord) -> None:
         """Go on from where other processes have come.
@@ -153,6 +224,7 @@ class TaskGuard:
         self.arrived, self.audits = part.arrived, part.audits
         self.detected, self.answered = part.found, part.answered
         self.possible, self.corrected = part.possible, part.corrected
+        self.own_left = part.own_left
         self.unresolved = {
             number: np.array(late.charges)
             for late in part.unresolved

@@ -8,6 +8,9 @@
 3. When all are in, hand the job out, if the task's promise allows it. Until it does,
    ask the reference about some of the answers that nobody has seen.
 
+Once, early in its task, all items left are one wave, which is drawn for item by item
+until an audit of the job's own accepts, as a batch with a promise of its own would be.
+
 The waves are in the task's shared state: a job that was cut off goes on with the same
 draws, so that no audit is lost. Where another run goes on with them, this one draws
 anew, as another job of the same items: their answers are both handed out. Where the
@@ -22,6 +25,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from smart_engine.errors import ProtocolError, StoreError
+from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.record import (
     ANSWERED,
     FAILED,
@@ -35,7 +39,7 @@ from smart_engine.jobs.beliefs import teach
 from smart_engine.jobs.guard import AUDITED, SERVED
 from smart_engine.jobs.record import JobWave
 from smart_engine.jobs.steps import TaskSteps
-from smart_engine.jobs.task import BY_REFERENCE, JobEnd, JobTakenError
+from smart_engine.jobs.task import BY_REFERENCE, JobEnd, JobTakenError, Task
 from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave, ask
 
 __all__ = ["job_of"]
@@ -78,6 +82,8 @@ class _Job:
         self._compared = np.zeros(batch.n_items, bool)
         self._uncompared = np.zeros(batch.n_items, bool)  # answered by the reference
         self._checked: list[int] = []
+        self._own: SequentialTest | None = None
+        self._own_first, self._own_items = 0, np.zeros(0, np.int64)
 
     def run(self) -> Generator[Wave, None, Decision]:
         """Answer all items."""
@@ -92,13 +98,14 @@ class _Job:
             why = f"a job goes on without its task, at the reference's cost: {error}"
             warnings.warn(why, stacklevel=2)
             yield Wave(np.arange(batch.n_items), (REFERENCE,), learning=False)
-        return Decision(self._server, self._evidence(), promise=promise)
+        tests = () if self._own is None else (self._own,)
+        return Decision(self._server, self._evidence(), tests=tests, promise=promise)
 
     def _begin_as_another(self) -> None:
         """Let the items in once more, for another run goes on with what was drawn."""
         self._key, self._kept = f"{self._key} {self._run}", lambda: False
         self._server[:] = REFERENCE
-        self._checked = []
+        self._checked, self._own = [], None
 
     def _serve(self) -> Generator[Wave, None, TaskPromise]:
         n_items = self._batch.n_items
@@ -127,6 +134,8 @@ class _Job:
             items, left = np.split(left, [len(wave.ways)])
             if wave.anew:
                 left = np.append(left, items)
+            elif wave.own is not None:
+                yield from self._audit(wave, items, tried)
             else:
                 yield from self._follow(wave, items, tried, fresh=not again)
         yield from self._check([*begun.checked])
@@ -149,9 +158,10 @@ class _Job:
         batch = self._batch
         failed = int((batch.status[REFERENCE] == FAILED).sum())
         with self._task.step() as task:
-            size = task.choose(batch.n_items - failed, len(left))
+            answers = batch.n_items - failed
+            size, by_own = task.choose(self._key, self._run, answers, len(left))
             chosen, policy = task.chosen, task.policy(task.chosen)
-        if policy.tiers:
+        if policy.tiers and not by_own:
             yield from ask(batch, policy, left[:size])
         return size, chosen
 
@@ -179,11 +189,7 @@ class _Job:
             wrong = batch.wrong[:, items] | self._uncompared[items]
             detected = result.agreed & result.wrong(wrong)
         with self._task.step() as task:
-            task.job(self._key, self._run)
-            for place in np.flatnonzero(audited).tolist():
-                if wave.first + place in task.guard.unresolved:
-                    error = bool(detected[place])
-                    task.guard.settle(wave.first + place, detected=error)
+            self._settle(task, wave.first, np.flatnonzero(audited), detected[audited])
             if not self._kept():
                 task.forget(self._key, self._run, wave)
         beside = items[~served][: len(tried)]
@@ -200,6 +206,67 @@ class _Job:
             compared = compared[~self._uncompared[compared]]
             with self._task.step() as task:
                 teach(task, batch, items, compared, task.paid)
+
+    def _audit(
+        self, wave: JobWave, items: IntArray, tried: list[tuple[int, ...]]
+    ) -> Generator[Wave, None, None]:
+        """Draw for a wave's items one by one, until their own audit accepts."""
+        batch, first = self._batch, wave.first
+        with self._task.step() as task:
+            policy, order = task.policy(wave.policy), task.guard.order(wave)
+            self._own = test = task.own_test(policy.name(batch.names), wave)
+        self._own_first, self._own_items = first, items
+        until, fresh = sum(way == AUDITED for way in wave.ways), False
+        while True:
+            places = order[test.draws : until]
+            drawn = items[places]
+            answers = yield from ask(batch, policy, drawn)
+            yield Wave(drawn, (REFERENCE,))
+            result = policy.apply(answers)
+            wrong = batch.wrong[:, drawn] | self._uncompared[drawn]
+            detected = result.agreed & result.wrong(wrong)
+            with self._task.step() as task:
+                self._settle(task, first, places, detected)
+                if not self._kept():
+                    own = task.own_wave(self._key, self._run, first)
+                    task.forget(self._key, self._run, own)
+            for tier in batch.candidates:
+                beside = [tier in tiers for tiers in tried[test.draws : until]]
+                yield Wave(drawn[: len(beside)][beside], (tier,))
+            self._compared[drawn] = True
+            test.observe(detected, batch.status[REFERENCE, drawn] == FAILED)
+            compared = drawn[~self._uncompared[drawn]]
+            with self._task.step() as task:
+                if fresh:
+                    teach(task, batch, drawn, compared, task.paid)
+                until, whole = task.further(self._key, self._run, first, test)
+            if until <= test.draws:
+                break
+            # In an order that says nothing of the order of draws.
+            soon = items if whole else items[np.sort(order[test.draws : until])]
+            yield from ask(batch, policy, soon)
+            with self._task.step(durable=True) as task:
+                task.draw_on(self._key, self._run, first, until)
+            fresh = True
+        rest = items[order[test.draws :]]
+        if test.accepted is not None:
+            result = policy.apply((yield from ask(batch, policy, rest)))
+            if fresh:
+                with self._task.step() as task:
+                    teach(task, batch, rest, rest[:0], task.paid)
+            self._server[rest] = np.where(result.agreed, result.server, REFERENCE)
+            rest = rest[~result.agreed]
+        self._uncompared[rest] = True
+        yield Wave(rest, (REFERENCE,), False)
+
+    def _settle(
+        self, task: Task, first: int, places: IntArray, detected: BoolArray
+    ) -> None:
+        """Enter what audits of a wave have shown."""
+        task.job(self._key, self._run)
+        for place, error in zip(places.tolist(), detected.tolist(), strict=True):
+            if first + place in task.guard.unresolved:
+                task.guard.settle(first + place, detected=error)
 
     def _check(self, items: list[int]) -> Generator[Wave, None, None]:
         """Ask the reference about answers that nobody has seen."""
@@ -219,7 +286,12 @@ class _Job:
         answered = batch.status[REFERENCE] == ANSWERED
         wrong = batch.wrong[self._server, np.arange(batch.n_items)]
         corrected = answered & wrong & (self._server != REFERENCE)
-        return JobEnd(int(answered.sum()) + unseen, unseen, int(corrected.sum()))
+        end = JobEnd(int(answered.sum()) + unseen, unseen, int(corrected.sum()))
+        if self._own is None or self._own.accepted is None:
+            return end
+        others = unseen - int(self._unseen[self._own_items].sum())
+        hidden = self._own.undetected + others
+        return end._replace(hidden=hidden, first=self._own_first)
 
     def _evidence(self) -> list[tuple[Tally, Verdict]]:
         """Return what comparisons have shown of each candidate."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.stream.state import ChoiceState
@@ -19,12 +19,25 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class OwnAudit(_Record):
+    """The one audit of its own that a task's job may make, as it was designed."""
+
+    answers: Count  # those that the allowance is a share of, earlier jobs' included
+    elsewhere: Count  # bound on the differing ones among earlier jobs'
+    expected_errors: Amount
+    kept: tuple[Annotated[float, Gt(0), Lt(1)], ...]  # wealth after an error, by slope
+    drawn: Count = 0
+    asked: bool = False  # whether candidates answer all of its items
+    given_up: bool = False
+
+
 class JobWave(_Record):
     """Items of a job that were let in together."""
 
     first: Count  # number of the first one that was drawn for
     ways: str  # per item: served or audited, or the reference alone
     policy: Annotated[int, Ge(-1)]  # place of the policy; −1: the reference alone
+    own: OwnAudit | None = None  # then they are drawn for in order, one by one
     anew: bool = False  # whether another run draws anew for its items, after all others
 
 
@@ -69,6 +82,7 @@ class TaskRecord(_Record):
     answered: Count  # answers handed out
     possible: Count  # bound on those of them that differ
     corrected: Count  # errors found when unaudited answers were checked after all
+    own_left: bool  # whether a job may still make an audit of its own
     finished: Count  # jobs
     unseen: Count  # answers handed out that the reference neither gave nor checked
     forced: Count  # items that the reference answered without a draw

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from smart_engine.errors import ProtocolError, check_share, check_whole
+from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.policies import Policy
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.evidence.task_promise import TaskPromise
 from smart_engine.guarantee import Guarantee, of_all_answers
-from smart_engine.jobs.guard import AUDITED, TaskGuard
+from smart_engine.jobs.guard import AUDITED, SERVED, TaskGuard
+from smart_engine.jobs.own_audit import TRIAL, OwnAudits
 from smart_engine.jobs.record import Brief, JobRecord, JobWave, TaskRecord
 from smart_engine.stream.choice import HARM, REFERENCE_ONLY, Choice
 from smart_engine.stream.rate import Plan, plan_job
@@ -26,7 +28,7 @@ BY_REFERENCE = "r"
 """How an item is answered for which nothing was drawn."""
 
 _FIRST = 2  # items that show what the reference costs
-_TRIED = 32  # fewest items to try candidates on at once, …
+_FEWEST_AT_ONCE = 32  # fewest items to let in at once, …
 _LEARNING = 60  # comparisons before which waves are small, for few show little, …
 _FEWEST, _SMALL = 4, 40  # … and how small
 _FEW = 8  # answers to check where only unresolved audits stand in the way
@@ -46,11 +48,15 @@ class JobEnd(NamedTuple):
         answered: Answers that it hands out.
         unseen: Those of them that are neither the reference's nor checked by it.
         corrected: Errors that it found when it checked unaudited answers after all.
+        hidden: Most errors among the unseen, by an audit of its own; None without one.
+        first: Number of the first item of that audit; None without one.
     """
 
     answered: int
     unseen: int
     corrected: int
+    hidden: int | None = None
+    first: int | None = None
 
 
 class Task:
@@ -83,6 +89,7 @@ class Task:
             expected_ratios(tiers),
             check_share("min_saving", min_saving),
         )
+        self._own = OwnAudits(self.guard, self._choice)
         self._finished = self._unseen = self._forced = self._begun = 0
         self._beside = 0.0
         self._jobs: dict[str, JobRecord] = {}
@@ -123,28 +130,35 @@ class Task:
             raise JobTakenError("another run of the same job goes on with it")
         return job
 
-    def choose(self, answers: int, left: int) -> int:
-        """Choose a policy, `chosen`, for further items of a job, and say for how many.
+    def choose(self, key: str, run: int, answers: int, left: int) -> tuple[int, bool]:
+        """Choose a policy, `chosen`, for further items of a job.
 
         Args:
+            key: The job.
+            run: Its run.
             answers: Answers that the job may hand out at most.
             left: Its items that were not let in yet.
-        """
-        choice = self._choice
 
-        def rate(error: float) -> float:
-            found = self._plan(answers, error * left)
-            return 1.0 if found is None else found.rate
+        Returns:
+            For how many; and whether by an audit of the job's own.
+        """
+        choice, job = self._choice, self.job(key, run)
+
+        def rate(place: int) -> float:
+            waves = self._rate(answers, choice.error_of(place) * left)
+            return min(waves, self._own.rate(job, answers, left, place))
 
         choice.choose(self.guard.answered, rate)
-        if self.chosen < 0 or self._plan(answers, choice.error * left) is None:
+        if self.chosen < 0 or rate(self.chosen) >= 1:
             choice.policy = REFERENCE_ONLY
             known = choice.cost(REFERENCE) is not None
-            return min(left, max(_TRIED, left // 4) if known else _FIRST)
+            return min(left, TRIAL if known else _FIRST), False
+        if self._audits_itself(job, answers, left, self.chosen):
+            return left, True
         seen = min(choice.compared[tier] for tier in choice.policy.tiers)
         if seen < _LEARNING:
-            return min(left, max(_FEWEST, 2 * seen), _SMALL)
-        return min(left, max(_TRIED, left // 2))
+            return min(left, max(_FEWEST, 2 * seen), _SMALL), False
+        return min(left, max(_FEWEST_AT_ONCE, left // 2)), False
 
     @property
     def chosen(self) -> int:
@@ -170,20 +184,28 @@ class Task:
             of its items that are not served.
         """
         job, guard, choice = self.job(key, run), self.guard, self._choice
-        plan = None
+        plan = own = None
         if place >= 0:
             plan = self._plan(answers, choice.error_of(place) * left)
+            if size == left and self._audits_itself(job, answers, left, place):
+                own = self._own.design(job, answers, left, place)
         first, spare = guard.arrived, self._spare(answers)
-        if plan is None:
+        if own is not None:
+            guard.let_in(size)
+            ways = SERVED * size
+            tried = self._to_try(size, spare)
+        elif plan is None:
             tried, place = self._to_try(size, spare), -1
-            if choice.cost(REFERENCE) is not None and not any(tried):
-                tried = [()] * left
+            if choice.cost(REFERENCE) is not None:
+                # Items after the last one that teaches may be drawn for after all.
+                teach = [place for place, tiers in enumerate(tried, 1) if tiers]
+                tried = tried[: teach[-1]] if teach else [()] * left
             ways = BY_REFERENCE * len(tried)
             self._forced += len(tried)
         else:
             ways = guard.draw(size, plan)
             tried = self._to_try(ways.count(AUDITED), spare)
-        wave = JobWave(first=first, ways=ways, policy=place)
+        wave = JobWave(first=first, ways=ways, policy=place, own=own)
         self._jobs[key] = job.model_copy(update={"waves": (*job.waves, wave)})
         return wave, tried
 
@@ -197,15 +219,74 @@ class Task:
         allowed = guard.allowed(answers) + guard.corrected
         return plan_job(guard.expected(self._choice.error), allowed, errors)
 
+    def _rate(self, answers: int, errors: float) -> float:
+        """Return at what rate the next items of a job would be drawn for."""
+        found = self._plan(answers, errors)
+        return 1.0 if found is None else found.rate
+
+    # -- an audit of a job's own -------------------------------------------------------
+
+    def _audits_itself(
+        self, job: JobRecord, answers: int, left: int, place: int
+    ) -> bool:
+        """Whether an audit of its own draws fewer of a job's items than waves would."""
+        waves = self._rate(answers, self._choice.error_of(place) * left)
+        return self._own.rate(job, answers, left, place) < waves
+
+    def own_test(self, policy: str, wave: JobWave) -> SequentialTest:
+        """Return the audit of a wave, before its first draw; see `OwnAudits`."""
+        return self._own.test(policy, wave)
+
+    def further(
+        self, key: str, run: int, first: int, test: SequentialTest
+    ) -> tuple[int, bool]:
+        """Return how many draws a job's own audit should have made next.
+
+        No more than there are, if it is over.
+
+        Args:
+            key: The job.
+            run: Its run.
+            first: Number of the first of the audit's items.
+            test: The audit so far.
+
+        Returns:
+            The draws; and whether its candidates should answer all items before.
+        """
+        wave = self.own_wave(key, run, first)
+        then, until = self._own.further(wave, test)
+        self._replace(key, wave, then)
+        return until, then.own is not None and then.own.asked
+
+    def draw_on(self, key: str, run: int, first: int, until: int) -> None:
+        """Audit further ones of the items of an audit of a job's own.
+
+        Args:
+            key: The job.
+            run: Its run.
+            first: Number of the first of these items.
+            until: Draws to have made then.
+        """
+        wave = self.own_wave(key, run, first)
+        self._replace(key, wave, self.guard.draw_on(wave, until))
+
+    def own_wave(self, key: str, run: int, first: int) -> JobWave:
+        """Return the wave with a job's own audit, by the number of its first item."""
+        waves = self.job(key, run).waves
+        return next(wave for wave in waves if wave.own and wave.first == first)
+
+    def _replace(self, key: str, wave: JobWave, by: JobWave) -> None:
+        job = self._jobs[key]
+        waves = tuple(by if other == wave else other for other in job.waves)
+        self._jobs[key] = job.model_copy(update={"waves": waves})
+
     def forget(self, key: str, run: int, wave: JobWave) -> None:
         """Let another run draw anew for a wave's items, whose audits are resolved.
 
         The wave keeps its place, so that the draws of others stay with their items.
         """
-        job = self.job(key, run)
-        anew = wave.model_copy(update={"anew": True})
-        waves = tuple(anew if other == wave else other for other in job.waves)
-        self._jobs[key] = job.model_copy(update={"waves": waves})
+        self.job(key, run)
+        self._replace(key, wave, wave.model_copy(update={"anew": True}))
 
     def policy(self, place: int) -> Policy:
         """Return the policy at a place; −1: the reference alone."""
@@ -235,16 +316,17 @@ class Task:
             end: How it would end now.
             checked: Answers of which the reference was asked after all so far.
         """
-        guard, (answers, unseen, corrected) = self.guard, self._new(key, run, end)
-        excess = guard.excess(answers, unseen, corrected)
+        guard, new = self.guard, self._new(key, run, end)
+        answers, unseen, corrected = new[:3]
+        excess = guard.excess(*self._counted(key, run, new))
         if excess <= 0:
             return 0
         enough = min(guard.possible + unseen - guard.allowed(answers), end.unseen)
         likely = guard.expected(self._choice.error).undetected
         if likely - guard.corrected - corrected <= guard.allowed(answers):
             return min(enough, max(_FEW, checked // 4))
-        expected = excess / max(self._choice.error, 1 / _TRIED)
-        return min(enough, max(_TRIED, int(expected / 2)))
+        expected = excess / max(self._choice.error, 1 / _FEWEST_AT_ONCE)
+        return min(enough, max(_FEWEST_AT_ONCE, int(expected / 2)))
 
     def end(
         self, key: str, run: int, end: JobEnd, checked: Iterable[int], *, kept: bool
@@ -259,9 +341,9 @@ class Task:
             kept: Whether its answers are stored, so that it may be asked for again.
         """
         job, guard = self.job(key, run), self.guard
-        answers, unseen, corrected = self._new(key, run, end)
-        before = guard.possible
-        guard.hand_out(answers, unseen, corrected)
+        new = self._new(key, run, end)
+        before, unseen = guard.possible, new.unseen
+        guard.hand_out(*self._counted(key, run, new))
         self._unseen += unseen
         self._finished += not job.ended
         del self._jobs[key]
@@ -270,7 +352,13 @@ class Task:
             for oldest in ended[: len(ended) + 1 - _KEPT]:
                 del self._jobs[oldest]
             self._jobs[key] = job.model_copy(
-                update={**end._asdict(), "checked": tuple(checked), "ended": True}
+                update={
+                    "answered": end.answered,
+                    "unseen": end.unseen,
+                    "corrected": end.corrected,
+                    "checked": tuple(checked),
+                    "ended": True,
+                }
             )
         worst = guard.at_worst()
         return TaskPromise(
@@ -282,6 +370,7 @@ class Task:
             corrected=guard.corrected,
             before=before,
             unseen=unseen,
+            hidden=new.hidden,
             again=end.unseen - unseen,
             audits=guard.audits,
             found=guard.detected,
@@ -341,6 +430,7 @@ class Task:
             answered=guard.answered,
             possible=guard.possible,
             corrected=guard.corrected,
+            own_left=guard.own_left,
             finished=self._finished,
             unseen=self._unseen,
             forced=self._forced,
@@ -376,7 +466,17 @@ class Task:
             max(0, end.answered - job.answered),
             max(0, end.unseen - job.unseen),
             max(0, end.corrected - job.corrected),
+            end.hidden,
+            end.first,
         )
+
+    def _counted(
+        self, key: str, run: int, end: JobEnd
+    ) -> tuple[int, int, int, JobWave | None]:
+        """Return what the guard counts of a job that ends; see its `hand_out`."""
+        hidden = end.unseen if end.hidden is None else min(end.unseen, end.hidden)
+        wave = None if end.first is None else self.own_wave(key, run, end.first)
+        return end.answered, hidden, end.corrected, wave
 
     def _to_try(self, items: int, spare: float) -> list[tuple[int, ...]]:
         """Return the candidates to compare with the reference on so many items."""

@@ -123,8 +123,12 @@ class ErrorBound:
 
     def flatten(self, steepest: float) -> None:
         """Lower every slope above `steepest` to it."""
-        if self.slopes.max() > steepest:
-            self.slopes = np.minimum(self.slopes, steepest)
+        self.lower(np.minimum(self.slopes, steepest))
+
+    def lower(self, slopes: FloatArray) -> None:
+        """Lower slopes to these, none of which is above what it was."""
+        if (slopes < self.slopes).any():
+            self.slopes = slopes
             self.undetected = self.bound()
 
     def charge(self, charged: FloatArray) -> None:

@@ -25,6 +25,7 @@ _MEMORY = 400  # items after which older ones count half
 _COSTS = 200  # calls over which costs are averaged
 _DOUBT = 0.5  # errors that a new policy is assumed to have made already, …
 _PRIOR = 0.25  # … as if it erred at this share of what is tolerated
+_SEEN = 10  # as few items as a candidate was right on before it was seen
 _WEALTH = 6.0  # ln(1/α) and what the mixture and past charges cost, as a rule
 _PARTLY = 0.7  # see `_expected`
 _HORIZON = 3500  # fewest answers to plan for: a costly start must seem worth it
@@ -212,6 +213,14 @@ class Choice:
             return True
         return self._cost_at(self.policy, counts, rate) < self._cost[REFERENCE]
 
+    def worthwhile(self, place: int, rate: float) -> bool:
+        """Whether the policy at a place saves enough while so many are audited."""
+        policy, counts = self.policies[place], self._counts[place]
+        if _never_right(counts):
+            return False
+        expected = self._cost_at(policy, counts, rate)
+        return expected < self._worthwhile * self._cost[REFERENCE]
+
     def learn(
         self, usable: Mapping[int, bool], same: Callable[[int, int], bool]
     ) -> None:
@@ -261,24 +270,23 @@ class Choice:
         self.compared = list(part.compared)
         self.pending = list(part.pending) or [0] * tiers
 
-    def choose(
-        self, answered: int, rate: Callable[[float], float] | None = None
-    ) -> None:
+    def choose(self, answered: int, rate: Callable[[int], float] | None = None) -> None:
         """Choose again.
 
         Args:
             answered: Number of answers handed out so far.
-            rate: Share of wrong answers → audit rate that they demand; by default as a
+            rate: Place of a policy → audit rate that it demands; by default as a
                 stream would demand over its next stretch.
         """
         best, least = REFERENCE_ONLY, math.inf
-        for policy, counts in zip(self.policies, self._counts, strict=True):
+        every = zip(self.policies, self._counts, strict=True)
+        for place, (policy, counts) in enumerate(every):
             if _never_right(counts):
                 continue
             if rate is None:
                 expected = self._expected(policy, counts, answered)
             else:
-                expected = self._cost_at(policy, counts, rate(self._error(counts)))
+                expected = self._cost_at(policy, counts, rate(place))
             if expected >= self._worthwhile * self._cost[REFERENCE]:
                 continue
             if policy == self.policy:
@@ -290,6 +298,11 @@ class Choice:
     def error_of(self, place: int) -> float:
         """Share of items that the policy at a place is expected to answer wrongly."""
         return self._error(self._counts[place])
+
+    def seen_error_of(self, place: int) -> float:
+        """Share of items that it answered wrongly, as if it had erred in few before."""
+        counts = self._counts[place]
+        return (counts.wrong + _DOUBT) / (counts.seen + _SEEN)
 
     def _error(self, counts: PolicyCounts) -> float:
         """Expected share of items that a policy answers wrongly."""

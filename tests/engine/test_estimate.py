@@ -248,5 +248,5 @@ def test_the_jobs_of_a_task_so_far_change_what_the_next_one_saves() -> None:
     assert alone.with_history is None
     assert (first.earlier_jobs, sixth.earlier_jobs) == (0, 5)
     assert first.cost == sixth.cost == alone.cost
-    assert first.with_history.mean < alone.saved_share.mean
+    assert first.with_history.mean < sixth.with_history.mean
     assert sixth.with_history.mean > alone.saved_share.mean + 0.1

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from scipy.stats import binom
 
@@ -15,7 +16,7 @@ from smart_engine.jobs import task as tasks
 from smart_engine.jobs.beliefs import informed
 from smart_engine.jobs.guard import AUDITED, TaskGuard
 from smart_engine.jobs.job import job_of
-from smart_engine.jobs.record import TaskRecord
+from smart_engine.jobs.record import JobWave, OwnAudit, TaskRecord
 from smart_engine.jobs.task import Task
 from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.bound import ErrorBound
@@ -83,6 +84,33 @@ def test_an_adversary_breaks_it_where_detected_errors_are_free(monkeypatch) -> N
     monkeypatch.setattr(ErrorBound, "charge", lambda self, charged: None)
     chance = breach(TaskGuard(GUARANTEE, seed=0), 0, JOBS, monkeypatch)
     assert chance > GUARANTEE.alpha
+
+
+@pytest.mark.parametrize("stops_at", [2, 4, None])
+def test_errors_of_a_jobs_own_audit_have_no_less_weight_than_they_should(
+    stops_at,
+) -> None:
+    """The mean of e^(λm − U) is at most 1, wherever the draws end; see Theorem 9."""
+    items, errors, kept, total = 8, 3, np.linspace(0.1, 0.9, 24), []
+    for seed in range(2000):
+        guard = TaskGuard(GUARANTEE, seed)
+        own = OwnAudit(answers=8, elsewhere=0, expected_errors=1, kept=tuple(kept))
+        wave = JobWave(first=0, ways="s" * items, policy=0, own=own)
+        order = guard.order(wave)
+        until = stops_at or 1
+        # None: as soon as fewer errors are found than were to be expected.
+        while stops_at is None and until < items - 1:
+            if (order[:until] < errors).mean() < errors / items:
+                break
+            until += 1
+        found = int((order[:until] < errors).sum())
+        guard.bound.slopes = np.full(24, 9.0)  # none of which is in the way
+        drawn = wave.model_copy(update={"own": own.model_copy(update={"drawn": until})})
+        slopes = guard.slopes(drawn)
+        total.append(np.exp(slopes * (errors - found)) * kept**found)
+    mean, error = np.mean(total, 0), np.std(total, 0) / len(total) ** 0.5
+    assert (mean <= 1 + 4 * error).all()
+    assert (mean >= 0.85).all()
 
 
 class Row:
@@ -390,3 +418,80 @@ def calls_of_the_reference(workers: int) -> float:
 
 def test_two_jobs_at_a_time_save_most_of_what_one_at_a_time_saves() -> None:
     assert calls_of_the_reference(2) < 1.6 * calls_of_the_reference(1)
+
+
+def first_job(row: Row, items: int = 200, **how) -> BatchSession:
+    """Return the session of a job that audits itself once its candidate is known."""
+    apart(row, "before", agrees=True)
+    return session(row, "first", items, **how)
+
+
+def test_the_first_job_costs_no_more_than_with_a_promise_of_its_own() -> None:
+    row = Row()
+    shared = run(first_job(row)).certificate
+    own = run(BatchSession(200, TIERS, Guarantee(0.1, 0.9))).certificate
+    assert not TaskRecord.model_validate_json(row.text).own_left
+    assert shared.cost < 1.2 * own.cost
+    (test,) = shared.tests
+    assert test.accepted == test.draws
+    assert shared.promise.hidden == test.max_errors
+    assert shared.promise.possible <= shared.promise.allowed == 20
+    assert all(check.holds for check in verify(shared))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"level": 0.1},
+        {"max_errors": 21},
+        {"elsewhere": 3},
+        {"items": 100},
+        {"accepted": 1, "draws": 1, "errors": ()},
+        {"errors": (1, 2, 3, 4, 5, 6, 7, 8)},
+    ],
+)
+def test_an_audit_of_its_own_that_was_changed_does_not_verify(forged) -> None:
+    record = run(first_job(Row())).certificate
+    (test,) = record.tests
+    changed = record.model_copy(update={"tests": (test.model_copy(update=forged),)})
+    assert not all(check.holds for check in verify(changed))
+    more = record.promise.model_copy(update={"hidden": 0, "possible": 0})
+    assert not all(c.holds for c in verify(record.model_copy(update={"promise": more})))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_a_first_job_that_is_cut_off_is_finished_by_another_run(kept, steps) -> None:
+    row = Row()
+    run(first_job(row, kept=kept), steps=steps)
+    before = TaskRecord.model_validate_json(row.text)
+    ended = run(session(row, "first", 200, kept=kept))
+    record = ended.certificate
+    after = TaskRecord.model_validate_json(row.text)
+    assert record.promise.answers == after.answered == 200
+    assert all(check.holds for check in verify(record))
+    if kept:  # the same draws in the same order: none is made twice
+        assert after.arrived == max(before.arrived, 200) == 200
+        (whole,) = [w for w in after.jobs["first"].waves if w.own]
+        assert whole.ways.count(AUDITED) == record.tests[0].draws
+
+
+def test_a_second_job_makes_no_audit_of_its_own() -> None:
+    row = Row()
+    run(first_job(row))
+    second = run(session(row, "second", 400)).certificate
+    assert second.tests == ()
+    assert second.promise.hidden is None
+    assert all(check.holds for check in verify(second))
+
+
+def test_of_two_first_jobs_at_once_one_audits_itself() -> None:
+    row = Row()
+    brains = [first_job(row), session(row, "other", 200)]
+    while not all(brain.done for brain in brains):
+        for brain in brains:
+            run(brain, steps=1)
+    records = [brain.certificate for brain in brains]
+    assert sum(len(record.tests) for record in records) == 1
+    assert {r.promise.answers for r in records} == {200, 400}
+    assert all(check.holds for record in records for check in verify(record))

@@ -13,6 +13,8 @@ from scipy.stats import beta
 from verdicts import refuted, surely_above
 
 from smart_engine import BatchSession, Failure, Guarantee, Outcome, Tier
+from smart_engine.evidence.acceptance import Acceptance
+from smart_engine.jobs import own_audit
 from smart_engine.jobs.guard import TaskGuard
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.task import Task
@@ -89,7 +91,13 @@ def one_by_one(view: View) -> tuple[int, float]:
     return (120, 0.0) if view.job % 4 == 0 else (9, 1.0)
 
 
+def bad_first(view: View) -> tuple[int, float]:
+    """A first job with just more errors than are allowed, and good ones after it."""
+    return 60, 0.0 if view.job else (view.task.guard.allowed(60) + 1) / 60
+
+
 HOSTILE = [
+    bad_first,
     growing,
     shrinking,
     one_bad,
@@ -188,6 +196,9 @@ def trusting(monkeypatch) -> None:
     """Let jobs serve by the first candidate, however bad: validity must not care."""
     monkeypatch.setattr(Choice, "choose", lambda self, answered, rate=None: None)
     monkeypatch.setattr(Choice, "cost", lambda self, tier: 1.0)
+    monkeypatch.setattr(Choice, "seen_error_of", lambda self, place: 0.0)
+    monkeypatch.setattr(Choice, "worthwhile", lambda self, place, rate: True)
+    monkeypatch.setattr(own_audit, "TRIAL", 0)
 
 
 BY_NAME = {plot.__name__: plot for plot in HOSTILE}
@@ -202,6 +213,7 @@ BY_NAME = {plot.__name__: plot for plot in HOSTILE}
         ("when_rare", {}),
         ("two_of_ten", {"hiding": True}),
         ("growing", {"workers": 2, "twice": 0.5}),
+        ("bad_first", {}),
     ],
 )
 def test_hostile_jobs_do_not_break_the_promise(name, how) -> None:
@@ -239,7 +251,7 @@ def test_trap_audits_of_jobs_that_were_cut_off_are_left_out(monkeypatch) -> None
     assert breaks_promise(two_of_ten, 80, hiding=True)
 
 
-ROUNDS = 36
+ROUNDS = 32
 
 
 @pytest.mark.guarantee
@@ -282,3 +294,11 @@ def test_violation_rates_of_hostile_tasks(request, trust) -> None:
             f"α = {alpha:.2f}: {seen[alpha]} of {tasks} broken, so at most {most:.4f}"
         )
         assert most <= alpha
+
+
+@pytest.mark.usefixtures("trusting")
+def test_trap_a_jobs_own_audit_stops_too_early(monkeypatch) -> None:
+    assert not breaks_promise(twice_as_many, 1)
+    enough = Acceptance.draws
+    monkeypatch.setattr(Acceptance, "draws", lambda self, n: enough(self, n) // 8)
+    assert breaks_promise(twice_as_many, 1)
