@@ -19,7 +19,7 @@ Such a job's items are drawn for one by one, in the order of their draws, until 
 audit accepts: its errors then add at most the audit's allowance to `possible`. In the
 bound of all they count as if each had been audited at the rate that this has reached.
 
-Why that suffices: `docs/mathematics.md`, Theorems 6 and 9. A job may be as generous as
+Why that suffices: `docs/mathematics.md`, Theorems 6 and 10. A job may be as generous as
 it likes when it lets items in: nothing is handed out before the rule is kept, and where
 every answer of a job is the reference's, it always is.
 

@@ -90,7 +90,7 @@ def test_an_adversary_breaks_it_where_detected_errors_are_free(monkeypatch) -> N
 def test_errors_of_a_jobs_own_audit_have_no_less_weight_than_they_should(
     stops_at,
 ) -> None:
-    """The mean of e^(λm − U) is at most 1, wherever the draws end; see Theorem 9."""
+    """The mean of e^(λm − U) is at most 1, wherever the draws end; see Theorem 10."""
     items, errors, kept, total = 8, 3, np.linspace(0.1, 0.9, 24), []
     for seed in range(2000):
         guard = TaskGuard(GUARANTEE, seed)
