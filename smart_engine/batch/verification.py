@@ -328,8 +328,8 @@ def _possible(test: AuditTest, items: int, promise: TaskPromise | None = None) -
     )
     return (
         0 <= test.draws <= test.items <= items
-        and 0 <= test.max_errors <= answers <= (_MOST if promise else items)
-        and 0 <= test.elsewhere <= (_MOST if promise else 0)
+        and 0 <= test.max_errors <= answers <= (MOST if promise else items)
+        and 0 <= test.elsewhere <= (MOST if promise else 0)
         and 0 < test.level < 1
         and 0 <= test.expected_errors <= MOST
         and 0 <= (test.accepted or 0) <= test.draws
