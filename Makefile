@@ -12,7 +12,8 @@ ADAPTERS := tests/langchain tests/llama_index tests/contract tests/runtime tests
 # pytest keeps what it has compiled, or every process compiles all tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-lowest test-ray verify verify-quick verify-guarantee lint format type bench docs clean
+.PHONY: demo test test-lowest test-ray verify verify-quick verify-guarantee verify-ray \
+	lint format type bench bench-ray docs clean
 
 # uv installs in seconds; pip does it where uv finds no index, since it alone reads
 # pip's own settings.
@@ -66,7 +67,11 @@ $(RAY): pyproject.toml requirements-dev.txt
 	touch $(RAY)
 
 test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask, Daft, Spark
-	.venv-ray/bin/python -m pytest -m "not slow" --timeout=600 tests/on_ray $(ARGS)
+	.venv-ray/bin/python -m pytest -m "not slow and not bench" --timeout=600 \
+		tests/on_ray $(ARGS)
+
+verify-ray: $(RAY)  ## 50 processes of Ray are killed at random (ten minutes)
+	.venv-ray/bin/python -m pytest -m slow --timeout=7200 -s tests/on_ray $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -81,6 +86,9 @@ type: $(READY)
 
 bench: $(READY)  ## side-by-side ratios, printed
 	$(PYTEST) tests/benchmarks -m bench -s $(ARGS)
+
+bench-ray: $(RAY)  ## data sets beside a plain map_batches, up to a million rows
+	.venv-ray/bin/python -m pytest tests/on_ray -m bench -s $(ARGS)
 
 docs: $(READY)  ## the API reference and the pages of smart_engine/docs, into build/docs
 	$(BIN)/python .ci/reference.py build/docs

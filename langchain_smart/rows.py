@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import Runnable, RunnableSequence, ensure_config
 
@@ -434,6 +434,8 @@ class _Template:
         self.input_variables = list(getattr(prompt, "input_variables", []))
 
     def __call__(self, row: Any) -> Any:
+        if isinstance(self._prompt, BasePromptTemplate):  # without a run of its own
+            return self._prompt.format_prompt(**row)
         return self._prompt.invoke(row, {"callbacks": []})
 
 
