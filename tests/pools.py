@@ -11,7 +11,7 @@ from smart_engine.runtime.blocks import Ended
 
 def without_labels(certificate):
     """Return a certificate without what only answers show."""
-    return certificate.model_copy(update={"labels": ()})
+    return certificate.model_copy(update={"labels": (), "compared": ()})
 
 
 class KilledError(Exception):
