@@ -3,11 +3,12 @@
 Waves of exactly the draws that are missing buy none in vain, but each error that they
 detect asks for a further wave. A wave that is larger saves later ones; its draws
 beyond those that would have sufficed are bought in vain. Audits are simulated in the
-worlds of the posterior; then the waves are planned backwards so that as few draws as
-possible are expected in all (a dynamic program on simulated paths; Longstaff &
-Schwartz 2001). What a wave is planned by is what will be known then: the errors that
-were detected, not the world. All of it decides what an audit costs, nothing of it
-whether it is valid: the numbers that suffice are fixed before.
+worlds of the posterior; then the waves are planned backwards so that as little as
+possible is expected to be spent in all, as a share of what it would cost if waves were
+not limited (a dynamic program on simulated paths; Longstaff & Schwartz 2001). A wave is
+planned by what will be known before it: the errors that were detected, not the world.
+All of it decides what an audit costs, nothing of it whether it is valid: the numbers
+that suffice are fixed before.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def next_wave(
     last: int,
     rng: np.random.Generator,
     instead: FloatArray | None = None,
+    besides: float = 0.0,
 ) -> NextWave:
     """Return the next wave of an audit that has not accepted yet.
 
@@ -71,8 +73,13 @@ def next_wave(
         rng: Source of the simulated audits.
         instead: What giving the audit up costs now, in draws, by the waves that are
             left then, from none on, and draw from the posterior.
+        besides: What is spent in any case, in draws: a draw in vain counts as a share
+            of all that the batch would cost without it.
     """
     sizes, found, alive = _paths(test, rate, last, rng)
+    # What the batch would cost if waves were as small as can be.
+    least = besides + sizes[alive.argmin(axis=1)] - test.draws
+    weight = 1 / (1 + np.repeat(least.reshape(len(rate), -1).mean(axis=1), _PATHS))
     rest, chances = last - sizes, int(min(waves, _MOST_WAVES))
     cost, end = np.tile(rest, (len(found), 1)), last
     by_waves = [cost[:, 0]]
@@ -89,7 +96,7 @@ def next_wave(
             if given_up is not None and place:
                 share = rest[place] / rest[0]
                 ahead = np.column_stack([ahead, share * given_up[here]])
-            best = _means(ahead, group).argmin(axis=1)
+            best = _means(ahead, group, weight[here]).argmin(axis=1)
             further[here, place] = ahead[np.arange(len(here)), best[group]]
             if not place:
                 end = int(sizes[1 + best[0]])
@@ -105,9 +112,9 @@ def _groups(found: IntArray) -> IntArray:
     return np.unique(np.searchsorted(edges, found), return_inverse=True)[1]
 
 
-def _means(values: FloatArray, group: IntArray) -> FloatArray:
-    """Return the mean of the rows of each group."""
-    member = (group == np.arange(group.max() + 1)[:, None]).astype(float)
+def _means(values: FloatArray, group: IntArray, weight: FloatArray) -> FloatArray:
+    """Return the weighted mean of the rows of each group."""
+    member = (group == np.arange(group.max() + 1)[:, None]) * weight
     return np.asarray(member @ values / member.sum(axis=1, keepdims=True), float)
 
 

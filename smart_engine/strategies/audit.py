@@ -57,8 +57,7 @@ _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 """Most and fewest items to scout, and most reference calls to spend on it."""
 
 _SCARCE = 4
-"""Waves left from which on a registered test draws as if all that it would serve had
-been asked."""
+"""Waves left at which a registered test makes all the draws that have to come late."""
 
 _LAST_CHANCE = 3
 """Waves left at which no candidate can serve any more that does not yet."""
@@ -234,7 +233,8 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
             if best.test.suffices:
                 most = want = state.late_enough(best.policy)
             else:
-                most, want = _draws_of_test(state, best.end or best.test.target)
+                end = best.end or best.test.target
+                most, want = _draws_of_test(state, best.policy, end)
             if set(best.policy.tiers) <= set(useful):
                 state.active = useful
             missing = set(best.policy.tiers) - set(state.active)
@@ -295,15 +295,13 @@ def _waves_needed(state: AuditState, option: Option) -> int:
     return 1
 
 
-def _draws_of_test(state: AuditState, end: int) -> tuple[int, int]:
+def _draws_of_test(state: AuditState, policy: Policy, end: int) -> tuple[int, int]:
     """Return the draws with which a test may accept, and those wanted now."""
     waves = state.batch.rounds_left
     if math.isinf(waves):
         return end, min(end, int(state.draws * (1 + GROWTH)) + 8)
-    if waves > _SCARCE:
-        return end, end
-    # All that it would serve is asked now; the draws from here on are late enough.
-    end = max(end, math.ceil(state.draws / (1 - LAST)))
+    if waves <= _SCARCE:  # all that it would serve is asked by now
+        end = max(end, state.late_enough(policy))
     return min(end, state.batch.n_items), min(end, state.batch.n_items)
 
 

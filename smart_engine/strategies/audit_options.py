@@ -17,7 +17,7 @@ from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, least_call
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.record import REFERENCE, UNASKED
-from smart_engine.evidence.risk import RiskModel
+from smart_engine.evidence.risk import RiskModel, doubted
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies.audit_state import AuditState
@@ -70,9 +70,11 @@ class Audit(NamedTuple):
         design = Acceptance(items, state.max_errors, level, errors)
         if design.draws(0) == 0:
             return np.zeros((waves + 1, DRAWS))
-        rate = (parts * self.rates).sum(axis=1) / served
+        rate = doubted((parts * self.rates).sum(axis=1) / served, rng)
         test, last = SequentialTest("", design), design.most_draws
-        draws = next_wave(test, rate, waves, last, rng).by_waves
+        outright = float((self.sizes.sum(axis=1) - served).mean())
+        spent = outright + state.reference_calls
+        draws = next_wave(test, rate, waves, last, rng, besides=spent).by_waves
         more = draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - free
         return np.asarray(more, float)
 
@@ -134,7 +136,7 @@ def list_options(state: AuditState) -> list[Option]:
             limits = state.max_errors, state.plan_level
             outright = (rest - sizes.sum(axis=1)) * reference
             known = None
-            if share == 1 and risk.scored:
+            if share == 1 and (risk.scored or limited):
                 known = least_calls(sizes, rates, *limits) * reference
             for cut, (call, at_once) in product(
                 best_cuts(sizes, rates, *limits, keep=2), ways
@@ -231,7 +233,8 @@ def _in_few_waves(
             extra = max(each - serving, 0.02 * reference)
             instead = (best - cost) / extra
             last, rng = batch.n_items, batch.rng
-            wave = next_wave(test, rate, waves, last, rng, instead)
+            spent = state.reference_calls + rest * serving / extra
+            wave = next_wave(test, rate, waves, last, rng, instead, spent)
             cost, end = cost + wave.draws * extra, wave.end
         priced.append(Option(policy, test, cost, end=end))
     return priced

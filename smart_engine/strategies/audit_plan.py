@@ -21,7 +21,7 @@ from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed
 from smart_engine.evidence.policies import Answers
 from smart_engine.evidence.record import REFERENCE, UNASKED
-from smart_engine.evidence.risk import RiskModel
+from smart_engine.evidence.risk import EXPECTED_WORTH, RiskModel, doubted
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies._base import Audited, Wave, ask
@@ -33,9 +33,6 @@ __all__ = ["follow"]
 _BESIDE = 0.8
 """Draws made while a plan's candidates are asked, as a share of those that it needs if
 they show no error."""
-
-_EXPECTED_WORTH = 40.0
-"""How many of a plan's own draws what the risk model expects of them is worth."""
 
 _CUTS = 6
 """Cuts that are compared in view of the waves left."""
@@ -121,8 +118,9 @@ def _draws_of_plan(
         grown = max(test.draws + 32, int(test.draws * (1 + GROWTH)))
         return state.wave_end(test.draws, min(target, grown), target, 1)
     rate = _shown(state, test, _rate(risk.rates(batch.rng), leaf[test.draws :]))
-    last = test.acceptance.most_draws
-    return next_wave(test, rate, batch.rounds_left - 1, last, batch.rng).end
+    last, waves = test.acceptance.most_draws, batch.rounds_left - 1
+    spent = batch.n_items - test.acceptance.items  # others are taken outright
+    return next_wave(test, rate, waves, last, batch.rng, besides=spent).end
 
 
 def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatArray:
@@ -132,8 +130,8 @@ def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatAr
     expects too few errors of them. Its own draws are free of that.
     """
     errors, draws, mean = len(test.errors), test.draws, float(rate.mean())
-    bad = errors + _EXPECTED_WORTH * mean + 1e-6
-    good = draws - errors + _EXPECTED_WORTH * (1 - mean) + 1e-6
+    bad = errors + EXPECTED_WORTH * mean + 1e-6
+    good = draws - errors + EXPECTED_WORTH * (1 - mean) + 1e-6
     return state.batch.rng.beta(bad, good, size=len(rate))
 
 
@@ -162,9 +160,11 @@ def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut |
         design = Acceptance(served, errors, level, max(0.25, cut.errors))
         if design.draws(0) == 0:
             return cut
-        rate = np.asarray(rates @ parts / max(parts.sum(), 1e-9), float)
+        rate = doubted(rates @ parts / max(parts.sum(), 1e-9), state.batch.rng)
         test, last = SequentialTest("", design), design.most_draws
-        draws = next_wave(test, rate, waves - 1, last, state.batch.rng).draws
+        spent = state.batch.n_items - served
+        wave = next_wave(test, rate, waves - 1, last, state.batch.rng, besides=spent)
+        draws = wave.draws
         cuts.append(cut._replace(calls=len(leaf) - served + draws))
     return min(cuts, key=lambda cut: float(cut.calls.mean()), default=None)
 

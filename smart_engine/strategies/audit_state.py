@@ -74,6 +74,11 @@ class AuditState:
         """The items not drawn so far, in the order of drawing."""
         return self.order[self.draws :]
 
+    @property
+    def reference_calls(self) -> int:
+        """Items on which the reference was asked so far."""
+        return int((self.batch.status[REFERENCE] != UNASKED).sum())
+
     def failed(self, items: IntArray) -> BoolArray:
         """Per item, whether the reference failed."""
         return np.asarray(self.batch.status[REFERENCE, items] == FAILED)
