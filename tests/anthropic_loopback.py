@@ -11,7 +11,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -62,7 +62,10 @@ def message(reply: Reply) -> dict[str, Any]:
 
 @dataclass
 class MessageBatches:
-    """Message batches of a provider."""
+    """Message batches of a provider.
+
+    `on_call` is told of each request, before and after it is worked on.
+    """
 
     batched: Provider
     plan: Plan
@@ -71,6 +74,7 @@ class MessageBatches:
     results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     betas: list[str] = field(default_factory=list)
     creations: int = 0
+    on_call: Callable[[str, bool], None] = lambda call, done: None
     lock: Any = field(default_factory=threading.RLock)
 
     def create(self, rows: list[dict[str, Any]]) -> Reply:
@@ -133,6 +137,8 @@ class MessageBatches:
         batch.seen["ended_at"] = batch.seen["created_at"]
 
     def listed(self, query: dict[str, list[str]]) -> Reply:
+        for name in self.batches:  # time passes, whatever is looked at
+            self.look(name)
         newest = [batch.seen for batch in reversed(self.batches.values())]
         names = [seen["id"] for seen in newest]
         after = query.get("after_id", [None])[0]
@@ -143,22 +149,29 @@ class MessageBatches:
         return sent({"data": page, "has_more": more, **ids})
 
     def answer(self, method: str, path: str, beta: str, body: bytes) -> Reply:
+        call = f"{method} {urlsplit(path).path}"
+        self.on_call(call, False)
+        with self.lock:
+            reply = self.reply(method, path, beta, body)
+        self.on_call(call, True)
+        return reply
+
+    def reply(self, method: str, path: str, beta: str, body: bytes) -> Reply:
         url = urlsplit(path)
         parts = url.path.removeprefix("/v1/messages/").split("/")
-        with self.lock:
-            match method, *parts:
-                case "POST", "batches":
-                    self.betas.append(beta)
-                    return self.create(json.loads(body)["requests"])
-                case "GET", "batches":
-                    return self.listed(parse_qs(url.query))
-                case "GET", "batches", name:
-                    return self.look(name)
-                case "GET", "batches", name, "results":
-                    lines = (json.dumps(line) + "\n" for line in self.results[name])
-                    return Reply(["".join(lines).encode()])
-                case "POST", "batches", name, "cancel":
-                    return self.cancel(name)
+        match method, *parts:
+            case "POST", "batches":
+                self.betas.append(beta)
+                return self.create(json.loads(body)["requests"])
+            case "GET", "batches":
+                return self.listed(parse_qs(url.query))
+            case "GET", "batches", name:
+                return self.look(name)
+            case "GET", "batches", name, "results":
+                lines = (json.dumps(line) + "\n" for line in self.results[name])
+                return Reply(["".join(lines).encode()])
+            case "POST", "batches", name, "cancel":
+                return self.cancel(name)
         error = {"type": "not_found_error", "message": path}
         return Reply([json.dumps({"type": "error", "error": error}).encode()], 404)
 

@@ -257,6 +257,13 @@ class BatchServer(Server):
         self.api = Batches(self.batched, plan, limits)
         ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), _BatchHandler)
 
+    def reply(self, body: dict[str, Any]) -> Reply:
+        """Answer a live request."""
+        self.api.on_call("POST /v1/chat", False)
+        reply = super().reply(body)
+        self.api.on_call("POST /v1/chat", True)
+        return reply
+
 
 class _BatchHandler(_Handler, BaseHTTPRequestHandler):
     server: BatchServer

@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 from llama_index.llms.openai_like import OpenAILike
 
 from langchain_smart import SmartChatModel, SmartRunnable
 from llama_index_smart import Price, SmartLLM
-from smart_engine.runtime.lanes import members
+from smart_engine.runtime.lanes import dispatcher, members
 from smart_engine.runtime.lanes.dispatcher import Pace
 
 ITEMS = [f"item {number}" for number in range(30)]
@@ -46,14 +47,29 @@ VERBS = {
 LANES = {"lane": "batch", "alane": "abatch"}
 """The same, by a provider's batches."""
 
+AUTO = {"mixed": "batch", "amixed": "abatch"}
+"""The same, by batches where many calls can be made at once, and live where few."""
+
+ANTHROPIC = {"messages": "batch", "amessages": "abatch"}
+"""The same, by batches in Anthropic's form."""
+
+WORTH_A_BATCH = 10
+"""Calls that are many here."""
+
 
 def smart_model(url: str, kind: str, terms: dict[str, Any], clients: Any) -> Any:
     """Return a smart object for a kind of job."""
+    if kind in ANTHROPIC:
+        # Clients are shared by their timeouts: a fork must make its own connections.
+        at = {"base_url": url, "api_key": "none", "default_request_timeout": 20}
+        at["default_request_timeout"] += terms["seed"]
+        big, small = (ChatAnthropic(model=name, max_tokens=50, **at) for name in PRICES)
+        return SmartChatModel(reference=big, candidates=[small], lane="batch", **terms)
     if not kind.endswith("complete_batch"):
         at = {"base_url": url, "api_key": "none", "http_client": clients[0]}
         at |= {"http_async_client": clients[1], "max_retries": 0}
-        if kind in LANES:
-            terms |= {"lane": "batch"}
+        if kind in LANES | AUTO:
+            terms |= {"lane": "batch" if kind in LANES else "auto"}
         big, small = (ChatOpenAI(model=name, **at) for name in PRICES)
         if kind.endswith("chain"):
             reference = {"big": big | StrOutputParser()}
@@ -80,7 +96,7 @@ async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]
     with httpx.Client(verify=False) as sync:  # noqa: S501 - it speaks no TLS at all
         async with httpx.AsyncClient(verify=False) as client:  # noqa: S501
             smart = smart_model(url, kind, terms, (sync, client))
-            ask = getattr(smart, (VERBS | LANES)[kind])
+            ask = getattr(smart, (VERBS | LANES | AUTO | ANTHROPIC)[kind])
             answers = await ask(ITEMS) if kind.startswith("a") else ask(ITEMS)
     (certificate,) = smart.report().certificates
     return {
@@ -93,6 +109,7 @@ async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]
 def main(url: str, *kinds: str) -> None:
     """Fork a job for each line, once all that jobs import and build has been used."""
     members.PACE = Pace(first=0.001, longest=0.001)
+    dispatcher.WORTH_A_BATCH = WORTH_A_BATCH
     with TemporaryDirectory() as folder:
         for kind in kinds:
             asyncio.run(answered(url, kind, f"{folder}/{kind}.db", 0))

@@ -101,7 +101,7 @@ def _look(submission: Submission) -> tuple[State | None, str]:
     """Return where a batch is, or why that is not known."""
     try:
         carrier = _carrier(submission)
-        name = submission.batch or carrier.find(submission)
+        name = submission.batch or carrier.find(submission, ())
         if name is None:
             return None, "not submitted"
         return carrier.look(name), ""

@@ -1,20 +1,21 @@
 """Batches in Anthropic's form: message batches, each with its requests in one body.
 
-A batch keeps no name of ours. One that may have been submitted is known by what it has
-in common with what was to be submitted: it is no older, and has as many requests; once
-it has ended, they have the same names.
+A batch keeps no name of ours, so each of its requests has it. The provider tells them
+once the batch has ended; until then any batch may be one that is looked for, if it is
+no older and has as many requests.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from smart_engine.errors import MissingExtraError
 from smart_engine.runtime.lanes.carrier import (
     Limits,
+    NotYetKnownError,
     Row,
     State,
     UnansweredError,
@@ -27,6 +28,9 @@ from smart_engine.serving.submissions import Submission
 __all__ = ["AnthropicBatches"]
 
 _BETA = "anthropic-beta"
+_BETWEEN, _LONGEST = "_", 64
+"""What is between a request's name and its batch's; most letters of both together."""
+
 _SLACK = 60.0
 """Seconds by which the provider's clock may be behind ours."""
 
@@ -93,30 +97,40 @@ class AnthropicBatches:
 
     def submit(self, name: str, kind: str, rows: Sequence[bytes]) -> str:
         """Create a batch."""
-        del name
-        beta = kind.partition(" ")[2]
+        beta, requests = kind.partition(" ")[2], [json.loads(row) for row in rows]
+        for request in requests:
+            request["custom_id"] = _mark(request["custom_id"], name)
         batch = self._client.messages.batches.create(
-            requests=[json.loads(row) for row in rows],
+            requests=requests,
             extra_headers={_BETA: beta} if beta else None,
         )
         return str(batch.id)
 
-    def find(self, submission: Submission) -> str | None:
-        """Return the id of the first batch that may be what was to be submitted."""
-        found = []
+    def find(self, submission: Submission, others: Collection[str]) -> str | None:
+        """Return the id of the batch that has its requests, if any has.
+
+        Raises:
+            NotYetKnownError: If that shows once a batch has ended.
+        """
+        under_way = []
         for batch in self._client.messages.batches.list(limit=100):
             if batch.created_at.timestamp() < submission.began - _SLACK:
                 break  # the list begins with the newest
-            if sum(_counts(batch).values()) == len(submission.rows):
-                found.append(batch)
-        for batch in reversed(found):
-            ended = batch.processing_status == "ended"
-            if not ended or self._has(batch.id, submission.rows[0]):
+            requests = sum(_counts(batch).values())
+            if requests != len(submission.rows) or batch.id in others:
+                continue
+            if batch.processing_status != "ended":
+                under_way.append(str(batch.id))
+            elif self._has(batch.id, _mark(submission.rows[0], submission.name)):
                 return str(batch.id)
+        if under_way:
+            hint = f"one of these may be it, which shows once it ends: {under_way}"
+            raise NotYetKnownError(hint)
         return None
 
-    def _has(self, batch: str, row: str) -> bool:
-        return any(name == row for name, _ in self.replies(batch))
+    def _has(self, batch: str, mark: str) -> bool:
+        results = self._client.messages.batches.results(batch)
+        return any(each.custom_id == mark for each in results)
 
     def look(self, batch: str) -> State:
         """Return where a batch is."""
@@ -128,11 +142,16 @@ class AnthropicBatches:
     def replies(self, batch: str) -> Iterator[tuple[str, Reply | UnansweredError]]:
         """Yield what the results of a batch say."""
         for each in self._client.messages.batches.results(batch):
-            yield each.custom_id, _reply(each.result)
+            yield each.custom_id.partition(_BETWEEN)[0], _reply(each.result)
 
     def cancel(self, batch: str) -> None:
         """Let a batch end with what is answered so far."""
         self._client.messages.batches.cancel(batch)
+
+
+def _mark(row: str, name: str) -> str:
+    """Return what a request is called in the batch of that name: 64 letters at most."""
+    return f"{row}{_BETWEEN}{name}"[:_LONGEST]
 
 
 def _counts(batch: Any) -> dict[str, int]:

@@ -6,7 +6,7 @@ again. What it raises is what the provider's own client raises.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +18,7 @@ from smart_engine.serving.submissions import Submission
 __all__ = [
     "Carrier",
     "Limits",
+    "NotYetKnownError",
     "Row",
     "State",
     "UnansweredError",
@@ -46,6 +47,10 @@ class UnansweredError(SmartError):
 
 class UncarriableError(SmartError):
     """A request that no batch takes."""
+
+
+class NotYetKnownError(SmartError):
+    """Whether a batch is the one that is looked for shows only later."""
 
 
 class Row(NamedTuple):
@@ -118,8 +123,16 @@ class Carrier(Protocol):
         """Submit a batch under a name of ours; return the provider's id of it."""
         ...
 
-    def find(self, submission: Submission) -> str | None:
-        """Return the id of the batch that was submitted for it, if any was."""
+    def find(self, submission: Submission, others: Collection[str]) -> str | None:
+        """Return the id of the batch that was submitted for it, if any was.
+
+        Args:
+            submission: What is remembered of it.
+            others: Ids of batches that are known to be others.
+
+        Raises:
+            NotYetKnownError: If that shows only later.
+        """
         ...
 
     def look(self, batch: str) -> State:

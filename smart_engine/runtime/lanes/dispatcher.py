@@ -25,6 +25,7 @@ from smart_engine.errors import SmartError, StoreError
 from smart_engine.runtime.failure import may_succeed_later, seconds_asked_for
 from smart_engine.runtime.lanes.carrier import (
     Carrier,
+    NotYetKnownError,
     Row,
     State,
     UnansweredError,
@@ -389,7 +390,12 @@ class Dispatcher:
         """Submit a batch, unless it is found at the provider."""
         submission = batch.submission
         carrier = self.carriers[submission.model]
-        found = carrier.find(submission) if batch.tried else None
+        others = {each.submission.batch or "" for each in self._open.values()}
+        try:
+            found = carrier.find(submission, others) if batch.tried else None
+        except NotYetKnownError:
+            self._wait(batch)
+            return
         if found is None and not batch.rows:
             # An earlier process was killed about here. It may still be on its way.
             batch.looked_for += 1

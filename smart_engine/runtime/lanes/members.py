@@ -32,6 +32,8 @@ M = TypeVar("M")
 LANES = ("live", "batch", "flex", "auto")
 """How calls may be made."""
 
+_AZURE = {"AzureOpenAI", "AsyncAzureOpenAI"}
+
 PACE = Pace()
 """How often batches are looked at."""
 
@@ -132,8 +134,7 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
             client = client_of(value)
             if client is None or not hasattr(client, "_client"):
                 continue
-            if is_the_users(value, client) or is_the_users(client, client):
-                why = "a copy of its client may lose what was added"
+            if why := _refusal(value, client, lane):
                 raise _refused(member, lane, why)
             try:
                 http = copied(client._client)  # noqa: SLF001
@@ -154,10 +155,25 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
     return replace(member, model=own, price=_check_price(member, lane)), carrier
 
 
+def _refusal(value: Any, client: Any, lane: str) -> str | None:
+    """Return why a model with such a client cannot be asked in a lane, if so."""
+    if is_the_users(value, client) or is_the_users(client, client):
+        return "a copy of its client may lose what was added"
+    if lane == "batch" and _kinds(client) & _AZURE:
+        kind = "deployments of a kind of their own, which answer no live calls"
+        return f"Azure takes batches of {kind}"
+    return None
+
+
+def _kinds(client: Any) -> set[str]:
+    """Return the names of a client's classes; their packages may not be installed."""
+    return {kind.__name__ for kind in type(client).__mro__}
+
+
 def _carrier(client: Any) -> Carrier | None:
     """Return who carries what is sent to a client's provider, by a synchronous one."""
-    kinds = {kind.__name__ for kind in type(client).__mro__}
-    if iscoroutinefunction(client.request) or "AzureOpenAI" in kinds:
+    kinds = _kinds(client)
+    if iscoroutinefunction(client.request) or kinds & _AZURE:
         return None
     if all(hasattr(client, part) for part in ("files", "batches", "chat")):
         return OpenAIBatches(client.with_options(max_retries=0))

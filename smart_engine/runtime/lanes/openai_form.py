@@ -8,7 +8,7 @@ cancelled has the answers until then, which alone are billed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,8 +98,9 @@ class OpenAIBatches:
         )
         return str(batch.id)
 
-    def find(self, submission: Submission) -> str | None:
+    def find(self, submission: Submission, others: Collection[str]) -> str | None:
         """Return the id of the batch with its name among the metadata, if any."""
+        del others
         for batch in self._client.batches.list(limit=_PAGE):
             if (batch.metadata or {}).get(_NAME) == submission.name:
                 return str(batch.id)

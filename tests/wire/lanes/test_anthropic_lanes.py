@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections import Counter
 from typing import Any
 
@@ -137,6 +138,20 @@ def test_a_batch_of_an_earlier_process_is_taken_up(known, tmp_path, monkeypatch)
         assert [a.content for a in again.batch(ITEMS)] == ["yes"] * 60
         assert len(server.api.batches) == 1
         assert_ledger_is_the_bill(again, server)
+
+
+def test_a_batch_of_another_job_is_not_taken_for_one_that_was_lost(tmp_path):
+    plan = Plan(looks=("in_progress",) * 3, lose=frozenset({1}))
+    with serve_anthropic(agreeing, plan) as server:
+        other = smart_at(server, strategy="reference")
+        left = other.submit([f"item {n}" for n in range(100, 160)])  # as many
+        while not server.api.batches:
+            time.sleep(0.01)
+        smart = smart_at(server, strategy="reference")
+        assert [a.content for a in smart.batch(ITEMS)] == ["yes"] * 60
+        assert [a.content for a in left.results()] == ["yes"] * 60
+        assert len(server.api.batches) == 2
+        assert set(server.batched.attempts.values()) == {1}
 
 
 def test_flex_is_not_anthropics():

@@ -24,8 +24,9 @@ from threading import Event, Lock
 from typing import Any
 
 import pytest
+from anthropic_loopback import AnthropicServer, serve_anthropic
 from batch_loopback import BatchServer, serve_batches
-from killed_jobs import LANES
+from killed_jobs import ANTHROPIC, AT_ONCE, AUTO, LANES
 
 JOBS = Path(__file__).parents[2] / "killed_jobs.py"
 MOMENTS = ("before", "after", "later")
@@ -71,7 +72,8 @@ def agreeing(model: str, text: str, attempt: int) -> str:
 class Killer:
     """Runs jobs in processes of their own, and kills them."""
 
-    server: BatchServer
+    server: BatchServer | AnthropicServer
+    kinds: list[str]
     trap: Trap
     nursery: subprocess.Popen[str]
 
@@ -105,55 +107,74 @@ class Killer:
         return code != 0
 
 
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
+@pytest.fixture(scope="module", params=["openai", "anthropic", "auto"])
+def killer(request: pytest.FixtureRequest) -> Iterator[Killer]:
+    serve = serve_anthropic if request.param == "anthropic" else serve_batches
+    kinds = {"openai": LANES, "anthropic": ANTHROPIC, "auto": AUTO}[request.param]
     trap = Trap()
-    with serve_batches(agreeing) as server:
+    with serve(agreeing) as server:
         server.api.on_call = trap
-        command = [sys.executable, str(JOBS), server.url, *LANES]
+        command = [sys.executable, str(JOBS), server.url, *kinds]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, text=True, **pipes) as nursery:
             assert nursery.stdout.readline() == "warm\n"
-            yield Killer(server, trap, nursery)
+            yield Killer(server, [*kinds], trap, nursery)
             nursery.stdin.close()
             nursery.wait(20)
 
 
+def bought(server: Any) -> tuple[Counter[Any], Counter[Any]]:
+    """Return what was bought live, and by batch, and forget it."""
+    both = Counter(server.attempts), Counter(server.batched.attempts)
+    server.attempts.clear()
+    server.batched.attempts.clear()
+    return both
+
+
 def kill_and_resume(killer: Killer, stores: Any, folder: Path, runs: int) -> None:
-    """Kill that many jobs, some of them twice, and let each end."""
+    """Kill that many jobs, some of them twice, and let each end.
+
+    Where calls are made live, too, a kill costs those that were in flight, at most.
+    """
     file, rng = folder / "record.json", random.Random(11)
-    whole: dict[str, tuple[dict[str, Any], int, list[str]]] = {}
+    whole: dict[str, tuple[dict[str, Any], set[Any], list[str]]] = {}
     counts: Counter[str] = Counter()
+    bought(killer.server)
     for number in range(runs):
-        kind = list(LANES)[number % len(LANES)]
+        kind = killer.kinds[number % len(killer.kinds)]
         if kind not in whole:
-            killer.server.batched.attempts.clear()
             assert not killer.run(kind, stores(), file)
-            bought = killer.server.batched.attempts.total()
-            calls = list(killer.trap.calls)
-            whole[kind] = json.loads(file.read_text()), bought, calls
-        expected, bought, calls = whole[kind]
-        store = stores()
-        killer.server.batched.attempts.clear()
-        for kills in range(rng.choice([1, 1, 2])):
-            most = len(calls) // (1 + kills)
+            live, batched = bought(killer.server)
+            assert batched
+            assert bool(live) == (kind in AUTO)
+            asked, calls = {*live, *batched}, list(killer.trap.calls)
+            whole[kind] = json.loads(file.read_text()), asked, calls
+        expected, asked, calls = whole[kind]
+        store, kills = stores(), 0
+        for before in range(rng.choice([1, 1, 2])):
+            most = len(calls) // (1 + before)
             at, moment = rng.randint(1, most), rng.choice(MOMENTS)
             wait = rng.random() * 0.03
             killed = killer.run(kind, store, file, at, moment, wait)
+            kills += killed
             counts["kills" if killed else "ended before"] += 1
             if killed and killer.trap.sprung.is_set():
                 where = killer.trap.calls[at - 1].replace("/v1/", "").split("/")[0]
                 counts[f"killed {moment} {where}"] += 1
         assert not killer.run(kind, store, file)
         record = json.loads(file.read_text())
-        attempts = killer.server.batched.attempts
-        counts["bought twice"] += sum(n > 1 for n in attempts.values())
-        counts["lost"] += bought - len(attempts)
-        assert set(attempts.values()) == {1}
-        assert attempts.total() == bought
+        live, batched = bought(killer.server)
+        twice = (live + batched).total() - len(live | batched)
+        counts["bought twice by batch"] += batched.total() - len(batched)
+        counts["bought again, live when killed"] += twice
+        counts["lost"] += len(asked - {*live, *batched})
+        assert set(batched.values()) == {1}
+        assert {*live, *batched} == asked
+        assert twice <= (AT_ONCE * kills if kind in AUTO else 0)
         assert record["answers"] == expected["answers"]
-        assert record["certificate"] == expected["certificate"]
-        assert not killer.server.requests
+        if kind not in AUTO:  # what is few after a kill is bought live, at its price
+            assert record["certificate"] == expected["certificate"]
+            assert not live
         if (number + 1) % 50 == 0 or number + 1 == runs:
             told = "\n".join(f"{n:7,}  {name}" for name, n in sorted(counts.items()))
             print(f"\n{number + 1:7,}  jobs\n{told}", flush=True)
@@ -168,12 +189,24 @@ def kill_and_resume(killer: Killer, stores: Any, folder: Path, runs: int) -> Non
         pytest.param("postgres", 6, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.parametrize("killer", ["openai"], indirect=True)
 def test_killed_batches_are_taken_up(kind, runs, killer, stores, tmp_path):
     kill_and_resume(killer, partial(stores, kind), tmp_path, runs)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("killer", ["anthropic", "auto"], indirect=True)
+def test_killed_batches_of_other_forms_are_taken_up(killer, stores, tmp_path):
+    kill_and_resume(killer, partial(stores, "sqlite"), tmp_path, 10)
+
+
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(9000)
-def test_hundreds_of_killed_batches_are_taken_up(killer, stores, tmp_path):
-    kill_and_resume(killer, partial(stores, "sqlite"), tmp_path, 300)
+@pytest.mark.parametrize(
+    ("killer", "runs"),
+    [("openai", 300), ("anthropic", 100), ("auto", 100)],
+    indirect=["killer"],
+)
+def test_hundreds_of_killed_batches_are_taken_up(killer, runs, stores, tmp_path):
+    kill_and_resume(killer, partial(stores, "sqlite"), tmp_path, runs)

@@ -25,6 +25,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.tracers import BaseTracer
+from langchain_openai import AzureChatOpenAI
 from loopback import Calls, Fault
 from pydantic import BaseModel
 
@@ -294,3 +295,13 @@ def test_who_cannot_be_asked_in_batches_is_named_at_construction():
                 version="1",
                 lane="batch",
             )
+
+
+def test_azure_is_refused_at_construction():
+    at = {"azure_endpoint": "http://127.0.0.1:9", "api_version": "1", "api_key": "none"}
+    big = AzureChatOpenAI(model="big", azure_deployment="d", **at)
+    small = Scripted(name="small", script=say("yes"))
+    made = {"reference": big, "candidates": [small], "prices": PRICES}
+    for lane in ("batch", "auto"):
+        with pytest.raises(InvalidInputError, match="Azure takes batches of deploy"):
+            SmartChatModel(**made, lane={"big": lane})
