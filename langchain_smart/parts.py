@@ -9,7 +9,6 @@ knows and all workers see.
 from __future__ import annotations
 
 import json
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.tails import IntArray
 from smart_engine.runtime.blocks import BlockSession
 from smart_engine.serving.result_columns import COLUMNS, from_columns
+from smart_engine.warn import warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +124,7 @@ class Parts:
                 problem = (
                     f"{name} is damaged, and its answers are bought again: {error}"
                 )
-                warnings.warn(problem, stacklevel=2)
+                warn(problem)
 
     def _read(self, name: str, columns: list[str]) -> pa.Table:
         import pyarrow.parquet as pq

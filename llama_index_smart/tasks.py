@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +27,7 @@ from llama_index.core.prompts.prompt_type import PromptType
 from llama_index.core.prompts.utils import get_template_vars
 
 from llama_index_smart.request import Ask
+from smart_engine.warn import warn
 
 __all__ = [
     "Template",
@@ -128,10 +128,9 @@ def warn_of_names(names: Iterable[str]) -> None:
     for name in names:
         near = get_close_matches(name, types, n=1, cutoff=0.8)
         if near and name not in types:
-            warnings.warn(
+            warn(
                 f"tasks={{{name!r}: …}}: no template of LlamaIndex has this name; did "
-                f"you mean {near[0]!r}?",
-                stacklevel=2,
+                f"you mean {near[0]!r}?"
             )
 
 

@@ -1,25 +1,28 @@
 """Prints how many files of ours one call passes through, and how often it changes file.
 
-    python tests/hops.py
+    python tests/hops.py [--steps]
 
-A batch of one item and one audited `invoke` of `SmartChatModel` are traced from the
+A batch of one item and one audited single call are traced in both adapters, from the
 verb to the answer, construction and imports left out. A file is entered when one of its
-functions is called; a hop is a call from a function in another file of ours.
+functions is called; a hop is a call from a function in another file of ours. With
+`--steps`, each call of a function is printed, indented below its caller.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 from types import FrameType
 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from llama_index.core.llms.mock import MockLLM
 
 from langchain_smart import Price, SmartChatModel
+from llama_index_smart import SmartLLM
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"smart_engine", "langchain_smart", "llama_index_smart"}
@@ -30,6 +33,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.files: dict[str, int] = {}
+        self.steps: list[str] = []
         self.hops = 0
 
     def follow(self, work: Callable[[], object]) -> None:
@@ -47,11 +51,17 @@ class Trace:
         if event != "call" or entered is None:
             return
         self.files[entered] = self.files.get(entered, 0) + 1
-        caller = frame.f_back
-        while caller is not None and ours(caller) is None:
-            caller = caller.f_back
-        if caller is None or ours(caller) != entered:
+        callers = [each for each in _callers(frame) if ours(each) is not None]
+        if not callers or ours(callers[0]) != entered:
             self.hops += 1
+        place = f"{entered}:{frame.f_code.co_firstlineno}"
+        self.steps.append(f"{'  ' * len(callers)}{frame.f_code.co_qualname}  {place}")
+
+
+def _callers(frame: FrameType) -> Iterator[FrameType]:
+    while (caller := frame.f_back) is not None:
+        yield caller
+        frame = caller
 
 
 def ours(frame: FrameType) -> str | None:
@@ -83,15 +93,44 @@ def smart() -> SmartChatModel:
     return made
 
 
+class Small(MockLLM):
+    """A candidate, of another name than the reference."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "Small"
+
+
+def smart_llm() -> SmartLLM:
+    """Return a smart LLM that has answered once."""
+    made = SmartLLM(
+        reference=MockLLM(),
+        candidates=[Small()],
+        min_saving=0,
+        prices={"MockLLM": Price.per_call(0.01), "Small": Price.per_call(0.001)},
+    )
+    made.complete("warm up")
+    made.complete_batch(["warm up"])
+    return made
+
+
+ASKED = "Is 7 a prime number?"
+
+
 def main() -> None:
-    """Print the figures of a batch and of an invoke."""
-    for name, verb in (
-        ("one batch item", lambda model: model.batch(["Is 7 a prime number?"])),
-        ("one audited invoke", lambda model: model.invoke("Is 7 a prime number?")),
+    """Print the figures of a batch and of a single call."""
+    for name, made, verb in (
+        ("one batch item", smart, lambda model: model.batch([ASKED])),
+        ("one audited invoke", smart, lambda model: model.invoke(ASKED)),
+        ("LlamaIndex, a batch", smart_llm, lambda model: model.complete_batch([ASKED])),
+        ("LlamaIndex, complete", smart_llm, lambda model: model.complete(ASKED)),
     ):
-        trace, model = Trace(), smart()
+        trace, model = Trace(), made()
         trace.follow(lambda verb=verb, model=model: verb(model))
         print(f"{name}: {len(trace.files)} files, {trace.hops} hops")
+        if "--steps" in sys.argv:
+            print("\n".join(trace.steps))
+            continue
         for file, calls in sorted(trace.files.items(), key=lambda pair: -pair[1]):
             print(f"    {calls:4} {file}")
 

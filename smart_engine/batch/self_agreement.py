@@ -8,7 +8,6 @@ money wasted.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from smart_engine.errors import (
 from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.spending import Spend, add_spend, record_rule_calls
+from smart_engine.warn import warn
 
 __all__ = [
     "NoisyReferenceError",
@@ -125,10 +125,7 @@ class SelfAgreement(BaseModel):
         if max_disagreement < lower / 2:
             hint = f"{found}; or force it by accept_noise=True"
             raise NoisyReferenceError("max_disagreement", max_disagreement, hint)
-        warnings.warn(
-            f"max_disagreement={max_disagreement} may be out of reach: {found}",
-            stacklevel=2,
-        )
+        warn(f"max_disagreement={max_disagreement} may be out of reach: {found}")
 
     def __str__(self) -> str:
         """The measurement in one line."""

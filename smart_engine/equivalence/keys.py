@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, is_dataclass
@@ -38,7 +39,8 @@ def key_of(reading: Any) -> bytes:
     Raises:
         UnparseableAnswerError: If it holds nan, which equals nothing.
         TypeError: If it holds an object that is no plain data, set, date, enumeration,
-            dataclass or pydantic model: nothing shows elsewhere what that equals.
+            dataclass or pydantic model: nothing shows elsewhere what that equals. Nor
+            an `OrderedDict`, which equals a dict in any order and no other in another.
 
     Example:
         ```python
@@ -52,6 +54,8 @@ def key_of(reading: Any) -> bytes:
 
 def _text(value: Any) -> str:
     """Return a text that equal values share, and no others do."""
+    if isinstance(value, OrderedDict):
+        raise TypeError("an OrderedDict has no key: let it be a dict, or a list")
     for kind, text_of in _TEXT_BY_TYPE:
         if isinstance(value, kind):
             return text_of(value)

@@ -6,13 +6,13 @@ refuses an answer it cannot read; `same` compares two parsed answers.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
+from smart_engine.warn import warn
 
 __all__ = [
     "Both",
@@ -370,5 +370,5 @@ def agree_as_read(rule: Equivalence, read: Callable[[], tuple[Any, Any]]) -> boo
     except Exception as error:  # noqa: BLE001 - a user's rule may raise anything
         kind = type(error).__name__
         problem = f"{rule.name} raised {kind}: the answers count as different"
-        warnings.warn(problem, stacklevel=3)
+        warn(problem)
         return False

@@ -10,7 +10,6 @@ leads to other calls, never to another level or design than the draws themselves
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Generator
 
 import numpy as np
@@ -21,6 +20,7 @@ from smart_engine.evidence.tails import IntArray
 from smart_engine.jobs.steps import TaskSteps
 from smart_engine.jobs.task import Task
 from smart_engine.strategies import Decision, Strategy, Wave
+from smart_engine.warn import warn
 
 __all__ = ["informed", "teach"]
 
@@ -106,4 +106,4 @@ def teach(
 
 def _warn(error: StoreError) -> None:
     why = f"a batch goes on without what its task has learned: {error}"
-    warnings.warn(why, stacklevel=3)
+    warn(why)

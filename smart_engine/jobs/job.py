@@ -19,7 +19,6 @@ state is out of reach, the reference answers all items.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator
 
 import numpy as np
@@ -41,6 +40,7 @@ from smart_engine.jobs.record import JobWave
 from smart_engine.jobs.steps import TaskSteps
 from smart_engine.jobs.task import BY_REFERENCE, JobEnd, JobTakenError, Task
 from smart_engine.strategies import Decision, Strategy, Tally, Verdict, Wave, ask
+from smart_engine.warn import warn
 
 __all__ = ["job_of"]
 
@@ -96,7 +96,7 @@ class _Job:
                     self._begin_as_another()
         except (StoreError, ProtocolError) as error:
             why = f"a job goes on without its task, at the reference's cost: {error}"
-            warnings.warn(why, stacklevel=2)
+            warn(why)
             yield Wave(np.arange(batch.n_items), (REFERENCE,), learning=False)
         tests = () if self._own is None else (self._own,)
         return Decision(self._server, self._evidence(), tests=tests, promise=promise)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from smart_engine.errors import BudgetExceededError, InvalidInputError, StoreError
 from smart_engine.money.limits import overrun
 from smart_engine.row import StreamRow
+from smart_engine.warn import warn
 
 __all__ = ["Budget", "check_budget"]
 
@@ -86,7 +86,7 @@ class Budget:
                 self._reserved -= reserved
                 self._spent += paid
         except StoreError as error:
-            warnings.warn(f"the budget keeps what was set aside: {error}", stacklevel=2)
+            warn(f"the budget keeps what was set aside: {error}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -105,7 +105,7 @@ class Budget:
         problem = overrun(model, paid, worst_case)
         if problem is not None and model not in self._unlimited:
             self._unlimited.add(model)
-            warnings.warn(problem, stacklevel=2)
+            warn(problem)
 
     def exceeded(self) -> BudgetExceededError:
         """Return the error that says that nothing more fits."""

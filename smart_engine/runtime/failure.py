@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import socket
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from smart_engine.calls import Failure
+from smart_engine.warn import warn
 
 __all__ = ["explain", "is_untold", "may_succeed_later", "seconds_asked_for"]
 
@@ -113,7 +113,7 @@ def explain(model: str, error: BaseException) -> None:
             "{'stream_options': None}), and allow estimate_usage=True"
         )
         error.add_note(note)
-        warnings.warn(note, stacklevel=2)
+        warn(note)
 
 
 def _headers(error: BaseException) -> Mapping[str, str]:

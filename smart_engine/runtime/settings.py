@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -52,6 +51,7 @@ from smart_engine.store.forks import fork_safe_lock
 from smart_engine.store.store import Store, as_store
 from smart_engine.stream.drift import Drift
 from smart_engine.tiers import MIN_SAVING
+from smart_engine.warn import warn
 
 __all__ = ["PlainErrors", "Settings", "refuse_smart"]
 
@@ -371,11 +371,10 @@ class Settings(PlainErrors):
         if stream is not None:
             task = self._books.label(task, stream)
         if not named and self._books.is_last_unnamed(task):
-            warnings.warn(
+            warn(
                 "20 tasks without a name, each of which learns for itself: is there a "
                 "date or a name in the system message, or in the template? Name the "
-                "task: task=…",
-                stacklevel=2,
+                "task: task=…"
             )
         store = self._store
         persistence = None if store is None else Persistence(store, identities, prompt)
@@ -417,11 +416,10 @@ class Settings(PlainErrors):
     def _enter_process(self) -> None:
         """Warn once where a copy in another process can share nothing."""
         if self._books.enter_process(os.getpid()) and self._store is None:
-            warnings.warn(
+            warn(
                 "this process has a copy of a smart model: its ledger, its streams and "
                 "its budget are its own; with a store=, processes share streams and "
-                "budgets",
-                stacklevel=2,
+                "budgets"
             )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from smart_engine.row import StreamRow
 from smart_engine.serving.shared import SharedStream, SharedTask
 from smart_engine.stream.drift import Drift
 from smart_engine.stream.session import StreamSession
+from smart_engine.warn import warn
 
 __all__ = ["Books"]
 
@@ -140,7 +140,7 @@ class Books:
             said = text in self._warned
             self._warned.add(text)
         if not said:
-            warnings.warn(text, stacklevel=4)
+            warn(text)
 
     def end_batch(self, scope: LedgerScope, certificate: Certificate) -> None:
         """Enter how a batch has ended; its calls are entered already.

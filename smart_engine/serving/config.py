@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,6 +41,7 @@ from smart_engine.strategies import STRATEGIES, Strategy, check_rounds
 from smart_engine.stream.drift import Drift
 from smart_engine.stream.session import StreamSession
 from smart_engine.tiers import MIN_SAVING, Tier
+from smart_engine.warn import warn
 
 __all__ = ["ServingConfig"]
 
@@ -249,10 +249,9 @@ class ServingConfig:
         unit, *costs = self.costs or (None,)
         for name, cost in zip(self.models[1:], costs, strict=False):
             if unit and cost is not None and cost >= unit:
-                warnings.warn(
+                warn(
                     f"{name} is priced no lower than the reference {self.models[0]}, "
-                    "so it will not be asked: remove it, or correct prices=",
-                    stacklevel=2,
+                    "so it will not be asked: remove it, or correct prices="
                 )
 
     def session(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from smart_engine.money.limits import (
 from smart_engine.money.price_list import UnlistedError, listed_price
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.usage import first_of, service_tier
+from smart_engine.warn import warn
 
 __all__ = [
     "Member",
@@ -224,7 +224,7 @@ class Member(Generic[M]):
                 "stream_usage=True), allow estimate_usage=True, or give it "
                 "Price.free() if it costs nothing"
             )
-        warnings.warn(str(error), stacklevel=3)
+        warn(str(error))
         return Failure(error)
 
     def check_budget(
@@ -423,12 +423,11 @@ def _warn_of_window(reference: Named, candidate: Named) -> None:
     """Name a candidate that takes less than the reference, and the way out."""
     least, most = candidate.window, reference.window
     if least is not None and most is not None and least < most:
-        warnings.warn(
+        warn(
             f"{candidate.name} takes {least:,} tokens, the reference {reference.name} "
             f"{most:,}: it is not asked about items that do not fit. If it takes more, "
             "say so where it is made (LangChain: profile={'max_input_tokens': …}; "
-            "LlamaIndex: context_window=…)",
-            stacklevel=4,
+            "LlamaIndex: context_window=…)"
         )
 
 

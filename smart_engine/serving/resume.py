@@ -7,7 +7,6 @@ comes to where that one was, and ends as that one would have.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence.verdicts import Verdict, verdict_memory
 from smart_engine.errors import UnkeptAnswerError
 from smart_engine.serving.session import AnySession, Session, SessionWrapper
+from smart_engine.warn import warn
 
 __all__ = ["AnswerStore", "Resumed", "ResumedSession"]
 
@@ -135,7 +135,7 @@ class Resumed:
         ):
             if problem is not None and what not in self._warned:
                 self._warned.add(what)
-                warnings.warn(f"the batch goes on, but {what}: {problem}", stacklevel=2)
+                warn(f"the batch goes on, but {what}: {problem}")
         return self._steps.record(call, outcome)
 
     def _place(self, call: Call) -> Call:

@@ -5,7 +5,6 @@ Whatever decides, the item takes the same steps.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ from smart_engine.calls import Call, Failure, Outcome, Served
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import StoreError
 from smart_engine.money.reservations import Reservations
+from smart_engine.warn import warn
 
 __all__ = [
     "FixedRouter",
@@ -326,4 +326,4 @@ class StoredRouter:
         self._ready = self._ready or self._stream.peek(item)
         self._stream.forget(item)
         why = f"an item goes on without its stream, at the reference's cost: {error}"
-        warnings.warn(why, stacklevel=2)
+        warn(why)

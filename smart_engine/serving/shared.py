@@ -15,7 +15,6 @@ bound is but higher.
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from smart_engine.serving.router import Settled
 from smart_engine.stream.drift import Drift, DriftWatch
 from smart_engine.stream.session import StreamSession
 from smart_engine.stream.state import SharedPart, StreamState
+from smart_engine.warn import warn
 
 __all__ = ["SharedStream", "SharedTask"]
 
@@ -211,7 +211,7 @@ class SharedStream(SharedSteps[StreamSession]):
             if self._on_drift is not None:
                 self._on_drift(drift)
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-            warnings.warn(f"on_drift raised {type(error).__name__}", stacklevel=2)
+            warn(f"on_drift raised {type(error).__name__}")
 
     def settle(self, item: int) -> Settled:
         """Hand out the answer."""
@@ -247,7 +247,7 @@ class SharedStream(SharedSteps[StreamSession]):
             with self.step() as session:
                 return session.state()
         except StoreError as error:
-            warnings.warn(f"a stream is shown as seen last: {error}", stacklevel=2)
+            warn(f"a stream is shown as seen last: {error}")
             with self._lock:
                 return self._session.state()
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -26,6 +25,7 @@ from smart_engine.store.schema import (
     is_sound,
     with_checksum,
 )
+from smart_engine.warn import warn
 
 __all__ = ["SqlAnswers", "bought"]
 
@@ -108,7 +108,7 @@ class SqlAnswers:
             what = f"{damaged:,} of {len(rows):,} rows of a job"
             hint = "they do not match their checksums, and are bought again"
             place = shown(self._engine.url)
-            warnings.warn(f"{what} in {place} are damaged: {hint}", stacklevel=2)
+            warn(f"{what} in {place} are damaged: {hint}")
         return sound
 
     def _insert(self, table: sql.Table, row: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from smart_engine.serving.submissions import Submission, SubmissionStore
 from smart_engine.serving.task_profile import TaskProfile, read_profile
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from sqlalchemy import URL, Engine
 
 __all__ = ["Store", "as_store", "read_bought", "read_profiles"]
 
@@ -166,16 +166,11 @@ def read_bought(
         InvalidInputError: If no store is there.
         MissingExtraError: If SQLAlchemy is not installed.
     """
-    url = _url(_absolute(place))
-    with _usable(url):
+    with _reading(place) as engine:
         from smart_engine.store.answers import bought
-        from smart_engine.store.dialects import open_engine, shown
+        from smart_engine.store.dialects import shown
 
-        engine = open_engine(url, read_only=True)
-        try:
-            return shown(url), bought(engine)
-        finally:
-            engine.dispose()
+        return shown(engine.url), bought(engine)
 
 
 def read_profiles(place: str | os.PathLike[str]) -> list[TaskProfile]:
@@ -186,16 +181,10 @@ def read_profiles(place: str | os.PathLike[str]) -> list[TaskProfile]:
         MissingExtraError: If SQLAlchemy is not installed.
         StoreError: If it cannot be read.
     """
-    url = _url(_absolute(place))
-    with _usable(url):
-        from smart_engine.store.dialects import open_engine
+    with _reading(place) as engine:
         from smart_engine.store.streams import read_streams
 
-        engine = open_engine(url, read_only=True)
-        try:
-            rows = read_streams(engine)
-        finally:
-            engine.dispose()
+        rows = read_streams(engine)
     return [read_profile(*row) for row in rows]
 
 
@@ -209,14 +198,27 @@ def read_submissions(place: str | os.PathLike[str]) -> Sequence[Submission]:
         MissingExtraError: If SQLAlchemy is not installed.
         StoreError: If it cannot be read.
     """
+    with _reading(place) as engine:
+        from smart_engine.store.submissions import SqlSubmissions
+
+        return SqlSubmissions(engine, None).saved()
+
+
+@contextmanager
+def _reading(place: str | os.PathLike[str]) -> Iterator[Engine]:
+    """Open a place to read what is there, and change nothing.
+
+    Raises:
+        InvalidInputError: If no store is there.
+        MissingExtraError: If SQLAlchemy is not installed.
+    """
     url = _url(_absolute(place))
     with _usable(url):
         from smart_engine.store.dialects import open_engine
-        from smart_engine.store.submissions import SqlSubmissions
 
         engine = open_engine(url, read_only=True)
         try:
-            return SqlSubmissions(engine, None).saved()
+            yield engine
         finally:
             engine.dispose()
 

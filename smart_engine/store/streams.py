@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from smart_engine.serving.profile import Profile
 from smart_engine.store.dialects import begin, reason, shown
 from smart_engine.store.forks import connected
 from smart_engine.store.schema import STREAMS, is_sound, with_checksum
+from smart_engine.warn import warn
 
 __all__ = ["SqlRow", "read_streams"]
 
@@ -70,7 +70,7 @@ class SqlRow:
             problem = f"the store cannot be used: {reason(error)}"
             raise StoreError(problem) from error
         if notice:
-            warnings.warn(notice, stacklevel=4)
+            warn(notice)
 
     def _read(self, connection: sql.Connection) -> dict[str, Any] | None:
         """Return the row's cells, and keep others from changing them."""

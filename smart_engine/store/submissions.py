@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from smart_engine.serving.submissions import Submission
 from smart_engine.store.dialects import begin, reason, shown
 from smart_engine.store.forks import connected, fork_safe_lock
 from smart_engine.store.schema import BATCHES, is_sound, with_checksum
+from smart_engine.warn import warn
 
 __all__ = ["SqlSubmissions"]
 
@@ -43,7 +43,7 @@ class SqlSubmissions:
         if damaged := len(rows) - len(sound):
             what = f"{damaged:,} of {len(rows):,} batches in {shown(self._engine.url)}"
             hint = "what they answer may be bought again"
-            warnings.warn(f"{what} are damaged: {hint}", stacklevel=2)
+            warn(f"{what} are damaged: {hint}")
         return submissions
 
     def save(self, submission: Submission) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -109,6 +110,15 @@ def test_what_no_key_can_stand_for_is_said():
         key_of((1, float("nan")))
     with pytest.raises(TypeError, match=r"builtins\.object has no key"):
         key_of([object()])
+
+
+def test_dicts_that_equal_one_and_not_each_other_have_no_key():
+    pairs = [("a", 1), ("b", 2)]
+    one, other = OrderedDict(pairs), OrderedDict(reversed(pairs))
+    assert dict(pairs) == one != other == dict(pairs)
+    for reading in (one, ("kind", [other])):
+        with pytest.raises(TypeError, match="an OrderedDict has no key"):
+            key_of(reading)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from smart_engine.runtime.lanes.carrier import (
 )
 from smart_engine.runtime.lanes.exchange import Reply, Request
 from smart_engine.serving.submissions import Submission, SubmissionStore
+from smart_engine.warn import warn
 
 __all__ = ["WORTH_A_BATCH", "CallReply", "Dispatcher", "LaneError", "Pace"]
 
@@ -467,7 +467,7 @@ class Dispatcher:
         except StoreError as error:
             if not self._warned:
                 problem = "the batch goes on, but cannot be taken up where it ends"
-                warnings.warn(f"{problem}: {error}", stacklevel=2)
+                warn(f"{problem}: {error}")
             self._warned = True
 
 

@@ -7,7 +7,6 @@ part in an exchange, or ask for flex. The user's own model stays as it is.
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
@@ -24,6 +23,7 @@ from smart_engine.runtime.lanes.flex import by_flex
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 from smart_engine.serving.members import Member
 from smart_engine.serving.submissions import MemorySubmissions, SubmissionStore
+from smart_engine.warn import warn
 
 __all__ = ["LANES", "Carry", "Lanes", "carried"]
 
@@ -187,10 +187,9 @@ def _check_price(member: Member[Any], lane: str) -> Any:
     price, name = member.price, member.name
     if price.by_token and lane not in price.tiers:
         form = "batch=Price(…)" if lane == "batch" else "tiers={'flex': Price(…)}"
-        warnings.warn(
+        warn(
             f"no {lane} price of {name} is known: its calls are charged at the "
-            f"standard price; add prices={{{name!r}: Price(…, {form})}}",
-            stacklevel=2,
+            f"standard price; add prices={{{name!r}: Price(…, {form})}}"
         )
     return price.at(lane)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 from langchain_openai import ChatOpenAI
@@ -80,11 +79,13 @@ async def test_what_a_candidate_will_not_say_escalates_and_is_paid_for(mode, ans
 @pytest.mark.parametrize("where", ["config", "field"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_max_concurrency_bounds_all_members_together(mode, where):
-    limit, full = 6, threading.Event()
+    limit, full, too_many = 6, threading.Event(), threading.Event()
 
     def script(model, text, attempt):
+        if server.in_flight > limit:
+            too_many.set()
         if server.in_flight >= limit and not full.is_set():
-            time.sleep(0.3)  # one call too many would come in now
+            too_many.wait(0.3)  # for one call too many, which would come in now
             full.set()
         full.wait(60)  # nobody is answered before the limit is reached
         return "yes"
@@ -95,6 +96,7 @@ async def test_max_concurrency_bounds_all_members_together(mode, where):
         config = {"max_concurrency": limit} if where == "config" else None
         await batch(mode, smart, ITEMS, config)
         assert full.is_set()
+        assert not too_many.is_set()
         assert server.most_in_flight == limit
 
 
