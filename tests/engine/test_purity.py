@@ -47,7 +47,7 @@ IMPURE = {
 CLOCKS = {"fromtimestamp", "now", "today", "utcnow"}
 FRAMEWORKS = ("langchain", "llama_index", "openai")
 ROOMS = [
-    {"amounts"},
+    {"amounts", "warn"},
     {"errors", "row"},
     {"guarantee", "tiers"},
     {"calls", "money"},  # a call has a price, money counts calls
