@@ -83,6 +83,8 @@ Slice = Annotated[
         "tolerated share holds in each of them.",
     ),
 ]
+Reference = Annotated[str | None, Option(help="Model whose answers define 'right'.")]
+Candidates = Annotated[list[str] | None, Option(help="Cheaper model; repeat for more.")]
 Confidence = Annotated[float, Option(help="Probability with which that holds.")]
 Runs = Annotated[int, Option(help="Runs per strategy.")]
 Seed = Annotated[int, Option(help="Seed of all randomness.")]
@@ -101,12 +103,8 @@ Store = Annotated[
 class Compared:
     """Which models and strategies are compared; all of them by default."""
 
-    reference: Annotated[
-        str | None, Option(help="Model whose answers define 'right'.")
-    ] = None
-    candidate: Annotated[
-        list[str] | None, Option(help="Cheaper model; repeat for more.")
-    ] = None
+    reference: Reference = None
+    candidate: Candidates = None
     strategy: Annotated[
         list[str] | None, _strategy("; repeat for more. Default: all")
     ] = None
@@ -177,12 +175,8 @@ class Estimated:
         Path,
         Argument(metavar="IN", help="Rows, .csv, .tsv or .jsonl; or a trace, .jsonl."),
     ]
-    reference: Annotated[
-        str | None, Option(help="Model whose answers define 'right'.")
-    ] = None
-    candidate: Annotated[
-        list[str] | None, Option(help="Cheaper model; repeat for more.")
-    ] = None
+    reference: Reference = None
+    candidate: Candidates = None
     prompt: Annotated[
         str | None,
         Option(help="What is asked, with {column} for a row's value; or @FILE."),

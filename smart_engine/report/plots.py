@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from smart_engine.errors import InvalidInputError, MissingExtraError
@@ -24,10 +25,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 def plot_report(report: Report, kind: Kind, which: int) -> Picture:
     """Draw one picture of a report; see `Report.plot`."""
-    try:
+    with _matplotlib_for("drawing a report"):
         from smart_engine.report import charts
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("plots", "drawing a report") from error
     if kind == "cost":
         return charts.cost(report)
     if kind == "items":
@@ -65,10 +64,8 @@ def plot_costs(results: Sequence[ReplayResult]) -> Picture:
         assert plot_costs(results).axes
         ```
     """
-    try:
+    with _matplotlib_for("drawing costs"):
         from smart_engine.report import charts
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("plots", "drawing costs") from error
     return charts.costs(results)
 
 
@@ -93,11 +90,22 @@ def plot_savings(results: Sequence[ReplayResult]) -> Picture:
         assert plot_savings(results).axes
         ```
     """
-    try:
+    with _matplotlib_for("drawing savings"):
         from smart_engine.report import charts
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("plots", "drawing savings") from error
     return charts.savings(results)
+
+
+@contextmanager
+def _matplotlib_for(purpose: str) -> Iterator[None]:
+    """Say clearly what is missing where matplotlib is not installed.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("plots", purpose) from error
 
 
 def _pick(among: Sequence[T], which: int, what: str) -> T:
