@@ -115,7 +115,6 @@ class _Job:
         order = np.random.default_rng([*self._key.encode()]).permutation(n_items)
         left, waves = order, [*begun.waves]
         while len(left):
-            tried: list[tuple[int, ...]] = []
             again = bool(waves)
             if again:
                 wave = waves.pop(0)
@@ -123,7 +122,7 @@ class _Job:
                 size, chosen = yield from self._prepare(left)
                 failed = int((self._batch.status[REFERENCE] == FAILED).sum())
                 with self._task.step(durable=True) as task:
-                    wave, tried = task.let_in(
+                    wave = task.let_in(
                         self._key,
                         self._run,
                         n_items - failed,
@@ -135,9 +134,9 @@ class _Job:
             if wave.anew:
                 left = np.append(left, items)
             elif wave.own is not None:
-                yield from self._audit(wave, items, tried)
+                yield from self._audit(wave, items)
             else:
-                yield from self._follow(wave, items, tried, fresh=not again)
+                yield from self._follow(wave, items, fresh=not again)
         yield from self._check([*begun.checked])
         while True:
             unseen = order[self._unseen[order]]
@@ -169,7 +168,6 @@ class _Job:
         self,
         wave: JobWave,
         items: IntArray,
-        tried: list[tuple[int, ...]],
         *,
         fresh: bool,
     ) -> Generator[Wave, None, None]:
@@ -192,11 +190,11 @@ class _Job:
             self._settle(task, wave.first, np.flatnonzero(audited), detected[audited])
             if not self._kept():
                 task.forget(self._key, self._run, wave)
-        beside = items[~served][: len(tried)]
+        beside = items[~served][: len(wave.tried)]
         for tier in batch.candidates:
-            trying = [tier in tiers for tiers in tried]
+            trying = [tier in tiers for tiers in wave.tried]
             yield Wave(beside[trying], (tier,))
-        compared = np.union1d(items[audited], beside[[*map(bool, tried)]])
+        compared = np.union1d(items[audited], beside[[*map(bool, wave.tried)]])
         yield Wave(compared, (REFERENCE,))
         self._compared[compared] = True
         others = np.setdiff1d(items[escalated], compared)
@@ -207,9 +205,7 @@ class _Job:
             with self._task.step() as task:
                 teach(task, batch, items, compared, task.paid)
 
-    def _audit(
-        self, wave: JobWave, items: IntArray, tried: list[tuple[int, ...]]
-    ) -> Generator[Wave, None, None]:
+    def _audit(self, wave: JobWave, items: IntArray) -> Generator[Wave, None, None]:
         """Draw for a wave's items one by one, until their own audit accepts."""
         batch, first = self._batch, wave.first
         with self._task.step() as task:
@@ -231,7 +227,7 @@ class _Job:
                     own = task.own_wave(self._key, self._run, first)
                     task.forget(self._key, self._run, own)
             for tier in batch.candidates:
-                beside = [tier in tiers for tiers in tried[test.draws : until]]
+                beside = [tier in tiers for tiers in wave.tried[test.draws : until]]
                 yield Wave(drawn[: len(beside)][beside], (tier,))
             self._compared[drawn] = True
             test.observe(detected, batch.status[REFERENCE, drawn] == FAILED)

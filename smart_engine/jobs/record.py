@@ -37,6 +37,8 @@ class JobWave(_Record):
     first: Count  # number of the first one that was drawn for
     ways: str  # per item: served or audited, or the reference alone
     policy: Annotated[int, Ge(-1)]  # place of the policy; −1: the reference alone
+    # candidates to try, beside the policy, on the first items that are not served
+    tried: tuple[tuple[Count, ...], ...] = ()
     own: OwnAudit | None = None  # then they are drawn for in order, one by one
     anew: bool = False  # whether another run draws anew for its items, after all others
 

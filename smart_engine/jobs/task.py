@@ -168,7 +168,7 @@ class Task:
 
     def let_in(
         self, key: str, run: int, answers: int, left: int, size: int, place: int
-    ) -> tuple[JobWave, list[tuple[int, ...]]]:
+    ) -> JobWave:
         """Let further items of a job in.
 
         Args:
@@ -178,10 +178,6 @@ class Task:
             left: Its items that were not let in yet.
             size: Items to let in.
             place: Place of the policy that serves them; −1: the reference answers.
-
-        Returns:
-            The wave; and the candidates to try, beside its policy, on each of the first
-            of its items that are not served.
         """
         job, guard, choice = self.job(key, run), self.guard, self._choice
         plan = own = None
@@ -205,9 +201,13 @@ class Task:
         else:
             ways = guard.draw(size, plan)
             tried = self._to_try(ways.count(AUDITED), spare)
-        wave = JobWave(first=first, ways=ways, policy=place, own=own)
+        while tried and not tried[-1]:
+            tried.pop()
+        wave = JobWave(
+            first=first, ways=ways, policy=place, tried=tuple(tried), own=own
+        )
         self._jobs[key] = job.model_copy(update={"waves": (*job.waves, wave)})
-        return wave, tried
+        return wave
 
     def _plan(self, answers: int, errors: float) -> Plan | None:
         """Return how to draw for the next items of a job, None: not at all for now.

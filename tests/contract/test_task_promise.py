@@ -195,6 +195,34 @@ def test_a_batch_that_was_cut_off_goes_on_with_its_audits(adapter, tmp_path) -> 
 
 
 @both
+def test_all_that_a_batch_had_bought_when_it_was_cut_off_is_used(
+    adapter, tmp_path
+) -> None:
+    terms = {"store": tmp_path / "cut.db", "max_concurrency": 4}
+    whole = make(adapter)
+    ask(whole, items(0))
+    cut = make(adapter, lambda text, kwargs: stop(text, kwargs), **terms)
+    half = asked(whole) // 2
+
+    def stop(text: str, kwargs: dict[str, Any]) -> Any:
+        if len(cut.reference.calls) > half:
+            raise KeyboardInterrupt
+        return BIG(text, kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(cut, items(0))
+    resumed = make(adapter, **terms)
+    ask(resumed, items(0))
+    spent = last(resumed).spend
+    for model, before, now in (
+        ("big", cut.reference, resumed.reference),
+        ("small", cut.candidates[0], resumed.candidates[0]),
+    ):
+        bought = {text for text, _ in before.calls} | {text for text, _ in now.calls}
+        assert spent[model].calls == len(bought)
+
+
+@both
 def test_items_without_an_answer_leave_the_promise_to_the_others(adapter) -> None:
     def fails(text: str, kwargs: dict[str, Any]) -> Any:
         number = int(text.rsplit(maxsplit=1)[-1])
