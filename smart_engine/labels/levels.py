@@ -22,6 +22,9 @@ __all__ = ["UNITS", "Agreement", "LabelPlan", "Strata", "divide", "least_share"]
 UNITS = 20
 """Parts into which the level is divided."""
 
+_LEVELS = 4
+"""Levels at which costs are computed; between them they are interpolated."""
+
 _FALSE_SHARES = (1.0, 0.75, 0.5, 0.3, 0.15)
 """False answers left, as shares of those that a promised precision allows."""
 
@@ -157,15 +160,13 @@ def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]
         calls = np.full(UNITS + 1, all_claimed)
         if false:
             calls[0] = np.inf
-            audits = claimed.costs(float(false), levels[:, None])
-            calls[1:] = audits.calls.min(axis=-1)
+            calls[1:] = _calls(claimed, false, levels)
         hidden, rest = 0, np.zeros(UNITS + 1)
         if recall is not None:
             certain = reached - 0.4 * false
             hidden = max(0, int((1 - recall) / recall * certain))
             rest[0] = float(len(others.unknown()))
-            audits = others.costs(float(hidden), levels[:, None])
-            rest[1:] = audits.calls.min(axis=-1)
+            rest[1:] = _calls(others, hidden, levels)
         for units in range(UNITS + 1):
             sums = calls[: units + 1] + rest[units::-1]
             first = int(sums.argmin())
@@ -173,6 +174,13 @@ def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]
                 best[units] = sums[first]
                 plans[units] = LabelPlan(false, hidden, first, units - first)
     return best, plans
+
+
+def _calls(stratum: Stratum, bound: int, levels: FloatArray) -> FloatArray:
+    """Per level, what an audit of a stratum is expected to cost; read off a few."""
+    few = np.geomspace(levels[0], levels[-1], _LEVELS)
+    calls = stratum.costs(float(bound), few[:, None]).calls.min(axis=-1)
+    return np.asarray(np.interp(np.log(levels), np.log(few), calls), float)
 
 
 def _right(claimed: Stratum) -> float:

@@ -10,11 +10,11 @@ have been c. Items that the reference answered are right.
 Of all answers, or of a slice's, W differ from the reference's, and at most the share δ
 may. Q is known in the end; F, H and W are bounded by audits. An audit draws from nested
 populations, safest items first, in one random order, so that of each population the
-draws are uniform without replacement. It makes claims in a fixed order, each stronger
-than the one before: that a population had at most b errors before the first draw, then
-that it had fewer, or that a larger one had no more. Each is tested at the same level,
-by a design of `evidence/acceptance.py` that is fixed before the first draw, and made
-once its test accepts and all claims before it are made. No level is divided for that:
+draws are uniform without replacement. It makes claims in an order that is fixed before
+the first draw: that a population had at most b errors before it, then that it had
+fewer, or how many a larger one had. Each is tested at the same level, by a design of
+`evidence/acceptance.py` that is fixed, too, and made once its test accepts and all
+claims before it are made. No level is divided for that:
 whether a claim is true is a fact that no draw changes, and the first false one in the
 order is made before any other false one, so with probability at most the level.
 
@@ -75,10 +75,13 @@ class Claim(NamedTuple):
     Attributes:
         population: Which of the nested populations, from 0 on.
         max_errors: Errors that it had at most before the first draw; b.
+        expected_errors: Errors one expects to find until it is made: the shape of its
+            acceptance numbers.
     """
 
     population: int
     max_errors: int
+    expected_errors: float = 1.0
 
 
 class NestedAudit:
@@ -87,18 +90,17 @@ class NestedAudit:
     Args:
         rank: Per item, in the order of drawing, the smallest population, from 0 on,
             that contains it.
-        claims: The claims in their order: of growing populations, with falling bounds.
+        claims: The claims in their order: populations grow, bounds may be any.
         level: Probability with which a false claim may be made.
-        expected_errors: Shape of the acceptance numbers.
 
     Attributes:
-        claims: Those that are made, or may still be.
+        claims: As given.
         level: As given.
         tests: Per claim, its test.
         made: Number of claims made.
 
     Raises:
-        ValueError: If a claim is weaker than the one before it.
+        ValueError: If a claim is about a smaller population than the one before it.
 
     Example:
         ```python
@@ -106,7 +108,7 @@ class NestedAudit:
         rng = np.random.default_rng(0)
         rank = rng.permutation(np.repeat([0, 1], [200, 800]))
         claims = [Claim(0, 10), Claim(1, 10)]
-        audit = NestedAudit(rank, claims, 0.05, expected_errors=0.5)
+        audit = NestedAudit(rank, claims, 0.05)
         audit.observe(400, wrong=(rank == 1) & (rng.random(1000) < 0.25))
         assert audit.made == 1
         ```
@@ -117,13 +119,10 @@ class NestedAudit:
         rank: IntArray,
         claims: Sequence[Claim],
         level: float,
-        expected_errors: float,
     ) -> None:
         for before, after in pairwise(claims):
-            if before.population > after.population or (
-                before.max_errors < after.max_errors
-            ):
-                raise ValueError("a claim is weaker than the one before it")
+            if before.population > after.population:
+                raise ValueError("a claim is about a smaller population")
         self.claims, self.level = list(claims), level
         self.made = 0
         self._rank = rank
@@ -131,18 +130,10 @@ class NestedAudit:
         self.tests = [
             SequentialTest(
                 "",
-                Acceptance(
-                    int(sizes[population]), most, level, expected_errors, of_all=True
-                ),
+                Acceptance(int(sizes[population]), most, level, expected, of_all=True),
             )
-            for population, most in claims
+            for population, most, expected in claims
         ]
-
-    def drop(self, populations: int) -> None:
-        """Give up all populations but the first: their items need no more draws."""
-        kept = sum(claim.population < populations for claim in self.claims)
-        kept = max(kept, self.made)
-        del self.tests[kept:], self.claims[kept:]
 
     def observe(self, drawn: int, wrong: BoolArray) -> None:
         """Look at the first draws.

@@ -10,23 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smart_engine.evidence.plans import draws_needed
 from smart_engine.evidence.tails import FloatArray, IntArray
+from smart_engine.labels.costs import SCENARIOS, scenarios, share_to_draw
 from smart_engine.labels.promise import Claim, NestedAudit
 from smart_engine.labels.strata import Stratum
 
 __all__ = ["RunningAudit"]
 
-_FIRST, _GROWTH = 16, 0.5
-"""Draws of the first wave; and the share of the draws made by which those still needed
-may be more for other populations to be given up."""
-
-_ROOM, _FALLS = 0.5, (0.7, 0.4, 0.2, 0.0)
-"""Share of the errors one expects to find for which the first claim leaves room; and
-what later ones leave of that room."""
-
-_BELOW, _ABOVE = (0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0), (0.1, 0.3, 1.0)
-"""Where the populations end: shares of the bands that a plan serves, and of others."""
+_SCALES, _MOST = 6, 4.0
+"""Errors may be so many times as frequent as is estimated, and twice as frequent as
+would be allowed without any draw; what would be served then is found for so many
+cases between."""
 
 
 class RunningAudit:
@@ -40,6 +34,7 @@ class RunningAudit:
 
     Attributes:
         stratum: As given.
+        allowed: Errors that may stay undetected, by what is known by now.
         audit: Its design, and what it has shown.
         served: Number of claims, the last of which is of what is served; None so far.
     """
@@ -47,35 +42,24 @@ class RunningAudit:
     def __init__(
         self, stratum: Stratum, place: IntArray, allowed: int, level: float
     ) -> None:
-        self.stratum, self._allowed = stratum, allowed
-        costs = stratum.costs(float(allowed), level)
-        plan = int(np.argmin(costs.calls))
-        expected = float(costs.found[plan])
+        self.stratum, self.allowed = stratum, allowed
         free = np.flatnonzero(~stratum.known)
-        others = stratum.bands - plan
-        below = {int(np.ceil(plan * share)) for share in _BELOW} - {0}
-        above = {plan + int(np.ceil(others * share)) for share in _ABOVE}
-        ends = np.array(sorted(below | above), np.int64)
-        inside = np.searchsorted(stratum.band[free], ends)
-        _, first = np.unique(inside[inside > 0], return_index=True)
-        self._ends = ends[inside > 0][first]
         self._order = free[np.argsort(place[stratum.items[free]])]
-        self._rank = np.searchsorted(
-            self._ends, stratum.band[self._order], side="right"
-        )
-        planned = int(np.searchsorted(self._ends, plan))
-        planned = min(planned, len(self._ends) - 1)
-        room = int(_ROOM * expected)
-        falls = sorted(
-            {allowed + int(share * room) for share in _FALLS} - {allowed + room}
-        )
-        claims = [
-            *(Claim(each, allowed + room) for each in range(planned + 1)),
-            *(Claim(planned, most) for most in reversed(falls)),
-            *(Claim(each, allowed) for each in range(planned + 1, len(self._ends))),
-        ]
-        shape = 0.5 * (1 + expected + expected**0.5)
-        self.audit = NestedAudit(self._rank, claims, level, shape)
+        band = stratum.band[self._order]
+        left = stratum.per_band(~stratum.known) * stratum.rates()
+        most = max(_MOST, _MOST / 2 * allowed / max(float(left.sum()), 1e-9))
+        path: dict[int, float] = {}
+        for scale in np.geomspace(1.0, most, _SCALES).tolist():
+            costs = stratum.costs(float(allowed), level, scale)
+            plan = max(int(np.argmin(costs.calls)), int(band.min()) + 1)
+            path[plan] = max(path.get(plan, 0.0), float(costs.found[plan]))
+        ends = np.array(sorted(path))
+        inside = np.searchsorted(np.sort(band), ends)
+        _, first = np.unique(inside, return_index=True)
+        self._ends = ends[first]
+        self._rank = np.searchsorted(self._ends, band, side="right")
+        claims = self._claims([path[end] for end in self._ends.tolist()])
+        self.audit = NestedAudit(self._rank, claims, level)
         self._drawn = 0
         self.served: int | None = None
         self._look()
@@ -91,14 +75,13 @@ class RunningAudit:
         if best <= self.audit.made:
             self.served = best
             return none
-        populations = self.audit.claims[best - 1].population + 1
+        target = self.audit.claims[best - 1].population
         left = ~self.stratum.known[self._order]
-        inside = self._rank < populations
+        inside = self._rank <= target
         draws = max(1, int(np.ceil(part[best] * float((left & inside).sum()))))
-        made = int((~left & inside).sum())
-        if draws <= max(_FIRST, _GROWTH * made):
-            self.audit.drop(populations)
-        step = draws if draws <= _FIRST else max(_FIRST, -(-draws // 2))
+        looked = int(inside[: self._drawn].sum())
+        without_errors = self.audit.tests[best - 1].target - looked
+        step = min(draws, max(without_errors, -(-draws // 3)))
         wanted = np.flatnonzero(left & inside)[:step]
         if not len(wanted):  # all of them are known, and were too many
             self.served = self.audit.made
@@ -106,6 +89,28 @@ class RunningAudit:
         until = int(wanted[-1]) + 1
         kept = self._rank[:until] < self._populations
         return self.stratum.items[self._order[:until][kept & left[:until]]]
+
+    def _claims(self, found: list[float]) -> list[Claim]:
+        """Return the claims, in the order in which they are tested.
+
+        First what one would serve if errors were more frequent than is estimated, the
+        most frequent first, each with the errors that one would find; then what is
+        planned, with falling bounds, apart by the spread of the errors found.
+
+        Args:
+            found: Per population, errors expected to be found in it.
+        """
+        rooms = np.ceil(np.array(found) + np.array(found) ** 0.5).astype(int).tolist()
+        last = len(rooms) - 1
+        falls, room = [0], 0
+        while room < max(rooms):
+            room += max(1, int(room**0.5))
+            falls.append(room)
+        planned = [(each, room) for each, room in enumerate(rooms[:last])]
+        planned += [(last, room) for room in reversed(falls)]
+        return [
+            Claim(at, self.allowed + room, 0.5 * (1 + room)) for at, room in planned
+        ]
 
     def outside(self) -> IntArray:
         """The unknown items that are not served."""
@@ -155,23 +160,34 @@ class RunningAudit:
         found = stratum.wrong[self._order]
         drawn, shown = count(looked), count(looked & found)
         size, known = count(np.ones(len(found))), count(found)
-        rate = wrong / np.maximum(inside, 1e-9)
         level = audit.level
-        need = draws_needed(size, rate, most, level, drawn, shown, of_all=True)
+        share = drawn / np.maximum(size, 1.0)
+        factor = scenarios(known)
+        need = size * share_to_draw(
+            factor * wrong, most, level, share, shown, of_all=True
+        )
         if audit.made < len(audit.tests):
-            need[audit.made] = max(need[audit.made], audit.tests[audit.made].target)
+            target = audit.tests[audit.made].target
+            need[:, audit.made] = np.maximum(need[:, audit.made], target)
         part = (need - drawn) / np.maximum(size - drawn, 1.0)
-        part[: audit.made] = 0.0
-        part = np.maximum.accumulate(np.clip(part, 0.0, 1.0))
-        over = np.maximum(most - known - part * wrong - self._allowed, 0.0)
+        part[:, : audit.made] = 0.0
+        part = np.maximum.accumulate(np.clip(part, 0.0, 1.0), axis=1)
+        over = np.maximum(most - known - part * factor * wrong - self.allowed, 0.0)
         fixing = np.array(
             [
-                _calls_to_find(over[k], (left * (1 - part[k]))[:end], rates[:end])
-                for k, end in enumerate(ends.tolist())
+                [
+                    _calls_to_find(
+                        over[i, k],
+                        (left * (1 - part[i, k]))[:end],
+                        factor[i, k] * rates[:end],
+                    )
+                    for k, end in enumerate(ends.tolist())
+                ]
+                for i in range(len(SCENARIOS))
             ]
         )
-        cost = np.append(total, part * inside + fixing + total - inside)
-        return cost, np.append(0.0, part)
+        cost = (part * inside + fixing).mean(axis=0) + total - inside
+        return np.append(total, cost), np.append(0.0, part[len(SCENARIOS) // 2])
 
 
 def _calls_to_find(errors: float, left: FloatArray, rates: FloatArray) -> float:

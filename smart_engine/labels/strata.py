@@ -1,9 +1,7 @@
 """Strata: the items in which one kind of error may hide, and how often it does.
 
-A stratum's items are ordered from the safest to the riskiest and cut into bands. Rates
-are estimated from what is known of the bands, in proportion to the risk where little is
-known, and never fall with it. Nothing here touches a promise: a bad signal or estimate
-costs money, never validity.
+A stratum's items are ordered from the safest to the riskiest and cut into bands.
+Nothing here touches a promise: a bad signal or estimate costs money, never validity.
 """
 
 from __future__ import annotations
@@ -12,19 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smart_engine.evidence.plans import draws_needed
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
+from smart_engine.labels.calibration import error_rates
+from smart_engine.labels.costs import SCENARIOS, scenarios, share_to_draw
 
 __all__ = ["Costs", "Stratum"]
 
 _EVEN, _FINE = 24, 24
 """Bands of equal size, and bands whose sizes fall towards the riskiest items."""
-
-_WORTH = 2.0
-"""How many known items a band's prior rate is worth."""
-
-_LEAST_RISK = 1e-3
-"""So that a model that is sure of itself may still err."""
 
 
 class Costs(NamedTuple):
@@ -33,10 +26,12 @@ class Costs(NamedTuple):
     Attributes:
         calls: Reference calls: draws, and all items outside.
         found: Errors that the draws are expected to show.
+        shares: Share of the items served that is expected to be drawn.
     """
 
     calls: FloatArray
     found: FloatArray
+    shares: FloatArray
 
 
 class Stratum:
@@ -66,8 +61,7 @@ class Stratum:
         ends = np.unique(last[places])
         self.bands = len(ends)
         self.band = np.searchsorted(ends, np.arange(size), side="right")
-        sums = self.per_band(np.maximum(risk, _LEAST_RISK))
-        self._risk = sums / np.maximum(self.per_band(), 1)
+        self._risk = self.per_band(risk) / np.maximum(self.per_band(), 1)
         self.known = np.zeros(size, bool)
         self.wrong = np.zeros(size, bool)
 
@@ -87,43 +81,31 @@ class Stratum:
     def rates(self) -> FloatArray:
         """Per band, the estimated share of its unknown items that are wrong."""
         known, wrong = self.per_band(self.known), self.per_band(self.wrong)
-        size, risk = self.per_band(), self._risk
-        typical = float(risk @ size) / max(float(size.sum()), 1.0)
-        scale = (wrong.sum() + 0.5) / (known @ risk + 0.5 / max(typical, _LEAST_RISK))
-        prior = np.minimum(scale * risk, 1.0)
-        return _rising(wrong + _WORTH * prior, known + _WORTH)
+        return error_rates(self._risk, self.per_band(), known, wrong)
 
-    def costs(self, allowed: FloatArray | float, level: FloatArray | float) -> Costs:
+    def costs(
+        self,
+        allowed: float,
+        level: FloatArray | float,
+        scale: float = 1.0,
+    ) -> Costs:
         """Return what auditing all that is unknown is expected to cost, band by band.
 
         Args:
-            allowed: Errors that may stay undetected; an array has a last axis of 1.
-            level: Level of the audit, in the same shape.
+            allowed: Errors that may stay undetected.
+            level: Level of the audit; an array has a last axis of 1.
+            scale: How many times the errors estimated there are.
         """
         left = self.per_band(~self.known)
-        inside, rates = np.cumsum(left), self.rates()
-        wrong = np.cumsum(left * rates)
-        rate = wrong / np.maximum(inside, 1e-9)
-        draws = draws_needed(inside, rate, allowed, level)
-        part = np.maximum.accumulate(draws / np.maximum(inside, 1.0), axis=-1)
-        calls = part * inside + inside[-1:] - inside
+        inside, wrong = np.cumsum(left), scale * np.cumsum(left * self.rates())
+        likely = scenarios(np.cumsum(self.per_band(self.wrong))) * wrong
+        parts = share_to_draw(likely, allowed, np.asarray(level)[..., None])
+        parts = np.maximum.accumulate(parts, axis=-1)
+        calls = parts.mean(axis=-2) * inside + inside[-1:] - inside
+        part = parts[..., len(SCENARIOS) // 2, :]
         none = np.zeros((*calls.shape[:-1], 1))
         return Costs(
             np.concatenate([none + left.sum(), calls], axis=-1),
             np.concatenate([none, part * wrong], axis=-1),
+            np.concatenate([none, part], axis=-1),
         )
-
-
-def _rising(wrong: FloatArray, known: FloatArray) -> FloatArray:
-    """Rates that never fall: neighbours that do are pooled (isotonic regression)."""
-    pools: list[tuple[float, float, int]] = []
-    for pool in zip(wrong.tolist(), known.tolist(), [1] * len(wrong), strict=True):
-        errors, size, bands = pool
-        while pools and pools[-1][0] * size >= errors * pools[-1][1]:
-            before = pools.pop()
-            errors, size = errors + before[0], size + before[1]
-            bands += before[2]
-        pools.append((errors, size, bands))
-    return np.concatenate(
-        [np.zeros(0), *(np.full(bands, e / n) for e, n, bands in pools)]
-    )

@@ -21,7 +21,8 @@ on items of which the reference has told nothing.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -45,9 +46,12 @@ __all__ = ["label_audit"]
 _FEWEST, _ROOTS = 16, 0.5
 """Items on which candidates are tried: at least so many, and roots of all items."""
 
-_PILOT, _TOWARDS_RISK = 2.0, 1.25
+_PILOT, _TOWARDS_RISK = 1.0, 1.25
 """Items of a stratum asked beforehand, in roots of its size; and the exponent by which
 they lie more densely towards the risky end."""
+
+_CHECK = 0.2
+"""Share of the draws planned by which a plan is checked, in as many items at most."""
 
 _FOUND = 0.6
 """Share of the missed items still to be found on which the bound of an audit relies."""
@@ -77,19 +81,29 @@ class _Part:
     Attributes:
         stratum: The items.
         units: Parts of the level for its audit.
+        allowed: Returns how many errors may stay undetected, by what is known.
         audit: The audit, if it was begun.
     """
 
     def __init__(self, stratum: Stratum) -> None:
         self.stratum = stratum
         self.units = 0.0
+        self.allowed: Callable[[], int] = lambda: 0
         self.audit: RunningAudit | None = None
 
-    def begin(self, place: IntArray, allowed: int, alpha: float) -> None:
+    def begin(self, place: IntArray, allowed: Callable[[], int], alpha: float) -> None:
         """Design its audit, if it has a part of the level."""
         if self.units and len(self.stratum.unknown()):
             level = alpha * self.units / UNITS
-            self.audit = RunningAudit(self.stratum, place, allowed, level)
+            self.allowed = allowed
+            self.audit = RunningAudit(self.stratum, place, allowed(), level)
+
+    def next_draws(self) -> IntArray:
+        """Return what its audit draws next."""
+        if self.audit is None:
+            return self.stratum.items[:0]
+        self.audit.allowed = self.allowed()
+        return self.audit.next_draws()
 
     def follow(
         self,
@@ -219,12 +233,12 @@ class _State:
 
     def run(self, parts: Iterable[_Part]) -> Generator[Wave, None, None]:
         """Run audits side by side; what they do not serve goes to the reference."""
-        audits = [part.audit for part in parts if part.audit is not None]
-        draws = [audit.next_draws() for audit in audits]
+        audited = [part for part in parts if part.audit is not None]
+        draws = [part.next_draws() for part in audited]
         while any(map(len, draws)):
             yield from self.draw(draws)
-            draws = [audit.next_draws() for audit in audits]
-        yield from self.take(audit.outside() for audit in audits)
+            draws = [part.next_draws() for part in audited]
+        yield from self.take(part.audit.outside() for part in audited if part.audit)
 
     def answers(self, number: int) -> int:
         """Return how many answers have a label, if nothing more is asked."""
@@ -367,7 +381,7 @@ def _divide(state: _State) -> Generator[Wave, None, None]:
     yield from state.draw(_scattered(state, part) for part in state.parts)
     alpha = state.batch.guarantee.alpha
     agreements = [(each.part.stratum, _allowed(state, each)) for each in state.slices]
-    top = [part.stratum.bands for part in state.parts]
+    top, checked = [part.stratum.bands for part in state.parts], False
     while True:
         plans, slices = divide(
             [
@@ -399,9 +413,33 @@ def _divide(state: _State) -> Generator[Wave, None, None]:
             if end < top[index]:
                 top[index] = max(end, top[index] - max(1, (top[index] - end) // 2))
                 wanted.append(part.stratum.unknown(top[index]))
-        if not wanted:
+        if wanted:
+            yield from state.take(wanted)
+        elif checked:
             return
-        yield from state.take(wanted)
+        else:
+            checked = True
+            yield from state.draw(
+                _check(state, part, bound)
+                for part, bound in zip(state.parts, bounds, strict=True)
+            )
+
+
+def _check(state: _State, part: _Part, bound: int) -> IntArray:
+    """Return a few of the items that one plans to audit.
+
+    What ends the buying is an estimate that is low, often by chance: so a plan is made
+    on a look at what it would serve.
+    """
+    left = part.stratum.unknown()
+    if not part.units or not len(left):
+        return left[:0]
+    level = state.batch.guarantee.alpha * part.units / UNITS
+    costs = part.stratum.costs(float(bound), level)
+    planned = float(costs.shares[int(costs.calls.argmin())]) * len(left)
+    most = _PILOT * len(part.stratum.items) ** 0.5
+    count = int(min(most, _CHECK * planned))
+    return state.batch.rng.permutation(left)[:count]
 
 
 def _allowed(state: _State, of: _Slice) -> int:
@@ -429,29 +467,48 @@ def _audit_false(state: _State) -> Generator[Wave, None, None]:
     """Audit the answers that would be handed out as a label."""
     alpha = state.batch.guarantee.alpha
     for label in state.labels:
-        label.claimed.begin(state.place, label.plan.false, alpha)
+        label.claimed.begin(state.place, partial(_may_be_false, label), alpha)
     yield from state.run([label.claimed for label in state.labels])
+
+
+def _may_be_false(label: _Label) -> int:
+    """Return how many answers of a label may stay false, as planned."""
+    return label.plan.false
 
 
 def _audit_missed(state: _State) -> Generator[Wave, None, None]:
     """Audit all other answers for missed items, and all of them for agreement."""
     state.place = state.batch.rng.permutation(state.batch.n_items)
     alpha = state.batch.guarantee.alpha
-    bounds = {each.label: each for each, *_ in state.promised() if each.of != "recall"}
+    bounds = {
+        each.label: each for each, *_ in state.promised() if each.of == "precision"
+    }
     for label in state.labels:
         if label.recall is not None:
-            stratum, sure = label.others.stratum, bounds[label.name]
-            right = sure.answers - sure.undetected
-            level = alpha * max(label.others.units, 1) / UNITS
-            costs = stratum.costs(float(most_missed(label.recall, right)), level)
-            end = int(costs.calls.argmin())
-            left = stratum.per_band(~stratum.known) * stratum.rates()
-            right += int(_FOUND * (costs.found[end] + left[end:].sum()))
-            allowed = most_missed(label.recall, right)
+            false = bounds[label.name].undetected
+            allowed = partial(_may_be_missed, state, label, label.recall, false)
             label.others.begin(state.place, allowed, alpha)
     for each in state.slices:
-        each.part.begin(state.place, _allowed(state, each), alpha)
+        each.part.begin(state.place, partial(_allowed, state, each), alpha)
     yield from state.run(part for part in state.parts if _is_late(state, part))
+
+
+def _may_be_missed(state: _State, label: _Label, recall: float, false: int) -> int:
+    """Return how many items of a label may stay missed, with those still to be found.
+
+    Args:
+        state: What is known.
+        label: The label.
+        recall: Least recall.
+        false: Bound of the false ones among its answers.
+    """
+    stratum, right = label.others.stratum, state.answers(label.number) - false
+    level = state.batch.guarantee.alpha * max(label.others.units, 1) / UNITS
+    costs = stratum.costs(float(most_missed(recall, right)), level)
+    end = int(costs.calls.argmin())
+    left = stratum.per_band(~stratum.known) * stratum.rates()
+    right += int(_FOUND * (costs.found[end] + left[end:].sum()))
+    return most_missed(recall, right)
 
 
 def _is_late(state: _State, part: _Part) -> bool:

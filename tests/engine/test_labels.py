@@ -42,24 +42,25 @@ ALPHA = 0.05
 def wrongly_accepted(
     sizes: tuple[int, int],
     errors: tuple[int, int],
-    most: int,
+    most: tuple[int, int],
     *,
     in_order: bool = True,
     level: float = ALPHA,
+    expected: float = 0.5,
 ) -> float:
     """Probability, over all orders of drawing, of accepting a population wrongly.
 
     The first population has `sizes[0]` items, the second those and `sizes[1]` more. A
-    population with more than `most` errors is accepted wrongly.
+    population with more errors than its part of `most` is accepted wrongly.
     """
     rank = np.repeat([0, 1], sizes)
-    claims = [Claim(0, most), Claim(1, most)]
-    tests = NestedAudit(rank, claims, level, 0.5).tests
+    claims = [Claim(0, most[0], 0.5), Claim(1, most[1], expected)]
+    tests = NestedAudit(rank, claims, level).tests
     needed = [
         [test.acceptance.draws(found) for found in range(sum(errors) + 2)]
         for test in tests
     ]
-    wrong_to_accept = errors[0] > most, sum(errors) > most
+    wrong_to_accept = errors[0] > most[0], sum(errors) > most[1]
     # (items drawn of each ring, errors found in each, whether the first is accepted)
     at = {(0, 0, 0, 0, False): 1.0}
     wrong = 0.0
@@ -88,9 +89,11 @@ def wrongly_accepted(
 def test_nested_populations_are_accepted_wrongly_at_most_at_the_level(
     sizes: tuple[int, int],
 ) -> None:
-    for most in (0, 1, 3):
+    for most in ((0, 0), (1, 1), (3, 3), (0, 2), (1, 3), (3, 1)):
         for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
-            assert wrongly_accepted(sizes, errors, most) <= ALPHA + 1e-12
+            for expected in (0.5, 4.0):
+                wrong = wrongly_accepted(sizes, errors, most, expected=expected)
+                assert wrong <= ALPHA + 1e-12
 
 
 @pytest.mark.parametrize("sizes", [(6, 9), (10, 5)])
@@ -101,7 +104,7 @@ def test_recall_and_precision_are_broken_together_at_most_at_the_level(
     for most in itertools.product((0, 2), repeat=2):
         by_stratum = [
             [
-                wrongly_accepted((size, 0), (errors, 0), bound, level=0.1)
+                wrongly_accepted((size, 0), (errors, 0), (bound, bound), level=0.1)
                 for errors in range(size + 1)
             ]
             for size, bound in zip(sizes, most, strict=True)
@@ -114,30 +117,29 @@ def test_recall_and_precision_are_broken_together_at_most_at_the_level(
 @pytest.mark.parametrize("sizes", [(12, 8), (5, 15), (10, 10)])
 def test_larger_nested_populations_keep_the_level_too(sizes: tuple[int, int]) -> None:
     worst = 0.0
-    for most in range(0, 8, 2):
+    for most in ((0, 0), (2, 2), (4, 4), (6, 6), (1, 4), (2, 5)):
         for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
             worst = max(worst, wrongly_accepted(sizes, errors, most, level=0.2))
     assert 0.14 < worst <= 0.2 + 1e-12  # and little of it is lost
 
 
 def test_trap_populations_accepted_out_of_order_break_the_level() -> None:
-    at_worst = ((10, 10), (3, 0), 2)
+    at_worst = ((10, 10), (3, 0), (2, 2))
     assert wrongly_accepted(*at_worst, in_order=False, level=0.1) > 0.11
     assert wrongly_accepted(*at_worst, level=0.1) <= 0.1
 
 
 def test_more_errors_than_the_bound_are_never_accepted() -> None:
     rank = np.repeat([0, 1], [20, 20])
-    audit = NestedAudit(rank, [Claim(0, 3), Claim(1, 3)], 0.05, 1.0)
+    audit = NestedAudit(rank, [Claim(0, 3), Claim(1, 3)], 0.05)
     audit.observe(40, wrong=np.arange(40) < 4)
     assert audit.made == 0
 
 
-def test_a_claim_that_is_weaker_than_the_one_before_is_refused() -> None:
+def test_a_claim_about_fewer_items_than_the_one_before_is_refused() -> None:
     rank = np.repeat([0, 1], [20, 20])
-    for claims in ([Claim(1, 3), Claim(0, 3)], [Claim(0, 3), Claim(1, 4)]):
-        with pytest.raises(ValueError, match="weaker"):
-            NestedAudit(rank, claims, 0.05, 1.0)
+    with pytest.raises(ValueError, match="smaller population"):
+        NestedAudit(rank, [Claim(1, 3), Claim(0, 3)], 0.05)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.29, 0.5, 0.9, 0.95])
@@ -321,6 +323,7 @@ def late_errors(seed: int) -> Run:
     )
 
 
+@pytest.mark.slow
 def test_items_that_an_earlier_audit_left_are_drawn_as_often_as_others() -> None:
     assert sum(late_errors(seed).holds for seed in range(6)) >= 4
 
@@ -430,7 +433,7 @@ def test_a_forged_draw_is_found_out() -> None:
     certificate = session_of(promise, answers(5000)).certificate
     missed = certificate.promised[1]
     last = missed.tests[-1]
-    for forged in ({"max_errors": last.max_errors - 1}, {"draws": last.draws - 9}):
+    for forged in ({"max_errors": last.max_errors - 1}, {"draws": last.accepted - 1}):
         tests = (*missed.tests[:-1], last.model_copy(update=forged))
         promised = (certificate.promised[0], missed.model_copy(update={"tests": tests}))
         told = certificate.model_copy(update={"promised": promised})
