@@ -35,7 +35,7 @@ $(READY): $(USABLE)
 demo: $(USABLE)  ## a job of 5,250 items and three small ones, through an LCEL chain
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(READY)  ## the default tests (two minutes), each file in one of 2 processes
+test: $(READY)  ## the default tests (four minutes), each file in one of 2 processes
 	$(PYTEST) -m "not slow and not guarantee and not bench" $(SPREAD) $(ARGS)
 
 verify-quick: $(READY)  ## the quicker half of verify (ten minutes)

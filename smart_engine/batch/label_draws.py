@@ -6,7 +6,7 @@ of the population have a label wrongly, or miss it, then lies in an interval tha
 at every number of draws, so that an audit may stop whenever it likes.
 
 Source: prior-posterior-ratio martingales for sampling without replacement (Waudby-Smith
-& Ramdas 2020); `docs/mathematics.md`, Theorem 10.
+& Ramdas 2020); `docs/mathematics.md`, Theorem 11.
 """
 
 from __future__ import annotations
