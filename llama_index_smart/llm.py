@@ -506,8 +506,18 @@ class SmartLLM(Settings, FunctionCallingLLM):
             ```python
             from llama_index.core.llms.mock import MockLLM
 
-            big, free = MockLLM(), {"MockLLM": Price.free()}
-            smart = SmartLLM(reference=big, strategy="reference", prices=free)
+
+            class Small(MockLLM):
+                @classmethod
+                def class_name(cls):
+                    return "Small"
+
+
+            smart = SmartLLM(
+                reference=MockLLM(),
+                candidates=[Small()],
+                prices={"MockLLM": Price.free(), "Small": Price.free()},
+            )
             job = smart.submit(["Is it?"] * 20)
             assert [answer.text for answer in job.results()] == ["Is it?"] * 20
             assert job.status().state == "done"

@@ -191,16 +191,15 @@ class Labels:
         known = batch.status[REFERENCE, drawn] == ANSWERED
         true = np.where(known, numbers[REFERENCE, drawn], 0)
         pairs, counts = np.unique(np.stack([given, true]), axis=1, return_counts=True)
+        cells = [
+            (names.get(said), names.get(is_), count)
+            for said, is_, count in zip(*pairs.tolist(), counts.tolist(), strict=True)
+        ]
         return Confusion(
             in_slice=audited.in_slice,
             items=len(drawn) if test is None else test.acceptance.items,
             draws=len(drawn),
             level=0.0 if test is None else test.acceptance.level,
             kinds=tuple(sorted(names[n] for n in kinds.tolist() if n)),
-            cells=tuple(
-                (names.get(said), names.get(is_), count)
-                for said, is_, count in zip(
-                    *pairs.tolist(), counts.tolist(), strict=True
-                )
-            ),
+            cells=tuple(sorted(cells, key=lambda cell: (cell[0] or "", cell[1] or ""))),
         )

@@ -258,9 +258,10 @@ def _grid(grid: Grid) -> str:
         return f"<tr>{''.join(parts)}</tr>\n"
 
     foot = f"<tfoot>{row(grid.total, 'td')}</tfoot>\n" if grid.total else ""
+    caption = _safe(grid.caption)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{grid.caption}">'
-        f"<table>\n<caption>{_safe(grid.caption)}</caption>\n"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f"<table>\n<caption>{caption}</caption>\n"
         f"<thead>{row((*grid.words, *grid.numbers), 'th')}</thead>\n"
         f"<tbody>{''.join(row(cells, 'td') for cells in grid.rows)}</tbody>\n"
         f"{foot}</table></div>\n"

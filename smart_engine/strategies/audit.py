@@ -170,7 +170,7 @@ def _first_draws(state: AuditState) -> tuple[int, int]:
     if math.isinf(batch.rounds_left):
         return min(_FIRST, most), most
     want = max(_FIRST * (9 - batch.rounds_left), math.sqrt(batch.n_items / 2))
-    return min(int(want), most), most
+    return max(1, min(int(want), most)), most
 
 
 def _register(state: AuditState) -> None:

@@ -303,7 +303,10 @@ def more_draws(state: AuditState, options: Sequence[Option], best: Option) -> fl
     more of them. With a cost of c each, n + m = √(r·n/c) is best.
     """
     lost = float((best.cost - least_cost(state, options)).mean())
-    return math.sqrt(max(lost, 0.0) * state.draws / cost_of_a_draw(state, best))
+    each = cost_of_a_draw(state, best)
+    if each <= 0:  # nothing is lost by it
+        return float(state.batch.n_items)
+    return math.sqrt(max(lost, 0.0) * state.draws / each)
 
 
 def wasted_on_asking(

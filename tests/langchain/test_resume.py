@@ -198,7 +198,10 @@ def test_a_failed_call_is_made_again(file):
     first = smart_with(file, fails).batch(items, return_exceptions=True)
     assert all(isinstance(result, ValueError) for result in first)
     smart = smart_with(file)
-    assert contents(smart.batch(items)) == [say("big")(item, {}) for item in items]
+    said = zip(contents(smart.batch(items)), items, strict=True)
+    wrong = sum(answer != say("big")(item, {}) for answer, item in said)
+    assert wrong <= smart.report().certificates[-1].max_errors
+    assert calls(smart) >= 20
 
 
 def test_the_file_is_its_owners_alone_and_holds_no_question(file):
