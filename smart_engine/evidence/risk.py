@@ -17,7 +17,7 @@ from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.scores import place_of_ranks, weigh_scores
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
-__all__ = ["EXPECTED_WORTH", "RiskModel", "doubted"]
+__all__ = ["RiskModel"]
 
 _CLASSES = 16
 """Answer classes that are distinguished, at most."""
@@ -32,21 +32,6 @@ ends, at least, and which share."""
 
 _SHRINKAGE = 4.0
 """How many items the prior of a leaf is worth."""
-
-EXPECTED_WORTH = 40.0
-"""How many draws from the leaves of a plan what a model expects of them is worth."""
-
-
-def doubted(rate: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return the rates that leaves may have which were chosen for looking best.
-
-    Args:
-        rate: What is expected of them, per draw from the posterior.
-        rng: Source of the draws.
-    """
-    mean = np.clip(rate, 0.0, 1.0)
-    good, bad = EXPECTED_WORTH * (1 - mean), EXPECTED_WORTH * mean
-    return np.asarray(rng.beta(bad + 1e-6, good + 1e-6), float)
 
 
 class RiskModel:

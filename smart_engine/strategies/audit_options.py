@@ -17,7 +17,7 @@ from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, least_call
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
 from smart_engine.evidence.record import REFERENCE, UNASKED
-from smart_engine.evidence.risk import RiskModel, doubted
+from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies.audit_state import AuditState
@@ -70,7 +70,7 @@ class Audit(NamedTuple):
         design = Acceptance(items, state.max_errors, level, errors)
         if design.draws(0) == 0:
             return np.zeros((waves + 1, DRAWS))
-        rate = doubted((parts * self.rates).sum(axis=1) / served, rng)
+        rate = (parts * self.rates).sum(axis=1) / served
         test, last = SequentialTest("", design), design.most_draws
         outright = float((self.sizes.sum(axis=1) - served).mean())
         spent = outright + state.reference_calls

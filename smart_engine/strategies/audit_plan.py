@@ -21,7 +21,7 @@ from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed
 from smart_engine.evidence.policies import Answers
 from smart_engine.evidence.record import REFERENCE, UNASKED
-from smart_engine.evidence.risk import EXPECTED_WORTH, RiskModel, doubted
+from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies._base import Audited, Wave, ask
@@ -33,6 +33,9 @@ __all__ = ["follow"]
 _BESIDE = 0.8
 """Draws made while a plan's candidates are asked, as a share of those that it needs if
 they show no error."""
+
+_EXPECTED_WORTH = 40.0
+"""How many of a plan's own draws what the risk model expects of them is worth."""
 
 _CUTS = 6
 """Cuts that are compared in view of the waves left."""
@@ -130,8 +133,8 @@ def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatAr
     expects too few errors of them. Its own draws are free of that.
     """
     errors, draws, mean = len(test.errors), test.draws, float(rate.mean())
-    bad = errors + EXPECTED_WORTH * mean + 1e-6
-    good = draws - errors + EXPECTED_WORTH * (1 - mean) + 1e-6
+    bad = errors + _EXPECTED_WORTH * mean + 1e-6
+    good = draws - errors + _EXPECTED_WORTH * (1 - mean) + 1e-6
     return state.batch.rng.beta(bad, good, size=len(rate))
 
 
@@ -160,7 +163,7 @@ def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut |
         design = Acceptance(served, errors, level, max(0.25, cut.errors))
         if design.draws(0) == 0:
             return cut
-        rate = doubted(rates @ parts / max(parts.sum(), 1e-9), state.batch.rng)
+        rate = np.asarray(rates @ parts / max(parts.sum(), 1e-9), float)
         test, last = SequentialTest("", design), design.most_draws
         spent = state.batch.n_items - served
         wave = next_wave(test, rate, waves - 1, last, state.batch.rng, besides=spent)
