@@ -46,10 +46,11 @@ def slice_of(
         InvalidInputError: If it is in none.
     """
     if isinstance(slices, str):
-        if (keys or {}).get(slices) is None:
+        name = (keys or {}).get(slices)
+        if name is None:
             hint = f"item {item} has no such key: give it in its config's metadata"
             raise InvalidInputError("slices", slices, hint)
-        return name_of_slice((keys or {})[slices], item)
+        return name_of_slice(name, item)
     try:
         name = slices(given)
     except Exception as error:

@@ -318,14 +318,12 @@ def wasted_on_asking(
     """
     batch, drawn, rest = state.batch, state.drawn, state.undrawn
     tiers = set(plan.policy.tiers)
-    using = [
-        o.cost
-        for o in options
-        if len(o.policy.tiers) > 0 and tiers >= {*o.policy.tiers}
-    ]
-    without = [
-        o.cost for o in options if not tiers >= {*o.policy.tiers} or not o.policy.tiers
-    ]
+
+    def uses(option: Option) -> bool:
+        return bool(option.policy.tiers) and tiers.issuperset(option.policy.tiers)
+
+    using = [option.cost for option in options if uses(option)]
+    without = [option.cost for option in options if not uses(option)]
     vain = (np.min(without, axis=0) < np.min(using, axis=0)).mean()
     unasked = (batch.status[:, rest] == UNASKED).mean(axis=1)
     each = sum(unasked[tier] * batch.cost(tier, drawn) for tier in tiers) / len(drawn)

@@ -10,11 +10,13 @@ more answers of the reference.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.evidence.record import BatchRecord
+from smart_engine.evidence.tails import BoolArray
 
-__all__ = ["TELLING", "affordable_calls", "promising"]
+__all__ = ["TELLING", "affordable_calls", "promising", "promising_slices"]
 
 _HARM = 0.01
 """What trying candidates in vain may cost, as a share of what could be saved."""
@@ -36,6 +38,12 @@ def promising(batch: BatchRecord) -> list[int]:
         if saved > 0 and saved >= batch.min_saving and calls >= TELLING:
             chosen.append(tier)
     return chosen
+
+
+def promising_slices(batch: BatchRecord, tiers: Sequence[int]) -> BoolArray:
+    """Return per slice whether it is large enough for candidates to save anything."""
+    least = min((batch.ratios[tier] for tier in tiers), default=1.0)
+    return batch.slices.promising(batch.guarantee, 1 - least - batch.min_saving)
 
 
 def affordable_calls(batch: BatchRecord, tiers: list[int]) -> float:

@@ -5,9 +5,8 @@
    slices that are too small for an audit to save anything.
 2. Divide: each label has two strata, the items that would be handed out as it and all
    others; each slice is one more, or all items, if agreement is promised. Ask the
-   reference
-   about a few items of each stratum, more of the risky ones, and outright about the
-   riskiest as long as that is cheapest. Then divide the level over the audits.
+   reference about a few items of each stratum, more of the risky ones, and outright
+   about the riskiest as long as that is cheapest. Then divide the level over audits.
 3. Audit false answers of each label; then missed items, and the agreement. The audits
    of a stage draw in one random order, so that a draw serves all whose stratum it is
    in. The second stage has an order of its own: in that of the first, items of audited
@@ -39,7 +38,7 @@ from smart_engine.labels.promise import Kind, Promised, most_missed
 from smart_engine.labels.running import RunningAudit
 from smart_engine.labels.strata import Stratum
 from smart_engine.strategies._base import Audited, Decision, Tally, Verdict, Wave
-from smart_engine.strategies.audit_trial import promising
+from smart_engine.strategies.audit_trial import promising, promising_slices
 
 __all__ = ["label_audit"]
 
@@ -333,10 +332,7 @@ def _auditable(batch: BatchRecord, tiers: list[int]) -> BoolArray:
     """Per item, whether its slice is large enough for candidates to save anything."""
     if batch.guarantee.max_disagreement is None:
         return np.ones(batch.n_items, bool)
-    least = min((batch.ratios[tier] for tier in tiers), default=1.0)
-    most = 1 - least - batch.min_saving
-    slices = batch.slices
-    return slices.promising(batch.guarantee, most)[slices.number]
+    return promising_slices(batch, tiers)[batch.slices.number]
 
 
 def _claim(state: _State, tiers: list[int]) -> Generator[Wave, None, None]:

@@ -17,6 +17,7 @@ from smart_engine.evidence.record import REFERENCE, BatchRecord, RecordPart
 from smart_engine.guarantee import Guarantee
 from smart_engine.strategies._base import Decision, Tally, Verdict, Wave
 from smart_engine.strategies.audit import audit
+from smart_engine.strategies.audit_trial import promising_slices
 
 __all__ = ["slice_audit"]
 
@@ -68,8 +69,7 @@ def slice_audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decisio
 def _parts(batch: BatchRecord) -> dict[str | None, RecordPart]:
     """Return the slices whose audits may save something, each with its level."""
     slices, guarantee = batch.slices, batch.guarantee
-    least = min((batch.ratios[tier] for tier in batch.candidates), default=1.0)
-    worth = slices.promising(guarantee, 1 - least - batch.min_saving)
+    worth = promising_slices(batch, batch.candidates)
     count = int(worth.sum())
     if not count:
         return {}

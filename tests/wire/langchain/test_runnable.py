@@ -846,7 +846,7 @@ async def test_a_cancelled_batch_books_what_tiers_had_used():
 
         async def wait(said):
             waiting.append(said)
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()  # until it is cancelled
 
         slow = RunnableLambda(str, afunc=wait)
         smart = SmartRunnable(
