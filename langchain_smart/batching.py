@@ -29,8 +29,10 @@ from typing_extensions import override
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import check_whole
-from smart_engine.runtime.batch import Batch, Job, Measurement, OneByOne
+from smart_engine.runtime.batch import Batch, OneByOne
 from smart_engine.runtime.gathering import SingleCall
+from smart_engine.runtime.job import Job
+from smart_engine.runtime.measurement import Measurement
 from smart_engine.runtime.requester import Verb
 from smart_engine.runtime.settings import Settings
 from smart_engine.runtime.submitted import SubmittedJob

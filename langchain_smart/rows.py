@@ -35,9 +35,9 @@ from smart_engine.evidence.tails import FloatArray
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import Key, LedgerScope
 from smart_engine.money.reservations import Reservations
-from smart_engine.runtime.batch import Job
 from smart_engine.runtime.blocks import WorkerLostError
 from smart_engine.runtime.drive import drive
+from smart_engine.runtime.job import Job
 from smart_engine.serving.answer_text import as_text
 from smart_engine.serving.result_columns import Row, to_columns
 

@@ -38,8 +38,8 @@ from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
-from smart_engine.runtime.batch import Job
 from smart_engine.runtime.item import ItemRun
+from smart_engine.runtime.job import Job
 from smart_engine.runtime.requester import Requester, Verb
 
 __all__ = ["LLMJob", "LLMRequester", "ending", "marked", "piece", "whole"]

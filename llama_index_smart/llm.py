@@ -66,11 +66,12 @@ from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError, check_whole
-from smart_engine.runtime.batch import Batch, Measurement, OneByOne
+from smart_engine.runtime.batch import Batch, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
+from smart_engine.runtime.measurement import Measurement
 from smart_engine.runtime.settings import Settings
 from smart_engine.runtime.submitted import SubmittedJob
 from smart_engine.serving.members import find_members, model_identity

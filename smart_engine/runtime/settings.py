@@ -33,14 +33,16 @@ from smart_engine.money.ledger import Ledger, LedgerScope
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
-from smart_engine.runtime.batch import Batch, Job, Measurement
+from smart_engine.runtime.batch import Batch
 from smart_engine.runtime.gathering import (
     Gathering,
     SingleCall,
     gathering,
     gathering_of,
 )
+from smart_engine.runtime.job import Job
 from smart_engine.runtime.lanes.members import Lanes
+from smart_engine.runtime.measurement import Measurement
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem

@@ -16,7 +16,8 @@ from time import monotonic
 from typing import Any, Literal, NamedTuple
 
 from smart_engine.errors import SmartError
-from smart_engine.runtime.batch import Batch, Job, OneByOne
+from smart_engine.runtime.batch import Batch, OneByOne
+from smart_engine.runtime.job import Job
 
 __all__ = ["JobStatus", "LeftError", "SubmittedJob"]
 
