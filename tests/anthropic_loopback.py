@@ -60,6 +60,11 @@ def message(reply: Reply) -> dict[str, Any]:
     return {**head, "stop_reason": why, "stop_sequence": None}
 
 
+def missing(what: str) -> Reply:
+    error = {"type": "not_found_error", "message": what}
+    return Reply([json.dumps({"type": "error", "error": error}).encode()], 404)
+
+
 @dataclass
 class MessageBatches:
     """Message batches of a provider.
@@ -106,6 +111,8 @@ class MessageBatches:
                 batch.looks.pop(0)
             else:
                 self.end(batch, self.plan.end(batch.number))
+        if batch.ended and batch.number in self.plan.deleted:
+            return missing(f"no such batch: {name}")
         return sent(batch.seen)
 
     def cancel(self, name: str) -> Reply:
@@ -172,8 +179,7 @@ class MessageBatches:
                 return Reply(["".join(lines).encode()])
             case "POST", "batches", name, "cancel":
                 return self.cancel(name)
-        error = {"type": "not_found_error", "message": path}
-        return Reply([json.dumps({"type": "error", "error": error}).encode()], 404)
+        return missing(path)
 
 
 class AnthropicServer(Server):

@@ -36,6 +36,7 @@ class Plan:
         refuse: Given the number of a request to create, from 0, what goes wrong.
         lose: Numbers of requests to create that are done, and never answered.
         full: Given a batch's rows, whether too much is waiting already.
+        deleted: Numbers of batches that are deleted once they have ended.
     """
 
     looks: tuple[str, ...] = STATES
@@ -45,6 +46,7 @@ class Plan:
     refuse: Callable[[int], Fault | None] = lambda number: None
     lose: frozenset[int] = frozenset()
     full: Callable[[int], bool] = lambda rows: False
+    deleted: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -146,6 +148,8 @@ class Batches:
                 batch.seen["status"] = batch.looks.pop(0)
             else:
                 self.end(batch)
+        if batch.ended and batch.number in self.plan.deleted:
+            return refused(404, f"no such batch: {name}")
         return sent(batch.seen)
 
     def cancel(self, name: str) -> Reply:

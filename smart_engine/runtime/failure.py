@@ -18,7 +18,13 @@ from typing import Any
 from smart_engine.calls import Failure
 from smart_engine.warn import warn
 
-__all__ = ["explain", "is_untold", "may_succeed_later", "seconds_asked_for"]
+__all__ = [
+    "explain",
+    "is_missing",
+    "is_untold",
+    "may_succeed_later",
+    "seconds_asked_for",
+]
 
 _UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}
 _UNSENT |= {"EndpointConnectionError", "ConnectTimeoutError", "NewConnectionError"}
@@ -28,7 +34,7 @@ batches that made none of it."""
 
 _PASSING = {"APIConnectionError", "TransportError", "ClientConnectionError"}
 _PASSING |= {"HTTPClientError", "BotoConnectionError", "HTTPError"}
-_PASSING |= {"UnansweredError"}
+_PASSING |= {"GoneError", "UnansweredError"}
 """Errors of connections, of the clients of OpenAI and Anthropic, and of batches."""
 
 _SAID = {"true": True, "false": False}
@@ -95,6 +101,14 @@ def may_succeed_later(failure: Failure) -> bool:
         if isinstance(cause, OSError) or _PASSING & _names(cause):
             return True
     return False
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether a server says that there is no such thing, or no longer."""
+    return any(
+        _status(cause) in {404, 410} or "GoneError" in _names(cause)
+        for cause in _chain(error)
+    )
 
 
 def seconds_asked_for(error: BaseException) -> float | None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from smart_engine.errors import MissingExtraError
 from smart_engine.runtime.lanes.carrier import (
+    GoneError,
     Limits,
     NotYetKnownError,
     Row,
@@ -136,6 +137,8 @@ class AnthropicBatches:
         """Return where a batch is."""
         found = self._client.messages.batches.retrieve(batch)
         done = sum(n for kind, n in _counts(found).items() if kind != "processing")
+        if found.archived_at is not None:
+            raise GoneError(f"its answers were removed at {found.archived_at}")
         status = found.processing_status
         return State(status, status == "ended", done)
 

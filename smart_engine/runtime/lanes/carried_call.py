@@ -12,13 +12,17 @@ from contextvars import Context
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import SmartError
-from smart_engine.runtime.lanes.carrier import UnansweredError, UncarriableError
+from smart_engine.runtime.lanes.carrier import (
+    GoneError,
+    UnansweredError,
+    UncarriableError,
+)
 from smart_engine.runtime.lanes.exchange import Exchange, Reply, Request, exchange
 from smart_engine.runtime.requester import Attempts, Clock, Requester
 
 __all__ = ["CarriedCall", "LostError"]
 
-_Answer = Reply | UnansweredError | UncarriableError
+_Answer = Reply | GoneError | UnansweredError | UncarriableError
 
 
 class LostError(SmartError):
@@ -60,7 +64,7 @@ class CarriedCall:
 
     def _read(self, answer: _Answer) -> Result:
         if not isinstance(answer, Reply):
-            return self._attempts.failed(answer)
+            return self._unanswered(answer)
         with exchange(answer):
             return self._attempts.make()
 
@@ -86,7 +90,7 @@ class CarriedCall:
 
     async def _aread(self, answer: _Answer) -> Result:
         if not isinstance(answer, Reply):
-            return self._attempts.failed(answer)
+            return self._unanswered(answer)
         with exchange(answer):
             return await self._attempts.amake()
 
@@ -106,7 +110,19 @@ class CarriedCall:
 
     def lost(self) -> Result:
         """Return the result of a call whose reply nobody reads: it may be billed."""
-        error = LostError("the batch was left before its answer came")
+        return self._maybe_billed(
+            LostError("its batch was left before its answer came")
+        )
+
+    def _unanswered(
+        self, why: GoneError | UnansweredError | UncarriableError
+    ) -> Result:
+        """Return the result of a call that has no reply."""
+        if isinstance(why, GoneError):
+            return self._maybe_billed(why)
+        return self._attempts.failed(why)
+
+    def _maybe_billed(self, error: SmartError) -> Result:
         return self._attempts.ended(Failure(error, timing=self._clock.timing))
 
     def _timed(self, result: Result) -> Result:

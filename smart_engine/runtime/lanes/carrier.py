@@ -17,6 +17,7 @@ from smart_engine.serving.submissions import Submission
 
 __all__ = [
     "Carrier",
+    "GoneError",
     "Limits",
     "NotYetKnownError",
     "Row",
@@ -43,6 +44,13 @@ def without_user(address: object) -> str:
 
 class UnansweredError(SmartError):
     """A batch ended without an answer to a request, which is not billed."""
+
+
+class GoneError(SmartError):
+    """A provider has no longer a batch, or its answers: whether it billed them is open.
+
+    See `UnansweredError` for requests that are not billed.
+    """
 
 
 class UncarriableError(SmartError):
@@ -120,7 +128,10 @@ class Carrier(Protocol):
         ...
 
     def submit(self, name: str, kind: str, rows: Sequence[bytes]) -> str:
-        """Submit a batch under a name of ours; return the provider's id of it."""
+        """Submit a batch under a name of ours; return the provider's id of it.
+
+        Called again with the same name, it goes on where it failed.
+        """
         ...
 
     def find(self, submission: Submission, others: Collection[str]) -> str | None:
@@ -136,7 +147,11 @@ class Carrier(Protocol):
         ...
 
     def look(self, batch: str) -> State:
-        """Return where a batch is."""
+        """Return where a batch is.
+
+        Raises:
+            GoneError: If its answers are no longer there.
+        """
         ...
 
     def replies(self, batch: str) -> Iterator[tuple[str, Reply | UnansweredError]]:

@@ -21,9 +21,14 @@ from typing import NamedTuple, TypeVar
 
 from smart_engine.calls import Call, Failure
 from smart_engine.errors import SmartError, StoreError
-from smart_engine.runtime.failure import may_succeed_later, seconds_asked_for
+from smart_engine.runtime.failure import (
+    is_missing,
+    may_succeed_later,
+    seconds_asked_for,
+)
 from smart_engine.runtime.lanes.carrier import (
     Carrier,
+    GoneError,
     NotYetKnownError,
     Row,
     State,
@@ -58,7 +63,7 @@ class CallReply(NamedTuple):
     """
 
     call: Call
-    reply: Reply | UnansweredError | UncarriableError
+    reply: Reply | GoneError | UnansweredError | UncarriableError
 
 
 Deliver = Callable[[list[CallReply] | BaseException], None]
@@ -97,7 +102,7 @@ class _OpenBatch:
         queued: Those of its requests that are waited for, by name.
         rows: Its requests as they are sent; empty once it is submitted, and for one
             that an earlier process began.
-        looked_for: How often it was looked for at the provider.
+        looked_for: How often it was looked for at the provider in vain.
         tried: Whether it may be submitted, though its id is not known.
         state: Where it was when it was last looked at.
         due: When it is looked at next.
@@ -365,6 +370,9 @@ class Dispatcher:
             else:
                 self._look(batch, batch.submission.batch)
         except Exception as error:
+            if batch.submission.batch is not None and is_missing(error):
+                self._miss(batch, error)
+                return
             batch.failing = batch.failing or now
             tired = now - batch.failing > self.pace.patience
             if tired or not may_succeed_later(Failure(error)):
@@ -433,6 +441,19 @@ class Dispatcher:
                 self._arrived.append(CallReply(each.call, reply))
         del self._open[batch.submission.name]
         self._pack(batch.submission.model, batch.submission.kind, again)
+
+    def _miss(self, batch: _OpenBatch, error: Exception) -> None:
+        """Give up a batch that the provider no longer has, which may be billed."""
+        batch.looked_for += 1
+        if batch.looked_for == 1:  # it may be so new that it is not known everywhere
+            self._wait(batch)
+            return
+        where, model = batch.submission.address, batch.submission.model
+        problem = f"{where} no longer has the batch {batch.submission.batch} of {model}"
+        hint = "requests are made again; what they may have cost is booked as unknown"
+        warn(f"{problem} ({error}): its {len(batch.queued):,} {hint}")
+        for each in self._freed(batch):
+            self._arrived.append(CallReply(each.call, GoneError(problem)))
 
     def _again(self, batch: _OpenBatch) -> None:
         """Put the requests of a batch that does not exist into another one."""

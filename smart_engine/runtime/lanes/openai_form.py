@@ -48,6 +48,7 @@ class OpenAIBatches:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._uploaded: dict[str, str] = {}  # our name → the file, until it has a batch
 
     @classmethod
     def at(cls, address: str) -> OpenAIBatches:
@@ -86,16 +87,19 @@ class OpenAIBatches:
         return json.dumps({**head, "body": body}, ensure_ascii=False).encode() + b"\n"
 
     def submit(self, name: str, kind: str, rows: Sequence[bytes]) -> str:
-        """Upload a file, and create a batch of it."""
+        """Upload a file, unless it was uploaded before; create a batch of it."""
         endpoint, _, _ = kind.partition(" ")
-        file = (f"{name}.jsonl", b"".join(rows), "application/jsonl")
-        uploaded = self._client.files.create(file=file, purpose="batch")
+        if name not in self._uploaded:
+            file = (f"{name}.jsonl", b"".join(rows), "application/jsonl")
+            uploaded = self._client.files.create(file=file, purpose="batch")
+            self._uploaded[name] = uploaded.id
         batch = self._client.batches.create(
-            input_file_id=uploaded.id,
+            input_file_id=self._uploaded[name],
             endpoint=endpoint,
             completion_window="24h",
             metadata={_NAME: name},
         )
+        del self._uploaded[name]
         return str(batch.id)
 
     def find(self, submission: Submission, others: Collection[str]) -> str | None:

@@ -10,8 +10,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from anthropic_loopback import AnthropicServer, serve_anthropic
-from batch_loopback import Plan
+from anthropic_loopback import AnthropicServer, MessageBatches, serve_anthropic
+from batch_loopback import Plan, sent
 from lane_models import (
     ITEMS,
     PRICES,
@@ -92,6 +92,32 @@ async def test_a_fault_that_passes_costs_nothing(fault, mode):
         assert [a.content for a in answers] == ["yes"] * 60
         assert set(server.batched.attempts.values()) == {1}
         assert_ledger_is_the_bill(smart, server)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gone", ["deleted", "archived"])
+async def test_a_batch_that_is_no_longer_there_is_bought_anew_and_marked(
+    gone, mode, monkeypatch
+):
+    def archiving(api, name):
+        reply = look(api, name)
+        batch = api.batches[name]
+        if batch.ended and not batch.number:
+            batch.seen |= {"archived_at": batch.seen["ended_at"], "results_url": None}
+        return reply if not batch.ended else sent(batch.seen)
+
+    look = MessageBatches.look
+    plan = Plan(deleted=frozenset({0} if gone == "deleted" else ()))
+    if gone == "archived":
+        monkeypatch.setattr(MessageBatches, "look", archiving)
+    with serve_anthropic(agreeing, plan) as server:
+        smart = smart_at(server, strategy="reference")
+        with pytest.warns(UserWarning, match="no longer has the batch msgbatch_0 of"):
+            answers = await answered(smart, mode)
+        assert [a.content for a in answers] == ["yes"] * 60
+        spend = smart.report().spend["big"]
+        assert (spend.calls, spend.failures) == (120, 60)
+        assert 0 < spend.unknown < spend.cost
 
 
 async def test_failed_rows_are_tried_again_or_are_their_items_errors():

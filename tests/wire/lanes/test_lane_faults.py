@@ -65,6 +65,42 @@ async def test_a_fault_that_passes_costs_nothing(fault, mode):
         assert server.requests.total() == 0
 
 
+def test_a_file_is_uploaded_once_however_often_its_batch_is_refused():
+    plan = Plan(refuse=lambda n: Fault("busy", 429) if n < 3 else None)
+    with serve_batches(agreeing, plan) as server:
+        smart = smart_at(server, strategy="reference")
+        assert [a.content for a in smart.batch(ITEMS)] == ["yes"] * 60
+        assert server.api.calls.count("POST /v1/batches") == 4
+        assert server.api.calls.count("POST /v1/files") == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_a_batch_cost_that_the_provider_deleted_is_unknown(mode):
+    with serve_batches(agreeing, Plan(deleted=frozenset({0}))) as server:
+        smart = smart_at(server, strategy="reference", own={"max_tokens": 50})
+        told = r"no longer has the batch batch_0 of big .*: its 60 requests"
+        with pytest.warns(UserWarning, match=told):
+            answers = await answered(smart, mode)
+        assert [a.content for a in answers] == ["yes"] * 60
+        assert set(server.batched.attempts.values()) == {2}
+        spend = smart.report().spend["big"]
+        assert (spend.calls, spend.failures) == (120, 60)
+        assert spend.unknown > 0
+        billed = server.batched.input_tokens["big"] * 5
+        billed += server.batched.output_tokens["big"] * 15
+        assert spend.cost - spend.unknown == pytest.approx(billed / 2 / 1e6)
+
+
+async def test_a_deleted_batch_that_may_not_be_tried_again_says_so():
+    with serve_batches(agreeing, Plan(deleted=frozenset({0}))) as server:
+        smart = smart_at(
+            server, {"max_tokens": 50}, strategy="reference", max_retries=0
+        )
+        with pytest.warns(UserWarning, match="no longer has the batch"):
+            first, *_ = await answered(smart, "async", return_exceptions=True)
+        assert "no longer has the batch batch_0 of big" in str(first)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_failed_row_is_tried_in_the_next_batch(mode):
     def script(model, text, attempt):
