@@ -9,18 +9,24 @@ knows and all workers see.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smart_engine.bulk import Calls, Outcomes
 from smart_engine.calls import Call, Result
 from smart_engine.errors import InvalidInputError
 from smart_engine.evidence.tails import IntArray
 from smart_engine.runtime.blocks import BlockSession
-from smart_engine.serving.result_columns import COLUMNS, from_columns
+from smart_engine.serving.result_columns import (
+    COLUMNS,
+    Columns,
+    read_columns,
+    rows_of,
+)
 from smart_engine.warn import warn
 
 if TYPE_CHECKING:
@@ -98,7 +104,7 @@ class Parts:
         pq.write_table(table, sink)
         self._write(f"{self._folder}/parts/{name}.parquet", sink.getvalue())
 
-    def results(self, name: str) -> dict[str, list[Any]] | None:
+    def results(self, name: str) -> Columns | None:
         """Return the results in a part as columns; None if there is no such part."""
         if not self._exists(f"{self._folder}/parts/{name}.parquet"):
             return None
@@ -178,34 +184,46 @@ class PartSession:
             self._names.append(name)
             found(name, items)
 
-    def next_calls(self, most: int | None = None) -> list[Call]:
+    def next_block(self, most: int | None = None) -> Calls:
         """Return the calls that have to be made now; record those that were made."""
-        while calls := self._session.next_calls(most):
+        while calls := self._session.next_block(most):
             if not self._names:
                 return calls
-            fresh: list[Call] = []
-            stored: defaultdict[int, set[Call]] = defaultdict(set)
-            for call in calls:
-                part = int(self._part[self._places[call.tier], call.item])
-                if part < 0:
-                    fresh.append(call)
-                else:
-                    stored[part].add(call)
-            for part, wanted in stored.items():
-                columns = self._parts.results(self._names[part]) or {}
-                for row in from_columns(columns):
-                    if row.call in wanted and self._current(row.call, part):
-                        wanted.discard(row.call)
-                        result: Any = row.result
-                        self._session.record(row.call, result._replace(restored=True))
-                fresh += sorted(wanted)  # somebody has deleted the part
+            part = self._part[calls.tiers, calls.items]
+            fresh = calls.where(part < 0)
+            for stored in np.unique(part[part >= 0]).tolist():
+                fresh += self._restore(stored, calls.where(part == stored))
             if fresh:
                 return fresh
-        return []
+        return calls
 
-    def _current(self, call: Call, part: int) -> bool:
-        return bool(self._part[self._places[call.tier], call.item] == part)
+    def _restore(self, part: int, wanted: Calls) -> Calls:
+        """Record results that are in a part; return the calls that are not there."""
+        columns = self._parts.results(self._names[part])
+        if columns is None:
+            return wanted  # somebody has deleted it
+        there = self._number(
+            columns["item"], [*map(self._places.get, columns["model"])]
+        )
+        number = self._number(wanted.items, wanted.tiers)
+        places = np.flatnonzero(np.isin(there, number))
+        together, alone = read_columns(rows_of(columns, places.tolist()))
+        for outcomes in together:
+            self._session.record_all(replace(outcomes, restored=True))
+        for row in alone:
+            result: Any = row.result
+            self._session.record(row.call, result._replace(restored=True))
+        return wanted.where(~np.isin(number, there))
+
+    def _number(self, items: Any, tiers: Any) -> IntArray:
+        """Return a number for each call."""
+        first: IntArray = np.asarray(items, np.int64) * len(self._places)
+        return first + np.asarray(tiers, np.int64)
 
     def record(self, call: Call, outcome: Result) -> BaseException | None:
         """Record an outcome, which is in a part by now."""
         return self._session.record(call, outcome)
+
+    def record_all(self, outcomes: Outcomes) -> None:
+        """Record outcomes, which are in a part by now."""
+        self._session.record_all(outcomes)

@@ -99,7 +99,6 @@ class RayPool:
         self._rows, self._made, self._names = rows, ray.put(made), list(names)
         self._environment = options.get("runtime_env")
         self._parts, self._run = parts, secrets.token_hex(4)
-        self._places = {name: place for place, name in enumerate(names)}
         self.workers = workers
         groups = {"concurrency_groups": {"control": 1}}
         self._actor = ray.remote(**{**groups, **options})(_Worker)
@@ -118,8 +117,7 @@ class RayPool:
         """Have a piece made by the actor that has the least to do."""
         busy = [actor for _, actor, _ in self._flying.values()]
         actor = min(self._actors, key=busy.count)
-        items = np.array([call.item for call in piece.calls], np.int64)
-        models = np.array([self._places[call.tier] for call in piece.calls], np.int16)
+        items, models = piece.calls.items, piece.calls.tiers
         order, tables = self._rows.take(items)
         ref, answers = actor.make.options(num_returns=2).remote(
             self._name(piece), items[order], models[order], piece.attempts, *tables

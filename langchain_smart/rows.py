@@ -26,6 +26,7 @@ from langchain_smart.batching import SmartBatching, named_task
 from langchain_smart.chat.compare import MessageReading
 from langchain_smart.chat.members import unwrapped
 from langchain_smart.chat.structured import Parsed
+from smart_engine.bulk import Outcomes
 from smart_engine.calls import Call, Failure, Outcome, Result
 from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import identity
@@ -165,7 +166,7 @@ class RowCaller:
         return self._make(
             task=self.task,
             rule=self.rule,
-            scope=scope or LedgerScope(_nowhere, self._names[0], self.task),
+            scope=scope or LedgerScope(_Nowhere(), self._names[0], self.task),
             places=range(len(inputs)),
             limit=self._limit,
             label=self.task,
@@ -279,15 +280,8 @@ class RowCaller:
         """
         read = [*map(self._read, rows)]
         inputs = [None if isinstance(each, Exception) else each for each in read]
-        inside: dict[int, list[tuple[str, Result]]] = {}
-
-        def enter(
-            key: Key, batch: int | None, item: int, error: str | None, result: Result
-        ) -> None:
-            del batch, error
-            inside.setdefault(item, []).append((key.model, result))
-
-        job = self.job(inputs, LedgerScope(enter, self._names[0], self.task))
+        inner = _Inner()
+        job = self.job(inputs, LedgerScope(inner, self._names[0], self.task))
         given = _Given([call.tier for call in calls], read, self._limit, self)
         given.reserved = job.reservations = self._within(job, given.calls)
         error = None
@@ -311,7 +305,7 @@ class RowCaller:
                 ended = result._replace(answer=key)
             if attempts and not (isinstance(ended, Failure) and ended.sat_out):
                 ended = _after_losses(job, place, call.tier, ended, attempts)
-            found.append(Row(call, ended, unread, inside.get(place, ())))
+            found.append(Row(call, ended, unread, inner.calls.get(place, ())))
             answers.append(answer)
             with suppress(Exception):  # of callbacks
                 job.finish(place, result[0])  # the answer, or the error
@@ -377,7 +371,7 @@ class _Given:
     def record(self, call: Call, outcome: Result) -> None:
         self.results[call.item] = outcome
         if self.reserved is not None:
-            self.reserved.end(call, outcome)
+            self.reserved.end(call, outcome.total)
 
 
 def _smart_in(smart: SmartSource) -> tuple[SmartBatching[Any, Any], dict[str, Any]]:
@@ -451,8 +445,30 @@ def _again(
     return RowCaller(smart, prompt=prompt, column=column, model=model, workers=workers)
 
 
-def _nowhere(*_: Any) -> None:
-    """Enter nothing: calls are entered where the session is."""
+class _Nowhere:
+    """Enters nothing: calls are entered where the session is."""
+
+    def enter(
+        self, key: Key, batch: int | None, item: int, error: str | None, result: Result
+    ) -> None:
+        """Enter no call."""
+
+    def enter_all(self, key: Key, batch: int | None, outcomes: Outcomes) -> None:
+        """Enter no calls."""
+
+
+class _Inner(_Nowhere):
+    """Collects by item the calls that calls make themselves."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, list[tuple[str, Result]]] = {}
+
+    def enter(
+        self, key: Key, batch: int | None, item: int, error: str | None, result: Result
+    ) -> None:
+        """Collect a call."""
+        del batch, error
+        self.calls.setdefault(item, []).append((key.model, result))
 
 
 def _share_rates(smart: SmartBatching[Any, Any], workers: int) -> None:

@@ -7,9 +7,10 @@ A session is not thread-safe: record from one thread, or hold a lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import chain, islice, zip_longest
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
 from smart_engine.batch.label_counts import Labels
 from smart_engine.batch.progress import Progress, measure
 from smart_engine.batch.slice_counts import count_slices
+from smart_engine.bulk import Calls, Outcomes
 from smart_engine.calls import (
     ROLES,
     Call,
@@ -182,7 +184,7 @@ class BatchSession:
         self._profiled = np.zeros(n_items, bool)
         self._uncovered = np.zeros(n_items, bool)
         self._in_flight = 0
-        self._unstarted: Iterator[Call] = iter(())  # of the wave, and in flight
+        self._none = self._unstarted = Calls.of(batch.names, ())
         self._escalations: list[int] = []
         self._reference_errors: dict[int, BaseException] = {}
         self._certificate: Certificate | None = None
@@ -195,29 +197,37 @@ class BatchSession:
 
     # -- driving ---------------------------------------------------------------
 
-    def next_calls(self, most: int | None = None) -> list[Call]:
+    def next_calls(self) -> list[Call]:
         """Return the calls that may start now, all at once; never the same twice.
 
         An empty list means: nothing to start before more outcomes are recorded, or,
         if `done`, nothing at all.
+        """
+        return list(self.next_block())
+
+    def next_block(self, most: int | None = None) -> Calls:
+        """Return the calls that may start now, as columns; see `next_calls`.
 
         Args:
             most: Return no more than so many; the others follow in further calls,
                 whether or not these are recorded by then. None: all.
         """
         batch = self._batch
-        while not (calls := list(islice(self._unstarted, most))):
+        while not self._unstarted:
             idle = not self._in_flight
             if self._decision is not None or self._in_flight:
                 escalations, self._escalations = self._escalations, []
                 self._unstarted = self._ask(REFERENCE, np.array(escalations, np.int64))
                 batch.rounds += idle and self._in_flight > 0
-                return list(islice(self._unstarted, most))
+                break
             try:
                 self._unstarted = self._start(next(self._deciding))
             except StopIteration as stop:
                 self._unstarted = self._apply(stop.value)
             batch.rounds += self._in_flight > 0
+        calls = self._unstarted[:most]
+        rest = self._unstarted[len(calls) :]
+        self._unstarted = rest or self._none  # which holds no table in memory
         return calls
 
     def keep(self, call: Call, outcome: Outcome | Failure) -> None:
@@ -239,32 +249,61 @@ class BatchSession:
                 confidence no number.
         """
         item, name = call
-        tier = self._index.get(name, -1)
-        batch = self._batch
+        batch, tier = self._batch, self._index.get(name, -1)
         known = tier >= 0 and 0 <= item < batch.n_items
         if not known or batch.status[tier, item] != ASKED:
             raise ProtocolError(f"{call} is not in flight: record each call once")
         check_outcome(outcome)
-        batch.costs[tier, item] = outcome.cost
         if outcome.usage is not None:
-            batch.count(tier, outcome.usage)
-        batch.estimated[tier, item] = outcome.estimated > 0
+            batch.count(tier, outcome.usage.input_tokens, outcome.usage.output_tokens)
         if outcome.earlier or outcome.unknown:
             batch.lose(tier, item, outcome)
         batch.sat_out[tier] += isinstance(outcome, Failure) and outcome.sat_out
         error = self._read(tier, item, outcome)
         if batch.scope is not None:
             batch.scope.record_call(item, name, outcome, error)
-        batch.status[tier, item] = ANSWERED if error is None else FAILED
         if error is not None and tier == REFERENCE:
             self._reference_errors[item] = error
-        if batch.status[REFERENCE, item] >= ANSWERED:
-            if self._profiled[item]:  # others show nothing, and may cost money
-                self._compare(item, batch.candidates if tier == REFERENCE else (tier,))
-        elif error is not None and self._decision is not None:
+        cached = isinstance(outcome, Outcome) and outcome.cached
+        figures = (outcome.cost, cached, outcome.estimated > 0)
+        self._enter(tier, item, ANSWERED if error is None else FAILED, figures)
+        unanswered = batch.status[REFERENCE, item] < ANSWERED
+        if error is not None and unanswered and self._decision is not None:
             self._escalations.append(item)
-        self._in_flight -= 1
         return error
+
+    def record_all(self, outcomes: Outcomes) -> None:
+        """Record results that brought an answer, all at once; see `record`.
+
+        Args:
+            outcomes: The results, with keys in the place of answers, which are
+                somewhere else: the equivalence is a `ByKey`, and `keep_answers` false.
+
+        Raises:
+            ProtocolError: If one of the calls is not in flight, or answers are needed.
+            InvalidInputError: If a cost is not a number of zero or more.
+        """
+        batch, items = self._batch, outcomes.items
+        if not batch.hidden or batch.guarantee.labels:
+            raise ProtocolError("answers are compared here: record them one by one")
+        tier = self._index.get(outcomes.tier, -1)
+        known = tier >= 0 and ((items >= 0) & (items < batch.n_items)).all()
+        once = known and len(np.unique(items)) == len(items)
+        if not once or (batch.status[tier, items] != ASKED).any():
+            problem = f"calls of {outcomes.tier} are not in flight"
+            raise ProtocolError(f"{problem}: record each call once")
+        outcomes.check()
+        batch.count(tier, *outcomes.tokens[:2])
+        scored = ~np.isnan(outcomes.confidences)
+        if scored.any():
+            batch.score(tier, items[scored], outcomes.confidences[scored])
+        told = np.flatnonzero(self._tells(items))
+        codes = [self._code(outcomes.keys[place]) for place in told.tolist()]
+        batch.codes[tier, items[told]] = codes
+        if batch.scope is not None:
+            batch.scope.record_calls(outcomes)
+        figures = (outcomes.costs, outcomes.cached, outcomes.estimated)
+        self._enter(tier, items, ANSWERED, figures)
 
     def stop(
         self, unmade: Iterable[Call], why: BaseException, *, strict: bool = False
@@ -286,15 +325,14 @@ class BatchSession:
             ProtocolError: If other calls are in flight, or the session is done; unless
                 calls of the reference could not be finished.
         """
-        rest, unfinished = list(self._unstarted), self.unfinished
-        unmade, self._unstarted = [*unmade, *rest], iter(rest)
+        unfinished = self.unfinished
+        unmade = Calls.of(self._names, unmade) + self._unstarted
         over = self._stopped is not None or (self.done and not unfinished)
         if over or self._in_flight != len(unmade):
             hint = "record the calls that were made, and name all that were not"
             raise ProtocolError(f"{self._in_flight} calls are in flight: {hint}")
-        for item, name in unmade:
-            self._batch.status[self._index[name], item] = UNASKED
-        self._in_flight, self._unstarted = 0, iter(())
+        self._batch.status[unmade.tiers, unmade.items] = UNASKED
+        self._in_flight, self._unstarted = 0, self._none
         self._escalations.clear()
         self._deciding.close()
         route = np.full(self._batch.n_items, -1, np.int16)
@@ -394,42 +432,40 @@ class BatchSession:
 
     # -- book-keeping ----------------------------------------------------------
 
-    def _start(self, wave: Wave) -> Iterator[Call]:
+    def _start(self, wave: Wave) -> Calls:
         """Turn a wave into calls, leaving out what was asked before."""
         status = self._batch.status
         started = []
         for part in (wave, *wave.also):
-            calls = [
-                self._ask(tier, part.items[status[tier, part.items] == UNASKED])
-                for tier in part.tiers
-            ]
+            tiers = np.array(part.tiers, np.int16)
+            # Item by item, so that an item's calls run side by side.
+            asked = status[np.ix_(tiers, part.items)].T != UNASKED
+            places, which = np.nonzero(~asked)
+            started.append(self._ask(tiers[which], part.items[places]))
             if REFERENCE in part.tiers and part.learning:
                 self._profiled[part.items] = True
-            # Item by item, so that an item's calls run side by side.
-            started.append(zip_longest(*calls))
-        rows = chain.from_iterable(started)
-        return (call for row in rows for call in row if call is not None)
+        return reduce(add, started)
 
-    def _apply(self, decision: Decision) -> Iterator[Call]:
+    def _apply(self, decision: Decision) -> Calls:
         """Start the calls that the decision still needs."""
         self._decision = decision
         status = self._batch.status
         settled = status[REFERENCE] >= ANSWERED
-        calls: list[Iterator[Call]] = []
+        calls: list[Calls] = []
         for tier in range(len(self._names)):
             routed = (decision.route == tier) & ~settled
             unasked = np.flatnonzero(routed & (status[tier] == UNASKED))
             calls.append(self._ask(tier, unasked))
             failed = np.flatnonzero(routed & (status[tier] == FAILED))
             calls.append(self._ask(REFERENCE, failed))
-        return chain.from_iterable(calls)
+        return reduce(add, calls)
 
-    def _ask(self, tier: int, items: IntArray) -> Iterator[Call]:
-        """Return a tier's calls, which are in flight from here on."""
-        self._batch.status[tier, items] = ASKED
+    def _ask(self, tiers: Any, items: IntArray) -> Calls:
+        """Return calls, which are in flight from here on."""
+        self._batch.status[tiers, items] = ASKED
         self._in_flight += len(items)
-        name = self._names[tier]
-        return (Call(int(item), name) for item in items)
+        models = np.broadcast_to(np.asarray(tiers, np.int16), items.shape)
+        return Calls(self._names, items, models)
 
     def _read(
         self, tier: int, item: int, outcome: Outcome | Failure
@@ -440,11 +476,9 @@ class BatchSession:
         batch = self._batch
         if batch.answers:
             batch.answers[tier][item] = outcome.answer
-        batch.cached[tier, item] = outcome.cached
         if tier == REFERENCE:
             with suppress(Exception):  # it is right, with or without a label
                 self._read_label(tier, item, outcome.answer)
-        profiled = self._profiled[item]
         if tier == REFERENCE and not batch.keyed:
             return None
         try:
@@ -455,11 +489,10 @@ class BatchSession:
             return None if tier == REFERENCE else error
         if outcome.confidence is not None:
             batch.score(tier, item, outcome.confidence)
-        if profiled or self._decision is None or not batch.hidden:  # else of no use
+        if self._tells(item):
             with suppress(TypeError):  # not hashable: compared one by one
-                code = self._codes.setdefault(parsed, len(self._codes) + 1)
-                batch.codes[tier, item] = code
-        if profiled and not batch.keyed:
+                batch.codes[tier, item] = self._code(parsed)
+        if self._profiled[item] and not batch.keyed:
             batch.readings[tier, item] = parsed
         return None
 
@@ -468,6 +501,38 @@ class BatchSession:
         batch = self._batch
         if batch.guarantee.labels:
             batch.labels[tier, item] = batch.labelling.number(answer)
+
+    def _tells(self, items: int | IntArray) -> Any:
+        """Whether answers to items may be compared, or shown."""
+        open_yet = self._decision is None or not self._batch.hidden
+        return self._profiled[items] | open_yet
+
+    def _code(self, reading: Any) -> int:
+        """Return the number of all answers that are read like this."""
+        return self._codes.setdefault(reading, len(self._codes) + 1)
+
+    def _enter(
+        self, tier: int, items: int | IntArray, status: int, figures: tuple[Any, ...]
+    ) -> None:
+        """End calls that were in flight, one or many.
+
+        Args:
+            tier: The tier.
+            items: Their items.
+            status: Of all.
+            figures: Costs, whether cached, whether estimated: of all, or of each.
+        """
+        batch, (costs, cached, estimated) = self._batch, figures
+        batch.costs[tier, items] = costs
+        batch.cached[tier, items] = cached
+        batch.estimated[tier, items] = estimated
+        batch.status[tier, items] = status
+        others = batch.candidates if tier == REFERENCE else (tier,)
+        known = self._profiled[items] & (batch.status[REFERENCE, items] >= ANSWERED)
+        if known.any():  # others show nothing, and may cost money
+            for item in np.extract(known, items).tolist():
+                self._compare(item, others)
+        self._in_flight -= np.size(items)
 
     def _compare(self, item: int, candidates: Sequence[int]) -> None:
         """Record which candidates' answers to this item are wrong."""
@@ -498,17 +563,17 @@ class BatchSession:
             costs[item] += cost
         paid, guessed = np.zeros((2, batch.n_items))
         for tier, cost_of in enumerate(batch.costs):  # in this order, as sums are exact
-            paid += np.where(batch.cached[tier], 0.0, cost_of)
-            guessed += np.where(batch.estimated[tier], cost_of, 0.0)
+            np.add(paid, cost_of, out=paid, where=~batch.cached[tier])
+            np.add(guessed, cost_of, out=guessed, where=batch.estimated[tier])
         errors = self._reference_errors
         if self._stopped is not None:
             left = np.flatnonzero(models < 0).tolist()
             errors = {
                 item: error for item, error in errors.items() if not routed[item]
             } | dict.fromkeys(left, self._stopped)
-        return HandedOut(
-            batch.names, models, roles, costs + paid, estimated + guessed, errors
-        )
+        costs += paid
+        estimated += guessed
+        return HandedOut(batch.names, models, roles, costs, estimated, errors)
 
     def _require_done(self, what: str) -> Decision:
         """Return the decision of a finished session."""

@@ -52,14 +52,14 @@ def count_slices(
         answered: Per item, whether it got one.
         profiled: Per item, whether it was drawn.
     """
+    if slices.names == (None,):
+        return ()
     counts = []
     for name, items in zip(slices.names, slices.items(), strict=True):
-        if name is None:
-            return ()
         by = np.bincount(served[items][answered[items]], minlength=len(models))
         counts.append(
             SliceCount(
-                name=name,
+                name=str(name),
                 items=len(items),
                 unanswered=len(items) - int(by.sum()),
                 profiled=int(profiled[items].sum()),

@@ -19,7 +19,6 @@ from smart_engine.evidence.slices import Slices
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import LedgerScope
-from smart_engine.money.pricing import Usage
 from smart_engine.money.spending import (
     Spend,
     add_spend,
@@ -142,17 +141,21 @@ class BatchRecord:
         """Indices of the candidates among the tiers."""
         return range(1, len(self.names))
 
-    def count(self, tier: int, usage: Usage) -> None:
-        """Count the tokens of a call; the sum is exact, so its order is no matter."""
-        for place, tokens in enumerate((usage.input_tokens, usage.output_tokens)):
-            whole = float(tokens).is_integer()
-            self.tokens[tier][place] += int(tokens) if whole else Fraction(tokens)
+    def count(self, tier: int, *tokens: float | list[float]) -> None:
+        """Count input and output tokens, of one call or of many.
 
-    def score(self, tier: int, item: int, value: float) -> None:
-        """Enter a model's own score of its answer; the first one makes the table."""
+        The sum is exact, so that its order is no matter.
+        """
+        for place, each in enumerate(tokens):
+            self.tokens[tier][place] += _exact_sum(each)
+
+    def score(
+        self, tier: int, items: int | IntArray, values: float | FloatArray
+    ) -> None:
+        """Enter a model's own scores of answers; the first one makes the table."""
         if not self.scores.flags.writeable:
             self.scores = self.scores.copy()
-        self.scores[tier, item] = value
+        self.scores[tier, items] = values
 
     def same(self, left: int, right: int, items: IntArray) -> NDArray[np.bool_]:
         """Per item, whether two tiers gave usable answers that mean the same."""
@@ -244,6 +247,14 @@ class BatchRecord:
                 estimated=float(costs[self.estimated[tier]].sum()),
             )
         return table | self.judge_spend
+
+
+def _exact_sum(tokens: float | list[float]) -> int | Fraction:
+    if not isinstance(tokens, list):
+        return int(tokens) if float(tokens).is_integer() else Fraction(tokens)
+    if all(map(float.is_integer, map(float, tokens))):
+        return int(sum(tokens))
+    return sum(map(Fraction, tokens), Fraction())
 
 
 class RecordPart(BatchRecord):

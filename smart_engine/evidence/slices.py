@@ -37,7 +37,7 @@ class Slices(NamedTuple):
             InvalidInputError: If there is not one name per item.
         """
         if given is None:
-            return cls((None,), np.zeros(n_items, np.int64))
+            return cls((None,), np.zeros(n_items, np.int8))
         if isinstance(given, str) or len(given) != n_items:
             hint = f"give the name of a slice for each of {n_items} items"
             raise InvalidInputError("slices", given, hint)

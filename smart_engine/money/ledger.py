@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, repeat
+from math import fsum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from smart_engine.bulk import Outcomes
 from smart_engine.calls import Failure, Result
 from smart_engine.errors import MissingExtraError, check_whole, choose, error_name
 from smart_engine.money.pricing import TOKEN_KINDS, Usage
@@ -25,7 +28,7 @@ from smart_engine.money.spending import RuleCalls, Spend
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ROWS", "Entry", "Key", "Ledger", "LedgerEntries", "LedgerScope"]
+__all__ = ["ROWS", "Entering", "Entry", "Key", "Ledger", "LedgerEntries", "LedgerScope"]
 
 ROWS = 100_000
 """Number of rows that stay, the newest ones; some 400 bytes each."""
@@ -117,7 +120,7 @@ class Ledger:
         from smart_engine.calls import Outcome
 
         entries = LedgerEntries()
-        scope = LedgerScope(entries.enter, "big", "a task")
+        scope = LedgerScope(entries, "big", "a task")
         scope.record_call(0, "big", Outcome("yes", cost=0.5))
         scope.record_call(0, "small", Outcome("yes", cost=0.25))
         ledger = entries.ledger()
@@ -207,6 +210,20 @@ class Ledger:
         return frame.astype({"batch": "Int64", "seconds": float})
 
 
+class Entering(Protocol):
+    """Enters calls that have ended."""
+
+    def enter(
+        self, key: Key, batch: int | None, item: int, error: str | None, result: Result
+    ) -> None:
+        """Enter an attempt at a call; `error` is its type, if there is no answer."""
+        ...
+
+    def enter_all(self, key: Key, batch: int | None, outcomes: Outcomes) -> None:
+        """Enter calls that brought an answer."""
+        ...
+
+
 class LedgerEntries:
     """The entries and sums of all calls.
 
@@ -249,14 +266,48 @@ class LedgerEntries:
         with self._lock:
             place = (self._entered, at, task, batch, item)
             self._rows.append((*place, *call, *marks, seconds))
-            self._entered += 1
-            sums = self._sums.get(key)
-            if sums is None:
-                sums = self._sums[key] = [0] * len(Spend.model_fields)
-            for index, part in enumerate(parts):
-                sums[index] += part
+            self._add(key, parts)
         if self._tell is not None and (estimated or result.unknown == 0):
             self._tell(_doubt(model, estimated=bool(estimated)))
+
+    def enter_all(self, key: Key, batch: int | None, outcomes: Outcomes) -> None:
+        """Enter calls that brought an answer, all at once."""
+        began, seconds = outcomes.timings
+        model, role, task, outcome = key
+        paid, estimated = outcomes.paid, outcomes.estimated and not outcomes.cached
+        cost, tokens = fsum(paid), map(sum, outcomes.tokens[:2])
+        parts = (len(paid), 0, cost, *tokens, cost if estimated else 0.0, 0.0)
+        with self._lock:
+            rows = zip(
+                count(self._entered),
+                began,
+                repeat(task),
+                repeat(batch),
+                outcomes.items.tolist(),
+                repeat(model),
+                repeat(role),
+                repeat(outcome),
+                repeat(None),
+                *outcomes.tokens,
+                paid,
+                repeat(outcomes.estimated),
+                repeat(False),
+                seconds,
+                strict=False,  # numbers have no end
+            )
+            self._rows.extend(rows)
+            self._add(key, parts)
+        if self._tell is not None and estimated and cost:
+            self._tell(_doubt(model, estimated=True))
+
+    def _add(self, key: Key, parts: Sequence[float]) -> None:
+        """Add calls to the sums; the first part is their number."""
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = [0] * len(Spend.model_fields)
+        for index, part in enumerate(parts):
+            sums[index] += part
+        self._entered += int(parts[0])
 
     def end_batch(self, batch: int, certificate: str) -> None:
         """Enter the certificate of a batch; those of batches without a row are dropped.
@@ -298,13 +349,13 @@ class LedgerScope:
     """Enters the calls of one batch, or of one single item.
 
     Args:
-        enter: Enters a call; see `LedgerEntries.enter`.
+        entries: Where they are entered.
         reference: Name of the reference.
         task: Name of the task.
         batch: Number of the batch, if it is one.
     """
 
-    enter: Callable[[Key, int | None, int, str | None, Result], None]
+    entries: Entering
     reference: str
     task: str
     batch: int | None = None
@@ -342,7 +393,16 @@ class LedgerScope:
             outcome = "cached"
         role = role or ("reference" if model == self.reference else "candidate")
         name = None if error is None else error_name(error)
-        self.enter(Key(model, role, self.task, outcome), self.batch, item, name, result)
+        key = Key(model, role, self.task, outcome)
+        self.entries.enter(key, self.batch, item, name, result)
+
+    def record_calls(self, outcomes: Outcomes) -> None:
+        """Enter calls that brought an answer, all at once; see `record_call`."""
+        outcome = "cached" if outcomes.cached else "answered"
+        outcome = "restored" if outcomes.restored else outcome
+        role = "reference" if outcomes.tier == self.reference else "candidate"
+        key = Key(outcomes.tier, role, self.task, outcome)
+        self.entries.enter_all(key, self.batch, outcomes)
 
     def record_inner_call(self, item: int, model: str, result: Result) -> None:
         """Enter a call that was made within the call of a chain."""

@@ -143,9 +143,9 @@ class Reservations:
         self._allowances[call] = allowance
         return True
 
-    def end(self, call: Call, result: Result) -> None:
+    def end(self, call: Call, paid: float) -> None:
         """Book what a call cost, and release the rest of what was reserved for it."""
-        allowance, paid = self._allowances.pop(call), result.total
+        allowance = self._allowances.pop(call)
         if allowance.bounded:
             self.budget.compare(call.tier, paid, allowance.reserved)
         self.budget.settle(allowance.reserved, paid)

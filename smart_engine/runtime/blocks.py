@@ -18,16 +18,19 @@ and no others; the second one leaves them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from smart_engine.bulk import Calls, Outcomes
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import SmartError
-from smart_engine.serving.result_columns import from_columns
+from smart_engine.serving.result_columns import Columns, read_columns
 
 __all__ = ["BlockSession", "Ended", "Piece", "Pool", "WorkerLostError", "drive_blocks"]
 
@@ -63,7 +66,7 @@ class Piece:
     """
 
     number: int
-    calls: Sequence[Call]
+    calls: Calls
     losses: int = 0
     attempts: int = 0
 
@@ -80,7 +83,7 @@ class Ended(NamedTuple):
     """
 
     piece: Piece
-    columns: Mapping[str, Iterable[Any]] | None
+    columns: Columns | None
     lost: str | None = None
     error: BaseException | None = None
 
@@ -121,12 +124,16 @@ class Pool(Protocol):
 class BlockSession(Protocol):
     """What is needed of a session here."""
 
-    def next_calls(self, most: int | None = None) -> list[Call]:
+    def next_block(self, most: int | None = None) -> Calls:
         """Return the calls that may start now, so many at most."""
         ...
 
     def record(self, call: Call, outcome: Result) -> BaseException | None:
         """Record the result of a call."""
+        ...
+
+    def record_all(self, outcomes: Outcomes) -> None:
+        """Record results that brought an answer."""
         ...
 
 
@@ -230,12 +237,12 @@ class _Driven:
     def _refill(self) -> None:
         """Cut the calls that may start now into pieces, for all workers."""
         workers = self._pool.workers
-        calls = sorted(self._session.next_calls(self._size * workers))
+        calls = self._session.next_block(self._size * workers).in_order()
         size = min(self._size, -(-len(calls) // workers))
         for first in range(0, len(calls), size or 1):
             self._add(calls[first : first + size])
 
-    def _add(self, calls: Sequence[Call], losses: int = 0, attempts: int = 0) -> None:
+    def _add(self, calls: Calls, losses: int = 0, attempts: int = 0) -> None:
         if not calls:
             return
         self._pieces.append(Piece(self._made, calls, losses, attempts))
@@ -248,7 +255,10 @@ class _Driven:
             self._lose(ended.piece, ended.lost or "it was lost")
         else:
             self._lost_in_a_row = 0
-            for row in from_columns(ended.columns):
+            together, alone = read_columns(ended.columns)
+            for outcomes in together:
+                self._session.record_all(outcomes)
+            for row in alone:
                 for model, result in row.inside:
                     if self._record_inner is not None:
                         self._record_inner(row.call.item, model, result)
@@ -270,13 +280,11 @@ class _Driven:
         if losses >= _LOSSES and len(piece.calls) == 1:
             self._fail(piece.calls[0], attempts, f"was lost: {how}")
             return
-        calls = []
-        for call in piece.calls:
-            if self._repeat(call):
-                calls.append(call)
-            else:
-                why = f"was lost, and the budget has no room for another one: {how}"
-                self._fail(call, attempts, why)
+        repeated = np.array([self._repeat(call) for call in piece.calls])
+        for call in piece.calls.where(~repeated):
+            why = f"was lost, and the budget has no room for another one: {how}"
+            self._fail(call, attempts, why)
+        calls = piece.calls.where(repeated)
         if losses < _LOSSES:
             # Under a number of its own: what the lost one left behind is not its.
             self._add(calls, losses, attempts)

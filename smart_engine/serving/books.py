@@ -120,7 +120,7 @@ class Books:
         """
         with self._lock:
             self._batches += 1
-            return LedgerScope(self._entries.enter, reference, task, self._batches)
+            return LedgerScope(self._entries, reference, task, self._batches)
 
     def item(self, reference: str, task: str) -> tuple[LedgerScope, int]:
         """Return where the calls of a single item are entered, and its number.
@@ -132,7 +132,7 @@ class Books:
         with self._lock:
             number = self._arrived[task]
             self._arrived[task] += 1
-        return LedgerScope(self._entries.enter, reference, task), number
+        return LedgerScope(self._entries, reference, task), number
 
     def say_once(self, text: str) -> None:
         """Warn, unless the same was said before."""

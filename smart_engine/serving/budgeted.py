@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 
+from smart_engine.bulk import Calls, Outcomes
 from smart_engine.calls import Call, Failure, Outcome
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import BudgetExceededError, StoreError
@@ -42,17 +43,20 @@ class BudgetedSession(SessionWrapper):
         self._refused: BudgetExceededError | None = None
         self._stopped = False
 
-    def next_calls(self, most: int | None = None) -> list[Call]:
-        """Return the calls that may start now and fit into the budget.
+    def next_calls(self) -> list[Call]:
+        """Return the calls that may start now and fit into the budget."""
+        self._waiting.extend(self._session.next_calls())
+        return self._begin(None)
 
-        Args:
-            most: Return no more than so many, of a session that takes this, too.
-        """
-        if most is None:
-            self._waiting.extend(self._session.next_calls())
-        elif len(self._waiting) < most:
-            more = self._session.next_calls(most)  # type: ignore[call-arg]
-            self._waiting.extend(more)
+    def next_block(self, most: int | None = None) -> Calls:
+        """Return them as columns, of a session that does so, too."""
+        lacking = most and max(0, most - len(self._waiting))
+        more = self._session.next_block(lacking)  # type: ignore[union-attr]
+        self._waiting.extend(more)
+        return Calls.of(more.names, self._begin(most))
+
+    def _begin(self, most: int | None) -> list[Call]:
+        """Return those of the calls that wait that may begin, so many at most."""
         waiting = list(islice(self._waiting, most))
         ready: list[Call] = []
         for call in waiting if self._refused is None else ():
@@ -70,9 +74,16 @@ class BudgetedSession(SessionWrapper):
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome, and book what it cost."""
         error = self._session.record(call, outcome)
-        self._reservations.end(call, outcome)
+        self._reservations.end(call, outcome.total)
         self._refused = self._refused or refusal(outcome)
         return error
+
+    def record_all(self, outcomes: Outcomes) -> None:
+        """Record results that brought an answer, and book what they cost."""
+        self._session.record_all(outcomes)  # type: ignore[union-attr]
+        items = outcomes.items.tolist()
+        for item, paid in zip(items, outcomes.paid, strict=True):
+            self._reservations.end(Call(item, outcomes.tier), paid)
 
 
 class BudgetedRouter:
@@ -141,7 +152,7 @@ class BudgetedRouter:
     def record(self, call: Call, outcome: Outcome | Failure) -> BaseException | None:
         """Record an outcome, and book what it cost."""
         self._outcomes[call.tier] = outcome
-        self.reservations.end(call, outcome)
+        self.reservations.end(call, outcome.total)
         self._refused = self._refused or refusal(outcome)
         return self._inner.record(call, outcome)
 

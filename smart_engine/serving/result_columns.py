@@ -8,15 +8,22 @@ that an error of another process is known only by what it said.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from smart_engine.bulk import Outcomes
 from smart_engine.calls import Call, Failure, Outcome, Result, Timing
 from smart_engine.errors import OversizedError, RemoteCallError, error_name
 from smart_engine.money.pricing import TOKEN_KINDS, Usage
 
-__all__ = ["COLUMNS", "Row", "from_columns", "to_columns"]
+__all__ = ["COLUMNS", "Row", "from_columns", "read_columns", "rows_of", "to_columns"]
+
+Columns = Mapping[str, Sequence[Any]]
+"""Per name, the cells of a column; see `COLUMNS`."""
 
 COLUMNS: dict[str, type] = {
     "item": int,
@@ -46,6 +53,10 @@ and `Usage` call by these names is so here; `began` and `seconds` are its timing
 _tokens_of = attrgetter(*TOKEN_KINDS)
 _usage_of: Callable[..., Usage] = Usage  # by place, as there are millions
 _NO_TOKENS = (None,) * len(TOKEN_KINDS)
+_TELLING = ("model", "cached", "estimated", "key", "unknown", "earlier", "inside")
+"""What tells whether results may stand together; see `Outcomes`."""
+
+_NOTHING_ODD = [None, None, None]
 _LONGEST = 500
 """Characters of an error's message that travel."""
 
@@ -93,7 +104,39 @@ def to_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
     return dict(zip(COLUMNS, map(list, columns), strict=True))
 
 
-def from_columns(columns: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
+def read_columns(columns: Columns) -> tuple[list[Outcomes], list[Row]]:
+    """Return the results in such columns: those together that may be, others as rows.
+
+    Example:
+        ```python
+        calls = [Call(0, "small"), Call(1, "small"), Call(2, "small")]
+        results = [Outcome(b"yes", 0.5), Failure(ValueError()), Outcome(b"no", 0.5)]
+        (answered,), (failed,) = read_columns(to_columns(map(Row, calls, results)))
+        assert answered.items.tolist() == [0, 2]
+        assert failed.call == calls[1]
+        ```
+    """
+    together, alone = defaultdict[Any, list[int]](list), list[int]()
+    cells = zip(*(columns[name] for name in _TELLING), strict=True)
+    for place, (model, cached, estimated, key, *odd) in enumerate(cells):
+        if key is None or odd != _NOTHING_ODD:
+            alone.append(place)
+        else:
+            together[model, cached, estimated].append(place)
+    outcomes = [
+        _outcomes(kind, rows_of(columns, places)) for kind, places in together.items()
+    ]
+    return outcomes, list(from_columns(rows_of(columns, alone)))
+
+
+def rows_of(columns: Columns, places: Sequence[int]) -> Columns:
+    """Return some rows of columns."""
+    if len(places) == len(columns["item"]):
+        return columns
+    return {name: [cells[place] for place in places] for name, cells in columns.items()}
+
+
+def from_columns(columns: Columns) -> Iterator[Row]:
     """Yield the results in such columns."""
     for item, model, *cells, earlier, inside in zip(
         *(columns[name] for name in COLUMNS), strict=True
@@ -105,6 +148,23 @@ def from_columns(columns: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
         made = [] if inside is None else json.loads(inside)
         called = tuple((name, _result(own)) for name, own in made)
         yield Row(Call(item, model), result, None, called)
+
+
+def _outcomes(kind: tuple[str, bool, bool], columns: Columns) -> Outcomes:
+    """Return results of one kind: of a model, cached or not, estimated or not."""
+    model, cached, estimated = kind
+    tokens = [columns[name] for name in TOKEN_KINDS]
+    return Outcomes(
+        model,
+        np.array(columns["item"], np.int64),
+        columns["key"],
+        np.array(columns["cost"], float),
+        [[0 if each is None else each for each in of_kind] for of_kind in tokens],
+        np.array(columns["confidence"], float),
+        (columns["began"], columns["seconds"]),
+        cached=cached,
+        estimated=estimated,
+    )
 
 
 def _cells(result: Result, unread: BaseException | None = None) -> tuple[Any, ...]:

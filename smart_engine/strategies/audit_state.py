@@ -53,7 +53,8 @@ class AuditState:
     def __init__(self, batch: BatchRecord) -> None:
         n_items = batch.n_items
         self.batch = batch
-        self.order = batch.rng.permutation(n_items)
+        self.order = np.arange(n_items, dtype=np.int32)  # there may be millions
+        batch.rng.shuffle(self.order)
         self.draws = 0
         self.active = promising(batch)
         self.scouted = np.empty(0, np.int64)

@@ -191,9 +191,7 @@ class Memory(dict):
 def test_a_sample_asks_every_model_once_and_stores_the_answers():
     stored = Memory({Call(4, "big"): Outcome("yes", 1.0)})
     journal = LedgerEntries()
-    sample = SampleSession(
-        [4, 2], ["big", "small"], LedgerScope(journal.enter, "big", "t")
-    )
+    sample = SampleSession([4, 2], ["big", "small"], LedgerScope(journal, "big", "t"))
     session = Resumed(sample, stored)
     calls = session.next_calls()
     assert calls == [Call(4, "small"), Call(2, "big"), Call(2, "small")]

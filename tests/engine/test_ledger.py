@@ -256,7 +256,7 @@ def test_a_model_is_named_once_when_its_usage_is_estimated_first():
 
 def test_what_is_asked_within_chains_is_told_apart_and_counted_once():
     entries = LedgerEntries()
-    scope = LedgerScope(entries.enter, "long", "a task")
+    scope = LedgerScope(entries, "long", "a task")
     scope.record_inner_call(0, "gpt", Outcome(None, 0.5, Usage(7, 1)))
     scope.record_inner_call(0, "gpt", Failure(TimeoutError()))
     scope.record_call(0, "long", Outcome("yes", 0.5, Usage(7, 1)))

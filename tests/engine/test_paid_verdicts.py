@@ -88,7 +88,7 @@ def drive(session, cut: int | None) -> bool:
 
 
 def fresh(rule, entries=None) -> BatchSession:
-    scope = LedgerScope((entries or LedgerEntries()).enter, "big", "task")
+    scope = LedgerScope(entries or LedgerEntries(), "big", "task")
     return BatchSession(150, TIERS, Guarantee(0.1, 0.9), equivalence=rule, scope=scope)
 
 

@@ -50,7 +50,7 @@ ROOMS = [
     {"amounts", "warn"},
     {"errors", "row"},
     {"guarantee", "tiers"},
-    {"calls", "money"},  # a call has a price, money counts calls
+    {"bulk", "calls", "money"},  # a call has a price, money counts calls
     {"equivalence"},
     {"evidence"},
     {"labels"},

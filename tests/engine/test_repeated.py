@@ -104,7 +104,7 @@ def test_saving_is_measured_against_a_reference_that_is_asked_once_too():
 
 def test_the_ledger_has_a_row_for_every_item_and_what_was_paid():
     entries = LedgerEntries()
-    session = session_of(FIRSTS, scope=LedgerScope(entries.enter, "big", "task"))
+    session = session_of(FIRSTS, scope=LedgerScope(entries, "big", "task"))
     made = drive(session, truth(FIRSTS))
     sums = entries.ledger().sums("outcome")
     assert sums["answered"].calls == len(made)

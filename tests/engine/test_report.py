@@ -161,7 +161,7 @@ def test_totals_hold_when_old_certificates_are_dropped(
 def test_the_ledger_keeps_certificates_only_of_rows_that_stay() -> None:
     entries = LedgerEntries(10)
     for number in range(5000):
-        scope = LedgerScope(entries.enter, "big", "task", number)
+        scope = LedgerScope(entries, "big", "task", number)
         scope.record_call(0, "big", Outcome("yes", 1.0))
         entries.end_batch(number, f"certificate {number}")
     assert len(entries.ledger()._certificates) < 1100

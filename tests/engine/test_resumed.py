@@ -92,7 +92,7 @@ def test_jobs_that_are_cut_off_twice_buy_nothing_twice(jobs):
         answers, bought = Memory(), []
         for cut in (int(rng.integers(1, 30)), int(rng.integers(0, 30)), None):
             journal, kept = LedgerEntries(), sum(answers[call].paid for call in answers)
-            scope = LedgerScope(journal.enter, "big", "task")
+            scope = LedgerScope(journal, "big", "task")
             session = ResumedSession(fresh(seed, 60, scope), answers)
             ended = drive(session, rng, bought, cut, seed)
         assert ended

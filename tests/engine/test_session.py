@@ -34,7 +34,7 @@ def wandering_drive(session: BatchSession, table: dict, dice: random.Random) -> 
     patience, most = dice.choice([0.05, 0.5, 0.95]), dice.choice([None, 1, 7])
     while True:
         if not flying or dice.random() > patience:
-            fresh = session.next_calls(most)
+            fresh = list(session.next_block(most))
             assert most is None or len(fresh) <= most
             issued += fresh
             flying += fresh
@@ -396,7 +396,7 @@ def test_a_rule_that_compares_pairs_needs_the_answers(tiers) -> None:
 
 def test_a_session_that_ends_early_has_calls_not_handed_out(tiers) -> None:
     session = BatchSession(100, tiers(1))
-    first = session.next_calls(3)
+    first = session.next_block(3)
     session.stop(first, BROKEN)
     assert session.done
     assert session.next_calls() == []

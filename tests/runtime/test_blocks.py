@@ -107,7 +107,7 @@ def test_pieces_are_no_larger_than_asked_and_few_calls_are_shared():
     drive_blocks(session(keep_answers=False), pool, 20)
     sizes = [len(piece.calls) for piece in pool.pieces]
     assert max(sizes) == 20
-    assert all(piece.calls == sorted(piece.calls) for piece in pool.pieces)
+    assert all([*piece.calls] == sorted(piece.calls) for piece in pool.pieces)
     first = [len(piece.calls) for piece in pool.pieces[:3]]
     assert max(first) - min(first) <= 2
 
