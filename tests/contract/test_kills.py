@@ -169,7 +169,7 @@ def kill_and_resume(
 @pytest.mark.parametrize(
     ("kind", "runs"),
     [
-        ("sqlite", 3),
+        ("sqlite", 2),
         pytest.param("sqlite", 24, marks=pytest.mark.slow),
         pytest.param("postgres", 6, marks=pytest.mark.slow),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import subprocess
 import sys
 from fractions import Fraction
 
@@ -26,6 +25,7 @@ from smart_engine import (
     Usage,
     replay,
 )
+from smart_engine.__main__ import main
 from smart_engine.offline.traces import Simulation, read_simulation
 
 TIERS = [Tier("big", role="reference"), Tier("small")]
@@ -58,13 +58,20 @@ def row(tokens: str = "[1, 1]", item: str = "x") -> str:
     )
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "smart_engine", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def refusal(capsys, monkeypatch):
+    """Run the command in this process, which must refuse; return what it says."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["smart", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert ended.value.code == 2
+        assert shown.out == ""
+        return shown.err
+
+    return run
 
 
 def test_replay_is_the_function_even_after_its_file_was_loaded() -> None:
@@ -182,20 +189,16 @@ def test_byte_order_marks_and_blank_lines_are_no_matter(trace) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "a[/b]c", "a[red]c"])
-def test_an_error_is_one_line_that_shows_the_name(tmp_path, name) -> None:
-    result = command("replay", tmp_path / f"{name}.jsonl")
-    assert result.returncode == 2
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert name in result.stderr
+def test_an_error_is_one_line_that_shows_the_name(tmp_path, name, refusal) -> None:
+    said = refusal("replay", tmp_path / f"{name}.jsonl")
+    assert len(said.strip().splitlines()) == 1
+    assert name in said
 
 
-def test_a_bad_seed_or_strategy_is_refused_before_anything_runs(trace) -> None:
+def test_a_bad_seed_or_strategy_is_refused_before_anything_runs(trace, refusal) -> None:
     path = trace(row())
     for option in (["--seed", -1], ["--strategy", "mix", "--strategy", "best"]):
-        result = command("replay", path, "--json", *option)
-        assert result.returncode == 2
-        assert result.stdout == ""
-        assert result.stderr.startswith("error: ")
+        assert refusal("replay", path, "--json", *option).startswith("error: ")
 
 
 def simulation_file(tmp_path, items: int = 5, agreement: float = 1, **extra: dict):

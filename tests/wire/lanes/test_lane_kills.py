@@ -184,7 +184,7 @@ def kill_and_resume(killer: Killer, stores: Any, folder: Path, runs: int) -> Non
 @pytest.mark.parametrize(
     ("kind", "runs"),
     [
-        ("sqlite", 4),
+        ("sqlite", 1),
         pytest.param("sqlite", 30, marks=pytest.mark.slow),
         pytest.param("postgres", 6, marks=pytest.mark.slow),
     ],
