@@ -66,11 +66,11 @@ $(RAY): pyproject.toml requirements-dev.txt
 		--group ray --editable '.[ray,store]'
 	touch $(RAY)
 
-test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask, Daft, Spark
+test-ray: $(RAY)  ## data sets on a local Ray (five minutes); Dask and Daft
 	.venv-ray/bin/python -m pytest -m "not slow and not bench" --timeout=600 \
 		tests/on_ray $(ARGS)
 
-verify-ray: $(RAY)  ## 50 processes of Ray are killed at random (ten minutes)
+verify-ray: $(RAY)  ## 50 processes of Ray are killed at random; Spark (ten minutes)
 	.venv-ray/bin/python -m pytest -m slow --timeout=7200 -s tests/on_ray $(ARGS)
 
 lint: $(READY)

@@ -13,9 +13,12 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "data_engines.py"
 
 
 PACKAGES = {"pandas": "pandas", "dask": "dask", "daft": "daft", "spark": "pyspark"}
+SLOW = {"spark": [pytest.mark.slow]}  # it starts a Java, and processes of its own
 
 
-@pytest.mark.parametrize("engine", PACKAGES)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=SLOW.get(name, ())) for name in PACKAGES]
+)
 def test_rows_are_answered_in_any_data_engine(engine):
     pytest.importorskip(PACKAGES[engine])
     if engine == "spark" and shutil.which("java") is None:

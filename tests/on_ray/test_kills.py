@@ -114,7 +114,7 @@ class Killed:
 @pytest.mark.parametrize(
     "kills",
     [
-        4,
+        2,
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.long], id="50 kills"),
     ],
 )

@@ -101,7 +101,10 @@ def test_rows_that_fail_or_kill_have_errors_and_the_rest_is_answered(tmp_path):
     make = partial(
         smart, tmp_path, deadly={15}, script=script, max_retries=0, max_tokens=1
     )
-    done = smart_dataset(data(20), smart=make, prompt=PROMPT, concurrency=1)
+    # Row by row: how the one that kills is found among others, a pool of threads shows.
+    done = smart_dataset(
+        data(20), smart=make, prompt=PROMPT, concurrency=1, batch_size=1
+    )
     rows = done.dataset.take_all()
     failed = {row["n"]: row["error"] for row in rows if row["error"]}
     assert set(failed) == {7, 15}
