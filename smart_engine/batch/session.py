@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from smart_engine.batch.certificate import AuditTest, Certificate, Evidence
-from smart_engine.batch.label_counts import Labels
+from smart_engine.batch.certificate import Certificate
+from smart_engine.batch.ending import Ending
 from smart_engine.batch.progress import Progress, measure
-from smart_engine.batch.slice_counts import count_slices
 from smart_engine.bulk import Calls, Outcomes
 from smart_engine.calls import (
-    ROLES,
     Call,
     Failure,
     HandedOut,
@@ -385,7 +383,7 @@ class BatchSession:
             ProtocolError: If the session is not done.
         """
         answers = self._batch.answers
-        handed_out = self._hand_out(self._require_done("answers"))
+        handed_out = self._ended("answers").handed_out()
         return list(
             handed_out.served(lambda tier, item: answers[tier][item])
             if answers
@@ -399,7 +397,7 @@ class BatchSession:
         Raises:
             ProtocolError: If the session is not done.
         """
-        return self._hand_out(self._require_done("handed_out"))
+        return self._ended("handed_out").handed_out()
 
     def bought(self, item: int) -> list[tuple[str, Any]]:
         """Return every answer bought for an item, with the name of its model.
@@ -427,7 +425,8 @@ class BatchSession:
             ProtocolError: If the session is not done.
         """
         if self._certificate is None:
-            self._certificate = self._certify(self._require_done("certificate"))
+            settings = (self._task, self._strategy, self._looks, self._seed)
+            self._certificate = self._ended("certificate").certificate(*settings)
         return self._certificate
 
     # -- book-keeping ----------------------------------------------------------
@@ -544,116 +543,17 @@ class BatchSession:
             if batch.status[tier, item] == ANSWERED:
                 batch.wrong[tier, item] = not batch.agree(item, tier, REFERENCE)
 
-    def _hand_out(self, decision: Decision) -> HandedOut:
-        """Return who answers each item, and at what cost."""
-        batch = self._batch
-        asked = batch.status != UNASKED
-        routed = self._uncovered | ~asked[REFERENCE]
-        models = np.where(routed, decision.route, REFERENCE).astype(np.int16)
-        roles = np.full(batch.n_items, ROLES.index("applied"), np.uint8)
-        roles[asked[1:].any(axis=0) & ~routed] = ROLES.index("escalated")
-        roles[self._profiled & ~routed] = ROLES.index("profiled")
-        roles[self._uncovered] = ROLES.index("uncertified")
-        costs, estimated = np.zeros((2, batch.n_items))
-        for item, cost in batch.judge_cost.items():
-            costs[item] = cost
-        for item, cost in batch.judge_cost_estimated.items():
-            estimated[item] = cost
-        for item, cost in batch.lost.items():
-            costs[item] += cost
-        paid, guessed = np.zeros((2, batch.n_items))
-        for tier, cost_of in enumerate(batch.costs):  # in this order, as sums are exact
-            np.add(paid, cost_of, out=paid, where=~batch.cached[tier])
-            np.add(guessed, cost_of, out=guessed, where=batch.estimated[tier])
-        errors = self._reference_errors
-        if self._stopped is not None:
-            left = np.flatnonzero(models < 0).tolist()
-            errors = {
-                item: error for item, error in errors.items() if not routed[item]
-            } | dict.fromkeys(left, self._stopped)
-        costs += paid
-        estimated += guessed
-        return HandedOut(batch.names, models, roles, costs, estimated, errors)
-
-    def _require_done(self, what: str) -> Decision:
-        """Return the decision of a finished session."""
+    def _ended(self, what: str) -> Ending:
+        """Return what a finished session ended with."""
         if self._decision is None or not self.done:
             hint = "record every call until next_calls() returns none and done is true"
             raise ProtocolError(f"{what} of an unfinished session: {hint}")
-        return self._decision
-
-    def _certify(self, decision: Decision) -> Certificate:
-        batch, names = self._batch, self._names
-        guarantee, asked = batch.guarantee, batch.status[REFERENCE]
-        by_reference = (asked != UNASKED) & ~self._uncovered
-        failed = by_reference & (asked == FAILED)
-        tiers = np.where(by_reference, REFERENCE, decision.route)
-        has_answer = (tiers >= 0) & ~failed
-        answering = tiers[has_answer]
-        counts = np.bincount(answering, minlength=len(names)).tolist()
-        paid = np.flatnonzero(by_reference)
-        tried = (batch.status[1:] != UNASKED).any(axis=0)
-        answered = len(answering)
-        slices = count_slices(batch.slices, names, tiers, has_answer, self._profiled)
-        answers: dict[str | None, int] = {each.name: each.answered for each in slices}
-        answers = answers or {None: answered}
-        allowed = sum(map(guarantee.max_errors, answers.values()))
-        if decision.promise is not None:
-            allowed = decision.promise.allowed
-        kept = self._stopped is None and (answered or not batch.n_items)
-        if decision.level is not None:  # looks leave no room for missing answers
-            whole = allowed == guarantee.max_errors(batch.n_items)
-            kept = kept and LOOKS[self._looks].keeps_level
-            kept = kept and (whole or not (answering != REFERENCE).any())
-        kept = kept and all(each.holds for each in decision.promised)
-        slice_of = decision.slice_of or [None] * len(decision.tests)
-        tests = [*zip(decision.tests, slice_of, strict=True)]
-        wasted: dict[str | None, int] = {}
-        for test, name in tests:
-            if test.accepted is not None:
-                if decision.promise is None:
-                    kept = kept and test.covers(answers[name])
-                late = test.draws - test.accepted
-                wasted[name] = min(late, wasted.get(name, late))
-        names_of = Labels(batch, self._codes)
-        labels = names_of.counts(tiers, has_answer)
-        return Certificate(
-            task=self._task,
-            strategy=self._strategy,
-            looks=None if decision.level is None else self._looks,
-            level=decision.level,
-            seed=self._seed,
-            items=batch.n_items,
-            max_disagreement=guarantee.max_disagreement,
-            confidence=guarantee.confidence,
-            max_errors=allowed,
-            equivalence=self._equivalence.name,
-            reference=names[REFERENCE],
-            evidence=tuple(
-                Evidence(
-                    model=names[tier],
-                    draws=n,
-                    errors=errors,
-                    mean_cost=cost,
-                    verdict=verdict,
-                )
-                for (tier, n, errors, cost), verdict in decision.evidence
-            ),
-            tests=tuple(AuditTest.of(test, name) for test, name in tests),
-            promise=decision.promise,
-            promised=tuple(decision.promised),
-            labels=labels,
-            compared=names_of.confusions(decision.audited, decision.route)
-            if labels
-            else (),
-            slices=slices,
-            wasted=sum(wasted.values()),
-            profiled=int(self._profiled.sum()),
-            served=dict(zip(names, counts, strict=True)),
-            escalated=int((by_reference & ~self._profiled & tried).sum()),
-            unanswered=batch.n_items - answered,
-            uncertified=int(self._uncovered.sum()),
-            spend=self.spend,
-            reference_only_cost=batch.cost_alone(paid, np.flatnonzero(has_answer)),
-            valid=bool(kept),
+        return Ending(
+            self._batch,
+            self._decision,
+            self._profiled,
+            self._uncovered,
+            self._reference_errors,
+            self._codes,
+            self._stopped,
         )
