@@ -8,6 +8,7 @@ of them is drawn with probability n/M: so n/M is a quantile of a beta distributi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,11 +33,12 @@ _HALVINGS = 12
 """How often the interval is halved in which a share lies."""
 
 
-def scenarios(seen: FloatArray) -> FloatArray:
+def scenarios(seen: FloatArray, quantiles: Sequence[float] = SCENARIOS) -> FloatArray:
     """Return how many errors there may be, as multiples of what is estimated.
 
     Args:
         seen: Errors seen among such items, (n,).
+        quantiles: The scenarios.
 
     Returns:
         Quantiles of a gamma distribution with a mean of 1, (scenarios, n).
@@ -44,7 +46,7 @@ def scenarios(seen: FloatArray) -> FloatArray:
     from scipy.special import gammaincinv
 
     shape = np.asarray(seen, float) + _SEEN
-    return np.asarray(gammaincinv(shape, np.array(SCENARIOS)[:, None]) / shape, float)
+    return np.asarray(gammaincinv(shape, np.array(quantiles)[:, None]) / shape, float)
 
 
 def share_to_draw(

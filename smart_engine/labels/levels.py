@@ -14,16 +14,26 @@ from typing import NamedTuple
 import numpy as np
 
 from smart_engine.evidence.tails import FloatArray
+from smart_engine.labels.costs import SCENARIOS
 from smart_engine.labels.promise import most_missed
 from smart_engine.labels.strata import Stratum
 
-__all__ = ["UNITS", "Agreement", "LabelPlan", "Strata", "divide", "least_share"]
+__all__ = [
+    "UNITS",
+    "Agreement",
+    "Division",
+    "LabelPlan",
+    "Strata",
+    "divide",
+    "least_share",
+]
 
 UNITS = 20
 """Parts into which the level is divided."""
 
-_LEVELS = 4
-"""Levels at which costs are computed; between them they are interpolated."""
+_LEVELS, _SLICE_LEVELS = 4, 6
+"""Levels at which costs of labels and of slices are computed; between them they are
+interpolated."""
 
 _FALSE_SHARES = (1.0, 0.75, 0.5, 0.3, 0.15)
 """False answers left, as shares of those that a promised precision allows."""
@@ -79,20 +89,38 @@ def least_share(recall: float, positives: int, alpha: float) -> float:
     return float(share)
 
 
+class Division(NamedTuple):
+    """The cheapest way to divide a level.
+
+    Attributes:
+        plans: Per label, how it is audited.
+        slices: Per slice, the parts of the level of its agreement.
+        calls: Reference calls that all audits are expected to need.
+    """
+
+    plans: list[LabelPlan]
+    slices: list[float]
+    calls: float
+
+
 def divide(
-    labels: Sequence[Strata], agreements: Sequence[Agreement], alpha: float
-) -> tuple[list[LabelPlan], list[float]]:
+    labels: Sequence[Strata],
+    agreements: Sequence[Agreement],
+    alpha: float,
+    quantiles: Sequence[float] = SCENARIOS,
+) -> Division:
     """Return the cheapest plan of every label, and the agreements' parts of the level.
 
     Args:
         labels: The labels' strata.
         agreements: All items, or each slice's, if their agreement is promised, too.
         alpha: The level to divide.
+        quantiles: How many errors there may be, as of `Stratum.costs`.
     """
-    options = [_options(strata, alpha) for strata in labels]
+    options = [_options(strata, alpha, quantiles) for strata in labels]
     tables = [cost for cost, _ in options]
     if agreements:
-        cost, shares = _slices(agreements, alpha)
+        cost, shares = _slices(agreements, alpha, quantiles)
         tables.append(cost)
     spent, total = [], np.zeros(UNITS + 1)
     for table in tables:
@@ -107,31 +135,35 @@ def divide(
         left -= parts[-1]
     parts.reverse()
     plans = [chosen[units] for (_, chosen), units in zip(options, parts, strict=False)]
-    return plans, shares[parts[-1]] if agreements else []
+    slices = shares[parts[-1]] if agreements else []
+    return Division(plans, slices, float(total[UNITS]))
 
 
 def _slices(
-    agreements: Sequence[Agreement], alpha: float
+    agreements: Sequence[Agreement], alpha: float, quantiles: Sequence[float]
 ) -> tuple[FloatArray, list[list[float]]]:
     """Per number of parts of the level, the least cost, and each slice's parts.
 
     A slice that is no cheaper to audit than to ask about whole has none.
     """
     whole = np.array([len(each.unknown()) for each, _ in agreements], float)
-    levels = np.geomspace(alpha / UNITS / max(len(whole), 1), alpha, UNITS)
+    least = alpha / UNITS / max(len(whole), 1)
+    levels = np.geomspace(least, alpha, _SLICE_LEVELS)
     by_level = np.array(
         [
-            stratum.costs(float(allowed), levels[:, None]).calls.min(axis=-1)
+            stratum.costs(
+                float(allowed), levels[:, None], quantiles=quantiles
+            ).calls.min(axis=-1)
             for stratum, allowed in agreements
         ]
     )
-    cost = np.full(UNITS + 1, whole.sum())
+    cost, scale = np.full(UNITS + 1, whole.sum()), np.log(levels)
     shares = [[0.0] * len(whole) for _ in range(UNITS + 1)]
     for units in range(1, UNITS + 1):
         audited = whole > 0
         while count := int(audited.sum()):
-            level = alpha * units / UNITS / count
-            calls = np.array([np.interp(level, levels, each) for each in by_level])
+            level = np.log(alpha * units / UNITS / count)
+            calls = np.array([np.interp(level, scale, each) for each in by_level])
             cheaper = audited & (calls < whole)
             if cheaper.sum() == count:
                 cost[units] = np.where(audited, calls, whole).sum()
@@ -141,7 +173,9 @@ def _slices(
     return cost, shares
 
 
-def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]:
+def _options(
+    strata: Strata, alpha: float, quantiles: Sequence[float]
+) -> tuple[FloatArray, list[LabelPlan]]:
     """Per number of parts of the level, the least cost of a label and its plan."""
     claimed, others, recall, precision = strata
     levels = alpha * np.arange(1, UNITS + 1) / UNITS
@@ -160,13 +194,13 @@ def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]
         calls = np.full(UNITS + 1, all_claimed)
         if false:
             calls[0] = np.inf
-            calls[1:] = _calls(claimed, false, levels)
+            calls[1:] = _calls(claimed, false, levels, quantiles)
         hidden, rest = 0, np.zeros(UNITS + 1)
         if recall is not None:
             certain = reached - 0.4 * false
             hidden = max(0, int((1 - recall) / recall * certain))
             rest[0] = float(len(others.unknown()))
-            rest[1:] = _calls(others, hidden, levels)
+            rest[1:] = _calls(others, hidden, levels, quantiles)
         for units in range(UNITS + 1):
             sums = calls[: units + 1] + rest[units::-1]
             first = int(sums.argmin())
@@ -176,10 +210,13 @@ def _options(strata: Strata, alpha: float) -> tuple[FloatArray, list[LabelPlan]]
     return best, plans
 
 
-def _calls(stratum: Stratum, bound: int, levels: FloatArray) -> FloatArray:
+def _calls(
+    stratum: Stratum, bound: int, levels: FloatArray, quantiles: Sequence[float]
+) -> FloatArray:
     """Per level, what an audit of a stratum is expected to cost; read off a few."""
     few = np.geomspace(levels[0], levels[-1], _LEVELS)
-    calls = stratum.costs(float(bound), few[:, None]).calls.min(axis=-1)
+    costs = stratum.costs(float(bound), few[:, None], quantiles=quantiles)
+    calls = costs.calls.min(axis=-1)
     return np.asarray(np.interp(np.log(levels), np.log(few), calls), float)
 
 

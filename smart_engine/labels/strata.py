@@ -6,6 +6,7 @@ Nothing here touches a promise: a bad signal or estimate costs money, never vali
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +89,7 @@ class Stratum:
         allowed: float,
         level: FloatArray | float,
         scale: float = 1.0,
+        quantiles: Sequence[float] = SCENARIOS,
     ) -> Costs:
         """Return what auditing all that is unknown is expected to cost, band by band.
 
@@ -95,14 +97,15 @@ class Stratum:
             allowed: Errors that may stay undetected.
             level: Level of the audit; an array has a last axis of 1.
             scale: How many times the errors estimated there are.
+            quantiles: How many there may be; costs are means over these scenarios.
         """
         left = self.per_band(~self.known)
         inside, wrong = np.cumsum(left), scale * np.cumsum(left * self.rates())
-        likely = scenarios(np.cumsum(self.per_band(self.wrong))) * wrong
+        likely = wrong * scenarios(np.cumsum(self.per_band(self.wrong)), quantiles)
         parts = share_to_draw(likely, allowed, np.asarray(level)[..., None])
         parts = np.maximum.accumulate(parts, axis=-1)
         calls = parts.mean(axis=-2) * inside + inside[-1:] - inside
-        part = parts[..., len(SCENARIOS) // 2, :]
+        part = parts[..., len(quantiles) // 2, :]
         none = np.zeros((*calls.shape[:-1], 1))
         return Costs(
             np.concatenate([none + left.sum(), calls], axis=-1),

@@ -1,8 +1,9 @@
 """`audit` where labels or slices are promised: what may go wrong is audited by them.
 
-1. Try: ask the reference and all candidates about a few random items. Then ask the best
-   candidate about all items; what it cannot answer goes to the reference, and so do
-   slices that are too small for an audit to save anything.
+1. Try: ask the reference and all candidates about a few random items, and about more
+   until it is clear whether audits would save anything. If so, ask the best candidate
+   about all items; what it cannot answer goes to the reference, and so do slices that
+   are too small for an audit to save anything. If not, the reference answers all.
 2. Divide: each label has two strata, the items that would be handed out as it and all
    others; each slice is one more, or all items, if agreement is promised. Ask the
    reference about a few items of each stratum, more of the risky ones, and outright
@@ -32,17 +33,18 @@ from smart_engine.evidence.record import (
     BatchRecord,
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
-from smart_engine.labels.levels import UNITS, divide, least_share
+from smart_engine.labels.levels import UNITS, divide
 from smart_engine.labels.promise import most_missed
 from smart_engine.labels.strata import Stratum
 from smart_engine.strategies._base import Decision, Wave
-from smart_engine.strategies.audit_trial import promising, promising_slices
+from smart_engine.strategies.audit_trial import TELLING, promising, promising_slices
 from smart_engine.strategies.label_state import (
     AuditedLabel,
     AuditedSlice,
     LabelPart,
     LabelState,
 )
+from smart_engine.strategies.label_trial import first_trial, next_trial
 
 __all__ = ["label_audit"]
 
@@ -81,37 +83,37 @@ def label_audit(batch: BatchRecord, looks: str) -> Generator[Wave, None, Decisio
 def _try(state: LabelState) -> Generator[Wave, None, list[int]]:
     """Ask all models about a few items; return the candidates to ask, best first."""
     batch = state.batch
-    size = int(min(max(_FEWEST, _ROOTS * batch.n_items**0.5), batch.n_items // 4))
-    active = promising(batch) if size else []
-    if not active or not _auditable(batch, active).any():
+    tiers = promising(batch)
+    size = min(batch.n_items // 4, first_trial(batch, tiers))
+    if size < TELLING or not tiers or not _auditable(batch, tiers).any():
         return []
-    items = np.argsort(state.place)[:size]
-    state.tried, state.compared[items] = active, True
-    yield Wave(items, (REFERENCE, *active))
+    state.tried, order = tiers, np.argsort(state.place)
+    size = min(size, int(max(_FEWEST, _ROOTS * batch.n_items**0.5)))
+    while True:
+        items = order[:size]
+        state.compared[items] = True
+        yield Wave(items, (REFERENCE, *tiers))
+        tiers = _best(batch, tiers, items)
+        most = next_trial(batch, tiers, items) if tiers else 0
+        if most >= batch.n_items:
+            return tiers
+        if size >= most:
+            return []
+        size = min(2 * size, most)
+
+
+def _best(batch: BatchRecord, tiers: list[int], items: IntArray) -> list[int]:
+    """Return the candidate that is best by these items, and those that cost little."""
     truth = batch.labels[REFERENCE, items]
     errors = {}
-    for tier in active:
+    for tier in tiers:
         wrong = (batch.labels[tier, items] != truth) | batch.wrong[tier, items]
         wrong |= batch.status[tier, items] == FAILED
         if not wrong.all():
             errors[tier] = float(wrong.mean()) + batch.ratios[tier]
     order = sorted(errors, key=errors.__getitem__)
-    if not order or _least_cost(batch, truth) + batch.ratios[order[0]] > (
-        1 - batch.min_saving
-    ):
-        return []
     cheap = [tier for tier in order[1:] if batch.ratios[tier] <= _NEGLIGIBLE]
-    return [order[0], *cheap]
-
-
-def _least_cost(batch: BatchRecord, truth: IntArray) -> float:
-    """Least share of the items that the reference must answer, by what was seen."""
-    least, alpha = 0.0, batch.guarantee.alpha
-    for name, recall in batch.guarantee.recall.items():
-        seen = int((truth == batch.labelling.named(name)).sum())
-        items = (seen + 1) / (len(truth) + 1) * batch.n_items
-        least = max(least, least_share(recall, int(items), alpha))
-    return least
+    return [*order[:1], *cheap]
 
 
 def _auditable(batch: BatchRecord, tiers: list[int]) -> BoolArray:
@@ -165,7 +167,7 @@ def _divide(state: LabelState) -> Generator[Wave, None, None]:
     agreements = [(each.part.stratum, _allowed(state, each)) for each in state.slices]
     top, checked = [part.stratum.bands for part in state.parts], False
     while True:
-        plans, slices = divide(
+        plans, slices, _ = divide(
             [
                 (each.claimed.stratum, each.others.stratum, each.recall, each.precision)
                 for each in state.labels

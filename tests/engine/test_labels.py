@@ -368,7 +368,8 @@ def session_of(
     failing: frozenset[int] = frozenset(),
     **settings: object,
 ) -> BatchSession:
-    tiers = [Tier("big", "reference", 1.0), *(Tier(k) for k in said if k != "big")]
+    others = [Tier(name, cost=0.01) for name in said if name != "big"]
+    tiers = [Tier("big", "reference", 1.0), *others]
     session = BatchSession(len(said["big"]), tiers, guarantee, **settings)
 
     def answer(call):

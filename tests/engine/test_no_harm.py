@@ -162,6 +162,65 @@ def test_no_jobs_of_a_task_become_dearer(agreement, price, seeds) -> None:
     assert max(most.values()) <= HARM, most
 
 
+PROMISES = {
+    "recall": Guarantee(None, recall={"1": 0.9}),
+    "recall and precision": Guarantee(None, recall={"1": 0.9}, precision={"1": 0.9}),
+    "recall and agreement": Guarantee(0.05, recall={"1": 0.9}),
+    "recall and slices": Guarantee(0.05, recall={"1": 0.9}),
+    "slices": Guarantee(0.05),
+}
+SHARES = [0.01, 0.05, 0.2]
+AUDITED = [(a, r) for a in (0.97, 0.8, 0.5, 0.0) for r in (0.04, 0.2, 1.0)]
+
+
+def labelled_cost(promise, size, share, agreement, price, seed) -> float:
+    """Cost of a batch of three labels, one of which has that share of the items."""
+    rng = np.random.default_rng([seed, size])
+    truth = rng.choice(3, size, p=[0.9 - share, share, 0.1])
+    wrong = rng.random(size) >= agreement
+    said = {"big": truth, "small": (truth + wrong * rng.integers(1, 3, size)) % 3}
+    session = BatchSession(
+        size,
+        tiers(price),
+        PROMISES[promise],
+        seed=seed,
+        max_in_flight=32,
+        slices=rng.integers(0, 5, size).tolist() if "slices" in promise else None,
+    )
+    while calls := session.next_calls():
+        for call in calls:
+            cost = 1.0 if call.tier == "big" else price
+            session.record(call, Outcome(str(said[call.tier][call.item]), cost))
+    return session.certificate.cost / size
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(
+    ("agreement", "price", "sizes", "seeds"),
+    [pytest.param(*cell, [50, 300, 1000, 5000], 12, marks=LONG) for cell in AUDITED]
+    + [(0.97, 0.2, [50, 300], 3), (0.5, 0.04, [50], 4), (0.0, 0.2, [300], 2)],
+)
+@pytest.mark.parametrize("promise", PROMISES)
+def test_no_audit_of_labels_or_slices_becomes_dearer(
+    promise, agreement, price, sizes, seeds
+) -> None:
+    for share in SHARES if seeds > 4 else [0.05]:
+        costs = {
+            size: mean(
+                labelled_cost(promise, size, share, agreement, price, seed)
+                for seed in range(seeds if price < 1 else 1)
+            )
+            for size in sizes
+        }
+        show(f"{promise}, {share} of the label", agreement, price, costs)
+        assert max(costs.values()) <= HARM, costs
+
+
+def test_a_good_cheap_candidate_still_saves_where_labels_are_promised() -> None:
+    assert labelled_cost("recall", 3000, 0.2, 0.97, 0.04, 0) < 0.5
+    assert labelled_cost("recall and precision", 6000, 0.2, 0.97, 0.2, 0) < 0.8
+
+
 @pytest.mark.parametrize("size", [1, 10, 19])
 @pytest.mark.parametrize("price", [0.0, 0.04])
 def test_where_nothing_can_be_proven_the_reference_answers_alone(size, price) -> None:
