@@ -144,7 +144,7 @@ def carried(member: Member[M], lane: str) -> tuple[Member[M], Carrier | None]:
                 raise _refused(member, lane, why) from error
             carrier = carrier or _carrier(client)
     if carrier is None or (lane == "flex" and not isinstance(carrier, OpenAIBatches)):
-        raise _refused(member, lane, "its client is not known to offer that")
+        raise _refused(member, lane, _unknown(own))
     if lane == "flex":
         _check_price(member, lane)
         return replace(member, model=own), None
@@ -163,6 +163,14 @@ def _refusal(value: Any, client: Any, lane: str) -> str | None:
         kind = "deployments of a kind of their own, which answer no live calls"
         return f"Azure takes batches of {kind}"
     return None
+
+
+def _unknown(model: Any) -> str:
+    """Return why a model has no client that lanes can use."""
+    parts = [*model.__dict__.values(), *(model.__pydantic_private__ or {}).values()]
+    if any(type(part).__module__.startswith("google.genai") for part in parts):
+        return "Gemini's batches and tiers have a form of their own, which no lane has"
+    return "its client is not known to offer that"
 
 
 def _kinds(client: Any) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import langsmith
 import pytest
@@ -295,6 +296,20 @@ def test_who_cannot_be_asked_in_batches_is_named_at_construction():
                 version="1",
                 lane="batch",
             )
+
+
+@pytest.mark.parametrize("lane", ["batch", "flex", "auto"])
+def test_gemini_is_refused_with_the_reason(lane):
+    class Gemini(Scripted):
+        client: Any = None
+
+    client = type("Client", (), {"__module__": "google.genai.client"})()
+    big = Gemini(name="big", script=say("yes"), client=client)
+    small = Scripted(name="small", script=say("yes"))
+    made = {"reference": big, "candidates": [small], "prices": PRICES}
+    with pytest.raises(InvalidInputError, match=r"big .* Gemini's batches .* no lane"):
+        SmartChatModel(**made, lane=lane)
+    assert SmartChatModel(**made).lane == "live"
 
 
 def test_azure_is_refused_at_construction():
