@@ -77,7 +77,9 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
     """Check the promises about labels, and the agreement beside them."""
     alpha, by_reference = guarantee.alpha, certificate.served[certificate.reference]
     unseen = certificate.answered - by_reference
-    levels = sum(each.level for each in certificate.promised)
+    first = sum(each.level for each in certificate.promised if each.of == "precision")
+    levels = sum(each.level for each in certificate.promised if not each.passed_on)
+    passed_on = [each for each in certificate.promised if each.passed_on]
     kinds = [(each.of, each.label, each.in_slice) for each in certificate.promised]
     false = {
         each.label: each.undetected
@@ -91,8 +93,10 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
             f"{len(kinds)} bounds are recorded: one of each kind that is needed",
         ),
         Check(
-            levels <= alpha * (1 + 1e-9),
-            f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}",
+            max(first, levels) <= alpha * (1 + 1e-9)
+            and all(each.of == "precision" for each in passed_on),
+            f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}"
+            + (f", {len(passed_on)} passed on not counted" if passed_on else ""),
         ),
     ]
     if certificate.slices:

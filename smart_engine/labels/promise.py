@@ -23,7 +23,9 @@ outside of it. So at most b − (all errors found in it, then or later) remain. 
 assumed of b: whether it suffices for a promise is seen in the end, from the counts that
 are known then. If it does not, the reference answers further items. The levels of all
 audits sum to at most α, so all bounds hold together with probability 1 − α, and the
-promises follow from them.
+promises follow from them. An audit of which all claims are made passes its level on to
+audits that are designed later: either they are all true, so that it never had any use
+for it, or one is false, which was counted already.
 
 A reference that fails on an item counts as an error there, of every kind.
 
@@ -154,6 +156,11 @@ class NestedAudit:
                 return
             self.made += 1
 
+    @property
+    def complete(self) -> bool:
+        """Whether all claims are made."""
+        return self.made == len(self.claims)
+
     def record(self, claims: int) -> tuple[NestedTest, ...]:
         """Return what is recorded where what the last of these claims is of is served.
 
@@ -217,6 +224,8 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
         unseen: Answers handed out that were not compared with the reference's, in
             which such an error may be.
         level: Level of the audit; 0 without one.
+        passed_on: Whether all its claims were made, so that later audits have its
+            level, too.
         tests: The tests of its claims, in their order; the last one is of what is
             served.
         found: Errors found in that since the first draw.
@@ -231,6 +240,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
     answers: int
     unseen: int
     level: float = 0.0
+    passed_on: bool = False
     tests: tuple[NestedTest, ...] = ()
     found: int = 0
     undetected: int
@@ -254,6 +264,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
         unseen: int,
         audit: NestedAudit | None = None,
         claims: int = 0,
+        passed_on: bool = False,
         found: int = 0,
         false: int = 0,
         in_slice: str | None = None,
@@ -268,6 +279,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
             unseen: As the attribute.
             audit: The audit, if there was one.
             claims: Number of its claims, the last of which is of what is served.
+            passed_on: As the attribute.
             found: Errors found in that since the first draw.
             false: For recall: bound on the false ones among the answers.
             in_slice: As the attribute.
@@ -280,6 +292,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
             answers=answers,
             unseen=unseen,
             level=0.0 if audit is None else audit.level,
+            passed_on=passed_on,
             tests=() if audit is None else audit.record(claims),
             found=found,
             undetected=0,

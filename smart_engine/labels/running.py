@@ -64,6 +64,10 @@ class RunningAudit:
         self.served: int | None = None
         self._look()
 
+    def resume(self, allowed: int) -> None:
+        """Let it decide anew what is served, now that so many errors may stay."""
+        self.allowed, self.served = allowed, None
+
     def next_draws(self) -> IntArray:
         """Return the items to draw next; none once it is settled what is served."""
         none = self.stratum.items[:0]

@@ -12,8 +12,9 @@
    of a stage draw in one random order, so that a draw serves all whose stratum it is
    in. The second stage has an order of its own: in that of the first, items of audited
    strata that were not drawn come late.
-4. Settle: where a bound does not suffice for a promise after all, the reference answers
-   the riskiest items left, until it does.
+   An audit of the first that has made all its claims passes its level on.
+4. Settle: where a bound does not suffice for a promise after all, its audit goes on, or
+   the reference answers the riskiest items left, until it does.
 
 The promises rest on `labels/promise.py`: every audit is designed before its own draws,
 on items of which the reference has told nothing.
@@ -267,6 +268,11 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
     bounds = {
         each.label: each for each, *_ in state.promised() if each.of == "precision"
     }
+    parts = [part for part in state.parts if _is_late(state, part)]
+    planned = sum(part.units for part in parts)
+    passed_on = sum(label.claimed.pass_on() for label in state.labels)
+    for part in parts:
+        part.units *= 1 + passed_on / max(planned, 1.0)
     for label in state.labels:
         if label.recall is not None:
             false = bounds[label.name].undetected
@@ -274,7 +280,7 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
             label.others.begin(state.place, allowed, alpha)
     for each in state.slices:
         each.part.begin(state.place, partial(_allowed, state, each), alpha)
-    yield from state.run(part for part in state.parts if _is_late(state, part))
+    yield from state.run(parts)
 
 
 def _may_be_missed(
@@ -303,8 +309,11 @@ def _is_late(state: LabelState, part: LabelPart) -> bool:
 
 
 def _settle(state: LabelState) -> Generator[Wave, None, None]:
-    """Ask about the riskiest items left, until every promise follows."""
-    while True:
+    """Draw on, or ask about the riskiest items left, until every promise follows."""
+    while short := [each for each in state.promised() if each[2] > 0]:
+        for promised, part, excess in short:
+            part.resume(promised.undetected - excess)
+        yield from state.run([part for _, part, _ in short])
         wanted = []
         for _, part, excess in state.promised():
             if excess > 0:
@@ -313,6 +322,4 @@ def _settle(state: LabelState) -> Generator[Wave, None, None]:
                 band = stratum.band[~stratum.known][-1]
                 count = int(np.ceil(excess / max(float(rates[band]), 0.01)))
                 wanted.append(left[-count:])
-        if not wanted:
-            return
         yield from state.draw(wanted)

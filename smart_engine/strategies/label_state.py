@@ -31,6 +31,7 @@ class LabelPart:
         units: Parts of the level for its audit.
         allowed: Returns how many errors may stay undetected, by what is known.
         audit: The audit, if it was begun.
+        passed_on: Whether its level was given to later audits.
     """
 
     def __init__(self, stratum: Stratum) -> None:
@@ -38,6 +39,7 @@ class LabelPart:
         self.units = 0.0
         self.allowed: Callable[[], int] = lambda: 0
         self.audit: RunningAudit | None = None
+        self.passed_on = False
 
     def begin(self, place: IntArray, allowed: Callable[[], int], alpha: float) -> None:
         """Design its audit, if it has a part of the level."""
@@ -45,6 +47,17 @@ class LabelPart:
             level = alpha * self.units / UNITS
             self.allowed = allowed
             self.audit = RunningAudit(self.stratum, place, allowed(), level)
+
+    def resume(self, allowed: int) -> None:
+        """Let its audit go on, if there was one, where only so many errors may stay."""
+        self.allowed = lambda: allowed
+        if self.audit is not None:
+            self.audit.resume(allowed)
+
+    def pass_on(self) -> float:
+        """Return the parts of the level that later audits may use besides theirs."""
+        self.passed_on = self.audit is not None and self.audit.audit.complete
+        return self.units if self.passed_on or self.audit is None else 0.0
 
     def next_draws(self) -> IntArray:
         """Return what its audit draws next."""
@@ -73,6 +86,7 @@ class LabelPart:
             unseen=unseen,
             audit=None if audit is None else audit.audit,
             claims=0 if audit is None else audit.served or 0,
+            passed_on=self.passed_on,
             found=0 if audit is None else audit.found,
             false=false,
             in_slice=in_slice,

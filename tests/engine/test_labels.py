@@ -113,6 +113,73 @@ def test_recall_and_precision_are_broken_together_at_most_at_the_level(
             assert 1 - (1 - false) * (1 - missed) <= 0.2 + 1e-12
 
 
+def chances(size: int, errors: int, bounds: list[int], level: float) -> list[float]:
+    """Probabilities that a false claim is made, and that all are made and true.
+
+    One population, and claims of falling bounds, tested as long as there are items.
+    """
+    audit = NestedAudit(np.zeros(size, int), [Claim(0, b) for b in bounds], level)
+    designs = [test.acceptance for test in audit.tests]
+    at, wrong = {(0, 0): 1.0}, 0.0  # errors found, claims made
+    for drawn in range(size + 1):
+        looked: dict[tuple[int, int], float] = {}
+        for (found, made), chance in at.items():
+            while made < len(bounds) and designs[made].draws(found) <= drawn:
+                made += 1
+            if any(errors > bound for bound in bounds[:made]):
+                wrong += chance
+            else:
+                looked[found, made] = looked.get((found, made), 0.0) + chance
+        at = {} if drawn < size else looked
+        for (found, made), chance in looked.items() if drawn < size else ():
+            share = (errors - found) / (size - drawn)
+            for hit, part in ((1, share), (0, 1 - share)):
+                if part > 0:
+                    key = found + hit, made
+                    at[key] = at.get(key, 0.0) + chance * part
+    return [
+        wrong,
+        sum(chance for (_, made), chance in at.items() if made == len(bounds)),
+    ]
+
+
+def wrong_in_two_stages(
+    sizes: tuple[int, int], bounds: list[int], *, complete_only: bool
+) -> float:
+    """Worst probability of a false claim, over all numbers of errors in both stages.
+
+    The second audit has the level of the first, too, if that has made all its claims;
+    or in any case.
+    """
+    later = [
+        [chances(sizes[1], errors, [2], level)[0] for level in (0.08, 0.2)]
+        for errors in range(sizes[1] + 1)
+    ]
+    worst = 0.0
+    for errors in range(sizes[0] + 1):
+        wrong, complete = chances(sizes[0], errors, bounds, 0.12)
+        passed = complete if complete_only else 1 - wrong
+        for own, both in later:
+            rest = passed * both + (1 - wrong - passed) * own
+            worst = max(worst, wrong + rest)
+    return worst
+
+
+@pytest.mark.parametrize("bounds", [[0], [3], [3, 1], [4, 3, 2, 1, 0]])
+@pytest.mark.parametrize("sizes", [(7, 12), (13, 9)])
+def test_a_level_may_be_passed_on_once_all_claims_are_made(
+    sizes: tuple[int, int], bounds: list[int]
+) -> None:
+    worst = wrong_in_two_stages(sizes, bounds, complete_only=True)
+    assert worst <= 0.2 + 1e-12
+
+
+def test_trap_a_level_passed_on_by_an_audit_that_gave_up_is_broken() -> None:
+    sizes, bounds = (24, 24), [4, 3, 2, 1, 0]
+    assert wrong_in_two_stages(sizes, bounds, complete_only=False) > 0.22
+    assert wrong_in_two_stages(sizes, bounds, complete_only=True) <= 0.2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(12, 8), (5, 15), (10, 10)])
 def test_larger_nested_populations_keep_the_level_too(sizes: tuple[int, int]) -> None:
@@ -406,7 +473,7 @@ def test_a_certificate_of_labels_follows_from_its_record() -> None:
 @pytest.mark.parametrize(
     ("place", "forged"),
     [
-        (1, {"level": 0.05}),
+        (1, {"level": 0.06}),
         (1, {"undetected": 0}),
         (1, {"unseen": 0}),
         (1, {"share": 0.999}),
@@ -438,6 +505,27 @@ def test_a_forged_draw_is_found_out() -> None:
         tests = (*missed.tests[:-1], last.model_copy(update=forged))
         promised = (certificate.promised[0], missed.model_copy(update={"tests": tests}))
         told = certificate.model_copy(update={"promised": promised})
+        assert not all(check.holds for check in verify(told))
+
+
+def test_a_level_that_was_passed_on_is_told_and_no_other_one_may_be() -> None:
+    promise = Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7})
+    said = answers(5000)
+    said["small"] = [
+        "fine" if word != true and word == "fraud" else word
+        for word, true in zip(said["small"], said["big"], strict=True)
+    ]
+    certificate = session_of(promise, said).certificate
+    false, missed = certificate.promised
+    assert false.passed_on
+    assert false.level + missed.level > ALPHA + 1e-9 >= missed.level
+    assert all(check.holds for check in verify(certificate))
+    for forged in (
+        (false.model_copy(update={"passed_on": False}), missed),
+        (false, missed.model_copy(update={"passed_on": True})),
+        (false.model_copy(update={"level": 0.051}), missed),
+    ):
+        told = certificate.model_copy(update={"promised": forged})
         assert not all(check.holds for check in verify(told))
 
 
