@@ -36,9 +36,8 @@ __all__ = ["Batch", "OneByOne"]
 _ROUNDS = 12
 """Most waves of a batch whose calls providers carry, where nothing else is said.
 
-Measured on 5,250 recorded comments at δ = .05 (.10), means of 5 seeds: as many waves
-as pay, 9.2 (19.0), cost 9.4 (6.0) USD; 12 at most cost 9.4 (6.6) in 6.0 (7.8) waves; 6
-cost 10.0 (7.2) in 4.6 (4.0).
+Measured on 15 sets of recorded answers at four guarantees each: 12 at most cost what as
+many as pay do, within 1 %, in about 6 waves; 6 at most cost 5 % more, in about 4.
 """
 
 

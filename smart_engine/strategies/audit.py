@@ -101,13 +101,13 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
     if batch.rounds_left <= 2 or until == first:
         until = first = state.wave_end(0, first, most, 1 + len(tiers))
     scouted = _scouted(state)
-    early = not math.isinf(batch.rounds_left) and _all_affordable(state)
+    early = _asked_at_once(state)
     bulk = np.arange(batch.n_items if early else 0)
     yield Wave(
         scouted,
         tiers,
         also=(
-            Wave(bulk, tiers),
+            Wave(bulk, early),
             Wave(scouted[:2], (REFERENCE,)),
             # The reference's answers are needed anyway.
             Wave(state.order[:first], (REFERENCE,)),
@@ -132,6 +132,23 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
         if not math.isinf(batch.rounds_left):
             return
         until = min(first, int(state.draws * (1 + GROWTH)) + 1)
+
+
+def _asked_at_once(state: AuditState) -> list[int]:
+    """Return the candidates that are asked about all items in the first wave.
+
+    That may save a wave, but costs no more than the fewest draws that can prove
+    anything: a batch may need no others.
+    """
+    batch = state.batch
+    if math.isinf(batch.rounds_left) or not _all_affordable(state):
+        return []
+    if batch.rounds_left <= 2:  # no other wave asks them
+        return [*state.active]
+    allowed = batch.guarantee.max_errors(batch.n_items)
+    fewest = Acceptance(batch.n_items, allowed, batch.guarantee.alpha).draws(0)
+    spent = batch.n_items * np.cumsum([batch.ratios[tier] for tier in state.active])
+    return state.active[: int((spent <= fewest).sum())]
 
 
 def _scouted(state: AuditState) -> IntArray:

@@ -88,6 +88,17 @@ def test_two_waves_suffice_for_a_good_and_cheap_candidate() -> None:
     assert session.certificate.cost < 700
 
 
+@pytest.mark.parametrize(("price", "at_once"), [(0.001, True), (0.008, False)])
+def test_the_first_wave_asks_about_all_items_where_that_costs_few_draws(
+    price, at_once
+) -> None:
+    """17 draws are the fewest at 20 %: what 5 of them cost is spent, not 40."""
+    tiers = [Tier("big", "reference", 1.0), Tier("small", "candidate", price)]
+    session = BatchSession(5000, tiers, Guarantee(0.2, 0.95), seed=0, max_rounds=6)
+    asked = sum(call.tier == "small" for call in session.next_calls())
+    assert (asked == 5000) == at_once
+
+
 def test_with_no_wave_to_spare_a_dear_candidate_is_not_asked(tiers, models) -> None:
     session = BatchSession(200, tiers(1), Guarantee(0.1, 0.95), max_rounds=2)
     assert run(session, models(200, 0.0, costs=(1.0, 0.5))) == 1
