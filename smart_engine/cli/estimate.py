@@ -160,7 +160,7 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         before = f"after the {jobs} so far" if jobs else "as the first of them"
         show(f"Under one promise with the jobs of its task, {before}: {saved}.")
     sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
-    show(f"Jobs of other sizes, in rows: {', '.join(sizes)}.")
+    show(f"Jobs of other sizes would save, by rows: {', '.join(sizes)}.")
     if report.estimated:
         show("Models reported no usage: what their answers cost is estimated, too.")
     if expected.pays_from is None:
@@ -169,7 +169,10 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         show(f"It pays from about {expected.pays_from:,} rows on, in one job.")
     elif expected.saved.low <= 0:
         show("It may save nothing: allow more to differ, or try other candidates.")
-    show("An estimate from few rows, no promise; what is bought is not bought again.")
+    show(
+        "An estimate from few rows, no promise; smart run with the same options, "
+        "--max-tokens among them, does not buy these answers again."
+    )
 
 
 def _show_lanes(expected: Estimate) -> None:

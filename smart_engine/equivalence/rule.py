@@ -346,8 +346,8 @@ def as_equivalence(given: EquivalenceLike, field: str = "equivalence") -> Equiva
         return Judged(given)
     hint = (
         "use Normalized(), Exact(), Label([...]), Number(...), Date(), Items(...), "
-        "Json(...), Similar(...), several of them with | or &, or a function of two "
-        "answers that returns whether they mean the same"
+        "Json(...), Similar(...), ChatJudge(...), several of them with | or &, or a "
+        "function of two answers that returns whether they mean the same"
     )
     raise InvalidInputError(field, given, hint)
 

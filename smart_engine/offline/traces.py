@@ -466,7 +466,8 @@ def _read_rows(path: Path) -> list[Row]:
                     rows.append(Row.model_validate_json(content))
                 number += 1
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        where = f"{path}, line {number}"
+        unopened = isinstance(error, OSError) and error.strerror
+        where = str(path) if unopened else f"{path}, line {number}"
         raise InvalidInputError("items", where, _why(error)) from error
     return rows
 

@@ -109,6 +109,8 @@ def summary(report: Report) -> str:
         more = usd(-report.saved)
         return f"Nothing saved: {text}, about {more} USD more than {name} alone{known}."
     share = at_least(max(0.0, report.saved / alone))
+    if not (report.earlier.valid or any(record.valid for record in report.records)):
+        text += ", of which nothing is promised"
     return f"Saved about {share} against {name} alone{known}: {text}."
 
 
@@ -153,7 +155,7 @@ def _policy(record: Certificate) -> str:
     """Return by which policy a batch was served."""
     proven = [test.policy for test in record.tests if test.accepted is not None]
     served = [name for name, count in record.served.items() if count]
-    return " and ".join(proven or served)
+    return " and ".join(dict.fromkeys(proven or served))
 
 
 def _counts(batches: int, streams: int) -> Iterator[str]:

@@ -111,7 +111,7 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
 
 
 def _nearest(field: str, known: list[str]) -> str:
-    if near := get_close_matches(field, known, n=1):
+    if near := get_close_matches(field, known, n=1, cutoff=0.75):
         return f"did you mean {near[0]}?"
     return f"give a model's own settings to that model; there are {', '.join(known)}"
 
@@ -259,6 +259,12 @@ class Settings(PlainErrors):
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
         check_slices(self.slices, keys=self._slice_keys)
+        if self.task == "":
+            hint = "give it a name, or leave it out"
+            raise InvalidInputError("task", self.task, hint)
+        if self.on_drift is not None and not callable(self.on_drift):
+            hint = "give a function that is told of a Drift, such as drift_event"
+            raise InvalidInputError("on_drift", self.on_drift, hint)
         rule, tasks = as_equivalence(self.equivalence), read_tasks(self.tasks)
         self._lanes = self._read_lanes()
         serving = ServingConfig(

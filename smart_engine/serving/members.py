@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from smart_engine.amounts import usd
 from smart_engine.calls import Failure, Outcome
 from smart_engine.equivalence.identity import Identity, identity
 from smart_engine.errors import (
@@ -230,7 +231,7 @@ class Member(Generic[M]):
     def check_budget(
         self, budget_usd: float, settings: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Check that a budget can be kept.
+        """Check that a budget can be kept; warn if it allows no single call.
 
         Args:
             budget_usd: The budget.
@@ -247,7 +248,15 @@ class Member(Generic[M]):
                 f"give it {self.unseen}"
             )
             raise InvalidInputError("budget_usd", budget_usd, hint)
-        self.output_limit(settings)
+        limit = self.output_limit(settings)
+        if (most := self.price.most(0, limit)) > budget_usd:
+            length = (
+                f"its answer may have {limit:,} tokens and " if limit else "it may "
+            )
+            warn(
+                f"budget_usd={budget_usd:g} allows no call of {self.name}: {length}"
+                f"cost {usd(most)} USD; set a lower max_tokens, or raise budget_usd"
+            )
 
     def output_limit(self, settings: Sequence[Mapping[str, Any]]) -> int:
         """Return the most tokens that a call's answers can have, for a budget.

@@ -113,7 +113,7 @@ class SqlRow:
         if not changes:
             return None
         return (
-            f"the store knows task {profile.task!r}, but not with this "
+            f"the store knows task {profile.task!r} with another setting, "
             f"{min(changes, key=len)}: what was learned does not hold here, and it "
             "begins anew"
         )

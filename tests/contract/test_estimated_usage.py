@@ -636,6 +636,8 @@ def test_a_langchain_model_is_limited_by_its_profile_in_both_adapters():
     given = {"prices": {"big": Price(10, 30), "small": Price(1, 3)}, "budget_usd": 1.0}
     for smart in (SmartChatModel, SmartLLM):
         smart(reference=big, candidates=[small], **given)
+        with pytest.warns(UserWarning, match="allows no call of big: its answer may"):
+            smart(reference=big, candidates=[small], **{**given, "budget_usd": 1e-5})
         unlimited = small.model_copy(update={"profile": None})
         with pytest.raises(InvalidInputError, match="set max_tokens"):
             smart(reference=big, candidates=[unlimited], **given)

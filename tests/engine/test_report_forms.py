@@ -157,6 +157,22 @@ def test_a_loss_is_called_one(drive, tiers, models) -> None:
     assert content.headlines(report)[2].value.startswith("-")
 
 
+def test_slices_that_one_policy_serves_name_it_once(drive, tiers, models) -> None:
+    session = BatchSession(400, tiers(1), Guarantee(0.05, 0.95), min_saving=0)
+    record = drive(session, models(400, 0.0)).certificate
+    assert record.tests[-1].accepted is not None
+    twice = record.model_copy(update={"tests": record.tests * 2})
+    assert content.policies(summed(twice)) == f"{record.tests[-1].policy} (1 batch)"
+
+
+def test_savings_without_a_promise_say_so(drive, tiers, models) -> None:
+    session = BatchSession(400, tiers(1), Guarantee(0.05, 0.95), min_saving=0)
+    record = drive(session, models(400, 0.0)).certificate
+    assert "promised" not in content.summary(summed(record))
+    broken = summed(record.model_copy(update={"valid": False}))
+    assert content.summary(broken).endswith(" USD, of which nothing is promised.")
+
+
 def test_free_models_have_a_report(drive, tiers, models) -> None:
     session = BatchSession(40, tiers(1), Guarantee(0.05, 0.95))
     report = summed(drive(session, models(40, 0.0, costs=(0.0, 0.0))).certificate)

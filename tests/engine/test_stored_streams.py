@@ -202,7 +202,7 @@ def test_whatever_else_begins_anew_and_says_why(file, what) -> None:
     for _ in range(3):
         Worker(Store(file)).answer()
     worker = Worker(Store(file), **changed)
-    with pytest.warns(UserWarning, match=rf"task 'mail', but not with this {why}"):
+    with pytest.warns(UserWarning, match=rf"task 'mail' with another setting, {why}"):
         worker.answer()
     assert worker.state().arrived == 1
     worker.answer()  # it says so once, and

@@ -263,7 +263,7 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     assert f"45 of {ROWS} rows asked" in table.stdout
     assert "USD to certify" in table.stdout
     assert re.search(r"Expected to save \d+ % \(\d+ % to \d+ %\)", table.stdout)
-    assert "Jobs of other sizes, in rows: 50: " in table.stdout
+    assert "Jobs of other sizes would save, by rows: 50: " in table.stdout
     assert server.requests == {"big": 45, "small": 45}
 
     result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")

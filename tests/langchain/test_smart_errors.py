@@ -72,6 +72,9 @@ def test_bad_input_is_named_at_construction(case, monkeypatch):
     ("given", "shown"),
     [
         ({"budget": 1}, r"^budget=1: no such parameter; did you mean budget_usd\?$"),
+        ({"max_items": 9}, r"^max_items=9: .* that model; there are .*, max_tokens,"),
+        ({"task": ""}, "^task='': give it a name, or leave it out"),
+        ({"on_drift": 3}, "^on_drift=3: give a function that is told of a Drift"),
         ({"candidate": [KEY]}, r"^candidate='…': .* did you mean candidates\?$"),
         ({"api_key": KEY}, r"^api_key='…': .* that model; there are .*, budget_usd,"),
         ({"candidates": None}, "^candidates=None: name at least one cheaper model"),
@@ -93,6 +96,10 @@ async def test_an_unusable_item_is_found_before_anything_is_asked():
         smart.batch(["a", 3])
     with pytest.raises(ValueError, match="Invalid input type"):
         await smart.abatch(["a", 3])
+    with pytest.raises(InvalidInputError, match="put a single one in brackets"):
+        smart.batch("a b")
+    with pytest.raises(InvalidInputError, match="put a single one in brackets"):
+        smart.submit("a b")
     assert big.calls == small.calls == []
     results = smart.batch(["a", 3, "b"], return_exceptions=True)
     assert [isinstance(r, AIMessage) for r in results] == [True, False, True]
