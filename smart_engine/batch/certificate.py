@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -226,7 +227,8 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
         """USD saved (estimated) by an item that cost so much, None if unknown."""
         if self.reference_only_cost is None:
             return None
-        return self.reference_only_cost / self.answered - cost
+        alone = self.reference_only_cost / self.answered
+        return 0.0 if math.isclose(alone, cost) else alone - cost
 
     @property
     def slice_bounds(self) -> dict[str, tuple[int, int]]:

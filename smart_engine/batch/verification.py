@@ -301,6 +301,11 @@ def _check(
     end = test.draws if test.accepted is None else test.accepted
     errors = sum(number <= end for number in test.errors)
     enough = replayed.acceptance.draws(errors)
+    detected = f"{errors} error{'' if errors == 1 else 's'} detected"
+    lessened = ""
+    if failures:
+        share = f"{guarantee.max_disagreement:.4g}"
+        lessened = f", less {share} for each of {failures} failed draws"
     outcome = "it did not accept"
     if test.accepted is not None:
         outcome = f"it accepted after {test.accepted}"
@@ -309,12 +314,11 @@ def _check(
             test.max_errors == guarantee.max_errors(answers)
             and (counted or test.accepted is None),
             f"{name}: M = {test.items} items, at most {test.max_errors} of {answers} "
-            f"answers may stay wrong undetected, less {guarantee.max_disagreement:.4g} "
-            f"for each of {failures} failed draws",
+            f"answers may stay wrong undetected{lessened}",
         ),
         Check(
             replayed.accepted == test.accepted,
-            f"{name}: with {errors} errors detected {enough} draws suffice at "
+            f"{name}: with {detected} {enough} draws suffice at "
             f"level {test.level:.6g}; {outcome} (of {test.draws} draws)",
         ),
     ]

@@ -30,7 +30,9 @@ __all__ = ["replay_command", "simulate_command"]
 
 def replay_command(
     *,
-    items: Annotated[Path, Argument(help="Recorded answers, .jsonl or .gz.")],
+    items: Annotated[
+        Path, Argument(metavar="ANSWERS", help="Recorded answers, .jsonl or .gz.")
+    ],
     models: Annotated[
         Path | None, Option(help="Models file; its sibling by default.")
     ] = None,
@@ -56,7 +58,9 @@ def replay_command(
 
 def simulate_command(
     *,
-    file: Annotated[Path, Argument(help="Inputs of the simulation, JSON.")],
+    file: Annotated[
+        Path, Argument(metavar="INPUTS", help="Inputs of the simulation, JSON.")
+    ],
     dataset: Annotated[str, Option(help="Name of the data set.")],
     compared: options.Compared,
     slices: Annotated[
