@@ -41,8 +41,8 @@ _ADDED = ("answer", "model", "role", "cost", "error")
 _SMALL = 150_000
 """Bytes of a table that may not go into the object store; Ray's limit is 100 kB."""
 
-_JOINED = 64
-"""Small tables that are joined into one."""
+_JOINED = 1_000_000
+"""Bytes of small tables, together, that are joined into one that may go there."""
 
 
 def ray_with_data() -> Any:
@@ -215,6 +215,7 @@ class Answers:
         self._rows, self._parts, self._names = rows, parts, names
         self._in: defaultdict[int, dict[Any, None]] = defaultdict(dict)
         self._loose: list[tuple[Any, IntArray]] = []
+        self._size = 0  # of these, in bytes
 
     def found(self, source: Any, items: IntArray) -> None:
         """Note where answers to items are: a reference to a table, or a part's name."""
@@ -226,13 +227,14 @@ class Answers:
         self.found(table, items)
         if size <= _SMALL:
             self._loose.append((table, items))
-        if len(self._loose) >= _JOINED:
+            self._size += size
+        if self._size >= _JOINED:
             self._join()
 
     def _join(self) -> None:
         """Join the small tables; if whoever does it is lost, they stay as they are."""
         ray = ray_with_data()
-        loose, self._loose = self._loose, []
+        loose, self._loose, self._size = self._loose, [], 0
         # Ray keeps the arguments of what it may have to do again.
         once = _task("join").options(num_returns=2, max_retries=0)
         joined, done = once.remote(*(table for table, _ in loose))

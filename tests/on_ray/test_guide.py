@@ -21,6 +21,7 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name, value in settings(server.url).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        monkeypatch.setenv("RAY_worker_niceness", "0")
         ray.shutdown()
         yield
         ray.shutdown()

@@ -32,7 +32,7 @@ def data(items, blocks=3, first=0):
 
 
 def test_a_data_set_ends_as_its_batch_does(monkeypatch):
-    monkeypatch.setattr("langchain_smart.ray_rows._JOINED", 3)
+    monkeypatch.setattr("langchain_smart.ray_rows._JOINED", 5_000)
     done = smart_dataset(
         data(400), smart=smart, prompt=PROMPT, concurrency=2, batch_size=64
     )
