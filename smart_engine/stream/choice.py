@@ -165,11 +165,15 @@ class Choice:
         return self._cost[tier] if self._calls[tier] else None
 
     def price(self, tier: int) -> float:
-        """What a call is expected to cost, in USD."""
-        if self._calls[tier]:
+        """What a call is expected to cost, in USD.
+
+        A few calls that were cheap by chance do not show that the next one is, too.
+        """
+        if self._calls[tier] >= _TELLING:
             return self._cost[tier]
-        ratio = self._ratios[tier]
-        return ratio * self._cost[REFERENCE] if self._calls[REFERENCE] else math.inf
+        known = self._calls[REFERENCE]
+        expected = self._ratios[tier] * self._cost[REFERENCE] if known else math.inf
+        return max(expected, self._cost[tier])
 
     def ratio(self, tier: int) -> float | None:
         """What a call of a tier costs, in the reference's calls; None if unknown."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from random import Random
-from statistics import mean
 from typing import Any
 
 import pytest
@@ -66,44 +64,6 @@ def test_a_short_stream_is_not_dearer(adapter, price, mode, small) -> None:
     report = smart.report()
     (state,) = report.shadows if mode == "shadow" else report.streams
     assert state.cost <= HARM * state.reference_only_cost
-
-
-def errs(agreement: float, seed: int) -> Any:
-    """Return a script that agrees with the reference's on that share of the items."""
-
-    def answer(text: str, kwargs: dict[str, Any]) -> str:
-        right = Random(f"{seed} {text}").random() < agreement
-        return say("big")(text, kwargs) if right else "whatever"
-
-    return answer
-
-
-@pytest.mark.slow
-@pytest.mark.long
-@pytest.mark.timeout(0)
-@both
-@pytest.mark.parametrize("task", [None, "nightly"])
-@pytest.mark.parametrize("price", [CHEAP, HALF, DEAR])
-@pytest.mark.parametrize("agreement", [0.97, 0.8, 0.3, 0])
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
-def test_no_small_batch_or_stream_is_dearer_in_the_mean(
-    adapter, agreement, price, task
-) -> None:
-    for size in (10, 50, 150):
-        costs, single = [], []
-        for seed in range(20):
-            given = {"task": task, "seed": seed}
-            smart = make(adapter, errs(agreement, seed), price, **given)
-            ask_all(smart, [f"item {n:03}" for n in range(size)])
-            costs.append(paid(smart.report()))
-            if size == 50 and task is None:
-                smart = make(adapter, errs(agreement, seed), price, **given)
-                ask = smart.complete if adapter is SmartLLM else smart.invoke
-                for number in range(size):
-                    ask(f"item {number:03}")
-                single.append(paid(smart.report()))
-        assert mean(costs) <= HARM, size
-        assert mean(single or [1]) <= HARM
 
 
 @both

@@ -13,6 +13,7 @@ from smart_engine import Failure, Guarantee, InvalidInputError, Outcome, Tier
 from smart_engine.batch.session import BatchSession
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.task import Task
+from smart_engine.stream.choice import Choice
 from smart_engine.stream.session import StreamSession
 
 HARM = 1.005
@@ -252,6 +253,17 @@ def test_a_useless_candidate_is_asked_at_ever_longer_distances(answer) -> None:
 def test_a_dear_candidate_is_asked_once_in_a_stream_if_its_price_is_unknown() -> None:
     assert stream(1500, 1.0, 4.0, 0, known=False)[1].spend["small"].calls <= 2
     assert stream(1500, 1.0, 4.0, 0)[1].spend["small"].calls == 0
+
+
+def test_a_call_that_was_cheap_by_chance_buys_no_further_one() -> None:
+    choice = Choice([1], tolerated=0.05, ratios=[1.0, 0.04], min_saving=0.05)
+    choice.paid(0, 1.0)
+    choice.paid(1, 0.01)
+    assert choice.price(1) == 0.04
+    assert choice.to_compare(0, spare=0.03) == ()
+    for _ in range(3):
+        choice.paid(1, 0.01)
+    assert choice.price(1) == 0.01
 
 
 def test_a_useless_candidate_does_not_serve_what_its_errors_would_fit_into() -> None:
