@@ -154,6 +154,6 @@ def family(candidates: Sequence[int]) -> list[Policy]:
 
 
 def pairs(candidates: Sequence[int]) -> list[Policy]:
-    """Return the agreements of two that `family` lacks; plans may follow them, too."""
+    """Return the agreements of two that `family` lacks; these may serve, too."""
     several = candidates if len(candidates) >= 3 else ()
     return [Policy(pair) for pair in combinations(several, 2)]

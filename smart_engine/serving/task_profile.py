@@ -13,7 +13,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.errors import StoreError
-from smart_engine.evidence.policies import family
 from smart_engine.guarantee import Guarantee
 from smart_engine.jobs.record import TaskRecord
 from smart_engine.jobs.task import Task
@@ -142,7 +141,7 @@ def read_profile(task: str, mode: str, parts: str, state: str) -> TaskProfile:
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
         hint = "it is damaged or was written by another version"
         raise StoreError(f"a task in the store cannot be read: {hint}") from error
-    learned, policies = record.learned, family(range(1, len(tiers)))
+    learned, policies = record.learned, choice.policies
     serving = None if learned.chosen < 0 else policies[learned.chosen].name(names)
     return TaskProfile(
         task=task,
@@ -170,7 +169,7 @@ def read_profile(task: str, mode: str, parts: str, state: str) -> TaskProfile:
                 wrong=known.wrong / known.seen if known.seen else None,
                 escalated=known.escalated / known.seen if known.seen else None,
             )
-            for policy, known in zip(policies, learned.policies, strict=True)
+            for policy, known in zip(policies, learned.policies, strict=False)
         ),
     )
 

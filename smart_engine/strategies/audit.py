@@ -95,7 +95,7 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
     the end if they show that none can save enough.
     """
     batch, tiers = state.batch, tuple(state.active)
-    trials = affordable_calls(batch, state.active)
+    trials = float(np.floor(affordable_calls(batch, state.active)))
     first, most = _first_draws(state)
     until = int(np.clip(trials / TELLING, 1, first))
     if batch.rounds_left <= 2 or until == first:
@@ -131,7 +131,8 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
                 return
         if not math.isinf(batch.rounds_left):
             return
-        until = min(first, int(state.draws * (1 + GROWTH)) + 1)
+        soon = min(first, int(state.draws * (1 + GROWTH)) + 1)
+        until = int(min(soon, trials)) if state.draws < trials else soon
 
 
 def _asked_at_once(state: AuditState) -> list[int]:

@@ -1,10 +1,10 @@
 """How much may be spent on finding out whether candidates save anything.
 
 A job must not become dearer by it: where a hopeless candidate would cost more, before
-that shows, than a hundredth of what the best one could save, or where even that is not
-enough, the reference answers alone. Not so where `min_saving` is 0: then every
-candidate is tried from the first item on. No promise rests on it: all it leads to is
-more answers of the reference.
+that shows, than a hundredth of what the best one could save or half a percent of the
+job, or where even that is not enough, the reference answers alone. Not so where
+`min_saving` is 0: then every candidate is tried from the first item on. No promise
+rests on it: all it leads to is more answers of the reference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from smart_engine.evidence.tails import BoolArray
 __all__ = ["TELLING", "affordable_calls", "promising", "promising_slices"]
 
 _HARM = 0.01
-"""What trying candidates in vain may cost, as a share of what could be saved."""
+"""What trying candidates in vain may cost, as a share of what could be saved, …"""
+
+_MOST_HARM = 0.005
+"""… and at most, as a share of what the reference alone costs."""
 
 TELLING = 4
 """Calls that show whether a candidate is hopeless."""
@@ -51,7 +54,8 @@ def affordable_calls(batch: BatchRecord, tiers: list[int]) -> float:
     if not batch.min_saving:
         return math.inf
     together = sum(batch.ratios[tier] for tier in tiers)
-    return _HARM * _most_saved(batch, tiers) * batch.n_items / max(together, 1e-9)
+    share = min(_HARM * _most_saved(batch, tiers), _MOST_HARM)
+    return share * batch.n_items / max(together, 1e-9)
 
 
 def _most_saved(batch: BatchRecord, tiers: list[int]) -> float:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from smart_engine.evidence.policies import Policy, family
+from smart_engine.evidence.policies import Policy, family, pairs
 from smart_engine.evidence.record import REFERENCE
 from smart_engine.stream.state import ChoiceState, PolicyCounts
 
@@ -141,7 +141,7 @@ class Choice:
         tiers = len(candidates) + 1
         self._ratios, self._worthwhile = ratios, 1 - min_saving
         self._tolerated = tolerated
-        self.policies = family(candidates)
+        self.policies = [*family(candidates), *pairs(candidates)]
         self._counts = [
             PolicyCounts(asked=(0.0,) * len(policy.tiers)) for policy in self.policies
         ]
@@ -261,14 +261,16 @@ class Choice:
         """
         state, tiers = part.learned, len(self.compared)
         sizes = [len(policy.tiers) for policy in self.policies]
+        known = len(state.policies)  # fewer where an older version wrote it
         if not (
-            [len(counts.asked) for counts in state.policies] == sizes
+            [len(counts.asked) for counts in state.policies] == sizes[:known]
+            and known >= len(family(self.tiers))
             and -1 <= state.chosen < len(sizes)
             and len(state.cost) == len(state.calls) == len(part.compared) == tiers
             and len(part.pending) in {0, tiers}
         ):
             raise ValueError("a choice among other models")
-        self._counts, self.error = list(state.policies), state.error
+        self._counts[:known], self.error = state.policies, state.error
         self.policy = (*self.policies, REFERENCE_ONLY)[state.chosen]
         self._cost, self._calls = list(state.cost), list(state.calls)
         self.compared = list(part.compared)

@@ -169,7 +169,7 @@ class PolicyCounts(_Record):
 class ChoiceState(_Record):
     """What the choice of a policy rests on."""
 
-    policies: tuple[PolicyCounts, ...]  # in the order of `family`
+    policies: tuple[PolicyCounts, ...]  # in the order of `Choice.policies`
     chosen: Annotated[int, Ge(-1)]  # place of the policy, −1 for the reference alone
     error: Amount  # share of items it is expected to answer wrongly
     cost: tuple[Amount, ...]  # per tier, recent mean cost of a call in USD

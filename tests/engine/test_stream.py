@@ -150,6 +150,21 @@ def test_among_several_the_cheapest_that_is_good_enough_serves() -> None:
     both = StreamSession(tiers, Guarantee(0.05, 0.95))
     run(both, erring(0.07, 0.07), 3000)
     assert both.state().policy == "c1 = c2"
+    beside = StreamSession([*tiers, Tier("c3")], Guarantee(0.05, 0.95))
+    run(beside, erring(1.0, 0.07, 0.07), 3000)
+    assert beside.state().policy == "c2 = c3"
+
+
+def test_a_stream_of_a_version_that_knew_fewer_policies_goes_on() -> None:
+    tiers = [*TIERS, Tier("c2"), Tier("c3")]
+    old, new = (StreamSession(tiers, Guarantee(0.05, 0.95)) for _ in "ab")
+    run(old, erring(0.5, 0.0, 0.0), 300)
+    part = old.shared()
+    fewer = part.learned.model_copy(update={"policies": part.learned.policies[:5]})
+    new.take_up(part.model_copy(update={"learned": fewer}))
+    run(new, erring(0.5, 0.0, 0.0), 300)
+    assert new.state().answered == 600
+    assert new.state().policy == "c2"
 
 
 # -- the contract ----------------------------------------------------------------
