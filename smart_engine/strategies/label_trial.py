@@ -19,7 +19,7 @@ from smart_engine.labels.strata import Stratum
 
 __all__ = ["first_trial", "next_trial"]
 
-_LUCKY, _UNLUCKY = 0.9, (0.5, 0.2, 0.08, 0.03, 0.01, 0.004, 0.001)
+_LUCKY, _UNLUCKY = 0.99, (0.5, 0.2, 0.08, 0.03, 0.01, 0.004, 0.001)
 """Quantiles of how well things may go: where even the first would save too little,
 candidates are dropped; the last one at which they still pay bounds the probability that
 they do not."""
@@ -90,7 +90,8 @@ def expected_calls(
         right = int((claimed & (truth == number)).sum())
         share = float(betaincinv(right + 0.5, len(items) - right + 0.5, quantile))
         rarer = share * (len(items) + 1) / (right + 0.5)
-        count = min(served.mean(), rarer * claimed.mean()) * size
+        seen = (float(claimed.sum()) + 0.5) / (len(items) + 1)
+        count = min(served.mean(), rarer * seen) * size
         rest = served.mean() * size - count
         labels.append(
             (
