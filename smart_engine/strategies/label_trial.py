@@ -28,7 +28,7 @@ _TRIAL, _MOST_TRIAL = 0.002, 0.005
 """What may be paid to candidates before anything is known, and before they are asked
 about everything: shares of what the reference alone costs."""
 
-_HARM = 0.0006
+_HARM = 0.001
 """What may be lost on average each time that candidates are asked about more: what is
 paid, times the probability that it is in vain."""
 
@@ -57,7 +57,8 @@ def next_trial(batch: BatchRecord, tiers: list[int], items: IntArray) -> int:
         in_vain = quantile
     if in_vain * price <= _HARM:
         return batch.n_items
-    return _affordable(batch, tiers, min(_MOST_TRIAL, _HARM / in_vain))
+    share = min(_MOST_TRIAL, max(_TRIAL, _HARM / in_vain))
+    return _affordable(batch, tiers, share)
 
 
 def _affordable(batch: BatchRecord, tiers: list[int], share: float) -> int:
@@ -87,11 +88,11 @@ def expected_calls(
     for name in batch.guarantee.labels:
         number = batch.labelling.named(name)
         claimed, others = served & (claim == number), served & (claim != number)
-        right = int((claimed & (truth == number)).sum())
-        share = float(betaincinv(right + 0.5, len(items) - right + 0.5, quantile))
-        rarer = share * (len(items) + 1) / (right + 0.5)
-        seen = (float(claimed.sum()) + 0.5) / (len(items) + 1)
-        count = min(served.mean(), rarer * seen) * size
+        right = claimed & (truth == number)
+        found, false = int(right.sum()), float((claimed & ~right).mean())
+        share = float(betaincinv(found + 0.5, len(items) - found + 0.5, quantile))
+        rarer = share / (found + 0.5) * (float(claimed.sum()) + 0.5)
+        count = min(float(served.mean()), share + false, rarer) * size
         rest = served.mean() * size - count
         labels.append(
             (
@@ -104,9 +105,10 @@ def expected_calls(
     agreements = []
     if batch.guarantee.max_disagreement is not None:
         wrong = batch.wrong[tier, items]
-        for count in batch.slices.sizes.tolist():
-            stratum = _alike(doubt[served], wrong[served], int(served.mean() * count))
-            agreements.append((stratum, batch.guarantee.max_errors(count)))
+        for of_slice in batch.slices.sizes.tolist():
+            inside = int(served.mean() * of_slice)
+            stratum = _alike(doubt[served], wrong[served], inside)
+            agreements.append((stratum, batch.guarantee.max_errors(of_slice)))
     division = divide(labels, agreements, batch.guarantee.alpha, (1 - quantile,))
     unserved = size * (1 - float(served.mean()))
     return min(1.0, (division.calls + len(items) + unserved) / size)
