@@ -140,6 +140,11 @@ class Outcomes:
             raise InvalidInputError("cost", float(self.costs[~fine][0]), hint)
 
     @property
+    def guessed(self) -> bool:
+        """Whether what was paid for them rests on an estimated usage."""
+        return self.estimated and not self.cached
+
+    @property
     def paid(self) -> Sequence[float]:
         """Per call, what was paid for it, in USD."""
         return [0.0] * len(self) if self.cached else self.costs.tolist()

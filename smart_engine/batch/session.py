@@ -282,8 +282,8 @@ class BatchSession:
             InvalidInputError: If a cost is not a number of zero or more.
         """
         batch, items = self._batch, outcomes.items
-        if not batch.hidden or batch.guarantee.labels:
-            raise ProtocolError("answers are compared here: record them one by one")
+        if not batch.hidden or batch.answers or batch.guarantee.labels:
+            raise ProtocolError("answers are needed here: record them one by one")
         tier = self._index.get(outcomes.tier, -1)
         known = tier >= 0 and ((items >= 0) & (items < batch.n_items)).all()
         once = known and len(np.unique(items)) == len(items)
@@ -300,7 +300,7 @@ class BatchSession:
         batch.codes[tier, items[told]] = codes
         if batch.scope is not None:
             batch.scope.record_calls(outcomes)
-        figures = (outcomes.costs, outcomes.cached, outcomes.estimated)
+        figures = (outcomes.costs, outcomes.cached, outcomes.guessed)
         self._enter(tier, items, ANSWERED, figures)
 
     def stop(
@@ -519,7 +519,8 @@ class BatchSession:
             tier: The tier.
             items: Their items.
             status: Of all.
-            figures: Costs, whether cached, whether estimated: of all, or of each.
+            figures: Costs, whether cached, whether what was paid is estimated: of
+                all, or of each.
         """
         batch, (costs, cached, estimated) = self._batch, figures
         batch.costs[tier, items] = costs

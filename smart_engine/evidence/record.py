@@ -253,7 +253,7 @@ def _exact_sum(tokens: float | list[float]) -> int | Fraction:
     if not isinstance(tokens, list):
         return int(tokens) if float(tokens).is_integer() else Fraction(tokens)
     if all(map(float.is_integer, map(float, tokens))):
-        return int(sum(tokens))
+        return sum(map(int, tokens))
     return sum(map(Fraction, tokens), Fraction())
 
 

@@ -274,9 +274,10 @@ class LedgerEntries:
         """Enter calls that brought an answer, all at once."""
         began, seconds = outcomes.timings
         model, role, task, outcome = key
-        paid, estimated = outcomes.paid, outcomes.estimated and not outcomes.cached
-        cost, tokens = fsum(paid), map(sum, outcomes.tokens[:2])
-        parts = (len(paid), 0, cost, *tokens, cost if estimated else 0.0, 0.0)
+        paid, tokens = outcomes.paid, map(sum, outcomes.tokens[:2])
+        cost = fsum(paid)
+        estimated = cost if outcomes.guessed else 0.0
+        parts = (len(paid), 0, cost, *tokens, estimated, 0.0)
         with self._lock:
             rows = zip(
                 count(self._entered),
@@ -297,7 +298,7 @@ class LedgerEntries:
             )
             self._rows.extend(rows)
             self._add(key, parts)
-        if self._tell is not None and estimated and cost:
+        if self._tell is not None and estimated:
             self._tell(_doubt(model, estimated=True))
 
     def _add(self, key: Key, parts: Sequence[float]) -> None:
@@ -391,18 +392,20 @@ class LedgerScope:
             outcome = "unreadable"
         elif result.cached:
             outcome = "cached"
-        role = role or ("reference" if model == self.reference else "candidate")
         name = None if error is None else error_name(error)
-        key = Key(model, role, self.task, outcome)
+        key = self._key(model, outcome, role)
         self.entries.enter(key, self.batch, item, name, result)
 
     def record_calls(self, outcomes: Outcomes) -> None:
         """Enter calls that brought an answer, all at once; see `record_call`."""
         outcome = "cached" if outcomes.cached else "answered"
         outcome = "restored" if outcomes.restored else outcome
-        role = "reference" if outcomes.tier == self.reference else "candidate"
-        key = Key(outcomes.tier, role, self.task, outcome)
-        self.entries.enter_all(key, self.batch, outcomes)
+        self.entries.enter_all(self._key(outcomes.tier, outcome), self.batch, outcomes)
+
+    def _key(self, model: str, outcome: str, role: str | None = None) -> Key:
+        """Return what a call is summed by."""
+        role = role or ("reference" if model == self.reference else "candidate")
+        return Key(model, role, self.task, outcome)
 
     def record_inner_call(self, item: int, model: str, result: Result) -> None:
         """Enter a call that was made within the call of a chain."""
