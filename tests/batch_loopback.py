@@ -29,7 +29,8 @@ class Plan:
     """What happens to batches.
 
     Attributes:
-        looks: States that a batch passes until it ends, one a look.
+        looks: States that a batch passes until it ends, one a look; at an "unknown"
+            one, the provider does not find it.
         end: Given a batch's number, from 0, how it ends.
         answered: Share that is answered of one that expires or is cancelled.
         missing: Whether nothing at all is said of a request; given a row's body.
@@ -145,7 +146,10 @@ class Batches:
         batch = self.batches[name]
         if not batch.ended:
             if batch.looks:
-                batch.seen["status"] = batch.looks.pop(0)
+                state = batch.looks.pop(0)
+                if state == "unknown":
+                    return refused(404, f"no such batch: {name}")
+                batch.seen["status"] = state
             else:
                 self.end(batch)
         if batch.ended and batch.number in self.plan.deleted:

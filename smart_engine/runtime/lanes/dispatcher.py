@@ -425,6 +425,7 @@ class Dispatcher:
         carrier = self.carriers[batch.submission.model]
         batch.state = state = carrier.look(name)
         if not state.ended:
+            batch.looked_for = 0  # it is there
             self._wait(batch)
             return
         if state.busy:

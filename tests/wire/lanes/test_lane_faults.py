@@ -49,6 +49,7 @@ FAULTS = {
     "missing rows": {"missing": once(7)},
     "busy": {"refuse": lambda n: Fault("busy", 429) if n < 2 else None},
     "broken": {"refuse": lambda n: Fault("broken", 503) if n == 1 else None},
+    "unknown at times": {"looks": ("unknown", "in_progress") * 2},
     "lost reply": {"lose": frozenset({0, 2})},
 }
 
