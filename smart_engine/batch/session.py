@@ -214,7 +214,7 @@ class BatchSession:
         while not self._unstarted:
             idle = not self._in_flight
             if self._decision is not None or self._in_flight:
-                escalations, self._escalations = self._escalations, []
+                escalations, self._escalations = sorted(self._escalations), []
                 self._unstarted = self._ask(REFERENCE, np.array(escalations, np.int64))
                 batch.rounds += idle and self._in_flight > 0
                 break
