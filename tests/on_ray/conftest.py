@@ -24,7 +24,8 @@ def _paths() -> Iterator[None]:
     before = os.environ.copy()
     os.environ["PYTHONPATH"] = ":".join(filter(None, paths))
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_worker_niceness"] = "0"  # else they wait for all other programs
+    # Else they wait for all other programs.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so
     try:
         yield
     finally:
