@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.equivalence import Equivalence
-from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.errors import check_batch, check_whole
 from smart_engine.runtime.batch import Batch, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.job import Job
@@ -122,13 +122,6 @@ class RunnableJob(Job):
     @abstractmethod
     def _begin(self, item: int, kind: type[Any]) -> Any:
         """Begin an item's run with a callback manager of that kind."""
-
-
-def _refuse_text(inputs: Sequence[Any]) -> None:
-    """Raise if a text is given as a batch: each of its letters would be an item."""
-    if isinstance(inputs, str):
-        hint = "a batch is a list of items: put a single one in brackets"
-        raise InvalidInputError("inputs", inputs, hint)
 
 
 def _only(run: Any) -> Any:
@@ -230,7 +223,7 @@ class SmartBatching(
             assert job.status().state == "done"
             ```
         """
-        _refuse_text(inputs)
+        check_batch("inputs", inputs)
         read = list(inputs)
         work = self._work(read, config, kwargs, return_exceptions=return_exceptions)
         return SubmittedJob(work, len(read), return_exceptions=return_exceptions)
@@ -412,7 +405,7 @@ class SmartBatching(
         return_exceptions: bool,
     ) -> Batch | OneByOne:
         """Return what answers a batch."""
-        _refuse_text(inputs)
+        check_batch("inputs", inputs)
         if kwargs.get("model") or self.mode == "shadow":
             configs, limit = self._configs(inputs, config)
             return OneByOne(

@@ -65,7 +65,7 @@ from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
 from smart_engine.equivalence.identity import identity
-from smart_engine.errors import InvalidInputError, check_whole
+from smart_engine.errors import InvalidInputError, check_batch, check_whole
 from smart_engine.runtime.batch import Batch, OneByOne
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.item import ItemRun
@@ -938,9 +938,7 @@ def _asks(
     kwargs: dict[str, Any],
 ) -> list[Ask[R]]:
     """Return what is asked about each item."""
-    if isinstance(items, str | bytes):
-        hint = "a batch is a list of items: put a single one in brackets"
-        raise InvalidInputError("items", items, hint)
+    check_batch("items", items)
     return [ask(item, kwargs) for item in items]
 
 

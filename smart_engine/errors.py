@@ -170,6 +170,13 @@ def check_whole(field: str, value: object, least: int) -> None:
         raise InvalidInputError(field, value, hint)
 
 
+def check_batch(field: str, value: object) -> None:
+    """Raise InvalidInputError if a text is a batch: its letters would be the items."""
+    if isinstance(value, str | bytes):
+        hint = "a batch is a list of items: put a single one in brackets"
+        raise InvalidInputError(field, value, hint)
+
+
 def check_share(field: str, value: float) -> float:
     """Return a share of zero or more, and less than 1, or raise InvalidInputError."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

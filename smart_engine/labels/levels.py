@@ -151,9 +151,7 @@ def _slices(
     levels = np.geomspace(least, alpha, _SLICE_LEVELS)
     by_level = np.array(
         [
-            stratum.costs(
-                float(allowed), levels[:, None], quantiles=quantiles
-            ).calls.min(axis=-1)
+            _least_calls(stratum, allowed, levels, quantiles)
             for stratum, allowed in agreements
         ]
     )
@@ -215,9 +213,16 @@ def _calls(
 ) -> FloatArray:
     """Per level, what an audit of a stratum is expected to cost; read off a few."""
     few = np.geomspace(levels[0], levels[-1], _LEVELS)
-    costs = stratum.costs(float(bound), few[:, None], quantiles=quantiles)
-    calls = costs.calls.min(axis=-1)
+    calls = _least_calls(stratum, bound, few, quantiles)
     return np.asarray(np.interp(np.log(levels), np.log(few), calls), float)
+
+
+def _least_calls(
+    stratum: Stratum, allowed: int, levels: FloatArray, quantiles: Sequence[float]
+) -> FloatArray:
+    """Per level, the calls of an audit if the best part of its bands is audited."""
+    costs = stratum.costs(float(allowed), levels[:, None], quantiles=quantiles)
+    return np.asarray(costs.calls.min(axis=-1), float)
 
 
 def _right(claimed: Stratum) -> float:

@@ -64,9 +64,9 @@ class RunningAudit:
         self.served: int | None = None
         self._look()
 
-    def resume(self, allowed: int) -> None:
-        """Let it decide anew what is served, now that so many errors may stay."""
-        self.allowed, self.served = allowed, None
+    def resume(self) -> None:
+        """Let it decide anew what is served."""
+        self.served = None
 
     def next_draws(self) -> IntArray:
         """Return the items to draw next; none once it is settled what is served."""

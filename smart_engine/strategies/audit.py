@@ -146,10 +146,15 @@ def _asked_at_once(state: AuditState) -> list[int]:
         return []
     if batch.rounds_left <= 2:  # no other wave asks them
         return [*state.active]
-    allowed = batch.guarantee.max_errors(batch.n_items)
-    fewest = Acceptance(batch.n_items, allowed, batch.guarantee.alpha).draws(0)
     spent = batch.n_items * np.cumsum([batch.ratios[tier] for tier in state.active])
-    return state.active[: int((spent <= fewest).sum())]
+    return state.active[: int((spent <= _whole_test(batch).draws(0)).sum())]
+
+
+def _whole_test(batch: BatchRecord) -> Acceptance:
+    """Return the test of the whole batch at the whole level."""
+    guarantee = batch.guarantee
+    allowed = guarantee.max_errors(batch.n_items)
+    return Acceptance(batch.n_items, allowed, guarantee.alpha)
 
 
 def _scouted(state: AuditState) -> IntArray:
@@ -174,8 +179,7 @@ def _first_draws(state: AuditState) -> tuple[int, int]:
     They are more, the fewer waves can follow.
     """
     batch = state.batch
-    allowed, level = batch.guarantee.max_errors(batch.n_items), batch.guarantee.alpha
-    design = Acceptance(batch.n_items, allowed, level)
+    design = _whole_test(batch)
     if batch.rounds_left <= 2:
         none = state.order[:0]
         prior = Posterior(batch, state.active, none, none, batch.rng)

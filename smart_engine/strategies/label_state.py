@@ -52,7 +52,7 @@ class LabelPart:
         """Let its audit go on, if there was one, where only so many errors may stay."""
         self.allowed = lambda: allowed
         if self.audit is not None:
-            self.audit.resume(allowed)
+            self.audit.resume()
 
     def pass_on(self) -> float:
         """Return the parts of the level that later audits may use besides theirs."""

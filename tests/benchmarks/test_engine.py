@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
+from alone import run_alone
 
 # Runs alone in a process, so that its peak memory is the session's.
 WORKER = """
@@ -61,14 +58,7 @@ CELLS = [
 def test_a_million_items_take_seconds_and_less_than_a_gigabyte(cell) -> None:
     seconds = {}
     for n_items in (10_000, 100_000, 1_000_000):
-        arguments = json.dumps([n_items, *cell])
-        printed = subprocess.run(
-            [sys.executable, "-c", WORKER, arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        seconds[n_items], before, peak, calls = json.loads(printed)
+        seconds[n_items], before, peak, calls = run_alone(WORKER, n_items, *cell)
         print(
             f"\n{cell[0]:<10} {cell[1]:<9} {n_items:>9,} items, {calls:>9,} calls: "
             f"{seconds[n_items]:6.2f} s engine, peak {peak:5.0f} MB "

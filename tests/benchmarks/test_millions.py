@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
+from alone import run_alone
 
 # Runs alone in a process, so that its memory is the session's. Columns are made as
 # workers would send them; the time that takes is not the engine's.
@@ -99,14 +96,8 @@ def test_ten_million_items_take_minutes_and_sixty_bytes_each() -> None:
     """Three models; what does not grow with the batch is the ledger's newest rows."""
     shown = {}
     for n_items in (100_000, 1_000_000, 10_000_000):
-        arguments = json.dumps([n_items, 0.99, 0.96])
-        printed = subprocess.run(
-            [sys.executable, "-c", WORKER, arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        shown[n_items] = seconds, before, kept, peak, calls = json.loads(printed)
+        shown[n_items] = run_alone(WORKER, n_items, 0.99, 0.96)
+        seconds, before, kept, peak, calls = shown[n_items]
         print(
             f"\n{n_items:>10,} items, {calls:>10,} calls: {seconds:6.1f} s engine, "
             f"{1e6 * seconds / calls:4.1f} µs a call; {kept / 1e6:4.0f} MB kept, peak "

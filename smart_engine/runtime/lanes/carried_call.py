@@ -12,17 +12,13 @@ from contextvars import Context
 
 from smart_engine.calls import Call, Failure, Result
 from smart_engine.errors import SmartError
-from smart_engine.runtime.lanes.carrier import (
-    GoneError,
-    UnansweredError,
-    UncarriableError,
-)
+from smart_engine.runtime.lanes.carrier import GoneError, NoReply
 from smart_engine.runtime.lanes.exchange import Exchange, Reply, Request, exchange
 from smart_engine.runtime.requester import Attempts, Clock, Requester
 
 __all__ = ["CarriedCall", "LostError"]
 
-_Answer = Reply | GoneError | UnansweredError | UncarriableError
+_Answer = Reply | NoReply
 
 
 class LostError(SmartError):
@@ -114,9 +110,7 @@ class CarriedCall:
             LostError("its batch was left before its answer came")
         )
 
-    def _unanswered(
-        self, why: GoneError | UnansweredError | UncarriableError
-    ) -> Result:
+    def _unanswered(self, why: NoReply) -> Result:
         """Return the result of a call that has no reply."""
         if isinstance(why, GoneError):
             return self._maybe_billed(why)

@@ -19,6 +19,7 @@ __all__ = [
     "Carrier",
     "GoneError",
     "Limits",
+    "NoReply",
     "NotYetKnownError",
     "Row",
     "State",
@@ -55,6 +56,10 @@ class GoneError(SmartError):
 
 class UncarriableError(SmartError):
     """A request that no batch takes."""
+
+
+NoReply = GoneError | UnansweredError | UncarriableError
+"""Why a request that was to be carried has no reply."""
 
 
 class NotYetKnownError(SmartError):

@@ -29,6 +29,7 @@ from smart_engine.runtime.failure import (
 from smart_engine.runtime.lanes.carrier import (
     Carrier,
     GoneError,
+    NoReply,
     NotYetKnownError,
     Row,
     State,
@@ -63,7 +64,7 @@ class CallReply(NamedTuple):
     """
 
     call: Call
-    reply: Reply | GoneError | UnansweredError | UncarriableError
+    reply: Reply | NoReply
 
 
 Deliver = Callable[[list[CallReply] | BaseException], None]
