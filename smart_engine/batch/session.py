@@ -265,8 +265,11 @@ class BatchSession:
         cached = isinstance(outcome, Outcome) and outcome.cached
         figures = (outcome.cost, cached, outcome.estimated > 0)
         self._enter(tier, item, ANSWERED if error is None else FAILED, figures)
-        unanswered = batch.status[REFERENCE, item] < ANSWERED
-        if error is not None and unanswered and self._decision is not None:
+        self._in_flight -= 1
+        if batch.status[REFERENCE, item] >= ANSWERED:
+            if self._profiled[item]:  # others show nothing, and may cost money
+                self._compare(tier, item)
+        elif error is not None and self._decision is not None:
             self._escalations.append(item)
         return error
 
@@ -295,13 +298,17 @@ class BatchSession:
         scored = ~np.isnan(outcomes.confidences)
         if scored.any():
             batch.score(tier, items[scored], outcomes.confidences[scored])
-        told = np.flatnonzero(self._tells(items))
+        told = np.flatnonzero(self._profiled[items] | self._all_tell)
         codes = [self._code(outcomes.keys[place]) for place in told.tolist()]
         batch.codes[tier, items[told]] = codes
         if batch.scope is not None:
             batch.scope.record_calls(outcomes)
         figures = (outcomes.costs, outcomes.cached, outcomes.guessed)
         self._enter(tier, items, ANSWERED, figures)
+        self._in_flight -= len(items)
+        known = self._profiled[items] & (batch.status[REFERENCE, items] >= ANSWERED)
+        for item in items[known].tolist():
+            self._compare(tier, item)
 
     def stop(
         self, unmade: Iterable[Call], why: BaseException, *, strict: bool = False
@@ -488,7 +495,7 @@ class BatchSession:
             return None if tier == REFERENCE else error
         if outcome.confidence is not None:
             batch.score(tier, item, outcome.confidence)
-        if self._tells(item):
+        if self._all_tell or self._profiled[item]:
             with suppress(TypeError):  # not hashable: compared one by one
                 batch.codes[tier, item] = self._code(parsed)
         if self._profiled[item] and not batch.keyed:
@@ -501,10 +508,10 @@ class BatchSession:
         if batch.guarantee.labels:
             batch.labels[tier, item] = batch.labelling.number(answer)
 
-    def _tells(self, items: int | IntArray) -> Any:
-        """Whether answers to items may be compared, or shown."""
-        open_yet = self._decision is None or not self._batch.hidden
-        return self._profiled[items] | open_yet
+    @property
+    def _all_tell(self) -> bool:
+        """Whether any answer may be compared or shown; else those of profiled items."""
+        return self._decision is None or not self._batch.hidden
 
     def _code(self, reading: Any) -> int:
         """Return the number of all answers that are read like this."""
@@ -513,7 +520,7 @@ class BatchSession:
     def _enter(
         self, tier: int, items: int | IntArray, status: int, figures: tuple[Any, ...]
     ) -> None:
-        """End calls that were in flight, one or many.
+        """Enter what calls cost and how they ended, one or many.
 
         Args:
             tier: The tier.
@@ -527,22 +534,17 @@ class BatchSession:
         batch.cached[tier, items] = cached
         batch.estimated[tier, items] = estimated
         batch.status[tier, items] = status
-        others = batch.candidates if tier == REFERENCE else (tier,)
-        known = self._profiled[items] & (batch.status[REFERENCE, items] >= ANSWERED)
-        if known.any():  # others show nothing, and may cost money
-            for item in np.extract(known, items).tolist():
-                self._compare(item, others)
-        self._in_flight -= np.size(items)
 
-    def _compare(self, item: int, candidates: Sequence[int]) -> None:
-        """Record which candidates' answers to this item are wrong."""
+    def _compare(self, tier: int, item: int) -> None:
+        """Record which answers to an item are wrong, now that a tier's is known."""
         batch = self._batch
+        candidates = batch.candidates if tier == REFERENCE else (tier,)
         if batch.status[REFERENCE, item] == FAILED:
             batch.wrong[candidates, item] = True
             return
-        for tier in candidates:
-            if batch.status[tier, item] == ANSWERED:
-                batch.wrong[tier, item] = not batch.agree(item, tier, REFERENCE)
+        for each in candidates:
+            if batch.status[each, item] == ANSWERED:
+                batch.wrong[each, item] = not batch.agree(item, each, REFERENCE)
 
     def _ended(self, what: str) -> Ending:
         """Return what a finished session ended with."""
