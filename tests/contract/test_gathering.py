@@ -277,8 +277,11 @@ def test_when_all_have_left_nothing_more_is_bought(adapter):
     with one.smart.batching(**ALL):
         made = asyncio.run(main(one))
     assert made == one.calls < N
-    rows = one.smart.ledger().sums("outcome").values()
-    assert sum(row.calls for row in rows) == made
+    rows = one.smart.ledger().sums("outcome")
+    booked = sum(row.calls for row in rows.values())
+    # A call cancelled between the framework's callbacks and the model is booked, too.
+    cancelled = rows["cancelled"].calls if "cancelled" in rows else 0
+    assert made <= booked <= made + cancelled
     assert one.sizes == []
 
 
