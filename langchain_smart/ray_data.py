@@ -31,6 +31,7 @@ from smart_engine.runtime.blocks import BlockSession, drive_blocks
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.budgeted import BudgetedSession
+from smart_engine.serving.sessions import batch_budget, begin_batch_session, job_key
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -127,10 +128,11 @@ def smart_dataset(
     if output is not None:
         parts = Parts(str(output))
         asked = [*map(repr, caller.job().identities), *caller.job().contents()]
-        told = config.job(caller.rule, caller.task, [*asked, caller.told])
+        told = job_key(config, caller.rule, caller.task, [*asked, caller.told])
         job = {"rows": rows.digest(), "models or settings": told}
         seed = parts.seed(job, seed)
-    session = config.batch_session(
+    session = begin_batch_session(
+        config,
         rows.count,
         ByKey(caller.rule),
         caller.task,
@@ -147,7 +149,7 @@ def smart_dataset(
         ending.callback(pool.leave)
         driven: BlockSession = session
         within: dict[str, Any] = {}
-        if (budget := config.budget(books)) is not None and rows.count:
+        if (budget := batch_budget(config, books)) is not None and rows.count:
             worst_case = _worst_case(pool, config.models)
             reserved = Reservations(budget, worst_case, books.new_lock())
             strict = config.mode == "strict"

@@ -25,8 +25,15 @@ from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.promises import (
+    check_named,
+    decided,
+    shared_task,
+    shares_promise,
+)
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
+from smart_engine.serving.sessions import begin_session, job_key
 from smart_engine.serving.shared import SharedTask
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
@@ -130,7 +137,8 @@ class Batch:
             stored = self.store.answers(key, job.write, job.read)
             submissions = self.store.submissions(key)
         job.dispatcher = self.lanes.dispatcher(submissions)
-        job.session = config.session(
+        job.session = begin_session(
+            config,
             len(job.places),
             job.rule,
             job.task,
@@ -159,7 +167,7 @@ class Batch:
         open_ended = config.max_rounds is None and config.strategy == "audit"
         if not (carried and open_ended) or config.guarantee.labels:
             return config
-        if config.shares_promise(len(job.places), job.label):
+        if shares_promise(config, len(job.places), job.label):
             return config
         return replace(config, max_rounds=_ROUNDS)
 
@@ -192,8 +200,8 @@ class Batch:
         if self.store is None and not named:
             return firsts, None
         models, asked = [*map(repr, job.identities)], [*job.contents()]
-        return firsts, job.config.job(
-            job.rule, job.task, chain(models, asked, requests)
+        return firsts, job_key(
+            job.config, job.rule, job.task, chain(models, asked, requests)
         )
 
     def _named(self, job: Job) -> bool:
@@ -210,23 +218,23 @@ class Batch:
     def _deciding(self, job: Job, key: str | None) -> Strategy | None:
         """Return what decides on a job in place of the strategy."""
         config = job.config
-        config.check_named(job.label)
+        check_named(config, job.label)
         if key is None or not self._named(job):
             return None
 
         def kept() -> bool:
             return self.store is not None and job.session.kept_all
 
-        shares = config.shares_promise(len(job.places), job.label)
-        return config.decided(
-            self.books, self._task(job), job.task, key, kept if shares else None
+        shares = shares_promise(config, len(job.places), job.label)
+        return decided(
+            config, self.books, self._task(job), job.task, key, kept if shares else None
         )
 
     def _task(self, job: Job) -> SharedTask:
         """Return what the batches of a job's task share."""
         models, asked = [*map(repr, job.identities)], [*job.contents()]
-        return job.config.shared_task(
-            self.books, job.rule, job.task, models, asked, self.store
+        return shared_task(
+            job.config, self.books, job.rule, job.task, models, asked, self.store
         )
 
     def history(self, job: Job) -> TaskRecord:

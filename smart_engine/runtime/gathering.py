@@ -28,6 +28,7 @@ from smart_engine.money.budget import Budget
 from smart_engine.runtime.batch import Batch
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.promises import worth_a_batch
 from smart_engine.store.forks import fork_safe_lock
 
 __all__ = ["Gathering", "SingleCall", "gathering", "gathering_of"]
@@ -238,7 +239,7 @@ class Gathering:
         first = next((each.call for each in group.waiting), None)
         if first is None:
             return None
-        if not first.config.worth_a_batch(len(group.waiting)):
+        if not worth_a_batch(first.config, len(group.waiting)):
             self._in_vain += 1
             return None
         self._in_vain = 0

@@ -44,9 +44,13 @@ from smart_engine.runtime.job import Job
 from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.measurement import Measurement
 from smart_engine.serving.books import Books
+from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence
+from smart_engine.serving.promises import check_named, worth_a_batch
+from smart_engine.serving.routing import single_item
+from smart_engine.serving.sessions import batch_budget
 from smart_engine.serving.slices import SliceOf, check_slices
 from smart_engine.serving.tasks import read_tasks
 from smart_engine.store.forks import fork_safe_lock
@@ -235,9 +239,9 @@ class Settings(PlainErrors):
         meeting = gathering_of(self._books) or self._always
         if meeting is None or (call := read()) is None:
             return None
-        if not call.config.worth_a_batch(meeting.most):
+        if not worth_a_batch(call.config, meeting.most):
             return None
-        call.config.check_named(call.label)
+        check_named(call.config, call.label)
         return meeting, call
 
     def report(self) -> Report:
@@ -290,7 +294,7 @@ class Settings(PlainErrors):
             promise=self.promise,
             on_drift=self.on_drift,
         )
-        serving.check()
+        check(serving)
         if self.budget_usd is not None:
             self._check_budget(self.budget_usd)
         books = self.books or Books(fork_safe_lock, process=os.getpid())
@@ -364,7 +368,7 @@ class Settings(PlainErrors):
         stream: str | None = None,
         pinned: str | None = None,
     ) -> SingleItem:
-        """Return a single item of a task; see `ServingConfig.item`.
+        """Return a single item of a task; see `single_item`.
 
         `named` says whether the user named the task; if not, `stream` may tell it from
         others of its name. For a store, `identities` and `prompt` identify the models
@@ -386,7 +390,8 @@ class Settings(PlainErrors):
             )
         store = self._store
         persistence = None if store is None else Persistence(store, identities, prompt)
-        return config.item(
+        return single_item(
+            config,
             self._books,
             rule,
             task,
@@ -405,7 +410,7 @@ class Settings(PlainErrors):
             self._store,
             jobs,
             results,
-            self._serving.budget(self._books),
+            batch_budget(self._serving, self._books),
             self.progress,
             self.dedupe,
             self._lanes,

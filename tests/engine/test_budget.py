@@ -19,8 +19,11 @@ from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Reservations
 from smart_engine.serving.books import Books
 from smart_engine.serving.budgeted import BudgetedRouter
+from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.router import FixedRouter
+from smart_engine.serving.routing import single_item
+from smart_engine.serving.sessions import batch_budget, begin_session
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 NAMES = ("big", "small", "tiny")
@@ -34,7 +37,7 @@ def terms(budget: float | None, **settings: object) -> ServingConfig:
     told = ServingConfig(
         NAMES, Guarantee(0.1, 0.9), Exact(), budget_usd=budget, **settings
     )
-    told.check()
+    check(told)
     return told
 
 
@@ -46,9 +49,9 @@ def most(call: Call) -> float:
 def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
     """Return a session within the budget of the terms, and what it reserves."""
     books = books or Books(threading.Lock, NAMES)
-    reservations = Reservations(told.budget(books), worst_case, books.new_lock())
-    session = told.session(
-        items, Exact(), task, scope=scope, books=books, reservations=reservations
+    reservations = Reservations(batch_budget(told, books), worst_case, books.new_lock())
+    session = begin_session(
+        told, items, Exact(), task, scope=scope, books=books, reservations=reservations
     )
     return session, reservations
 
@@ -100,7 +103,7 @@ def test_a_batch_never_spends_more_than_its_budget(budget, seed, strategy, stric
 
 
 def test_a_budget_that_suffices_changes_nothing():
-    free = terms(None).session(500, Exact(), "t")
+    free = begin_session(terms(None), 500, Exact(), "t")
     capped, _ = session_of(terms(1000.0), 500, "t")
     run(free, at_once=1)
     run(capped, at_once=1)
@@ -164,7 +167,7 @@ def test_strict_needs_a_budget():
 
 def one(told: ServingConfig, books: Books, answer="yes", **how) -> tuple[object, dict]:
     """Answer one item; return the answer and what is told of it."""
-    item = told.item(books, Exact(), "t", most, **how)
+    item = single_item(told, books, Exact(), "t", most, **how)
     with admitted(item):
         while calls := item.next_calls():
             for call in calls:
@@ -229,7 +232,7 @@ def test_what_nobody_told_the_cost_of_is_charged_at_its_most(failure, taken, bat
     budget = Budget(10.0, nullcontext())
     if batch:
         reservations = Reservations(budget, most, nullcontext())
-        asked = told.session(5, Exact(), None, reservations=reservations)
+        asked = begin_session(told, 5, Exact(), None, reservations=reservations)
         call, *others = asked.next_calls()
         for other in others:
             asked.record(other, Outcome("yes", 0.0))
@@ -373,7 +376,7 @@ def test_the_first_call_of_its_kind_is_made_alone():
 )
 def test_an_item_whose_calls_cannot_be_finished(mode, refused, role):
     told, books = terms(2.5, mode=mode), Books(nullcontext, NAMES)
-    item = told.item(books, Exact(), "t", lambda _: None)
+    item = single_item(told, books, Exact(), "t", lambda _: None)
     expected = role if mode == "serve" or role == "profiled" else None
     fails = pytest.raises(BudgetExceededError)
     with nullcontext() if expected else fails, admitted(item):

@@ -21,6 +21,7 @@ from smart_engine import Call, Guarantee, Normalized, Outcome, Store
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.profile import Persistence
+from smart_engine.serving.routing import single_item
 from smart_engine.store.forks import fork_safe_lock
 
 store = Store(sys.argv[1])
@@ -37,8 +38,8 @@ def save(number):
 
 def serve(number):
     for kept in (None, persistence):
-        item = config.item(
-            books, config.rule, "mail", lambda call: 1.0, persistence=kept
+        item = single_item(
+            config, books, config.rule, "mail", lambda call: 1.0, persistence=kept
         )
         item.arrive(shown=False)
         while calls := item.next_calls():

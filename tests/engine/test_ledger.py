@@ -27,6 +27,8 @@ from smart_engine.money.ledger import Entry, LedgerEntries, LedgerScope
 from smart_engine.money.spending import spend_of
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.routing import single_item
+from smart_engine.serving.sessions import begin_session
 
 NAMES = ("big", "small", "tiny")
 PRICES = dict(zip(NAMES, (Price(10, 30), Price(1, 3), Price(0.1, 0.3)), strict=True))
@@ -86,7 +88,9 @@ class World:
 
     def batch(self, items: int, *, ends: bool = True) -> None:
         scope = self.books.batch("big", self.task)
-        session = self.terms.session(items, self.terms.rule, self.task, scope=scope)
+        session = begin_session(
+            self.terms, items, self.terms.rule, self.task, scope=scope
+        )
         while calls := session.next_calls():
             for call in calls:
                 result = self.note(
@@ -106,7 +110,9 @@ class World:
     def item(self, number: int, model: str | None, *, left: bool = False) -> float:
         """Answer one item, or leave it half done; return what it is said to cost."""
         rule, task = self.terms.rule, self.task
-        item = self.terms.item(self.books, rule, task, lambda _: None, model=model)
+        item = single_item(
+            self.terms, self.books, rule, task, lambda _: None, model=model
+        )
         with suppress(Exception, KeyboardInterrupt), admitted(item):
             while calls := item.next_calls():
                 for call in calls:

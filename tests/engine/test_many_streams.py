@@ -12,6 +12,7 @@ from smart_engine import Call, Guarantee, Normalized, Outcome, Store
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.profile import Persistence
+from smart_engine.serving.routing import single_item
 
 MODELS = ("big", "small")
 
@@ -20,7 +21,9 @@ def answer(books: Books, number: int, task: str, store: Store | None = None) -> 
     """Answer an item; return who answered, and why."""
     config = ServingConfig(MODELS, Guarantee(0.2, 0.9), Normalized(), seed=5)
     kept = store and Persistence(store, lambda: [(m, m) for m in MODELS], str)
-    item = config.item(books, config.rule, task, lambda call: 1.0, persistence=kept)
+    item = single_item(
+        config, books, config.rule, task, lambda call: 1.0, persistence=kept
+    )
     with admitted(item):
         while calls := item.next_calls():
             for call in calls:
@@ -57,7 +60,7 @@ def test_a_stream_with_an_open_item_does_not_rest(monkeypatch):
     monkeypatch.setattr("smart_engine.serving.books._AWAKE", 1)
     books = Books(threading.Lock, MODELS)
     config = ServingConfig(MODELS, Guarantee(0.2, 0.9), Normalized())
-    item = config.item(books, config.rule, "open", lambda call: 1.0)
+    item = single_item(config, books, config.rule, "open", lambda call: 1.0)
     with admitted(item):
         calls = item.next_calls()
         for number in range(5):

@@ -29,6 +29,7 @@ from smart_engine import (
 )
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
 from smart_engine.money.spending import add_spend, record_rule_calls
+from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
 from smart_engine.store.store import Store
@@ -259,10 +260,10 @@ def test_a_budget_refuses_a_rule_whose_cost_it_cannot_foresee():
     for rule, fine in ((Court().judge(), False), (Exact(), True), (free, True)):
         terms = ServingConfig(("big", "small"), Guarantee(), rule, budget_usd=1.0)
         if fine:
-            terms.check()
+            check(terms)
             continue
         with pytest.raises(InvalidInputError, match="no budget would hold") as error:
-            terms.check()
+            check(terms)
         assert error.value.field == "budget_usd"
 
 

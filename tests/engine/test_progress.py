@@ -22,6 +22,7 @@ from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
+from smart_engine.serving.sessions import batch_budget, begin_session
 
 COSTS = {"big": 1.0, "c1": 0.1, "c2": 0.02}
 STRATEGIES = ["reference", "audit", "exhaustive", "efficient", "mix"]
@@ -107,8 +108,10 @@ def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     terms = ServingConfig(names, Guarantee(0.1, 0.95), Exact(), budget_usd=20.0)
     worst_case = lambda call: 2 * COSTS[call.tier]  # noqa: E731
     books = Books(nullcontext, names)
-    reservations = Reservations(terms.budget(books), worst_case, books.new_lock())
-    session = terms.session(600, Exact(), None, reservations=reservations)
+    reservations = Reservations(
+        batch_budget(terms, books), worst_case, books.new_lock()
+    )
+    session = begin_session(terms, 600, Exact(), None, reservations=reservations)
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
     assert last.spent == pytest.approx(session.certificate.cost)

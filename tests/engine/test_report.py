@@ -18,6 +18,8 @@ from smart_engine.report.report import Report
 from smart_engine.report.words import at_least
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.routing import single_item
+from smart_engine.serving.sessions import batch_budget, begin_session
 
 
 def batch(books: Books, drive, tiers, table, seed: int) -> Certificate:
@@ -88,7 +90,7 @@ def test_a_report_counts_apart_what_the_budget_left_uncertified(single) -> None:
 
     if single:
         for _ in range(30):
-            item = config.item(books, Exact(), "task", most)
+            item = single_item(config, books, Exact(), "task", most)
             with suppress(BudgetExceededError), admitted(item):
                 while calls := item.next_calls():
                     for call in calls:
@@ -96,11 +98,12 @@ def test_a_report_counts_apart_what_the_budget_left_uncertified(single) -> None:
                 item.settle()
     else:
         scope = books.batch("big", "task")
-        session = config.session(
+        session = begin_session(
+            config,
             *(100, Exact(), "task"),
             scope=scope,
             books=books,
-            reservations=Reservations(config.budget(books), most, nullcontext()),
+            reservations=Reservations(batch_budget(config, books), most, nullcontext()),
         )
         while calls := session.next_calls():
             for call in calls:

@@ -21,6 +21,7 @@ from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.waves import next_wave
 from smart_engine.offline.replay import replay
 from smart_engine.offline.traces import Simulation
+from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
 
 
@@ -135,7 +136,7 @@ def test_limits_that_cannot_be_kept_are_errors(tiers) -> None:
         ("big", "small"), Guarantee(0.05, 0.95), "exact", promise="task", max_rounds=6
     )
     with pytest.raises(InvalidInputError, match="promise='task'"):
-        config.check()
+        check(config)
 
 
 def test_a_wave_is_as_large_as_the_waves_left_make_cheapest() -> None:

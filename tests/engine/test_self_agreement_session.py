@@ -20,6 +20,8 @@ from smart_engine.equivalence import Exact
 from smart_engine.errors import ProtocolError
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.routing import single_item
+from smart_engine.serving.sessions import begin_session, job_key
 
 N = 40
 
@@ -167,9 +169,9 @@ def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
         for way in ("batch", "stream"):
             try:
                 if way == "batch":
-                    terms.session(9, rule, task, books=books)
+                    begin_session(terms, 9, rule, task, books=books)
                 else:
-                    terms.item(books, rule, task, lambda _: None)
+                    single_item(terms, books, rule, task, lambda _: None)
             except NoisyReferenceError:
                 found.add(way)
         return found
@@ -191,7 +193,7 @@ def test_a_noisy_reference_is_refused_for_its_task_and_rule_and_nothing_else():
 def test_forcing_it_does_not_make_another_job_of_a_batch():
     terms = ServingConfig(("big", "small"), Guarantee(), Exact())
     forced = ServingConfig(("big", "small"), Guarantee(), Exact(), accept_noise=True)
-    assert terms.job(Exact(), "t", ["x"]) == forced.job(Exact(), "t", ["x"])
+    assert job_key(terms, Exact(), "t", ["x"]) == job_key(forced, Exact(), "t", ["x"])
 
 
 def drawn_once(items, seed):

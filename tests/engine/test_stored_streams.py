@@ -32,6 +32,7 @@ from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.item import SingleItem
 from smart_engine.serving.profile import Persistence, Profile
+from smart_engine.serving.routing import single_item
 
 pytestmark = pytest.mark.filterwarnings("error:.*(stream|budget)")  # unless expected
 MODELS = ("big", "small")
@@ -65,8 +66,13 @@ class Worker:
             lambda: [(name, self.settings["models"]) for name in MODELS],
             lambda: self.settings["prompt"],
         )
-        return self.terms.item(
-            self.books, self.terms.rule, self.task, worst, persistence=keeping
+        return single_item(
+            self.terms,
+            self.books,
+            self.terms.rule,
+            self.task,
+            worst,
+            persistence=keeping,
         )
 
     def answer(self, says=lambda call: "yes"):
@@ -124,8 +130,12 @@ def test_with_and_without_a_store_the_same_is_decided(file) -> None:
 
     stored = run(Store(file))
     worker = Worker(None)
-    worker.item = lambda: worker.terms.item(  # type: ignore[method-assign]
-        worker.books, worker.terms.rule, "mail", worst
+    worker.item = lambda: single_item(
+        worker.terms,  # type: ignore[method-assign]
+        worker.books,
+        worker.terms.rule,
+        "mail",
+        worst,
     )
     plain = [worker.answer()[1] for _ in range(80)]
     assert stored == [*plain, worker.state()]
@@ -460,4 +470,4 @@ def test_steps_wait_for_a_store_and_for_nothing_else(file) -> None:
     assert Worker(Store(file), budget_usd=9.0).item().waits
     books = Books(nullcontext, MODELS)
     terms = ServingConfig(MODELS, Guarantee(), Label(["a", "b"]))
-    assert not terms.item(books, terms.rule, "mail", worst).waits
+    assert not single_item(terms, books, terms.rule, "mail", worst).waits

@@ -11,7 +11,9 @@ from smart_engine import Guarantee, Label, Normalized, Number, Outcome
 from smart_engine.equivalence import Json
 from smart_engine.errors import InvalidInputError
 from smart_engine.serving.books import Books
+from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.routing import single_item
 from smart_engine.serving.tasks import read_tasks
 
 MODELS = ("big", "small")
@@ -51,13 +53,13 @@ REFUSED = {
 @pytest.mark.parametrize("problem", REFUSED)
 def test_what_cannot_be_used_is_named_with_its_task(problem):
     with pytest.raises(InvalidInputError, match=problem):
-        config_of(REFUSED[problem]).check()
+        check(config_of(REFUSED[problem]))
 
 
 def test_a_task_has_its_own_settings_and_else_the_common_ones():
     rule = Label(["yes", "no"])
     config = config_of({"qa": {"max_disagreement": 0.1, "equivalence": rule}})
-    config.check()
+    check(config)
     own, other = config.of("qa"), config.of("summary")
     assert own.guarantee == Guarantee(0.1, 0.9)
     assert (own.rule, own.min_saving) == (rule, 0.0)
@@ -86,7 +88,7 @@ def test_a_pool_is_one_stream_in_which_each_task_has_its_rule(wrong_share):
         wrong = bool(wrong_share) and number % wrong_share == 0
         pool = config.task_of(name)
         rule = config.rule_of(name)
-        item = config.of(pool).item(books, rule, pool, lambda call: 1.0)
+        item = single_item(config.of(pool), books, rule, pool, lambda call: 1.0)
         with admitted(item):
             while calls := item.next_calls():
                 for call in calls:
