@@ -29,7 +29,9 @@ from typing_extensions import override
 from smart_engine.batch.self_agreement import SelfAgreement, drawn_twice
 from smart_engine.equivalence import Equivalence
 from smart_engine.errors import check_batch, check_whole
+from smart_engine.offline.estimate import SIZES, Estimate
 from smart_engine.runtime.batch import Batch, OneByOne
+from smart_engine.runtime.estimation import Estimation
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.job import Job
 from smart_engine.runtime.measurement import Measurement
@@ -291,6 +293,55 @@ class SmartBatching(
         """Ask the reference twice about a few items, as `self_agreement` does."""
         return await self._twice(inputs, config, n, kwargs).arun()
 
+    def estimate(
+        self,
+        inputs: Sequence[Input],
+        config: Configs = None,
+        *,
+        n: int = 50,
+        sizes: Sequence[int] = SIZES,
+        shares: Sequence[float] = (),
+        **kwargs: Any,
+    ) -> Estimate:
+        """Ask all models about a few items; say what all of them would cost in a batch.
+
+        The estimate has the share of the reference's cost that the job is expected to
+        save, with a range, from which size on such jobs pay, what more or fewer of them
+        would save, and, where earlier jobs of the task are known, what these change.
+        It is no promise. `report()` shows it, with a curve, and what it costs, which
+        counts against no `budget_usd`. With a store, a batch of the same items does not
+        buy the answers again.
+
+        Args:
+            inputs: All items of the job.
+            config: One config for all, or one per item, as for `batch`.
+            n: Most items to ask about, drawn at random.
+            sizes: Numbers of items for which the share saved is estimated, too; `CURVE`
+                of `smart_engine.offline.estimate` goes from 20 to 100,000.
+            shares: Other shares that may differ (`max_disagreement`), to choose among.
+            **kwargs: Passed to every model with every call.
+
+        Raises:
+            InvalidInputError: If an argument cannot be used, or the items are of
+                several tasks.
+            SmartError: If the reference answered none of them.
+        """
+        return self._estimating(inputs, config, n, sizes, shares, kwargs).run()
+
+    async def aestimate(
+        self,
+        inputs: Sequence[Input],
+        config: Configs = None,
+        *,
+        n: int = 50,
+        sizes: Sequence[int] = SIZES,
+        shares: Sequence[float] = (),
+        **kwargs: Any,
+    ) -> Estimate:
+        """Say what a job would cost, as `estimate` does."""
+        estimating = self._estimating(inputs, config, n, sizes, shares, kwargs)
+        return await estimating.arun()
+
     # -- single calls that are made at once --------------------------------------
 
     @override
@@ -485,6 +536,19 @@ class SmartBatching(
         drawn = drawn_twice("inputs", list(inputs), n, self.seed)
         (job,) = self._jobs(drawn, config, kwargs, sliced=False)
         return self._measurement(job)
+
+    def _estimating(
+        self,
+        inputs: Sequence[Any],
+        config: Configs,
+        n: int,
+        sizes: Sequence[int],
+        shares: Sequence[float],
+        kwargs: dict[str, Any],
+    ) -> Estimation:
+        check_batch("inputs", inputs)
+        jobs = self._jobs(list(inputs), config, kwargs)
+        return self._estimation("inputs", jobs, n, sizes, shares)
 
     def _configs(
         self, inputs: Sequence[Any], config: Configs

@@ -54,6 +54,7 @@ from langchain_smart.chat.structured import Parsed, Schema
 from langchain_smart.chat.tools import Tools, ToolsUnsupportedError
 from smart_engine.equivalence.identity import identity
 from smart_engine.money.limits import settings_of
+from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import once
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.lanes.members import Lanes
@@ -266,6 +267,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def _read_lanes(self) -> Lanes:
         return Lanes.read(self.lane, self._members)
+
+    @property
+    @override
+    def _member_prices(self) -> dict[str, Price]:
+        return {name: member.price for name, member in self._members.items()}
 
     @property
     @override

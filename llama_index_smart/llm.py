@@ -66,7 +66,10 @@ from smart_engine.calls import Call
 from smart_engine.equivalence import Normalized
 from smart_engine.equivalence.identity import identity
 from smart_engine.errors import InvalidInputError, check_batch, check_whole
+from smart_engine.money.pricing import Price
+from smart_engine.offline.estimate import SIZES, Estimate
 from smart_engine.runtime.batch import Batch, OneByOne
+from smart_engine.runtime.estimation import Estimation
 from smart_engine.runtime.gathering import SingleCall
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.lanes.members import Lanes
@@ -248,6 +251,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
     @override
     def _names(self) -> tuple[str, ...]:
         return tuple(self._members)
+
+    @property
+    @override
+    def _member_prices(self) -> dict[str, Price]:
+        return {name: member.price for name, member in self._members.items()}
 
     @property
     def _identities(self) -> list[tuple[str, str]]:
@@ -571,6 +579,56 @@ class SmartLLM(Settings, FunctionCallingLLM):
         """Ask the reference twice about a few items, as `self_agreement` does."""
         return await self._twice(items, n, max_concurrency, kwargs).arun()
 
+    def estimate(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 50,
+        sizes: Sequence[int] = SIZES,
+        shares: Sequence[float] = (),
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> Estimate:
+        """Ask all models about a few items; say what all of them would cost in a batch.
+
+        The estimate has the share of the reference's cost that the job is expected to
+        save, with a range, from which size on such jobs pay, what more or fewer of them
+        would save, and, where earlier jobs of the task are known, what these change.
+        It is no promise. `report()` shows it, with a curve, and what it costs, which
+        counts against no `budget_usd`. With a store, a batch of the same items does not
+        buy the answers again.
+
+        Args:
+            items: All prompts, or the messages of all chats, of one task.
+            n: Most items to ask about, drawn at random.
+            sizes: Numbers of items for which the share saved is estimated, too; `CURVE`
+                of `smart_engine.offline.estimate` goes from 20 to 100,000.
+            shares: Other shares that may differ (`max_disagreement`), to choose among.
+            max_concurrency: Most calls in flight at once; the model's if not given.
+            **kwargs: Handed to every member; `smart_task` names the task.
+
+        Raises:
+            InvalidInputError: If an argument cannot be used, or the items are of
+                several tasks.
+            SmartError: If the reference answered none of them.
+        """
+        estimating = self._estimating(items, n, sizes, shares, max_concurrency, kwargs)
+        return estimating.run()
+
+    async def aestimate(
+        self,
+        items: Sequence[str | Sequence[ChatMessage]],
+        *,
+        n: int = 50,
+        sizes: Sequence[int] = SIZES,
+        shares: Sequence[float] = (),
+        max_concurrency: int | None = None,
+        **kwargs: Any,
+    ) -> Estimate:
+        """Say what a job would cost, as `estimate` does."""
+        estimating = self._estimating(items, n, sizes, shares, max_concurrency, kwargs)
+        return await estimating.arun()
+
     def _work(self, asks: list[Ask[R]], limit: int | None) -> Batch | OneByOne:
         """Return what answers a batch."""
         if self.mode == "shadow" or any(ask.model is not None for ask in asks):
@@ -587,6 +645,19 @@ class SmartLLM(Settings, FunctionCallingLLM):
     ) -> Measurement:
         drawn = drawn_twice("items", _asks(items, _either, kwargs), n, self.seed)
         return self._measurement(self._job(drawn, self._limit(limit)))
+
+    def _estimating(
+        self,
+        items: Sequence[Any],
+        n: int,
+        sizes: Sequence[int],
+        shares: Sequence[float],
+        limit: int | None,
+        kwargs: dict[str, Any],
+    ) -> Estimation:
+        asks = _asks(items, _either, kwargs)
+        jobs = [self._job(asks, self._limit(limit))] if asks else []
+        return self._estimation("items", jobs, n, sizes, shares)
 
     def _limit(self, limit: int | None) -> int:
         """Return how many calls may be in flight."""

@@ -97,6 +97,17 @@ def test_choosing_how_much_may_differ(run):
     costs = [float(cost) for _, cost, _ in rows]
     assert costs[-1] < costs[0]
     assert all(float(differ) <= int(allowed) for allowed, _, differ in rows)
+    again = re.findall(
+        r"^ +(\d+)% +(-?\d+)% +(-?\d+)% +(-?\d+)% +([\d,]+|no size)$",
+        shown,
+        re.MULTILINE,
+    )
+    assert [int(allowed) for allowed, *_ in again] == [1, 2, 5, 10, 20]
+    assert all(
+        int(least) <= int(mean) <= int(most) for _, mean, least, most, _ in again
+    )
+    assert int(again[-1][1]) > int(again[0][1])
+    assert int(again[-1][4].replace(",", "")) < 420
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -12,13 +13,13 @@ from smart_engine.amounts import usd
 from smart_engine.calls import Outcome
 from smart_engine.cli import options
 from smart_engine.cli.job import Job
-from smart_engine.cli.terminal import dollars, show, show_json
+from smart_engine.cli.terminal import check_results, dollars, show, show_json, write
 from smart_engine.errors import InvalidInputError
-from smart_engine.offline.estimate import Estimate, Range
+from smart_engine.offline.estimate import CURVE, SIZES, Estimate, Range
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
 from smart_engine.report.report import Report
-from smart_engine.report.words import percent
+from smart_engine.report.words import exact_percent, percent
 
 __all__ = ["estimate_command"]
 
@@ -44,7 +45,20 @@ def estimate_command(
         str | None,
         Option(help="Name of the task: what its jobs in --store so far would change."),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        Option(
+            metavar="SHARE",
+            help="Another tolerated share, to choose among: what it would save, and "
+            "from how many rows on; repeat for more.",
+        ),
+    ] = None,
     store: options.Store = None,
+    html: Annotated[
+        Path | None,
+        Option(help="Write a page, too, with a curve of what jobs of any size save."),
+    ] = None,
+    force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Ask all models about a few random rows; say what all rows would cost.
@@ -55,15 +69,17 @@ def estimate_command(
     if given.prompt is None and is_trace(given.source):
         _show_prospects(given, promised, as_json=as_json)
         return
+    check_results({"--html": html}, [given.source], force=force)
     job = Job.read(given.inputs(), promised, calls, store, task)
-    from smart_engine.cli.sample import estimate_job
-
+    shares = [options.share_of("--also", share) for share in also or ()]
+    sizes = CURVE if html else SIZES
     with job.resumable():
-        named = task is not None
-        expected = estimate_job(
-            job.smart, job.inputs, items, configs=job.configs, named=named
+        expected = job.smart.estimate(
+            job.inputs, job.configs, n=items, sizes=sizes, shares=shares
         )
     report = job.smart.report()
+    if html:
+        write(html, report.to_html().encode())
     if as_json:
         figures = {
             **expected.model_dump(),
@@ -148,6 +164,7 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
     Console().print(table)
     _show_lanes(expected)
     show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
+    show(_break_even(expected))
     for label, share in expected.floors.items():
         show(
             f"Recall of {label!r}: about {expected.positives[label]:,.0f} of "
@@ -161,18 +178,36 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
         show(f"Under one promise with the jobs of its task, {before}: {saved}.")
     sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
     show(f"Jobs of other sizes would save, by rows: {', '.join(sizes)}.")
+    if expected.choices:
+        _show_choices(expected)
     if report.estimated:
         show("Models reported no usage: what their answers cost is estimated, too.")
-    if expected.pays_from is None:
-        show("No size pays: allow more to differ, or try other candidates.")
-    elif expected.pays_from > expected.items:
-        show(f"It pays from about {expected.pays_from:,} rows on, in one job.")
-    elif expected.saved.low <= 0:
-        show("It may save nothing: allow more to differ, or try other candidates.")
     show(
         "An estimate from few rows, no promise; smart run with the same options, "
         "--max-tokens among them, does not buy these answers again."
     )
+
+
+def _break_even(expected: Estimate) -> str:
+    """Return from which size on the job pays, and what to do where it may not."""
+    if expected.pays_from is None:
+        return "No size pays: allow more to differ, or try other candidates."
+    text = f"It pays from about {expected.pays_from:,} rows on, in one job."
+    if expected.pays_from <= expected.items and expected.saved.low <= 0:
+        text += " It may save nothing: allow more to differ, or try other candidates."
+    return text
+
+
+def _show_choices(expected: Estimate) -> None:
+    """Print what other shares that may differ would save."""
+    table = Table(title="if other shares may differ", title_justify="left")
+    for heading in ("may differ", "saved (least to most)", "pays from, rows"):
+        table.add_column(heading, justify="right")
+    for choice in expected.choices:
+        pays = "none" if choice.pays_from is None else f"{choice.pays_from:,}"
+        share = exact_percent(choice.max_disagreement)
+        table.add_row(share, _share(choice.saved_share), pays)
+    Console().print(table)
 
 
 def _show_lanes(expected: Estimate) -> None:

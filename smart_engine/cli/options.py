@@ -27,6 +27,7 @@ __all__ = [
     "Inputs",
     "Promise",
     "Trials",
+    "share_of",
 ]
 
 PRICE_FORM = (
@@ -267,7 +268,7 @@ def guarantee_of(max_disagreement: str, given: Trials | Promise) -> Guarantee:
     """
     share = None
     if max_disagreement != "none":
-        share = _share("max_disagreement", max_disagreement, max_disagreement)
+        share = share_of("max_disagreement", max_disagreement)
     return Guarantee(
         share,
         given.confidence,
@@ -281,13 +282,22 @@ def _by_label(field: str, given: list[str] | None) -> dict[str, float]:
     shares = {}
     for text in given or ():
         label, _, share = text.rpartition("=")
-        shares[label] = _share(field, text, share if label else "")
+        shares[label] = _number(field, text, share if label else "", "LABEL=SHARE")
     return shares
 
 
-def _share(field: str, text: str, share: str) -> float:
+def share_of(field: str, text: str) -> float:
+    """Return a share of answers that may differ.
+
+    Raises:
+        InvalidInputError: If a text is no number.
+    """
+    form = "0.05, or none" if field == "max_disagreement" else "0.05"
+    return _number(field, text, text, form)
+
+
+def _number(field: str, text: str, number: str, form: str) -> float:
     try:
-        return float(share)
+        return float(number)
     except ValueError as error:
-        form = "0.05, or none" if field == "max_disagreement" else "LABEL=SHARE"
         raise InvalidInputError(field, text, f"write {form}") from error

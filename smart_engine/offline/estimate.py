@@ -1,26 +1,24 @@
 """What would a whole job cost? Sessions on many jobs that a sample could come from.
 
-A sample leaves open how often candidates differ. So each simulated job draws its items
-from the sample with weights of its own (a Bayesian bootstrap; Rubin 1981), to which
-each candidate adds half a wrong answer that no model gave, half of it shared with all
-others: where no answer in the sample differs, some in the job still may.
+How many of a job's answers may differ, and how many items it has, is a choice: the
+same simulated jobs say what other choices would save, and from which size on it pays.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from smart_engine.calls import Call, Failure, Outcome, Result
-from smart_engine.equivalence import Equivalence, agree
+from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.labelling import Labelling, LabelOf
-from smart_engine.errors import InvalidInputError, SmartError, check_whole
-from smart_engine.evidence.tails import FloatArray
+from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.record import TaskRecord
@@ -28,21 +26,33 @@ from smart_engine.jobs.task import Task
 from smart_engine.labels.levels import least_share
 from smart_engine.money.ledger import LedgerScope
 from smart_engine.money.pricing import Price
-from smart_engine.offline.replay import run_session
+from smart_engine.offline.sample_jobs import Ran, SampleJobs, coded, priced
 from smart_engine.strategies import Strategy
 from smart_engine.tiers import MIN_SAVING, Tier
 
-__all__ = ["BatchLane", "Estimate", "Range", "SampleSession", "estimate"]
+__all__ = [
+    "CURVE",
+    "SIZES",
+    "BatchLane",
+    "Choice",
+    "Estimate",
+    "Range",
+    "SampleSession",
+    "estimate",
+]
 
-_UNSEEN_WEIGHT = 0.25
-"""Weight, in items, of an error that the sample did not show."""
+SIZES = (50, 100, 250, 500, 1_000, 2_500)
+"""Items of the jobs for which the share saved is estimated, too."""
 
-_MAX_SIMULATED = 20_000
+CURVE = (20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+"""The same for a curve, which takes several times as long."""
+
+_MAX_SIMULATED = 100_000
 """Items of a simulated job. Larger jobs are scaled up from it, which overstates what
 they cost: certifying costs less per item the more there are."""
 
-Row = list[Result]
-"""Every model's result on one item, reference first."""
+_NEAR = 1.1
+"""Sizes of which one is at most so many times the other are taken for the same."""
 
 
 class SampleSession:
@@ -134,10 +144,29 @@ class BatchLane(BaseModel):
     max_rounds: int | None
 
 
+class Choice(BaseModel):
+    """What a job is expected to save if that share of its answers may differ.
+
+    Attributes:
+        max_disagreement: The share, δ.
+        saved_share: Share of the reference's cost that is saved.
+        pays_from: See `Estimate`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_disagreement: float
+    saved_share: Range
+    pays_from: int | None
+
+
 class Estimate(BaseModel):
     """What a whole job is expected to cost; an estimate, no promise.
 
     Attributes:
+        task: Name of the task, if it has one.
+        max_disagreement: Share of the answers that may differ, δ; None where only
+            labels are promised.
         items: Number of items of the job.
         sampled: Number of items on which all models were asked.
         jobs: Number of simulated jobs.
@@ -154,8 +183,9 @@ class Estimate(BaseModel):
             give it.
         floors: The same → least share of all other items about which the reference must
             be asked, unless something tells which of them may be missed.
-        pays_from: Least of these sizes from which on a job is expected to save
-            `min_saving`; None if none is.
+        pays_from: The break-even size: the least number of items at which a job is
+            expected to save `min_saving`; None if it is at none of these sizes.
+        choices: The same if other shares of the answers may differ.
         with_history: Share that the job would save under one promise with earlier jobs
             of its task; None if these are not known.
         earlier_jobs: Number of these jobs.
@@ -166,6 +196,8 @@ class Estimate(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    task: str | None = None
+    max_disagreement: float | None
     items: int
     sampled: int
     jobs: int
@@ -179,6 +211,7 @@ class Estimate(BaseModel):
     saved_share: Range
     by_size: dict[int, Range]
     pays_from: int | None
+    choices: tuple[Choice, ...] = ()
     positives: dict[str, float] = {}
     floors: dict[str, float] = {}
     with_history: Range | None = None
@@ -197,7 +230,9 @@ def estimate(
     max_in_flight: int = 1,
     min_saving: float = MIN_SAVING,
     sizes: Sequence[int] = (),
+    shares: Sequence[float] = (),
     history: TaskRecord | None = None,
+    task: str | None = None,
     jobs: int = 12,
     seed: int = 0,
     label_of: LabelOf | None = None,
@@ -220,8 +255,10 @@ def estimate(
         max_in_flight: Most calls that will be made at once.
         min_saving: Least share that candidates must be expected to save.
         sizes: Items of other jobs for which the share saved is estimated, too.
+        shares: Other shares of differing answers for which it is, in order to choose.
         history: What earlier jobs of its task share, if it may share their promise.
-        jobs: Number of simulated jobs; of every other size, a third of it.
+        task: Name of the task.
+        jobs: Number of simulated jobs; of other sizes and shares, a third of it.
         seed: Seed of all randomness.
         label_of: A function from an answer to its label; see `BatchSession`.
         max_rounds: Most waves of calls; see `BatchSession`.
@@ -246,71 +283,72 @@ def estimate(
     check_whole("items", items, 1)
     check_whole("jobs", jobs, 1)
     label = _labels(rule, label_of, guarantee)
-    rows = [_coded(row, rule, label) for row in zip(*sample.values(), strict=True)]
+    rows = [coded(row, rule, label) for row in zip(*sample.values(), strict=True)]
     if not any(isinstance(row[0], Outcome) for row in rows):
         hint = "the reference answered no item of the sample"
         raise InvalidInputError("sample", len(rows), hint)
-    names, size = list(sample), min(items, _MAX_SIMULATED)
+    names, whole = list(sample), min(items, _MAX_SIMULATED)
+    simulated = SampleJobs(names, rows, seed, slices)
+    settings = {
+        "strategy": strategy,
+        "max_in_flight": max_in_flight,
+        "min_saving": min_saving,
+    }
+    least = max(min_saving, 1e-9)
 
-    def simulated(
-        size: int,
-        jobs: int,
-        history: TaskRecord | None = None,
-        *,
-        rows: list[Row] = rows,
-        max_rounds: int | None = max_rounds,
-    ) -> FloatArray:
-        """Return audits, certifying, cost, alone, saved and waves, a row a job."""
-        rng = np.random.default_rng([seed, size])
-        figures = []
-        for job in range(jobs):
-            job_rows, like = _simulated_job(rows, size, rng)
-            columns = zip(*job_rows, strict=True)
-            results = dict(zip(names, columns, strict=True))
-            session = run_session(
-                results,
-                guarantee,
-                strategy=strategy,
-                seed=job,
-                equivalence=operator.eq,
-                max_in_flight=max_in_flight,
-                min_saving=min_saving,
-                label_of=operator.itemgetter(1),
-                slices=slices and [slices[place] for place in like],
-                job=history and _after(history, names, guarantee, job, min_saving),
-                max_rounds=None if history else max_rounds,
+    @cache
+    def ran(share: float | None, size: int) -> list[Ran]:
+        promised = replace(guarantee, max_disagreement=share)
+        itself = share == guarantee.max_disagreement and size == whole
+        count = jobs if itself else max(1, jobs // 3)
+        each = settings | {"max_rounds": max_rounds}
+        return [simulated.run(job, size, promised, **each) for job in range(count)]
+
+    def saved(share: float | None) -> Callable[[int], Range]:
+        return lambda size: _share_saved(ran(share, min(size, _MAX_SIMULATED)))
+
+    own, choices = guarantee.max_disagreement, []
+    for share in shares if own is not None else ():
+        chosen = saved(share)
+        choices.append(
+            Choice(
+                max_disagreement=share,
+                saved_share=chosen(items),
+                pays_from=_pays_from(chosen, sizes, least),
             )
-            audits = [each.cost for each in session.answers if each.role == "profiled"]
-            cost = session.certificate.cost
-            alone = sum(result.cost for result in results[names[0]])
-            money = sum(audits), cost, alone, alone - cost
-            figures.append((len(audits), *money, session.rounds))
-        return np.array(figures, float).T
-
-    figures, fewer = simulated(size, jobs), max(1, jobs // 3)
-    by_size = {each: _share_saved(simulated(each, fewer)) for each in sizes}
+        )
+    figures, scale = ran(own, whole), items / whole
     shared = None
     if history is not None:
-        shared = _share_saved(simulated(size, jobs, history))
+        shared = _share_saved(
+            simulated.run(
+                job,
+                whole,
+                guarantee,
+                job=_after(history, names, guarantee, job, min_saving),
+                **settings,
+            )
+            for job in range(jobs)
+        )
     by_batch = None
     if batch_prices is not None:
-        cheaper = [_priced(row, map(batch_prices.get, names)) for row in rows]
-        found = simulated(size, jobs, rows=cheaper, max_rounds=max_batches)
+        cheaper = SampleJobs(names, priced(rows, batch_prices, names), seed, slices)
+        carried = settings | {"max_rounds": max_batches}
+        found = [cheaper.run(job, whole, guarantee, **carried) for job in range(jobs)]
         by_batch = BatchLane(
-            cost=_range(found[2] * (items / size)),
-            reference_only=_range(found[3] * (items / size)),
-            rounds=_range(found[5]),
+            cost=_range(each.cost * scale for each in found),
+            reference_only=_range(each.alone * scale for each in found),
+            rounds=_range(each.rounds for each in found),
             max_rounds=max_batches,
         )
-    audits, certifying, spent, reference_only, saved = map(
-        _range, figures[:5] * (items / size)
-    )
     usable = dict(zip(names, zip(*rows, strict=True), strict=True))
     right = [row[0].answer[1] for row in rows if isinstance(row[0], Outcome)]
     positives = {
         name: right.count(name) / len(right) * items for name in guarantee.recall
     }
     return Estimate(
+        task=task,
+        max_disagreement=own,
         items=items,
         sampled=len(rows),
         jobs=jobs,
@@ -322,14 +360,15 @@ def estimate(
             name: sum(isinstance(result, Failure) for result in results)
             for name, results in usable.items()
         },
-        audits=audits,
-        certifying=certifying,
-        cost=spent,
-        reference_only=reference_only,
-        saved=saved,
+        audits=_range(each.audits * scale for each in figures),
+        certifying=_range(each.certifying * scale for each in figures),
+        cost=_range(each.cost * scale for each in figures),
+        reference_only=_range(each.alone * scale for each in figures),
+        saved=_range((each.alone - each.cost) * scale for each in figures),
         saved_share=_share_saved(figures),
-        by_size=by_size,
-        pays_from=_pays_from(by_size, min_saving),
+        by_size={size: saved(own)(size) for size in sizes},
+        pays_from=_pays_from(saved(own), sizes, least),
+        choices=tuple(choices),
         positives=positives,
         floors={
             name: least_share(guarantee.recall[name], int(count), guarantee.alpha)
@@ -337,7 +376,7 @@ def estimate(
         },
         with_history=shared,
         earlier_jobs=history.finished if history is not None else 0,
-        rounds=_range(figures[5]),
+        rounds=_range(each.rounds for each in figures),
         by_batch=by_batch,
     )
 
@@ -384,94 +423,42 @@ def _labels(
     return label
 
 
-def _coded(
-    row: Sequence[Result], rule: Equivalence, label: Callable[[Any], str]
-) -> Row:
-    """Return results whose answers are pairs: what means the same, and its label."""
-    kinds: list[Any] = []
-    coded: Row = []
-    for index, result in enumerate(row):
-        if isinstance(result, Failure) or (index and not _readable(rule, result)):
-            lost = SmartError("no usable answer")
-            coded.append(Failure(lost, result.cost, result.usage))
-            continue
-        same = (k for k, kind in enumerate(kinds) if agree(rule, result.answer, kind))
-        code = next(same, len(kinds))
-        if code == len(kinds):
-            kinds.append(result.answer)
-        answer = code, label(result.answer)
-        coded.append(Outcome(answer, result.cost, result.usage))
-    return coded
-
-
-def _priced(row: Row, prices: Iterable[Price | None]) -> Row:
-    """Return results at other prices, where their models have one."""
-    return [
-        result._replace(cost=price.cost(result.usage))
-        if price is not None and result.usage is not None
-        else result
-        for result, price in zip(row, prices, strict=True)
-    ]
-
-
-def _readable(rule: Equivalence, outcome: Outcome) -> bool:
-    try:
-        rule.parse(outcome.answer)
-    except Exception:  # noqa: BLE001 - a user's rule may raise anything
-        return False
-    return True
-
-
 def _differ(left: Result, right: Result) -> bool:
     """Whether both are answers, and not the same."""
     both = isinstance(left, Outcome) and isinstance(right, Outcome)
     return both and left[0] != right[0]
 
 
-def _simulated_job(
-    rows: list[Row], size: int, rng: np.random.Generator
-) -> tuple[list[Row], list[int]]:
-    """Return the items of one job that the sample could come from.
+def _pays_from(
+    saved: Callable[[int], Range], sizes: Iterable[int], least: float
+) -> int | None:
+    """Return the least size at which enough is saved.
 
-    With each comes the place in the sample of an item like it.
+    It lies between two of those given, nearly; the more items, the more is saved.
     """
-    known, candidates = len(rows), range(1, len(rows[0]))
-    erring: list[Container[int]] = [candidates, *([one] for one in candidates)]
-    weights = rng.dirichlet([1.0] * known + [_UNSEEN_WEIGHT] * len(erring))
-    drawn = rng.choice(len(weights), size, p=weights).tolist()
-    others = rng.integers(known, size=size).tolist()
-    pairs = [*zip(drawn, others, strict=True)]
-    like = [place if place < known else other for place, other in pairs]
-    return [
-        rows[place] if place < known else _spoilt(rows[other], erring[place - known])
-        for place, other in pairs
-    ], like
-
-
-def _spoilt(row: Row, erring: Container[int]) -> Row:
-    """Return an item on which these candidates give an answer that no model gave."""
-    return [
-        Outcome((-1, ""), result.cost, result.usage) if index in erring else result
-        for index, result in enumerate(row)
-    ]
-
-
-def _share_saved(figures: FloatArray) -> Range:
-    *_, alone, saved, _ = figures
-    return _range(np.divide(saved, alone, out=np.zeros_like(saved), where=alone > 0))
-
-
-def _pays_from(by_size: Mapping[int, Range], min_saving: float) -> int | None:
-    """Return the size from which on all save enough."""
-    found = None
-    for size, share in sorted(by_size.items(), reverse=True):
-        if share.mean <= 0 or share.mean < min_saving:
+    low = None
+    for size in sorted(sizes):
+        if saved(size).mean >= least:
             break
-        found = size
-    return found
+        low = size
+    else:
+        return None
+    while low is not None and size > _NEAR * low:
+        between = round(math.sqrt(low * size))
+        between = round(between, 1 - int(math.log10(between)))
+        if not low < between < size:
+            break
+        if saved(between).mean >= least:
+            size = between
+        else:
+            low = between
+    return size
 
 
-def _range(figures: FloatArray) -> Range:
-    return Range(
-        mean=float(figures.mean()), low=float(figures.min()), high=float(figures.max())
-    )
+def _share_saved(jobs: Iterable[Ran]) -> Range:
+    return _range(job.saved_share for job in jobs)
+
+
+def _range(figures: Iterable[float]) -> Range:
+    found = list(figures)
+    return Range(mean=sum(found) / len(found), low=min(found), high=max(found))

@@ -12,6 +12,7 @@ from smart_engine.amounts import usd
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
+from smart_engine.offline.estimate import Estimate
 from smart_engine.report.content import (
     comparisons,
     headlines,
@@ -99,6 +100,7 @@ class Report(BaseModel):
         inside: If chains are compared (`spend` is then by chain): model → its calls
             inside the chains, and their cost.
         noise: How often the reference differs from itself, where that was measured.
+        estimates: What jobs were estimated to save, the last one of each task.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,6 +113,7 @@ class Report(BaseModel):
     restored: float = 0.0
     inside: dict[str, Spend] = {}
     noise: tuple[SelfAgreement, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
     earlier: EarlierBatches = EarlierBatches()
 
     @property

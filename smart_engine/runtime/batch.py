@@ -237,14 +237,20 @@ class Batch:
             job.config, self.books, job.rule, job.task, models, asked, self.store
         )
 
-    def history(self, job: Job) -> TaskRecord:
+    def history(self, job: Job) -> TaskRecord | None:
         """Return what the jobs of a job's task have shared so far.
+
+        None where a job by itself neither begins nor continues a promise of its task.
 
         Raises:
             StoreError: If it cannot be read.
         """
+        if not self._named(job):
+            return None
         with self._task(job).step() as task:
-            return task.shared()
+            known = task.shared()
+        shares = job.config.shares_promise(len(job.places), job.label)
+        return known if shares or known.finished else None
 
     def _close(self, job: Job) -> list[Any]:
         outputs = job.outputs()

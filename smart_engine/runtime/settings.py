@@ -27,13 +27,14 @@ from smart_engine.equivalence import (
     as_equivalence,
 )
 from smart_engine.equivalence.labelling import LabelOf
-from smart_engine.errors import InvalidInputError
+from smart_engine.errors import InvalidInputError, check_whole
 from smart_engine.guarantee import Guarantee
 from smart_engine.money.ledger import Ledger, LedgerScope
 from smart_engine.money.pricing import Price, Usage
 from smart_engine.money.reservations import WorstCase
 from smart_engine.report.report import Report
 from smart_engine.runtime.batch import Batch
+from smart_engine.runtime.estimation import Estimation
 from smart_engine.runtime.gathering import (
     Gathering,
     SingleCall,
@@ -420,6 +421,36 @@ class Settings(PlainErrors):
         """Return what measures the reference's agreement with itself."""
         confidence = self._serving.of(job.task).guarantee.confidence
         return Measurement(job, self._names[0], confidence, self._books, self._lanes)
+
+    def _estimation(
+        self,
+        field: str,
+        jobs: Sequence[Job],
+        n: int,
+        sizes: Sequence[int],
+        shares: Sequence[float],
+    ) -> Estimation:
+        """Return what says what a job would cost, from answers to `n` of its items.
+
+        Raises:
+            InvalidInputError: If there is not one job in `field`, or another argument
+                cannot be used.
+        """
+        if len(jobs) != 1:
+            tasks = [job.task for job in jobs]
+            hint = "give all items of one task: each task is a job of its own"
+            raise InvalidInputError(field, tasks, hint)
+        check_whole("n", n, 1)
+        for size in sizes:
+            check_whole("sizes", size, 1)
+        for share in shares:
+            Guarantee(share)  # raises if it is no share
+        return Estimation(self._batch(jobs, []), n, self._member_prices, sizes, shares)
+
+    @property
+    def _member_prices(self) -> dict[str, Price]:
+        """Model → its price, where it has one."""
+        return {}
 
     def _scope(self, task: str) -> LedgerScope:
         """Return where the calls of a batch that begins now are entered."""

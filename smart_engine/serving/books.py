@@ -14,6 +14,7 @@ from smart_engine.jobs.task import Task
 from smart_engine.money.budget import Budget
 from smart_engine.money.ledger import ROWS, Ledger, LedgerEntries, LedgerScope
 from smart_engine.money.spending import Spend
+from smart_engine.offline.estimate import Estimate
 from smart_engine.report.report import EarlierBatches, Report
 from smart_engine.row import StreamRow
 from smart_engine.serving.shared import SharedStream, SharedTask
@@ -76,6 +77,7 @@ class Books:
         self._tasks: dict[Hashable, SharedTask] = {}
         self._budgets: dict[Hashable, Budget] = {}
         self._noise: dict[Hashable, SelfAgreement] = {}
+        self._estimates: dict[str | None, Estimate] = {}
         self._warned: set[str] = set()
         self._unnamed: set[str] = set()
         self._labels: dict[str, str] = {}
@@ -254,6 +256,11 @@ class Books:
         with self._lock:
             self._noise[noise.task, noise.reference, noise.equivalence] = noise
 
+    def enter_estimate(self, estimate: Estimate) -> None:
+        """Enter what a job was estimated to cost; the last estimate of a task stays."""
+        with self._lock:
+            self._estimates[estimate.task] = estimate
+
     def noise(
         self, task: str | None, reference: str, rule: Equivalence
     ) -> SelfAgreement | None:
@@ -273,6 +280,7 @@ class Books:
             served, certificates = dict(self._served), tuple(self._certificates)
             earlier = self._earlier
             ledger, noise = self._entries.ledger(), tuple(self._noise.values())
+            estimates = tuple(self._estimates.values())
         for stream in states:
             for name, count in stream.served.items():
                 served[name] += count
@@ -286,6 +294,7 @@ class Books:
             restored=restored.cost,
             inside=ledger.sums("inside"),
             noise=noise,
+            estimates=estimates,
             earlier=earlier,
         )
 

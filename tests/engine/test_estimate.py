@@ -75,12 +75,38 @@ def test_an_estimate_says_from_which_size_on_a_job_pays():
     by_size = [share.mean for _, share in sorted(expected.by_size.items())]
     assert all(before <= later + 0.05 for before, later in pairwise(by_size))
     assert by_size[-1] > 0.5 > by_size[0]
-    assert expected.by_size[expected.pays_from].mean >= 0.05
-    fewer = [size for size in expected.by_size if size < expected.pays_from]
-    assert not fewer or expected.by_size[max(fewer)].mean < 0.05
+    size = expected.pays_from
+    there = estimate(sure, 300, PROMISE, EQUAL, sizes=[size], jobs=6)
+    assert there.by_size[size].mean >= 0.05
+    fewer = [share.mean for n, share in expected.by_size.items() if n < size]
+    assert all(share < 0.05 for share in fewer)
     share = expected.saved.mean / expected.reference_only.mean
     assert expected.saved_share.mean == pytest.approx(share)
     assert expected.saved_share.low <= share <= expected.saved_share.high
+
+
+def test_what_may_differ_is_chosen_in_view_of_what_it_saves() -> None:
+    sure = answers(40, 0.02, np.random.default_rng(0))
+    shares = [0.02, 0.1, 0.2]
+    expected = estimate(sure, 300, PROMISE, EQUAL, sizes=SIZES, shares=shares, jobs=6)
+    few, same, many = expected.choices
+    assert [choice.max_disagreement for choice in expected.choices] == shares
+    assert few.saved_share.mean < same.saved_share.mean < many.saved_share.mean
+    assert same.saved_share == expected.saved_share
+    assert same.pays_from == expected.pays_from
+    assert many.pays_from < same.pays_from < (few.pays_from or 1_000)
+    for choice in expected.choices:
+        saved = choice.saved_share
+        assert saved.low <= saved.mean <= saved.high
+
+
+def test_jobs_of_more_items_save_more_and_not_by_luck() -> None:
+    """Jobs of all sizes have the same candidates: a curve has no bumps by chance."""
+    sizes = (100, 200, 400, 800, 1_600)
+    some = answers(40, 0.05, np.random.default_rng(0))
+    by_size = estimate(some, 100, PROMISE, EQUAL, sizes=sizes).by_size
+    saved = [by_size[size].mean for size in sizes]
+    assert all(few <= many for few, many in pairwise(saved)), saved
 
 
 def test_a_useless_candidate_pays_at_no_size():
@@ -153,6 +179,14 @@ def test_batches_of_the_provider_are_estimated_beside_live_calls() -> None:
     unknown = estimate(sure, 300, PROMISE, EQUAL, **settings)  # of no known usage
     assert unknown.by_batch.cost == unknown.cost
     assert estimate(sure, 300, PROMISE, EQUAL, jobs=1).by_batch is None
+
+
+def test_simulated_answers_do_not_say_which_of_them_are_right() -> None:
+    """A session learns from answers: what it is given must look like free text."""
+    job = answers(300, 0.08, np.random.default_rng(3))
+    expected = estimate(job, 300, PROMISE, EQUAL, jobs=8)
+    cost = np.mean([real(job, seed)[0] for seed in range(8)])
+    assert expected.cost.mean == pytest.approx(cost, rel=0.1)
 
 
 @pytest.mark.slow

@@ -25,7 +25,6 @@ runner = pytest.importorskip("typer.testing").CliRunner(
 pytest.importorskip("rich")
 
 from smart_engine.cli.app import app  # noqa: E402
-from smart_engine.cli.sample import estimate_job  # noqa: E402
 from smart_engine.cli.terminal import Code  # noqa: E402
 from smart_engine.equivalence.shorthand import SHORTHANDS  # noqa: E402
 
@@ -259,11 +258,16 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     alone = bill(server) / 40 * ROWS
     assert printed["reference_only"]["mean"] == pytest.approx(alone, rel=0.05)
 
-    table = smart("estimate", mails, *job(server), "--items", 45)
+    assert printed["pays_from"] <= ROWS
+    assert printed["choices"] == []
+    also = ("--also", 0.2, "--also", 0.01)
+    table = smart("estimate", mails, *job(server), "--items", 45, *also)
     assert f"45 of {ROWS} rows asked" in table.stdout
     assert "USD to certify" in table.stdout
     assert re.search(r"Expected to save \d+ % \(\d+ % to \d+ %\)", table.stdout)
     assert "Jobs of other sizes would save, by rows: 50: " in table.stdout
+    assert re.search(r"It pays from about \d+ rows on", table.stdout)
+    assert re.search(r"20 % +. +\d+ % \(\d+ % to \d+ %\) +. +\d+ ", table.stdout)
     assert server.requests == {"big": 45, "small": 45}
 
     result = smart("run", mails, tmp_path / "out.csv", *job(server), "--json")
@@ -320,7 +324,7 @@ def test_usage_is_estimated_if_the_option_says_so(server, mails, tmp_path):
 
 def test_a_batch_is_tried_without_a_store(make, inputs):
     smart = make()
-    expected = estimate_job(smart, inputs, 50)
+    expected = smart.estimate(inputs)
     assert (expected.items, expected.sampled) == (len(inputs), 50)
     assert expected.differing["small"] < expected.differing["tiny"]
     assert smart.report().cost == smart.ledger().sums("task").popitem()[1].cost
