@@ -20,7 +20,7 @@ level; and the levels, those of plans too, sum to at most 1 − γ.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies._base import Audited, Decision, Wave, ask
 from smart_engine.strategies.audit_options import (
     Option,
+    also_to_ask,
     choose,
     cost_of_a_draw,
     least_cost,
@@ -240,15 +241,13 @@ def _register(state: AuditState) -> None:
 def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
     """Draw until going elsewhere is cheapest; return where, None: the reference."""
     batch = state.batch
-    whole = state.undrawn
-    state.all_asked = {p: 0 for p in state.registered if state.asked(p, whole)}
     while state.draws < batch.n_items:
         waves = batch.rounds_left
         options = list_options(state)
         options = [o for o in options if _waves_needed(state, o) <= waves]
         best = choose(state, options)
         useful = useful_candidates(state, options)
-        bulk = state.order[:0]
+        bulk, asking = state.order[:0], best.policy.tiers
         if best.test is not None:
             if state.proven(best.policy, best.test):
                 return best
@@ -262,9 +261,13 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
             missing = set(best.policy.tiers) - set(state.active)
             state.active += sorted(missing)
             if best.policy not in state.all_asked and want > (1 - LAST) * most:
-                state.all_asked[best.policy] = state.draws
-                # In an order that says nothing of the order of draws.
-                bulk = np.sort(state.undrawn)
+                if _too_soon_to_ask(state, options, best):
+                    want = min(want, _draws_to_learn(state, options, best))
+                else:
+                    state.all_asked[best.policy] = state.draws
+                    # In an order that says nothing of the order of draws.
+                    bulk = np.sort(state.undrawn)
+                    asking = (*best.policy.tiers, *also_to_ask(state, options, best))
         else:
             if not _drawing_pays(state, options, best):
                 return best if best.risk else None
@@ -275,7 +278,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
                 rest = state.order[want:]
                 bulk = rest[: round(best.share * len(rest))]
         until = state.wave_end(state.draws, want, most, 1 + len(state.active))
-        yield from _draw_until(state, until, best.policy, bulk)
+        yield from _draw_until(state, until, best.policy, bulk, asking)
     return None
 
 
@@ -301,6 +304,14 @@ def _asks_beside(state: AuditState, options: list[Option], best: Option) -> bool
         return False
     asking = waves_to_ask(state, best) == 1
     return asking and wasted_on_asking(state, options, best) < _worth_of_a_wave(best)
+
+
+def _too_soon_to_ask(state: AuditState, options: list[Option], best: Option) -> bool:
+    """Whether a test's candidates cost more in vain now than a wave less would."""
+    waves = state.batch.rounds_left
+    if math.isinf(waves) or waves <= _SCARCE:
+        return False
+    return wasted_on_asking(state, options, best) > _worth_of_a_wave(best)
 
 
 def _worth_of_a_wave(plan: Option) -> float:
@@ -340,6 +351,7 @@ def _draw_until(
     until: int,
     policy: Policy,
     bulk: IntArray,
+    asking: Sequence[int] = (),
 ) -> Generator[Wave, None, None]:
     """Draw up to that many items; show them to every registered test.
 
@@ -348,6 +360,7 @@ def _draw_until(
         until: Draws to have made then.
         policy: A policy whose candidates are asked beside that.
         bulk: The items on which they are asked.
+        asking: The candidates asked there where waves are limited.
     """
     batch = state.batch
     fresh = state.order[state.draws : until]
@@ -358,7 +371,8 @@ def _draw_until(
         yield from ask(batch, policy, bulk)
         yield draws
     else:
-        yield Wave(bulk, policy.tiers, also=(draws,))
+        yield Wave(bulk, asking, also=(draws,))
+    state.note_asked()
     state.draws = until
     answers, failed = Answers.read(batch, fresh, state.active), state.failed(fresh)
     for each, test in list(state.registered.items()):

@@ -24,6 +24,7 @@ from smart_engine.strategies.audit_state import AuditState
 
 __all__ = [
     "Option",
+    "also_to_ask",
     "choose",
     "cost_of_a_draw",
     "least_cost",
@@ -36,6 +37,9 @@ __all__ = [
 
 _SHARES = (1.0, 0.5, 0.25, 0.12, 0.06)
 """Shares of the items a plan may touch: a weak candidate's errors fit into a part."""
+
+_WASTE = 0.02
+"""Share of its cost that a batch of few waves may waste on asking another model."""
 
 
 class Audit(NamedTuple):
@@ -216,7 +220,7 @@ def _in_few_waves(
     A plan's cost without a limit is its least; so those that are dearer than the best
     one anyway keep theirs.
     """
-    batch, rest, alone = state.batch, len(state.undrawn), options[0]
+    batch, alone = state.batch, options[0]
     waves = int(batch.rounds_left) - 1  # the last one asks what is left
     priced, best = [alone], np.tile(alone.cost, (waves + 1, 1))
     for plan in sorted(options[1:], key=lambda option: float(option.cost.mean())):
@@ -224,20 +228,56 @@ def _in_few_waves(
             priced.append(plan)
             continue
         cost = _by_waves(state, plan, alone.cost, reference)
-        cheaper = cost.mean(axis=1) < best.mean(axis=1)
-        best = np.where(cheaper[:, None], cost, best)
+        best = _cheaper(best, cost)
         priced.append(plan._replace(cost=cost[waves], later=cost[waves - 1]))
-    for policy, test, ready, rate, serving in waiting:
-        cost, end, each = np.full(DRAWS, rest * serving), None, reference + candidates
-        if not ready:
-            extra = max(each - serving, 0.02 * reference)
-            instead = (best - cost) / extra
-            last, rng = batch.n_items, batch.rng
-            spent = state.reference_calls + rest * serving / extra
-            wave = next_wave(test, rate, waves, last, rng, instead, spent)
-            cost, end = cost + wave.draws * extra, wave.end
-        priced.append(Option(policy, test, cost, end=end))
+    # A test may be given up for a plan, or for another test.
+    by_plans = [
+        _test_by_waves(state, test, best, reference, candidates)[0] for test in waiting
+    ]
+    for place, test in enumerate(waiting):
+        fallback = best
+        for other, cost in enumerate(by_plans):
+            if other != place:
+                fallback = _cheaper(fallback, cost)
+        cost, end = _test_by_waves(state, test, fallback, reference, candidates)
+        later = cost[max(waves - 1, 0)]
+        priced.append(Option(test.policy, test.test, cost[waves], later=later, end=end))
     return priced
+
+
+def _cheaper(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return, by the waves left, the one of two costs that is expected to be less."""
+    less = second.mean(axis=1) < first.mean(axis=1)
+    return np.where(less[:, None], second, first)
+
+
+def _test_by_waves(
+    state: AuditState,
+    waiting: _Waiting,
+    fallback: FloatArray,
+    reference: float,
+    candidates: float,
+) -> tuple[FloatArray, int | None]:
+    """Return what a registered test costs, and where its next wave ends.
+
+    Args:
+        state: The audit.
+        waiting: The test.
+        fallback: What it costs to go on without it, by the waves left before the last.
+        reference: USD of a call of the reference.
+        candidates: USD of calls of all candidates about an item.
+    """
+    batch, rest, waves = state.batch, len(state.undrawn), len(fallback) - 1
+    _, test, ready, rate, serving = waiting
+    cost = np.full(fallback.shape, rest * serving)
+    if ready:
+        return cost, None
+    extra = max(reference + candidates - serving, 0.02 * reference)
+    spent = state.reference_calls + rest * serving / extra
+    instead = (fallback - cost) / extra
+    wave = next_wave(test, rate, waves, batch.n_items, batch.rng, instead, spent)
+    draws = wave.by_waves[np.arange(waves + 1).clip(max=len(wave.by_waves) - 1)]
+    return cost + draws * extra, wave.end
 
 
 def _by_waves(
@@ -265,8 +305,17 @@ def waves_to_ask(state: AuditState, plan: Option) -> int:
 
 
 def choose(state: AuditState, options: Sequence[Option]) -> Option:
-    """Return the cheapest option; the reference alone, if none saves enough."""
+    """Return the cheapest option; the reference alone, if none saves enough.
+
+    Where waves are limited, costs are simulated: a plan, which needs draws of its own,
+    must be cheaper than a registered test by more than their noise.
+    """
     best = min(options, key=lambda option: float(option.cost.mean()))
+    tests = [option for option in options if option.test is not None]
+    if best.audit is not None and tests and not math.isinf(state.batch.rounds_left):
+        test = min(tests, key=lambda option: float(option.cost.mean()))
+        more = test.cost - best.cost
+        best = test if more.mean() < more.std() / math.sqrt(DRAWS) else best
     alone = options[0]
     enough = float((alone.cost - best.cost).mean()) >= _least_gain(state)
     return best if enough else alone
@@ -310,24 +359,41 @@ def more_draws(state: AuditState, options: Sequence[Option], best: Option) -> fl
 
 
 def wasted_on_asking(
-    state: AuditState, options: Sequence[Option], plan: Option
+    state: AuditState, options: Sequence[Option], chosen: Option
 ) -> float:
-    """Return USD that asking a plan's candidates is expected to cost in vain.
+    """Return USD that asking an option's candidates is expected to cost in vain."""
+    tiers = chosen.policy.tiers
+    return sum(_wasted(state, options, tier) for tier in tiers) * chosen.share
 
-    It is in vain where something else would be chosen if what is true were known.
+
+def also_to_ask(
+    state: AuditState, options: Sequence[Option], best: Option
+) -> list[int]:
+    """Return candidates to ask about all items along with those of the best option.
+
+    Where waves are limited, each of which little is expected to be wasted: then the
+    draws that follow are late enough for other policies, too.
     """
-    batch, drawn, rest = state.batch, state.drawn, state.undrawn
-    tiers = set(plan.policy.tiers)
+    if math.isinf(state.batch.rounds_left):
+        return []
+    others = [tier for tier in state.active if tier not in best.policy.tiers]
+    most = _WASTE * best.cost.mean()
+    return [tier for tier in others if _wasted(state, options, tier) <= most]
 
-    def uses(option: Option) -> bool:
-        return bool(option.policy.tiers) and tiers.issuperset(option.policy.tiers)
 
-    using = [option.cost for option in options if uses(option)]
-    without = [option.cost for option in options if not uses(option)]
-    vain = (np.min(without, axis=0) < np.min(using, axis=0)).mean()
-    unasked = (batch.status[:, rest] == UNASKED).mean(axis=1)
-    each = sum(unasked[tier] * batch.cost(tier, drawn) for tier in tiers) / len(drawn)
-    return float(vain * each * plan.share * len(rest))
+def _wasted(state: AuditState, options: Sequence[Option], tier: int) -> float:
+    """Return USD that asking a candidate about all items may cost in vain, expected.
+
+    It is in vain where another option would be chosen if what is true were known.
+    """
+    batch, drawn = state.batch, state.drawn
+    using = [option.cost for option in options if tier in option.policy.tiers]
+    without = [option.cost for option in options if tier not in option.policy.tiers]
+    vain = 1.0
+    if using:
+        vain = float((np.min(without, axis=0) < np.min(using, axis=0)).mean())
+    unasked = (batch.status[tier, state.undrawn] == UNASKED).sum()
+    return vain * float(unasked) * batch.cost(tier, drawn) / len(drawn)
 
 
 def useful_candidates(state: AuditState, options: Sequence[Option]) -> list[int]:

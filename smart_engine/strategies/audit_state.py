@@ -151,6 +151,15 @@ class AuditState:
         status = self.batch.status[list(policy.tiers)][:, items]
         return bool((status != UNASKED).all())
 
+    def note_asked(self) -> None:
+        """Enter which policies were asked about all that they would serve by now.
+
+        A wave that was asked about all of it made its own draws as late.
+        """
+        for policy in self.registered.keys() - self.all_asked.keys():
+            if self.asked(policy, self.undrawn):
+                self.all_asked[policy] = self.draws
+
     def proven(self, policy: Policy, test: SequentialTest) -> bool:
         """Whether a test of the whole batch lets its policy serve.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -18,11 +19,14 @@ from smart_engine import (
     verify,
 )
 from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.policies import Policy
+from smart_engine.evidence.record import ANSWERED, BatchRecord
 from smart_engine.evidence.waves import next_wave
 from smart_engine.offline.replay import replay
 from smart_engine.offline.traces import Simulation
 from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
+from smart_engine.strategies.audit_state import AuditState
 
 
 def run(session: BatchSession, table) -> int:
@@ -98,6 +102,23 @@ def test_the_first_wave_asks_about_all_items_where_that_costs_few_draws(
     session = BatchSession(5000, tiers, Guarantee(0.2, 0.95), seed=0, max_rounds=6)
     asked = sum(call.tier == "small" for call in session.next_calls())
     assert (asked == 5000) == at_once
+
+
+def test_draws_are_late_for_each_policy_whose_candidates_were_asked_before() -> None:
+    """Not only for the policy for whose sake they were asked."""
+    tiers = [Tier("big", "reference", 1.0), Tier("a", cost=0.01), Tier("b", cost=0.02)]
+    batch = BatchRecord(100, tiers, Guarantee(0.1, 0.95), 0, max_rounds=6)
+    state = AuditState(batch)
+    one, both = Policy((1,)), Policy((1, 2))
+    for policy in (one, both):
+        state.registered[policy] = state.open_test(policy, 100, 0.02, 1.0)
+    state.draws = 20
+    batch.status[1] = ANSWERED
+    state.note_asked()
+    state.draws = 30
+    state.note_asked()
+    assert state.late_enough(one) == math.ceil(20 / 0.7)
+    assert state.late_enough(both) == math.ceil(30 / 0.7)
 
 
 def test_with_no_wave_to_spare_a_dear_candidate_is_not_asked(tiers, models) -> None:
