@@ -249,7 +249,7 @@ class Batch:
             return None
         with self._task(job).step() as task:
             known = task.shared()
-        shares = job.config.shares_promise(len(job.places), job.label)
+        shares = shares_promise(job.config, len(job.places), job.label)
         return known if shares or known.finished else None
 
     def _close(self, job: Job) -> list[Any]:
