@@ -65,6 +65,10 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         failures: Those of them on which the reference failed; each takes an answer
             from those that B is a share of.
         accepted: Number of draws after which it accepted, None if it did not.
+        repair_level: Probability with which it may end wrongly by repairs; these sum up
+            with the levels.
+        repaired: Number of items that the reference answered in the wave that ended
+            it, the next in the order of draws; None unless it ended by such repairs.
     """
 
     policy: str
@@ -79,6 +83,15 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
     errors: tuple[int, ...]
     failures: tuple[int, ...] = ()
     accepted: int | None
+    repair_level: float = 0.0
+    repaired: int | None = None
+
+    @property
+    def ended(self) -> int | None:
+        """Number of draws, repairs included, that let its policy serve, if it did."""
+        if self.repaired is not None:
+            return self.draws + self.repaired
+        return self.accepted
 
     def replay(self, guarantee: Guarantee) -> SequentialTest:
         """Run the test again, on the draws that are recorded."""
@@ -88,8 +101,9 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
         allowance = None
         if self.answers is not None:
             allowance = Allowance(guarantee, self.answers, self.elsewhere)
-        test = SequentialTest(self.policy, design, allowance)
+        test = SequentialTest(self.policy, design, allowance, self.repair_level)
         test.extend(self.draws, self.errors, set(self.failures))
+        test.repaired = self.repaired
         return test
 
     @classmethod
@@ -109,6 +123,8 @@ class AuditTest(BaseModel, frozen=True, extra="forbid"):
             errors=tuple(test.errors),
             failures=tuple(test.failures),
             accepted=test.accepted,
+            repair_level=test.repair_level,
+            repaired=test.repaired,
         )
 
 

@@ -115,9 +115,10 @@ class Ending:
         tests = [*zip(decision.tests, slice_of, strict=True)]
         wasted: dict[str | None, int] = {}
         for test, name in tests:
+            ended = test.accepted is not None or test.repaired is not None
+            if ended and decision.promise is None:
+                kept = kept and test.covers(answers[name])
             if test.accepted is not None:
-                if decision.promise is None:
-                    kept = kept and test.covers(answers[name])
                 late = test.draws - test.accepted
                 wasted[name] = min(late, wasted.get(name, late))
         names_of = Labels(batch, self.codes)

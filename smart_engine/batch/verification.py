@@ -13,6 +13,7 @@ from smart_engine.batch.parts_verification import (
     check_slices,
 )
 from smart_engine.errors import InvalidInputError
+from smart_engine.evidence.repair import repairs
 from smart_engine.evidence.task_promise import OWN_SHARE, TaskPromise
 from smart_engine.guarantee import Guarantee
 
@@ -88,7 +89,7 @@ def verify(certificate: Certificate) -> list[Check]:
         return [*checks, *_check_task(promise, certificate, guarantee)]
     if certificate.promised:
         return [*checks, *check_labels(certificate, guarantee)]
-    levels = sum(test.level for test in certificate.tests)
+    levels = sum(test.level + test.repair_level for test in certificate.tests)
     checks.append(
         Check(
             levels <= guarantee.alpha * (1 + 1e-9),
@@ -296,6 +297,8 @@ def _check(
     # the reference was asked about all others before, and what failed there is known.
     replayed = test.replay(guarantee)
     counted = lost <= failures
+    if test.repaired is not None:
+        counted = replayed.covers(certificate.answered)
     if test.items == items:
         counted = answers == items and replayed.covers(certificate.answered)
     end = test.draws if test.accepted is None else test.accepted
@@ -309,10 +312,21 @@ def _check(
     outcome = "it did not accept"
     if test.accepted is not None:
         outcome = f"it accepted after {test.accepted}"
+    ended = []
+    if test.repaired is not None:
+        least = repairs(replayed)
+        ended = [
+            Check(
+                least <= test.repaired,
+                f"{name}: {least} repairs suffice after that at level "
+                f"{test.repair_level:.6g}; it ended by {test.repaired}",
+            )
+        ]
     return [
+        *ended,
         Check(
             test.max_errors == guarantee.max_errors(answers)
-            and (counted or test.accepted is None),
+            and (counted or test.ended is None),
             f"{name}: M = {test.items} items, at most {test.max_errors} of {answers} "
             f"answers may stay wrong undetected{lessened}",
         ),
@@ -337,6 +351,8 @@ def _possible(test: AuditTest, items: int, promise: TaskPromise | None = None) -
         and 0 < test.level < 1
         and 0 <= test.expected_errors <= MOST
         and 0 <= (test.accepted or 0) <= test.draws
+        and 0 <= test.repair_level < 1
+        and 0 <= (test.repaired or 0) <= test.items - test.draws
         and numbers == sorted(set(numbers))
         and all(1 <= number <= test.draws for number in numbers)
         and list(test.failures) == [n for n in numbers if n in set(test.failures)]
@@ -354,9 +370,10 @@ def _check_served(certificate: Certificate) -> Check:
     covering = [
         test
         for test in certificate.tests
-        if test.accepted is not None and all(_asks(test.policy, name) for name in by)
+        if test.ended is not None and all(_asks(test.policy, name) for name in by)
     ]
-    most = max((test.items - test.draws for test in covering), default=0)
+    unasked = [test.items - test.draws - (test.repaired or 0) for test in covering]
+    most = max(unasked, default=0)
     statement = f"{unseen} answers were not compared with {certificate.reference}"
     if by:
         statement += f", at most the {most} that an accepted audit of "

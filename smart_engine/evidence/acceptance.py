@@ -254,6 +254,8 @@ class SequentialTest:
         acceptance: Its design.
         allowance: How many errors may stay undetected after failures of the reference;
             by default as many as before.
+        repair_level: Level with which it may end by repairs, beside that of its design;
+            see `smart_engine.evidence.repair`.
 
     Attributes:
         draws: Draws made.
@@ -261,6 +263,8 @@ class SequentialTest:
         failures: Those of them on which the reference failed.
         accepted: Number of draws after which the audit accepted; None so far. Later
             draws were in flight already: they repair, but prove nothing more.
+        repaired: Number of items, the next in the order of draws, that the reference
+            answers in the wave that ends the audit; None unless it ends like that.
 
     Example:
         ```python
@@ -271,11 +275,17 @@ class SequentialTest:
     """
 
     def __init__(
-        self, policy: str, acceptance: Acceptance, allowance: Allowance | None = None
+        self,
+        policy: str,
+        acceptance: Acceptance,
+        allowance: Allowance | None = None,
+        repair_level: float = 0.0,
     ) -> None:
         self.policy = policy
         self.acceptance = acceptance
         self.allowance = allowance
+        self.repair_level = repair_level
+        self.repaired: int | None = None
         self.draws = 0
         self.errors: list[int] = []
         self.failures: list[int] = []
@@ -301,6 +311,15 @@ class SequentialTest:
         if self.allowance is None:
             return self.acceptance.max_errors
         return self.allowance.after(len(self.failures))
+
+    @property
+    def unrepaired(self) -> int:
+        """Most errors that stay undetected if it ends by repairs: one less than B.
+
+        Each item of the last wave on which the reference fails takes an answer from
+        those that B is a share of; one error less makes up for 1/δ of them.
+        """
+        return self.undetected - 1
 
     def observe(self, wrong: BoolArray, failed: BoolArray | None = None) -> None:
         """Take in further draws, in the order in which they were drawn.
@@ -339,6 +358,10 @@ class SequentialTest:
         if self.allowance is None:
             return True
         failures = len(self.failures)
+        if self.repaired is not None:
+            guarantee = self.allowance.guarantee
+            allowed = guarantee.max_errors(answered) - self.allowance.elsewhere
+            return self.unrepaired <= allowed
         later = self.allowance.answers - failures - answered
         return later <= self.allowance.after(failures)
 

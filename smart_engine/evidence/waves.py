@@ -19,6 +19,7 @@ import numpy as np
 
 from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import draws_needed
+from smart_engine.evidence.repair import expected_repairs
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 
 __all__ = ["NextWave", "next_wave"]
@@ -62,6 +63,8 @@ def next_wave(
     rng: np.random.Generator,
     instead: FloatArray | None = None,
     besides: float = 0.0,
+    *,
+    ready: bool = False,
 ) -> NextWave:
     """Return the next wave of an audit that has not accepted yet.
 
@@ -75,13 +78,18 @@ def next_wave(
             left then, from none on, and draw from the posterior.
         besides: What is spent in any case, in draws: a draw in vain counts as a share
             of all that the batch would cost without it.
+        ready: Whether the audit may end by repairs now; after a wave it may anyway. If
+            that is best, no draw is made.
     """
     sizes, found, alive = _paths(test, rate, last, rng)
     # What the batch would cost if waves were as small as can be.
     least = besides + sizes[alive.argmin(axis=1)] - test.draws
     weight = 1 / (1 + np.repeat(least.reshape(len(rate), -1).mean(axis=1), _PATHS))
     rest, chances = last - sizes, int(min(waves, _MOST_WAVES))
-    cost, end = np.tile(rest, (len(found), 1)), last
+    ending = np.minimum(rest, expected_repairs(test, sizes, found))
+    if not ready:
+        ending[:, 0] = rest[0]
+    cost, end = ending, test.draws if ready else last
     by_waves = [cost[:, 0]]
     for wave in range(1, chances + 1):
         given_up = None if instead is None else np.repeat(instead[wave], _PATHS)
@@ -93,13 +101,14 @@ def next_wave(
             group = _groups(found[here, place])
             ahead = sizes - sizes[place] + alive[here] * cost[here]
             ahead = ahead[:, place + 1 :]
+            ahead = np.column_stack([ending[here, place], ahead])
             if given_up is not None and place:
                 share = rest[place] / rest[0]
                 ahead = np.column_stack([ahead, share * given_up[here]])
             best = _means(ahead, group, weight[here]).argmin(axis=1)
             further[here, place] = ahead[np.arange(len(here)), best[group]]
             if not place:
-                end = int(sizes[1 + best[0]])
+                end = int(sizes[best[0]]) if best[0] or ready else last
         cost = further
         by_waves.append(cost[:, 0])
     shape = len(by_waves), len(rate), _PATHS

@@ -167,7 +167,7 @@ def evidence(certificate: Certificate) -> Picture:
     """
     drawn = [test for test in certificate.tests if test.draws]
     if drawn:
-        accepted = [test for test in drawn if test.accepted is not None]
+        accepted = [test for test in drawn if test.ended is not None]
         longest = max(drawn, key=lambda test: test.draws)
         return _draw_audit(certificate, accepted[-1] if accepted else longest)
     seen = [each for each in certificate.evidence if each.draws]
@@ -424,8 +424,8 @@ def _draw_audit(certificate: Certificate, test: AuditTest) -> Picture:
     count = len(detected)
     top = count + max(2, count // 4)
     enough = [design.draws(errors) for errors in range(top + 1)]
-    outcome = "not proven" if test.accepted is None else f"proven after {end:,}"
-    mark, colour = ("x", "bad") if test.accepted is None else ("o", "good")
+    outcome = "not proven" if test.ended is None else f"proven after {test.ended:,}"
+    mark, colour = ("x", "bad") if test.ended is None else ("o", "good")
     text = (
         f"Audit of {plain(test.policy)}: {count:,} errors in {end:,} draws, {outcome}."
     )

@@ -153,7 +153,7 @@ def untried(report: Report) -> Iterator[str]:
 
 def _policy(record: Certificate) -> str:
     """Return by which policy a batch was served."""
-    proven = [test.policy for test in record.tests if test.accepted is not None]
+    proven = [test.policy for test in record.tests if test.ended is not None]
     served = [name for name, count in record.served.items() if count]
     return " and ".join(dict.fromkeys(proven or served))
 
@@ -441,9 +441,9 @@ def _audits(report: Report) -> Grid:
     rows = [
         (
             *(name_of(c), test.policy),
-            "not proven" if test.accepted is None else "proven",
+            "not proven" if test.ended is None else "proven",
             *(test.items, test.max_errors, test.draws, len(test.errors)),
-            NONE if test.accepted is None else test.accepted,
+            NONE if test.ended is None else test.ended,
         )
         for c in report.certificates
         for test in c.tests

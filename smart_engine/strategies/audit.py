@@ -8,6 +8,7 @@
    item, is evidence for every registered policy, and teaches the risk model. After each
    wave, go where the expected cost is least: apply a policy that was accepted, draw on,
    or stop and follow a plan.
+   Where waves are limited, the last one may repair what is missing (`repair.py`).
    What a policy would serve is asked before the last draws that prove it right, so that
    a candidate that turned bad in between shows it.
 
@@ -24,11 +25,12 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.evidence.plans import draws_needed, portfolio
 from smart_engine.evidence.policies import Answers, Policy, family
 from smart_engine.evidence.posterior import Posterior
 from smart_engine.evidence.record import REFERENCE, BatchRecord
+from smart_engine.evidence.repair import repairs
 from smart_engine.evidence.tails import IntArray
 from smart_engine.evidence.waves import next_wave
 from smart_engine.strategies._base import Audited, Decision, Wave, ask
@@ -186,7 +188,7 @@ def _first_draws(state: AuditState) -> tuple[int, int]:
         prior = Posterior(batch, state.active, none, none, batch.rng)
         policies = (policy.apply(prior.answers) for policy in family(state.active))
         rate = min(map(prior.error_rate, policies), key=lambda rate: rate.mean())
-        test = SequentialTest("", design)
+        test = state.sketch(design.items, design.max_errors, design.level, 1.0)
         end = next_wave(test, rate, 1, batch.n_items, batch.rng).end
         return end, end
     most = max(1, int((1 - LAST) * design.draws(0)))
@@ -249,7 +251,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
         useful = useful_candidates(state, options)
         bulk, asking = state.order[:0], best.policy.tiers
         if best.test is not None:
-            if state.proven(best.policy, best.test):
+            if state.proven(best.policy, best.test) or best.end == state.draws:
                 return best
             if best.test.suffices:
                 most = want = state.late_enough(best.policy)
@@ -322,7 +324,8 @@ def _worth_of_a_wave(plan: Option) -> float:
 def _waves_needed(state: AuditState, option: Option) -> int:
     """Return how many waves an option takes at least, and the end of the batch."""
     if option.test is not None:
-        return 1 if state.proven(option.policy, option.test) else 2
+        ends = option.end == state.draws
+        return 1 if ends or state.proven(option.policy, option.test) else 2
     if option.risk is not None:  # ask; take others outright, and draw; end
         return 2 + waves_to_ask(state, option)
     return 1
@@ -384,14 +387,18 @@ def _draw_until(
 
 
 def _apply(state: AuditState, policy: Policy) -> Generator[Wave, None, None]:
-    """Let an accepted policy serve all items not drawn."""
-    items = state.undrawn
+    """Let a proven policy serve all items not drawn; or end its test by repairs."""
+    items, test = state.undrawn, state.registered[policy]
+    if not state.proven(policy, test):
+        test.repaired = repairs(test)
+        items = items[test.repaired :]
     if len(policy.tiers) == 1:
         state.route[items] = policy.tiers[0]
     else:
         result = policy.apply((yield from ask(state.batch, policy, items)))
         state.route[items] = np.where(result.agreed, result.server, REFERENCE)
-    test = state.registered[policy]
+    if test.repaired is not None:
+        return
     drawn = state.order[: test.draws]
     result = policy.apply(Answers.read(state.batch, drawn, policy.tiers))
     server = np.where(result.agreed, result.server, REFERENCE)

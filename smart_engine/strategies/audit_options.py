@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.acceptance import SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed, least_calls
 from smart_engine.evidence.policies import Answers, Policy, family, pairs
 from smart_engine.evidence.posterior import DRAWS, Posterior
@@ -71,11 +71,12 @@ class Audit(NamedTuple):
         free = cut.calls - (self.sizes.sum(axis=1) - served)
         level, errors = state.plan_level, max(0.25, cut.errors)
         items = round(float(served.mean()))
-        design = Acceptance(items, state.max_errors, level, errors)
+        test = state.sketch(items, state.max_errors, level, errors)
+        design = test.acceptance
         if design.draws(0) == 0:
             return np.zeros((waves + 1, DRAWS))
         rate = (parts * self.rates).sum(axis=1) / served
-        test, last = SequentialTest("", design), design.most_draws
+        last = design.most_draws
         outright = float((self.sizes.sum(axis=1) - served).mean())
         spent = outright + state.reference_calls
         draws = next_wave(test, rate, waves, last, rng, besides=spent).by_waves
@@ -275,7 +276,11 @@ def _test_by_waves(
     extra = max(reference + candidates - serving, 0.02 * reference)
     spent = state.reference_calls + rest * serving / extra
     instead = (fallback - cost) / extra
-    wave = next_wave(test, rate, waves, batch.n_items, batch.rng, instead, spent)
+    ready = state.asked(waiting.policy, state.undrawn)
+    ready = ready and state.draws >= state.late_enough(waiting.policy)
+    wave = next_wave(
+        test, rate, waves, batch.n_items, batch.rng, instead, spent, ready=ready
+    )
     draws = wave.by_waves[np.arange(waves + 1).clip(max=len(wave.by_waves) - 1)]
     return cost + draws * extra, wave.end
 

@@ -21,6 +21,7 @@ from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.plans import Cut, best_cuts, draws_needed
 from smart_engine.evidence.policies import Answers
 from smart_engine.evidence.record import REFERENCE, UNASKED
+from smart_engine.evidence.repair import repairs
 from smart_engine.evidence.risk import RiskModel
 from smart_engine.evidence.tails import BoolArray, FloatArray, IntArray
 from smart_engine.evidence.waves import next_wave
@@ -51,15 +52,7 @@ def follow(
     batch, rng, policy = state.batch, state.batch.rng, plan.policy
     items = state.undrawn[: round(plan.share * len(state.undrawn))]
     new = batch.status[REFERENCE, items] == UNASKED  # but two that were scouted
-    beside = 0
-    if not state.asked(policy, items):
-        # Its first draws, too: the cut does not know what they show. All are asked in
-        # an order that says nothing of the order of draws.
-        first = Acceptance(len(items), state.max_errors, state.plan_level).draws(0)
-        beside = int(_BESIDE * first)
-        draws = Wave(items[:beside], (REFERENCE,))
-        in_turn = policy.stops and not plan.at_once
-        yield from ask(batch, policy, np.sort(items), (draws,), in_turn=in_turn)
+    beside = yield from _ask(state, plan, items)
     leaf, server = risk.leaves(Answers.read(batch, items, policy.tiers))
     free = new & (leaf >= 0)
     for attempt in range(_ATTEMPTS):
@@ -90,21 +83,49 @@ def follow(
                 or _recut_pays(state, risk, leaf, free, served, test)
             ):
                 break
-            until = _draws_of_plan(state, risk, leaf[served], test)
+            until = _draws_of_plan(state, risk, leaf[served], test, not outright)
+            if test.accepted is None and until == test.draws:
+                test.repaired = repairs(test)
+                break
             yield Wave(items[served[test.draws : until]], (REFERENCE,), also=outright)
             if outright:
                 test = state.settle(test, others)
                 outright = ()
-        if test.accepted is not None:
-            unseen = served[test.draws :]
+        if test.accepted is not None or test.repaired is not None:
+            unseen = served[test.draws + (test.repaired or 0) :]
             state.route[items[unseen]] = server[unseen]
-            drawn = served[: test.draws]
-            state.audited = [Audited(items[drawn], server[drawn], items[unseen], test)]
+            if test.repaired is None:
+                drawn = served[: test.draws]
+                audited = Audited(items[drawn], server[drawn], items[unseen], test)
+                state.audited = [audited]
             return
 
 
+def _ask(
+    state: AuditState, plan: Option, items: IntArray
+) -> Generator[Wave, None, int]:
+    """Ask a plan's candidates; return the draws made beside that.
+
+    These are the first ones of its audit: its cut does not know what they show. All are
+    asked in an order that says nothing of the order of draws.
+    """
+    policy = plan.policy
+    if state.asked(policy, items):
+        return 0
+    first = Acceptance(len(items), state.max_errors, state.plan_level).draws(0)
+    beside = int(_BESIDE * first)
+    draws = Wave(items[:beside], (REFERENCE,))
+    in_turn = policy.stops and not plan.at_once
+    yield from ask(state.batch, policy, np.sort(items), (draws,), in_turn=in_turn)
+    return beside
+
+
 def _draws_of_plan(
-    state: AuditState, risk: RiskModel, leaf: IntArray, test: SequentialTest
+    state: AuditState,
+    risk: RiskModel,
+    leaf: IntArray,
+    test: SequentialTest,
+    ready: bool,
 ) -> int:
     """Return how many of the served items to have drawn after the next wave.
 
@@ -113,6 +134,7 @@ def _draws_of_plan(
         risk: The risk model.
         leaf: Per served item, in the order in which they are drawn, its leaf.
         test: The audit of the plan.
+        ready: Whether it may end by repairs: then as many as now.
     """
     batch, target = state.batch, test.target
     if test.accepted is not None:
@@ -123,7 +145,8 @@ def _draws_of_plan(
     rate = _shown(state, test, _rate(risk.rates(batch.rng), leaf[test.draws :]))
     last, waves = test.acceptance.most_draws, batch.rounds_left - 1
     spent = batch.n_items - test.acceptance.items  # others are taken outright
-    return next_wave(test, rate, waves, last, batch.rng, besides=spent).end
+    wave = next_wave(test, rate, waves, last, batch.rng, besides=spent, ready=ready)
+    return wave.end
 
 
 def _shown(state: AuditState, test: SequentialTest, rate: FloatArray) -> FloatArray:
@@ -160,11 +183,12 @@ def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut |
     for cut in best_cuts(sizes, rates, errors, level, keep=_CUTS):
         parts = cut.share_of_leaves * sizes
         served = round(parts.sum())
-        design = Acceptance(served, errors, level, max(0.25, cut.errors))
+        test = state.sketch(served, errors, level, max(0.25, cut.errors))
+        design = test.acceptance
         if design.draws(0) == 0:
             return cut
         rate = np.asarray(rates @ parts / max(parts.sum(), 1e-9), float)
-        test, last = SequentialTest("", design), design.most_draws
+        last = design.most_draws
         spent = state.batch.n_items - served
         wave = next_wave(test, rate, waves - 1, last, state.batch.rng, besides=spent)
         draws = wave.draws
@@ -196,7 +220,8 @@ def _recut_pays(
     else:
         last = design.most_draws
         rate = _shown(state, test, rate)
-        going_on = float(next_wave(test, rate, waves - 1, last, rng).draws.mean())
+        wave = next_wave(test, rate, waves - 1, last, rng, ready=True)
+        going_on = float(wave.draws.mean())
     again = _cheapest_cut(state, rates, leaf[free])
     calls = float(again.calls.mean()) if again else int(free.sum())
     return bool(calls - (int(free.sum()) - len(unseen)) < 0.97 * going_on - 2)

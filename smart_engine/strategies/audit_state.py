@@ -27,6 +27,9 @@ GROWTH = 0.5
 LAST = 0.3
 """Least share of the draws that is made after all that will be served was asked."""
 
+_REPAIRS = 0.05
+"""Share of a test's level with which it may end by repairs."""
+
 _AGAIN = 0.05
 """Share of the level left that a plan leaves for a further attempt."""
 
@@ -103,6 +106,17 @@ class AuditState:
         """Level at which the next plan is audited."""
         return self.level_left * (1 - _AGAIN)
 
+    def sketch(
+        self, items: int, max_errors: int, level: float, expected_errors: float
+    ) -> SequentialTest:
+        """Return a test as it would be; where waves are limited, it may end by repairs.
+
+        Args: As of `open_test`, and the errors that may stay undetected.
+        """
+        repair = 0.0 if math.isinf(self.batch.rounds_left) else _REPAIRS * level
+        design = Acceptance(items, max_errors, level - repair, expected_errors)
+        return SequentialTest("", design, repair_level=repair)
+
     def open_test(
         self,
         policy: Policy,
@@ -124,8 +138,8 @@ class AuditState:
         batch = self.batch
         lost = 0 if others is None else int(self.failed(others).sum())
         allowance = Allowance(batch.guarantee, batch.n_items - lost)
-        acceptance = Acceptance(items, allowance.after(0), level, expected_errors)
-        test = SequentialTest(policy.name(batch.names), acceptance, allowance)
+        test = self.sketch(items, allowance.after(0), level, expected_errors)
+        test.policy, test.allowance = policy.name(batch.names), allowance
         self.tests.append(test)
         return test
 
@@ -141,7 +155,7 @@ class AuditState:
             return test
         level, expected = design.level, design.expected_errors
         design = Acceptance(design.items, allowance.after(0), level, expected)
-        again = SequentialTest(test.policy, design, allowance)
+        again = SequentialTest(test.policy, design, allowance, test.repair_level)
         again.extend(test.draws, test.errors, set(test.failures))
         self.tests[self.tests.index(test)] = again
         return again
