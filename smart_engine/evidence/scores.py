@@ -9,7 +9,9 @@ does without scores.
 
 Under the others, the log odds of a group of answers are a sum of smooth curves over the
 place of its score among all scores: a Gaussian process, by Laplace's approximation
-(Rasmussen & Williams 2006, chapter 3). No promise rests on it.
+(Rasmussen & Williams 2006, chapter 3). They only tell where an answer's errors are: how
+often it is wrong in all is as it is without scores. So a plan that does not heed scores
+is expected to cost the same, with them and without. No promise rests on it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ _STRAIGHT, _BENT = 0.7, 0.3
 
 _STEPS, _ENOUGH = 12, 0.01
 """Most of Newton's steps, and a step that is small enough to end with."""
+
+_SHIFTS = 16
+"""Steps in which curves are shifted to a given mean."""
 
 _MOST_ODDS = 12.0
 """Keeps log odds finite."""
@@ -66,7 +71,8 @@ def weigh_scores(
         rng: Source of the draws.
 
     Returns:
-        Draws of the rates, (draws, groups).
+        Draws of the rates, (draws, groups). In each, an answer's mean rate over what
+        was seen of it is that of `plain`.
 
     Example:
         ```python
@@ -90,6 +96,7 @@ def weigh_scores(
     ladder = rng.permutation((np.arange(count) + rng.random()) / count)
     chosen = np.minimum(np.searchsorted(until, ladder), others)
     rates = plain.copy()
+    seen = (answer[:, None] == np.unique(answer)) * (tally[:, None] + 1e-6)
     eye = np.eye(len(tally))
     for index in np.unique(chosen[chosen > 0]).tolist():
         here, scaled = chosen == index, root[index][:, None] * prior[index]
@@ -98,8 +105,33 @@ def weigh_scores(
         spread += 1e-6 * (1 + np.trace(spread) / len(tally)) * eye
         noise = rng.standard_normal((int(here.sum()), len(tally)))
         drawn = odds[index] + noise @ np.linalg.cholesky(spread).T
-        rates[here] = 1 / (1 + np.exp(-np.clip(drawn, -_MOST_ODDS, _MOST_ODDS)))
+        rates[here] = _shifted(drawn, plain[here], seen / seen.sum(axis=0))
     return rates
+
+
+def _shifted(odds: FloatArray, plain: FloatArray, share: FloatArray) -> FloatArray:
+    """Return rates whose log odds these are but for a shift to each answer's mean rate.
+
+    Args:
+        odds: Log odds, (draws, groups).
+        plain: Rates of that mean, (draws, groups).
+        share: Per group and answer, the group's share of what was seen of the answer.
+    """
+    target = _log_odds(plain @ share)
+    rates = _rates(odds)
+    for _ in range(_SHIFTS):
+        odds = odds + (target - _log_odds(rates @ share)) @ (share.T > 0)
+        rates = _rates(odds)
+    return rates
+
+
+def _rates(odds: FloatArray) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -_MOST_ODDS, _MOST_ODDS))), float)
+
+
+def _log_odds(rate: FloatArray) -> FloatArray:
+    inside = np.clip(rate, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(inside / (1 - inside)), float)
 
 
 def _covariance(answer: IntArray, place: FloatArray) -> FloatArray:
