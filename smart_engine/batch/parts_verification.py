@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.label_draws import Confusion
 from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.guarantee import Guarantee
-from smart_engine.labels.promise import NestedTest, Promised
+from smart_engine.labels.promise import LabelTest, Promised
 
 __all__ = ["MOST", "Check", "check_compared", "check_labels", "check_slices"]
 
@@ -94,9 +93,13 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
         ),
         Check(
             max(first, levels) <= alpha * (1 + 1e-9)
-            and all(each.of == "precision" for each in passed_on),
+            and all(map(_may_pass_on, passed_on)),
             f"their levels sum to {levels:.6g}, at most α = {alpha:.6g}"
-            + (f", {len(passed_on)} passed on not counted" if passed_on else ""),
+            + (
+                f", {len(passed_on)} not counted: passed on, for no error was detected"
+                if passed_on
+                else ""
+            ),
         ),
     ]
     if certificate.slices:
@@ -104,9 +107,6 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
     for each in certificate.promised:
         name = _named(each)
         counted = _counted(each, certificate)
-        growing = all(
-            before.items <= after.items for before, after in pairwise(each.tests)
-        )
         checks += [
             Check(
                 counted and 0 <= each.unseen <= unseen and each.answers >= 0,
@@ -114,18 +114,18 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
                 f"with {certificate.reference}'s",
             ),
             Check(
-                growing
-                and all(_follows(test, each, certificate.items) for test in each.tests),
-                f"{name}: {len(each.tests)} tests at level {each.level:.6g} accept, "
-                "none about fewer items than the one before",
+                each.test is None or _follows(each.test, each, certificate.items),
+                f"{name}: its test at level {each.level:.6g} accepts"
+                if each.test
+                else f"{name}: it has no test, and needs none",
             ),
             Check(
                 each.undetected == _bound(each),
                 f"{name}: at most {each.undetected} of them do fail"
                 + (
-                    f", {each.tests[-1].max_errors} before the first draw less "
-                    f"{each.found} found"
-                    if each.tests
+                    f", {each.test.max_errors} and {each.test.detected} detected by "
+                    f"then, less {each.found} found"
+                    if each.test
                     else ""
                 ),
             ),
@@ -182,7 +182,13 @@ def _counted(promised: Promised, certificate: Certificate) -> bool:
     return not others or promised.unseen + sum(others) == unseen
 
 
-def _follows(test: NestedTest, promised: Promised, items: int) -> bool:
+def _may_pass_on(promised: Promised) -> bool:
+    """Whether an audit was of the first stage, and detected no error."""
+    test = promised.test
+    return promised.of == "precision" and test is not None and not test.errors
+
+
+def _follows(test: LabelTest, promised: Promised, items: int) -> bool:
     """Whether a test accepts, by the draws that are recorded."""
     numbers = list(test.errors)
     possible = (
@@ -193,7 +199,7 @@ def _follows(test: NestedTest, promised: Promised, items: int) -> bool:
         and numbers == sorted(set(numbers))
         and all(1 <= number <= test.draws for number in numbers)
     )
-    if not possible or test.accepted is None:
+    if not possible:
         return False
     replayed = test.replay(promised.level)
     return replayed.accepted == test.accepted
@@ -201,8 +207,8 @@ def _follows(test: NestedTest, promised: Promised, items: int) -> bool:
 
 def _bound(promised: Promised) -> int:
     """Return the bound on errors left that follows; −1 if the counts are impossible."""
-    if promised.tests:
-        last = promised.tests[-1]
+    if promised.test is not None:
+        last = promised.test
         counted = len(last.errors) <= promised.found <= last.items - promised.unseen
         if not counted or promised.unseen > last.items - last.draws:
             return -1

@@ -21,10 +21,6 @@ The allowance B may fall as errors are found, by a rule fixed in advance: n_c is
 computed for B_c, its value once c errors are found. As long as it falls by at most one
 from one error to the next, B_c + 1 + c never falls, and the proof above stays as it is.
 
-Where D itself is to be bounded, D ≤ B, those detected included, the allowance is B − c:
-then B_c + 1 + c = B + 1 for every c, and whoever stops with c errors knows D ≤ B, a
-statement about the items alone.
-
 Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
 and share a part of α that is reserved for them, by the union bound.
 
@@ -71,8 +67,6 @@ class Acceptance:
         level: Probability with which the promise may fail, 0 < α < 1.
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
-        of_all: Whether `max_errors` bounds all errors, those detected included, instead
-            of those that stay undetected.
 
     Raises:
         InvalidInputError: If an argument is out of range.
@@ -87,13 +81,7 @@ class Acceptance:
     """
 
     def __init__(
-        self,
-        items: int,
-        max_errors: int,
-        level: float,
-        expected_errors: float = 1.0,
-        *,
-        of_all: bool = False,
+        self, items: int, max_errors: int, level: float, expected_errors: float = 1.0
     ) -> None:
         for field, value, fits in (
             ("items", items, items >= 0),
@@ -107,7 +95,6 @@ class Acceptance:
         self.max_errors = self._allowed = max_errors
         self.level = level
         self.expected_errors = expected_errors
-        self._of_all = of_all
         self._ratio = expected_errors / (1 + expected_errors)
         beyond = self._ratio**_EXACT
         self._spaced_share = max(_SPACED_SHARE, beyond)
@@ -118,8 +105,7 @@ class Acceptance:
     def draws(self, errors: int) -> int:
         """Return the number of draws that suffices with that many errors detected.
 
-        It is at most M: once B or fewer items are left, nothing is to be proven. A
-        bound on all errors that fewer than those detected would keep has M + 1.
+        It is at most M: once B or fewer items are left, nothing is to be proven.
         """
         while len(self._sizes) <= errors:
             self._sizes.append(self._next())
@@ -146,12 +132,9 @@ class Acceptance:
     def _next(self) -> int:
         """Compute the size for one more error."""
         errors = len(self._sizes)
-        allowed = self._allowed - (errors if self._of_all else 0)
-        marked = allowed + 1 + errors
+        marked = self._allowed + 1 + errors
         before = self._sizes[-1] if self._sizes else 0
-        last = self.items - allowed
-        if allowed < 0:  # more errors than the bound: no number of draws shows it
-            return self.items + 1
+        last = self.items - self._allowed
         if before >= last or marked > self.items:
             return max(before, last)
         if errors < _EXACT:
@@ -168,7 +151,7 @@ class Acceptance:
             # than where nothing is to be proven.
             return last
         target = np.log(room - stopped) - log_arrival
-        left, hidden = self.items - before, marked - errors
+        left, hidden = self.items - before, self._allowed + 1
 
         def falls_short(size: int) -> bool:
             none = hypergeometric_log_pmf(0, left, hidden, size - before)
@@ -216,7 +199,7 @@ class Acceptance:
         level = self.level * self._spaced_share * share * (1 - _ROUNDING)
 
         def falls_short(size: int) -> bool:
-            hidden = self._allowed + 1 + (0 if self._of_all else at)
+            hidden = self._allowed + 1 + at
             return hypergeometric_cdf(at, self.items, hidden, size) > level
 
         size = last

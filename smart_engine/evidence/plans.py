@@ -74,8 +74,6 @@ def draws_needed(
     level: ArrayLike,
     drawn: ArrayLike = 0.0,
     errors: ArrayLike = 0.0,
-    *,
-    of_all: bool = False,
 ) -> FloatArray:
     """Draws in all until an audit is expected to accept.
 
@@ -89,20 +87,18 @@ def draws_needed(
         level: Level of the audit.
         drawn: Draws made already.
         errors: Errors found in them.
-        of_all: Whether `max_errors` bounds all errors, those detected included.
     """
     given = (items, rate, max_errors, level, drawn, errors)
     population, p, allowed, share, low, known = np.broadcast_arrays(
         *(np.asarray(each, float) for each in given)
     )
     need, before = np.log(1 / share), low
-    left = np.maximum(allowed - known, 0) if of_all else allowed
-    high = np.maximum(population - left, low)
+    high = np.maximum(population - allowed, low)
     most = float((high - low).max(initial=1.0))
     for _ in range(int(np.log2(most) + 2) if most > 1 else 1):
         n = (low + high) / 2
         found = known + p * (n - before) + _TRACE
-        hidden = allowed + 1 + (0.0 if of_all else found)
+        hidden = allowed + 1 + found
         limit = np.minimum(hidden / (population + _TRACE), 1 - _TRACE)
         share = np.minimum(found / (n + _TRACE), 1 - _TRACE)
         evidence = share * np.log(share / limit)

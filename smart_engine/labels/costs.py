@@ -55,8 +55,6 @@ def share_to_draw(
     level: ArrayLike,
     drawn: ArrayLike = 0.0,
     found: ArrayLike = 0.0,
-    *,
-    of_all: bool = False,
 ) -> FloatArray:
     """Return the share of the items drawn in all when a claim is expected to be made.
 
@@ -66,7 +64,6 @@ def share_to_draw(
         level: Level of the audit.
         drawn: Share of the items drawn already.
         found: Errors found in them.
-        of_all: Whether `allowed` bounds all errors, those found included.
 
     Example:
         ```python
@@ -82,14 +79,13 @@ def share_to_draw(
     left, most, alpha, low, known = np.broadcast_arrays(
         *(np.asarray(each, float) for each in given)
     )
-    if np.ndim(allowed) == np.ndim(drawn) == 0 and not of_all:
+    if np.ndim(allowed) == np.ndim(drawn) == 0 and not np.any(drawn):
         return _without_draws(left, float(np.asarray(allowed)), alpha)
     start, high = low, np.ones_like(low)
     for _ in range(_HALVINGS):
         share = (low + high) / 2
         seen = known + left * (share - start) / np.maximum(1 - start, 1e-9)
-        hidden = np.maximum(most - seen, -1 + 1e-3) if of_all else most
-        enough = share >= 1 - betaincinv(hidden + 1, seen + 1, _SPENT * alpha)
+        enough = share >= 1 - betaincinv(most + 1, seen + 1, _SPENT * alpha)
         high, low = np.where(enough, share, high), np.where(enough, low, share)
     return np.asarray(high, float)
 

@@ -22,7 +22,7 @@ _EVEN, _FINE = 24, 24
 
 
 class Costs(NamedTuple):
-    """What serving the first k populations is expected to cost, for every k from 0 on.
+    """What serving the first k bands is expected to cost, for every k from 0 on.
 
     Attributes:
         calls: Reference calls: draws, and all items outside.
@@ -88,7 +88,6 @@ class Stratum:
         self,
         allowed: float,
         level: FloatArray | float,
-        scale: float = 1.0,
         quantiles: Sequence[float] = SCENARIOS,
     ) -> Costs:
         """Return what auditing all that is unknown is expected to cost, band by band.
@@ -96,11 +95,10 @@ class Stratum:
         Args:
             allowed: Errors that may stay undetected.
             level: Level of the audit; an array has a last axis of 1.
-            scale: How many times the errors estimated there are.
             quantiles: How many there may be; costs are means over these scenarios.
         """
         left = self.per_band(~self.known)
-        inside, wrong = np.cumsum(left), scale * np.cumsum(left * self.rates())
+        inside, wrong = np.cumsum(left), np.cumsum(left * self.rates())
         likely = wrong * scenarios(np.cumsum(self.per_band(self.wrong)), quantiles)
         parts = share_to_draw(likely, allowed, np.asarray(level)[..., None])
         parts = np.maximum.accumulate(parts, axis=-1)

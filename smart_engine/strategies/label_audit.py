@@ -12,9 +12,9 @@
    of a stage draw in one random order, so that a draw serves all whose stratum it is
    in. The second stage has an order of its own: in that of the first, items of audited
    strata that were not drawn come late.
-   An audit of the first that has made all its claims passes its level on.
-4. Settle: where a bound does not suffice for a promise after all, its audit goes on, or
-   the reference answers the riskiest items left, until it does.
+   An audit of the first that has detected no error passes its level on.
+4. Settle: where a bound does not suffice for a promise after all, the reference answers
+   the riskiest items left, until it does.
 
 The promises rest on `labels/promise.py`: every audit is designed before its own draws,
 on items of which the reference has told nothing.
@@ -22,8 +22,8 @@ on items of which the reference has told nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
-from functools import partial
 
 import numpy as np
 
@@ -56,8 +56,9 @@ _PILOT, _TOWARDS_RISK = 1.0, 1.25
 """Items of a stratum asked beforehand, in roots of its size; and the exponent by which
 they lie more densely towards the risky end."""
 
-_CHECK = 0.2
-"""Share of the draws planned by which a plan is checked, in as many items at most."""
+_CHECK, _TOWARDS_EDGE = 0.4, 2.5
+"""Share of the draws planned by which a plan is checked, in as many items at most; and
+the exponent by which these lie more densely where what it would serve ends."""
 
 _FOUND = 0.6
 """Share of the missed items still to be found on which the bound of an audit relies."""
@@ -163,7 +164,7 @@ def _claim(state: LabelState, tiers: list[int]) -> Generator[Wave, None, None]:
 
 def _divide(state: LabelState) -> Generator[Wave, None, None]:
     """Learn a little of every stratum, take risky items, and divide the level."""
-    yield from state.draw(_scattered(state, part) for part in state.parts)
+    yield from state.draw(_pilot(state, part) for part in state.parts)
     alpha = state.batch.guarantee.alpha
     agreements = [(each.part.stratum, _allowed(state, each)) for each in state.slices]
     top, checked = [part.stratum.bands for part in state.parts], False
@@ -211,20 +212,20 @@ def _divide(state: LabelState) -> Generator[Wave, None, None]:
 
 
 def _check(state: LabelState, part: LabelPart, bound: int) -> IntArray:
-    """Return a few of the items that one plans to audit.
+    """Return a few of the items that one plans to audit, most of them the riskiest.
 
-    What ends the buying is an estimate that is low, often by chance: so a plan is made
-    on a look at what it would serve.
+    What ends the buying is an estimate that is low, often by chance, and a score may
+    promise too much where it is fairly sure: so a plan is made on a look at that.
     """
-    left = part.stratum.unknown()
-    if not part.units or not len(left):
-        return left[:0]
+    if not part.units or not len(part.stratum.unknown()):
+        return part.stratum.items[:0]
     level = state.batch.guarantee.alpha * part.units / UNITS
     costs = part.stratum.costs(float(bound), level)
-    planned = float(costs.shares[int(costs.calls.argmin())]) * len(left)
+    end = int(costs.calls.argmin())
+    inside = part.stratum.items[~part.stratum.known & (part.stratum.band < end)]
     most = _PILOT * len(part.stratum.items) ** 0.5
-    count = int(min(most, _CHECK * planned))
-    return state.batch.rng.permutation(left)[:count]
+    count = int(min(most, _CHECK * float(costs.shares[end]) * len(inside)))
+    return _scattered(state, inside, count, _TOWARDS_EDGE)
 
 
 def _allowed(state: LabelState, of: AuditedSlice) -> int:
@@ -237,28 +238,28 @@ def _needs_no_audit(state: LabelState, part: LabelPart) -> bool:
     return any(part is each.others and each.recall is None for each in state.labels)
 
 
-def _scattered(state: LabelState, part: LabelPart) -> IntArray:
+def _pilot(state: LabelState, part: LabelPart) -> IntArray:
     """Return a few items of a stratum, more of the risky ones."""
     if _needs_no_audit(state, part):
-        return np.zeros(0, np.int64)
-    size = len(part.stratum.items)
-    count = int(_PILOT * size**0.5)
+        return part.stratum.items[:0]
+    items = part.stratum.items
+    return _scattered(state, items, int(_PILOT * len(items) ** 0.5), _TOWARDS_RISK)
+
+
+def _scattered(
+    state: LabelState, items: IntArray, count: int, exponent: float
+) -> IntArray:
+    """Return so many of some items, more densely chosen towards the last of them."""
     spread = (np.arange(count) + state.batch.rng.random(count)) / max(count, 1)
-    places = size - 1 - (spread**_TOWARDS_RISK * size).astype(np.int64)
-    return part.stratum.items[places]
+    return items[len(items) - 1 - (spread**exponent * len(items)).astype(np.int64)]
 
 
 def _audit_false(state: LabelState) -> Generator[Wave, None, None]:
     """Audit the answers that would be handed out as a label."""
     alpha = state.batch.guarantee.alpha
     for label in state.labels:
-        label.claimed.begin(state.place, partial(_may_be_false, label), alpha)
+        label.claimed.begin(state.place, label.plan.false, alpha)
     yield from state.run([label.claimed for label in state.labels])
-
-
-def _may_be_false(label: AuditedLabel) -> int:
-    """Return how many answers of a label may stay false, as planned."""
-    return label.plan.false
 
 
 def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
@@ -276,10 +277,10 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
     for label in state.labels:
         if label.recall is not None:
             false = bounds[label.name].undetected
-            allowed = partial(_may_be_missed, state, label, label.recall, false)
+            allowed = _may_be_missed(state, label, label.recall, false)
             label.others.begin(state.place, allowed, alpha)
     for each in state.slices:
-        each.part.begin(state.place, partial(_allowed, state, each), alpha)
+        each.part.begin(state.place, _allowed(state, each), alpha)
     yield from state.run(parts)
 
 
@@ -309,17 +310,12 @@ def _is_late(state: LabelState, part: LabelPart) -> bool:
 
 
 def _settle(state: LabelState) -> Generator[Wave, None, None]:
-    """Draw on, or ask about the riskiest items left, until every promise follows."""
+    """Ask about the riskiest items left until every promise follows."""
     while short := [each for each in state.promised() if each[2] > 0]:
-        for promised, part, excess in short:
-            part.resume(promised.undetected - excess)
-        yield from state.run([part for _, part, _ in short])
         wanted = []
-        for _, part, excess in state.promised():
-            if excess > 0:
-                rates, stratum = part.stratum.rates(), part.stratum
-                left = stratum.unknown()
-                band = stratum.band[~stratum.known][-1]
-                count = int(np.ceil(excess / max(float(rates[band]), 0.01)))
-                wanted.append(left[-count:])
+        for _, part, excess in short:
+            stratum = part.stratum
+            band = stratum.band[~stratum.known][-1]
+            rate = max(float(stratum.rates()[band]), 0.01)
+            wanted.append(stratum.unknown()[-math.ceil(excess / rate) :])
         yield from state.draw(wanted)

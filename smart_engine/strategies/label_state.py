@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 
 import numpy as np
 
@@ -29,7 +29,6 @@ class LabelPart:
     Attributes:
         stratum: The items.
         units: Parts of the level for its audit.
-        allowed: Returns how many errors may stay undetected, by what is known.
         audit: The audit, if it was begun.
         passed_on: Whether its level was given to later audits.
     """
@@ -37,33 +36,24 @@ class LabelPart:
     def __init__(self, stratum: Stratum) -> None:
         self.stratum = stratum
         self.units = 0.0
-        self.allowed: Callable[[], int] = lambda: 0
         self.audit: RunningAudit | None = None
         self.passed_on = False
 
-    def begin(self, place: IntArray, allowed: Callable[[], int], alpha: float) -> None:
+    def begin(self, place: IntArray, allowed: int, alpha: float) -> None:
         """Design its audit, if it has a part of the level."""
         if self.units and len(self.stratum.unknown()):
             level = alpha * self.units / UNITS
-            self.allowed = allowed
-            self.audit = RunningAudit(self.stratum, place, allowed(), level)
-
-    def resume(self, allowed: int) -> None:
-        """Let its audit go on, if there was one, where only so many errors may stay."""
-        self.allowed = lambda: allowed
-        if self.audit is not None:
-            self.audit.resume()
+            self.audit = RunningAudit(self.stratum, place, allowed, level)
 
     def pass_on(self) -> float:
         """Return the parts of the level that later audits may use besides theirs."""
-        self.passed_on = self.audit is not None and self.audit.audit.complete
+        self.passed_on = self.audit is not None and not self.audit.test.errors
         return self.units if self.passed_on or self.audit is None else 0.0
 
     def next_draws(self) -> IntArray:
         """Return what its audit draws next."""
         if self.audit is None:
             return self.stratum.items[:0]
-        self.audit.allowed = self.allowed()
         return self.audit.next_draws()
 
     def follow(
@@ -84,8 +74,7 @@ class LabelPart:
             share,
             answers=answers,
             unseen=unseen,
-            audit=None if audit is None else audit.audit,
-            claims=0 if audit is None else audit.served or 0,
+            test=None if audit is None else audit.test,
             passed_on=self.passed_on,
             found=0 if audit is None else audit.found,
             false=false,

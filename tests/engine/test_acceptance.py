@@ -324,30 +324,31 @@ def test_looks_beyond_128_errors_keep_the_level() -> None:
     assert 0 < bad <= 0.2 * trials + 3 * (0.16 * trials) ** 0.5
 
 
-def chance_of_accepting(design: Acceptance, marked: int) -> float:
-    """Probability, over all orders of drawing, of accepting that many errors."""
+def chance_of_accepting_wrongly(design: Acceptance, marked: int) -> float:
+    """Probability, over all orders of drawing so many errors, that too many stay."""
     items, found = design.items, np.arange(marked + 1)
     sizes = np.array([design.draws(errors) for errors in found.tolist()])
-    chance, accepted = np.zeros(marked + 1), 0.0
+    chance, wrong = np.zeros(marked + 1), 0.0
     chance[0] = 1.0
-    for draws in range(items):
-        accepted += chance[sizes <= draws].sum()
-        chance[sizes <= draws] = 0.0
-        hit = np.clip((marked - found) / (items - draws), 0.0, 1.0)
+    for draws in range(items + 1):
+        stops = sizes <= draws
+        wrong += chance[stops & (marked - found > design.max_errors)].sum()
+        chance[stops] = 0.0
+        hit = np.clip((marked - found) / max(items - draws, 1), 0.0, 1.0)
         chance = chance * (1 - hit) + np.roll(chance * hit, 1)
-    return float(accepted + chance[sizes <= items].sum())
+    return float(wrong)
 
 
 @pytest.mark.parametrize(
-    ("items", "most"), [(160, 127), (160, 128), (300, 140), (300, 290), (900, 240)]
+    ("items", "most", "beyond"), [(300, 60, 140), (900, 240, 150), (900, 240, 400)]
 )
-def test_a_bound_of_all_errors_beyond_128_keeps_the_level(
-    items: int, most: int
+def test_audits_of_more_than_128_errors_keep_the_level_exactly(
+    items: int, most: int, beyond: int
 ) -> None:
-    design = Acceptance(items, most, ALPHA, 20.0, of_all=True)
-    assert 0.02 < chance_of_accepting(design, most + 1) <= ALPHA
-    assert chance_of_accepting(design, most + 4) <= ALPHA
-    assert chance_of_accepting(design, most // 2) > 0.9
+    design = Acceptance(items, most, ALPHA, 20.0)
+    for errors in (beyond - 20, beyond, beyond + 5):
+        assert chance_of_accepting_wrongly(design, most + 1 + errors) <= ALPHA
+    assert chance_of_accepting_wrongly(design, most + 60) > 0.02
 
 
 def test_a_million_items_take_a_moment() -> None:

@@ -21,14 +21,9 @@ from smart_engine import (
 )
 from smart_engine.batch.verification import verify
 from smart_engine.calls import Failure
+from smart_engine.evidence.acceptance import Acceptance
 from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
-from smart_engine.labels.promise import (
-    Claim,
-    NestedAudit,
-    Promised,
-    most_false,
-    most_missed,
-)
+from smart_engine.labels.promise import Promised, most_false, most_missed
 from smart_engine.offline.estimate import estimate
 from smart_engine.offline.replay import label_shares, replay
 from smart_engine.offline.traces import Simulation, Trace
@@ -39,174 +34,80 @@ from smart_engine.strategies.label_audit import label_audit
 ALPHA = 0.05
 
 
-def wrongly_accepted(
-    sizes: tuple[int, int],
-    errors: tuple[int, int],
-    most: tuple[int, int],
-    *,
-    in_order: bool = True,
-    level: float = ALPHA,
-    expected: float = 0.5,
-) -> float:
-    """Probability, over all orders of drawing, of accepting a population wrongly.
+def chances(size: int, errors: int, most: int, level: float) -> tuple[float, ...]:
+    """Probabilities of accepting wrongly, of accepting rightly, and of no error then.
 
-    The first population has `sizes[0]` items, the second those and `sizes[1]` more. A
-    population with more errors than its part of `most` is accepted wrongly.
+    Over all orders of drawing from that many items, so many of them errors. Accepting
+    with more than `most` errors undetected is wrong; the last two are of what is right.
     """
-    rank = np.repeat([0, 1], sizes)
-    claims = [Claim(0, most[0], 0.5), Claim(1, most[1], expected)]
-    tests = NestedAudit(rank, claims, level).tests
-    needed = [
-        [test.acceptance.draws(found) for found in range(sum(errors) + 2)]
-        for test in tests
-    ]
-    wrong_to_accept = errors[0] > most[0], sum(errors) > most[1]
-    # (items drawn of each ring, errors found in each, whether the first is accepted)
-    at = {(0, 0, 0, 0, False): 1.0}
-    wrong = 0.0
-    for _ in range(sum(sizes) + 1):
-        after: dict[tuple[int, int, int, int, bool], float] = {}
-        for (a, b, x, y, first), chance in at.items():
-            first_now = first or a >= needed[0][x]
-            second = a + b >= needed[1][x + y] and (first_now or not in_order)
-            if (first_now and wrong_to_accept[0]) or (second and wrong_to_accept[1]):
+    design = Acceptance(size, most, level, expected_errors=0.5)
+    at, wrong, right, clean = {0: 1.0}, 0.0, 0.0, 0.0
+    for drawn in range(size + 1):
+        going = {}
+        for found, chance in at.items():
+            if design.draws(found) > drawn:
+                going[found] = chance
+            elif errors - found > most:
                 wrong += chance
-                continue
-            left = sum(sizes) - a - b
-            for ring, drawn, found in ((0, a, x), (1, b, y)):
-                bad, rest = errors[ring] - found, sizes[ring] - drawn
-                for hit, ways in ((1, bad), (0, rest - bad)):
-                    if ways:
-                        move = (1 - ring, ring, hit * (1 - ring), hit * ring)
-                        state = (a + move[0], b + move[1], x + move[2], y + move[3])
-                        key = (*state, first_now)
-                        after[key] = after.get(key, 0.0) + chance * ways / left
-        at = after
-    return wrong
+            else:
+                right += chance
+                clean += chance * (found == 0)
+        at = {}
+        for found, chance in going.items():
+            share = (errors - found) / max(size - drawn, 1)
+            for hit, part in ((1, share), (0, 1 - share)):
+                if part > 0:
+                    at[found + hit] = at.get(found + hit, 0.0) + chance * part
+    assert not at
+    return wrong, right, clean
 
 
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 4), (6, 2), (7, 7)])
-def test_nested_populations_are_accepted_wrongly_at_most_at_the_level(
-    sizes: tuple[int, int],
-) -> None:
-    for most in ((0, 0), (1, 1), (3, 3), (0, 2), (1, 3), (3, 1)):
-        for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
-            for expected in (0.5, 4.0):
-                wrong = wrongly_accepted(sizes, errors, most, expected=expected)
-                assert wrong <= ALPHA + 1e-12
-
-
-@pytest.mark.parametrize("sizes", [(6, 9), (10, 5)])
+@pytest.mark.parametrize("sizes", [(6, 9), (10, 5), (16, 20)])
 def test_recall_and_precision_are_broken_together_at_most_at_the_level(
     sizes: tuple[int, int],
 ) -> None:
     # All numbers of false answers among those claimed, and of missed ones among others.
     for most in itertools.product((0, 2), repeat=2):
         by_stratum = [
-            [
-                wrongly_accepted((size, 0), (errors, 0), (bound, bound), level=0.1)
-                for errors in range(size + 1)
-            ]
+            [chances(size, errors, bound, 0.1)[0] for errors in range(size + 1)]
             for size, bound in zip(sizes, most, strict=True)
         ]
         for false, missed in itertools.product(*by_stratum):
             assert 1 - (1 - false) * (1 - missed) <= 0.2 + 1e-12
 
 
-def chances(size: int, errors: int, bounds: list[int], level: float) -> list[float]:
-    """Probabilities that a false claim is made, and that all are made and true.
-
-    One population, and claims of falling bounds, tested as long as there are items.
-    """
-    audit = NestedAudit(np.zeros(size, int), [Claim(0, b) for b in bounds], level)
-    designs = [test.acceptance for test in audit.tests]
-    at, wrong = {(0, 0): 1.0}, 0.0  # errors found, claims made
-    for drawn in range(size + 1):
-        looked: dict[tuple[int, int], float] = {}
-        for (found, made), chance in at.items():
-            while made < len(bounds) and designs[made].draws(found) <= drawn:
-                made += 1
-            if any(errors > bound for bound in bounds[:made]):
-                wrong += chance
-            else:
-                looked[found, made] = looked.get((found, made), 0.0) + chance
-        at = {} if drawn < size else looked
-        for (found, made), chance in looked.items() if drawn < size else ():
-            share = (errors - found) / (size - drawn)
-            for hit, part in ((1, share), (0, 1 - share)):
-                if part > 0:
-                    key = found + hit, made
-                    at[key] = at.get(key, 0.0) + chance * part
-    return [
-        wrong,
-        sum(chance for (_, made), chance in at.items() if made == len(bounds)),
-    ]
-
-
 def wrong_in_two_stages(
-    sizes: tuple[int, int], bounds: list[int], *, complete_only: bool
+    sizes: tuple[int, int], most: int, *, without_errors: bool
 ) -> float:
-    """Worst probability of a false claim, over all numbers of errors in both stages.
+    """Worst probability of a wrong bound, over all numbers of errors in both stages.
 
-    The second audit has the level of the first, too, if that has made all its claims;
+    The second audit has the level of the first, too, if that has detected no error;
     or in any case.
     """
     later = [
-        [chances(sizes[1], errors, [2], level)[0] for level in (0.08, 0.2)]
+        [chances(sizes[1], errors, 2, level)[0] for level in (0.08, 0.2)]
         for errors in range(sizes[1] + 1)
     ]
     worst = 0.0
     for errors in range(sizes[0] + 1):
-        wrong, complete = chances(sizes[0], errors, bounds, 0.12)
-        passed = complete if complete_only else 1 - wrong
+        wrong, right, clean = chances(sizes[0], errors, most, 0.12)
+        passed = clean if without_errors else right
         for own, both in later:
-            rest = passed * both + (1 - wrong - passed) * own
+            rest = passed * both + (right - passed) * own
             worst = max(worst, wrong + rest)
     return worst
 
 
-@pytest.mark.parametrize("bounds", [[0], [3], [3, 1], [4, 3, 2, 1, 0]])
-@pytest.mark.parametrize("sizes", [(7, 12), (13, 9)])
-def test_a_level_may_be_passed_on_once_all_claims_are_made(
-    sizes: tuple[int, int], bounds: list[int]
+@pytest.mark.parametrize("most", [0, 1, 3])
+@pytest.mark.parametrize("sizes", [(7, 12), (13, 9), (24, 24)])
+def test_a_level_may_be_passed_on_by_an_audit_that_detects_no_error(
+    sizes: tuple[int, int], most: int
 ) -> None:
-    worst = wrong_in_two_stages(sizes, bounds, complete_only=True)
-    assert worst <= 0.2 + 1e-12
+    assert wrong_in_two_stages(sizes, most, without_errors=True) <= 0.2 + 1e-12
 
 
-def test_trap_a_level_passed_on_by_an_audit_that_gave_up_is_broken() -> None:
-    sizes, bounds = (24, 24), [4, 3, 2, 1, 0]
-    assert wrong_in_two_stages(sizes, bounds, complete_only=False) > 0.22
-    assert wrong_in_two_stages(sizes, bounds, complete_only=True) <= 0.2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sizes", [(12, 8), (5, 15), (10, 10)])
-def test_larger_nested_populations_keep_the_level_too(sizes: tuple[int, int]) -> None:
-    worst = 0.0
-    for most in ((0, 0), (2, 2), (4, 4), (6, 6), (1, 4), (2, 5)):
-        for errors in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
-            worst = max(worst, wrongly_accepted(sizes, errors, most, level=0.2))
-    assert 0.14 < worst <= 0.2 + 1e-12  # and little of it is lost
-
-
-def test_trap_populations_accepted_out_of_order_break_the_level() -> None:
-    at_worst = ((10, 10), (3, 0), (2, 2))
-    assert wrongly_accepted(*at_worst, in_order=False, level=0.1) > 0.11
-    assert wrongly_accepted(*at_worst, level=0.1) <= 0.1
-
-
-def test_more_errors_than_the_bound_are_never_accepted() -> None:
-    rank = np.repeat([0, 1], [20, 20])
-    audit = NestedAudit(rank, [Claim(0, 3), Claim(1, 3)], 0.05)
-    audit.observe(40, wrong=np.arange(40) < 4)
-    assert audit.made == 0
-
-
-def test_a_claim_about_fewer_items_than_the_one_before_is_refused() -> None:
-    rank = np.repeat([0, 1], [20, 20])
-    with pytest.raises(ValueError, match="smaller population"):
-        NestedAudit(rank, [Claim(1, 3), Claim(0, 3)], 0.05)
+def test_trap_a_level_passed_on_by_an_audit_that_detected_errors_is_broken() -> None:
+    assert wrong_in_two_stages((24, 24), 1, without_errors=False) > 0.21
 
 
 @pytest.mark.parametrize("share", [0.1, 0.29, 0.5, 0.9, 0.95])
@@ -477,7 +378,7 @@ def test_a_certificate_of_labels_follows_from_its_record() -> None:
         (1, {"undetected": 0}),
         (1, {"unseen": 0}),
         (1, {"share": 0.999}),
-        (1, {"tests": ()}),
+        (1, {"test": None}),
         (1, {"answers": 1}),
         (0, {"unseen": 1499}),
         (0, {"share": 0.999}),
@@ -500,10 +401,13 @@ def test_a_forged_draw_is_found_out() -> None:
     promise = Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7})
     certificate = session_of(promise, answers(5000)).certificate
     missed = certificate.promised[1]
-    last = missed.tests[-1]
-    for forged in ({"max_errors": last.max_errors - 1}, {"draws": last.accepted - 1}):
-        tests = (*missed.tests[:-1], last.model_copy(update=forged))
-        promised = (certificate.promised[0], missed.model_copy(update={"tests": tests}))
+    assert missed.test is not None
+    for forged in (
+        {"max_errors": missed.test.max_errors - 1},
+        {"draws": missed.test.accepted - 1},
+    ):
+        test = missed.test.model_copy(update=forged)
+        promised = (certificate.promised[0], missed.model_copy(update={"test": test}))
         told = certificate.model_copy(update={"promised": promised})
         assert not all(check.holds for check in verify(told))
 
@@ -518,9 +422,19 @@ def test_a_level_that_was_passed_on_is_told_and_no_other_one_may_be() -> None:
     certificate = session_of(promise, said).certificate
     false, missed = certificate.promised
     assert false.passed_on
+    assert false.test is not None
     assert false.level + missed.level > ALPHA + 1e-9 >= missed.level
     assert all(check.holds for check in verify(certificate))
+    design, first = false.test.replay(false.level).acceptance, 1
+    with_error = false.test.model_copy(
+        update={
+            "errors": (first,),
+            "draws": design.draws(1),
+            "accepted": design.draws(1),
+        }
+    )
     for forged in (
+        (false.model_copy(update={"test": with_error, "found": 1}), missed),
         (false.model_copy(update={"passed_on": False}), missed),
         (false, missed.model_copy(update={"passed_on": True})),
         (false.model_copy(update={"level": 0.051}), missed),
