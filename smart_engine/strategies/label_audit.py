@@ -60,8 +60,9 @@ _CHECK, _TOWARDS_EDGE = 0.4, 2.5
 """Share of the draws planned by which a plan is checked, in as many items at most; and
 the exponent by which these lie more densely where what it would serve ends."""
 
-_FOUND = 0.6
-"""Share of the missed items still to be found on which the bound of an audit relies."""
+_SURE = 2.0
+"""Of the missed items still to be found, the bound of an audit relies on as many as are
+found even so many standard deviations below what is expected."""
 
 _NEGLIGIBLE = 0.02
 """A candidate that costs no more than this share of the reference is asked besides."""
@@ -300,8 +301,8 @@ def _may_be_missed(
     costs = stratum.costs(float(most_missed(recall, right)), level)
     end = int(costs.calls.argmin())
     left = stratum.per_band(~stratum.known) * stratum.rates()
-    right += int(_FOUND * (costs.found[end] + left[end:].sum()))
-    return most_missed(recall, right)
+    found = float(costs.found[end] + left[end:].sum())
+    return most_missed(recall, right + max(0, int(found - _SURE * found**0.5)))
 
 
 def _is_late(state: LabelState, part: LabelPart) -> bool:
