@@ -1,4 +1,4 @@
-"""A job and its report: tickets in one batch, then one by one, shown as a page.
+"""A job and its report: tickets, estimated, in one batch, then one by one, as a page.
 
     python examples/report_page.py --page report.html --pictures pictures
 
@@ -15,6 +15,7 @@ from recorded_tasks import DATA, TASKS
 
 from langchain_smart import RecordedChatModel, SmartChatModel
 from smart_engine import Trace, plot_savings, savings
+from smart_engine.offline.estimate import CURVE
 from smart_engine.report.plots import KINDS
 
 SIZES = (100, 250, 500, 1000, 2500, 5250)
@@ -39,6 +40,8 @@ def main() -> int:
         task=task.name,
     )
     inputs = [{"text": row.input} for row in trace.rows]
+    prompts = [task.prompt.invoke(one) for one in inputs]
+    smart.estimate(prompts, sizes=CURVE)
     (task.prompt | smart).batch(inputs)
     for one in inputs[: arguments.singles]:
         (task.prompt | smart.bind(smart_task="one by one")).invoke(one)

@@ -119,10 +119,11 @@ def test_a_report_page(run, tmp_path):
     )
     shown = page.read_text(encoding="utf-8")
     assert "in 1 batch and 1 stream" in shown
-    assert shown.count("<svg") == 4
+    assert shown.count("<svg") == 5
     written = {path.name: path.stat().st_size for path in pictures.iterdir()}
     assert written.keys() == {
-        f"{k}.svg" for k in ("cost", "items", "evidence", "stream", "savings")
+        f"{k}.svg"
+        for k in ("cost", "items", "evidence", "stream", "outlook", "savings")
     }
     assert max(written.values()) < 100_000
 

@@ -15,11 +15,12 @@ from smart_engine.cli import options
 from smart_engine.cli.job import Job
 from smart_engine.cli.terminal import check_results, dollars, show, show_json, write
 from smart_engine.errors import InvalidInputError
-from smart_engine.offline.estimate import CURVE, SIZES, Estimate, Range
+from smart_engine.offline.estimate import CURVE, SIZES, Estimate
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
+from smart_engine.report.outlook import break_even
 from smart_engine.report.report import Report
-from smart_engine.report.words import exact_percent, percent
+from smart_engine.report.words import exact_percent, percent, spread, whole_percent
 
 __all__ = ["estimate_command"]
 
@@ -129,7 +130,7 @@ def _show_prospects(
             percent(each.price),
             percent(each.differing),
             f"{each.asked:,.0f}",
-            _whole(each.saved),
+            whole_percent(each.saved),
             usd(each.saved * found.reference_only),
         )
     Console().print(table)
@@ -158,13 +159,13 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
     for heading in ("expected", "least", "most"):
         table.add_column(heading, justify="right")
     for field, (name, form) in _FIGURES.items():
-        spread = getattr(expected, field)
-        cells = (spread.mean, spread.low, spread.high)
+        figure = getattr(expected, field)
+        cells = (figure.mean, figure.low, figure.high)
         table.add_row(name, *map(form, cells))
     Console().print(table)
     _show_lanes(expected)
-    show(f"Expected to save {_share(expected.saved_share)} of the reference's cost.")
-    show(_break_even(expected))
+    show(f"Expected to save {spread(expected.saved_share)} of the reference's cost.")
+    show(break_even(expected, "rows"))
     for label, share in expected.floors.items():
         show(
             f"Recall of {label!r}: about {expected.positives[label]:,.0f} of "
@@ -173,29 +174,22 @@ def _show(expected: Estimate, report: Report, store: str) -> None:
             f"{share * (expected.items - expected.positives[label]):,.0f}."
         )
     if expected.with_history is not None:
-        jobs, saved = expected.earlier_jobs, _share(expected.with_history)
+        jobs, saved = expected.earlier_jobs, spread(expected.with_history)
         before = f"after the {jobs} so far" if jobs else "as the first of them"
         show(f"Under one promise with the jobs of its task, {before}: {saved}.")
-    sizes = (f"{n:,}: {_whole(s.mean)}" for n, s in expected.by_size.items())
+    sizes = (f"{n:,}: {whole_percent(s.mean)}" for n, s in expected.by_size.items())
     show(f"Jobs of other sizes would save, by rows: {', '.join(sizes)}.")
     if expected.choices:
         _show_choices(expected)
     if report.estimated:
         show("Models reported no usage: what their answers cost is estimated, too.")
+    pays = expected.pays_from is not None and expected.pays_from <= expected.items
+    if pays and expected.saved.low <= 0:
+        show("It may save nothing: allow more to differ, or try other candidates.")
     show(
         "An estimate from few rows, no promise; smart run with the same options, "
         "--max-tokens among them, does not buy these answers again."
     )
-
-
-def _break_even(expected: Estimate) -> str:
-    """Return from which size on the job pays, and what to do where it may not."""
-    if expected.pays_from is None:
-        return "No size pays: allow more to differ, or try other candidates."
-    text = f"It pays from about {expected.pays_from:,} rows on, in one job."
-    if expected.pays_from <= expected.items and expected.saved.low <= 0:
-        text += " It may save nothing: allow more to differ, or try other candidates."
-    return text
 
 
 def _show_choices(expected: Estimate) -> None:
@@ -206,7 +200,7 @@ def _show_choices(expected: Estimate) -> None:
     for choice in expected.choices:
         pays = "none" if choice.pays_from is None else f"{choice.pays_from:,}"
         share = exact_percent(choice.max_disagreement)
-        table.add_row(share, _share(choice.saved_share), pays)
+        table.add_row(share, spread(choice.saved_share), pays)
     Console().print(table)
 
 
@@ -236,12 +230,3 @@ def _show_lanes(expected: Estimate) -> None:
         table.add_row(name, *cells)
     Console().print(table)
     show("Each wave takes as long as a batch of the provider: minutes, or up to a day.")
-
-
-def _share(spread: Range) -> str:
-    """Return a share with its range, such as `29 % (0 % to 46 %)`."""
-    return f"{_whole(spread.mean)} ({_whole(spread.low)} to {_whole(spread.high)})"
-
-
-def _whole(share: float) -> str:
-    return percent(round(share, 2) + 0.0)

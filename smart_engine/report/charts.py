@@ -25,15 +25,26 @@ from smart_engine.evidence.tails import clopper_pearson_lower
 from smart_engine.guarantee import Guarantee
 from smart_engine.offline.replay import ReplayResult
 from smart_engine.report import svg
+from smart_engine.report.outlook import break_even
 from smart_engine.report.theme import LIGHT, MODELS
-from smart_engine.report.words import exact_percent, name_of, percent, plain
+from smart_engine.report.words import exact_percent, name_of, percent, plain, spread
 from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.state import StreamPoint, StreamState
 
 if TYPE_CHECKING:
+    from smart_engine.offline.estimate import Estimate
     from smart_engine.report.report import Report
 
-__all__ = ["Picture", "cost", "costs", "evidence", "items", "savings", "stream"]
+__all__ = [
+    "Picture",
+    "cost",
+    "costs",
+    "evidence",
+    "items",
+    "outlook",
+    "savings",
+    "stream",
+]
 
 _WIDTH = 4.0
 """Inches: with 9-point letters, readable at the width of a phone."""
@@ -217,6 +228,44 @@ def stream(state: StreamState) -> Picture:
     return picture
 
 
+@rc_context(_STYLE)
+def outlook(expected: Estimate) -> Picture:
+    """Draw the share that jobs are expected to save, by their size, with its range.
+
+    Raises:
+        InvalidInputError: If jobs of one size only were estimated.
+    """
+    by_size = {**expected.by_size, expected.items: expected.saved_share}
+    sizes = sorted(by_size)
+    if len(sizes) < 2:
+        hint = "no other sizes were estimated: estimate(…, sizes=…)"
+        raise InvalidInputError("kind", "outlook", hint)
+    ends = sizes[0], sizes[-1]
+    saved = ", ".join(f"{spread(by_size[size])} at {size:,} items" for size in ends)
+    text = f"Expected savings: {saved}. {break_even(expected, 'items')}"
+    picture = _picture(text, 3.0)
+    axes = picture.subplots()
+    _title(axes, f"Expected savings in %, {expected.task or 'a job'}")
+    mean, low, high = (
+        [100 * getattr(by_size[size], name) for size in sizes]
+        for name in ("mean", "low", "high")
+    )
+    axes.fill_between(sizes, low, high, color=LIGHT["area"], label="least to most")
+    axes.plot(sizes, mean, "o-", color=LIGHT["m1"], markersize=3, label="expected")
+    axes.axhline(0, color=LIGHT["m0"], linewidth=1, linestyle=":")
+    (point,) = axes.plot([expected.items], [100 * expected.saved_share.mean], "D")
+    point.set(color=LIGHT["good"], label="this job", markersize=6, zorder=3)
+    if expected.pays_from is not None:
+        line = axes.axvline(expected.pays_from, color=LIGHT["soft"], linestyle="--")
+        line.set_label("break-even")
+    tens = [10**power for power in range(1, 7) if sizes[0] <= 10**power <= sizes[-1]]
+    _sizes(axes, tens if len(tens) > 1 else [sizes[0], sizes[-1]])
+    axes.set_ylim(min(0, *low), 100)
+    _calm(axes)
+    picture.legend(loc="outside lower left", ncols=2)
+    return picture
+
+
 # -- a picture of replays --------------------------------------------------------------
 
 
@@ -290,11 +339,8 @@ def savings(results: Sequence[ReplayResult]) -> Picture:
         line.set(color=_colour(number), marker=mark, linestyle=dash, markersize=5)
         line.set_label(f"{exact_percent(share)} may differ")
     sizes = sorted({result.items for result in results})
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
-    axes.minorticks_off()
+    _sizes(axes, sizes)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("items of the job")
     _calm(axes)
     picture.legend(loc="outside lower left", ncols=2)
     return picture
@@ -353,6 +399,14 @@ def _calm(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.spines["left"].set_visible(False)
+
+
+def _sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    """Show sizes of jobs on a logarithmic x axis, some of them by number."""
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.minorticks_off()
+    axes.set_xlabel("items of the job")
 
 
 def _counts(axes: Axes) -> None:

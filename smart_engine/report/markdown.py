@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from smart_engine.report import content
+from smart_engine.report.headline import headlines, summary
+from smart_engine.report.notes import notes
+from smart_engine.report.promises import Promise, promises
+from smart_engine.report.tables import tables
 from smart_engine.report.words import Grid, plain
 
 if TYPE_CHECKING:
@@ -22,17 +25,17 @@ def markdown(report: Report) -> str:
     """Return a report as Markdown; see `Report.to_markdown`."""
     figures = [
         f"- {each.label}: **{_safe(each.value)}** ({_safe(each.note)})"
-        for each in content.headlines(report)
+        for each in headlines(report)
     ]
-    parts = [f"# {_safe(content.summary(report))}", "\n".join(figures)]
-    parts += map(_line, content.notes(report))
-    if promises := content.promises(report):
-        parts += ["## What is promised", "\n".join(map(_promise, promises))]
-    parts += map(_table, content.tables(report))
+    parts = [f"# {_safe(summary(report))}", "\n".join(figures)]
+    parts += map(_line, notes(report))
+    if promised := promises(report):
+        parts += ["## What is promised", "\n".join(map(_promise, promised))]
+    parts += map(_table, tables(report))
     return "\n\n".join(parts) + "\n"
 
 
-def _promise(promise: content.Promise) -> str:
+def _promise(promise: Promise) -> str:
     mark = "valid" if promise.valid else "**not valid**"
     return f"- {_line(promise.name)} ({mark}): {_safe(promise.claim)}"
 

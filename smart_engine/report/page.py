@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.verification import Check, verify
 from smart_engine.errors import InvalidInputError
-from smart_engine.report import content
+from smart_engine.report.costs import cost_tables, models
+from smart_engine.report.evidence import evidence_tables
+from smart_engine.report.failures import failures
+from smart_engine.report.headline import headlines, summary
+from smart_engine.report.notes import notes
+from smart_engine.report.outlook import outlook_tables
 from smart_engine.report.plots import Kind, plot_report
+from smart_engine.report.promises import promises
 from smart_engine.report.theme import DARK, LIGHT, css
 from smart_engine.report.words import Grid, name_of, plain
 
@@ -120,15 +126,16 @@ footer{margin-top:3rem;font-size:.9rem}
 
 def page(report: Report) -> str:
     """Return a report as a page; see `Report.to_html`."""
-    title = content.summary(report)
+    title = summary(report)
     checked = [(c, _checked(c)) for c in report.certificates[-_SHOWN:]]
     broken = {c.id for c, checks in checked if not _hold(checks)}
     parts = [
         _header(report, title, broken),
         _section("What is promised", _promises(report, broken)),
         _section("Cost and answers", _cost(report)),
+        _section("What other jobs would save", _outlook(report)),
         _section("Evidence", _evidence(report, checked)),
-        _section("Failures", _grid(content.failures(report)) or _NO_FAILURES),
+        _section("Failures", _grid(failures(report)) or _NO_FAILURES),
         _section("Records", _records(report, checked)),
         _FOOTER,
     ]
@@ -146,11 +153,11 @@ def notebook(report: Report) -> str:
     """Return a report's headline and first table, in the notebook's own colours."""
     figures = "".join(
         f"<li>{_safe(each.label)}: <b>{_tied(each.value)}</b> ({_tied(each.note)})</li>"
-        for each in content.headlines(report)
+        for each in headlines(report)
     )
     return (
-        f"<div><p><b>{_tied(content.summary(report))}</b></p><ul>{figures}</ul>"
-        f"{_grid(content.models(report))}</div>"
+        f"<div><p><b>{_tied(summary(report))}</b></p><ul>{figures}</ul>"
+        f"{_grid(models(report))}</div>"
     )
 
 
@@ -161,20 +168,20 @@ def _header(report: Report, title: str, broken: set[str]) -> str:
     figures = "".join(
         f'<div><dt>{_safe(each.label)}</dt><dd class="value">{_safe(each.value)}</dd>'
         f'<dd class="note">{_tied(each.note)}</dd></div>\n'
-        for each in content.headlines(report, broken)
+        for each in headlines(report, broken)
     )
-    notes = "".join(f"<li>{_safe(note)}</li>\n" for note in content.notes(report))
+    lines = "".join(f"<li>{_safe(note)}</li>\n" for note in notes(report))
     return (
         f'<header>\n<p class="eyebrow">Cost and proof</p>\n<h1>{_tied(title)}</h1>\n'
         f'<dl class="figures">\n{figures}</dl>\n'
-        + (f'<ul class="notes">\n{notes}</ul>\n' if notes else "")
+        + (f'<ul class="notes">\n{lines}</ul>\n' if lines else "")
         + "</header>\n"
     )
 
 
 def _promises(report: Report, broken: set[str]) -> str:
     lines = []
-    for promise in content.promises(report, broken):
+    for promise in promises(report, broken):
         kind, mark = ("good", "✓") if promise.valid else ("bad", "✗ not")
         lines.append(
             f'<li class="{kind}"><span class="mark">{mark} valid</span> '
@@ -185,8 +192,15 @@ def _promises(report: Report, broken: set[str]) -> str:
 
 def _cost(report: Report) -> str:
     pictures = _pictures(report, [("cost", 0), ("items", 0)])
-    grids = "".join(map(_grid, content.cost_tables(report)))
+    grids = "".join(map(_grid, cost_tables(report)))
     return ("" if find_spec("matplotlib") else _NO_PICTURES) + pictures + grids
+
+
+def _outlook(report: Report) -> str:
+    kinds: list[tuple[Kind, int]] = [
+        ("outlook", place) for place in range(len(report.estimates))[-_SHOWN:]
+    ]
+    return _pictures(report, kinds) + "".join(map(_grid, outlook_tables(report)))
 
 
 def _evidence(report: Report, checked: _Checked) -> str:
@@ -201,7 +215,7 @@ def _evidence(report: Report, checked: _Checked) -> str:
     return (
         (_POLICIES if policies else "")
         + _pictures(report, kinds)
-        + "".join(map(_grid, content.evidence_tables(report)))
+        + "".join(map(_grid, evidence_tables(report)))
     )
 
 

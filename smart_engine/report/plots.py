@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 __all__ = ["KINDS", "Kind", "plot_costs", "plot_report", "plot_savings"]
 
-Kind = Literal["cost", "items", "evidence", "stream"]
+Kind = Literal["cost", "items", "evidence", "stream", "outlook"]
 """The pictures of a report."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -35,6 +35,8 @@ def plot_report(report: Report, kind: Kind, which: int) -> Picture:
         return charts.evidence(_pick(report.certificates, which, "batches"))
     if kind == "stream":
         return charts.stream(_pick(report.streams, which, "streams"))
+    if kind == "outlook":
+        return charts.outlook(_pick(report.estimates, which, "estimates"))
     raise InvalidInputError("kind", kind, f"choose one of {', '.join(KINDS)}")
 
 

@@ -13,13 +13,10 @@ from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.self_agreement import SelfAgreement
 from smart_engine.money.spending import Spend
 from smart_engine.offline.estimate import Estimate
-from smart_engine.report.content import (
-    comparisons,
-    headlines,
-    policies,
-    summary,
-    untried,
-)
+from smart_engine.report.evidence import comparisons, policies
+from smart_engine.report.headline import headlines, summary
+from smart_engine.report.notes import untried
+from smart_engine.report.outlook import expectations
 from smart_engine.report.words import escaped
 from smart_engine.stream.state import StreamState
 
@@ -215,6 +212,7 @@ class Report(BaseModel):
             for shadow in self.shadows
         ]
         lines += [str(noise) for noise in self.noise]
+        lines += expectations(self)
         *_, guarantee = headlines(self)
         lines.append(f"guarantee: {guarantee.value}, {guarantee.note}")
         return "\n".join(map(escaped, lines))
@@ -266,10 +264,11 @@ class Report(BaseModel):
         Args:
             kind: "cost" (what was paid, beside the reference alone), "items" (which
                 model answered what, by task), "evidence" (a batch's draws, and where
-                they suffice) or "stream" (the bound of undetected errors and the
-                allowance, over time).
-            which: Index into `certificates` ("evidence") or `streams` ("stream"); the
-                last by default.
+                they suffice), "stream" (the bound of undetected errors and the
+                allowance, over time) or "outlook" (what jobs are expected to save, by
+                their size).
+            which: Index into `certificates` ("evidence"), `streams` ("stream") or
+                `estimates` ("outlook"); the last by default.
 
         Returns:
             A matplotlib figure: `.savefig("cost.png")` saves it, and `.to_svg()`

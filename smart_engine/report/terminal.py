@@ -9,7 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smart_engine.report import content
+from smart_engine.report.headline import headlines, summary
+from smart_engine.report.notes import notes
+from smart_engine.report.promises import promises
+from smart_engine.report.tables import tables
 from smart_engine.report.words import Grid
 
 if TYPE_CHECKING:
@@ -20,17 +23,17 @@ __all__ = ["terminal"]
 
 def terminal(report: Report) -> Group:
     """Return a report as rich prints it."""
-    parts: list[RenderableType] = [Text(content.summary(report), "bold"), Text()]
+    parts: list[RenderableType] = [Text(summary(report), "bold"), Text()]
     figures = Table.grid(padding=(0, 2))
-    for each in content.headlines(report):
+    for each in headlines(report):
         figures.add_row(each.label, Text(each.value, "bold"), Text(each.note, "dim"))
     parts.append(figures)
-    parts += [Text(note) for note in content.notes(report)]
-    for promise in content.promises(report):
+    parts += [Text(note) for note in notes(report)]
+    for promise in promises(report):
         mark = ("✓ ", "green") if promise.valid else ("✗ not valid: ", "bold red")
         parts += [Text(), Text.assemble(mark, (promise.name, "bold"))]
         parts.append(Text(promise.claim))
-    for grid in content.tables(report):
+    for grid in tables(report):
         parts += [Text(), _table(grid)]
     return Group(*parts)
 

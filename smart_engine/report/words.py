@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from smart_engine.batch.certificate import Certificate
 
 if TYPE_CHECKING:
+    from smart_engine.offline.estimate import Range
     from smart_engine.stream.state import StreamState
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "name_of",
     "percent",
     "plain",
+    "spread",
+    "whole_percent",
 ]
 
 NONE = "–"
@@ -106,6 +109,23 @@ def at_least(share: float) -> str:
     # In floats 0.29 * 1000 lies just below 290.
     tenths = math.floor(round(share * 1000, 9)) / 10
     return f"{tenths:g} %"
+
+
+def whole_percent(share: float) -> str:
+    """Return an estimated share in whole percent.
+
+    Example:
+        ```python
+        assert (whole_percent(0.2949), whole_percent(-0.004)) == ("29 %", "0 %")
+        ```
+    """
+    return percent(round(share, 2) + 0.0)
+
+
+def spread(figure: Range) -> str:
+    """Return an estimated share with its range, such as `29 % (0 % to 46 %)`."""
+    low, high = map(whole_percent, (figure.low, figure.high))
+    return f"{whole_percent(figure.mean)} ({low} to {high})"
 
 
 def name_of(record: Certificate | StreamState) -> str:

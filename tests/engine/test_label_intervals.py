@@ -9,8 +9,9 @@ from smart_engine import BatchSession, Guarantee, Label, Outcome, Tier
 from smart_engine.batch.certificate import Certificate
 from smart_engine.batch.label_draws import hidden
 from smart_engine.batch.verification import verify
-from smart_engine.report.content import notes, tables
+from smart_engine.report.notes import notes
 from smart_engine.report.report import Report
+from smart_engine.report.tables import tables
 
 LABELS = ("fine", "fraud", "odd")
 

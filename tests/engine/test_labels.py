@@ -27,7 +27,7 @@ from smart_engine.labels.promise import Promised, most_false, most_missed
 from smart_engine.offline.estimate import estimate
 from smart_engine.offline.replay import label_shares, replay
 from smart_engine.offline.traces import Simulation, Trace
-from smart_engine.report.content import notes
+from smart_engine.report.notes import notes
 from smart_engine.report.report import Report
 from smart_engine.strategies.label_audit import label_audit
 

@@ -13,7 +13,7 @@ from smart_engine.calls import Call
 from smart_engine.errors import BudgetExceededError
 from smart_engine.money.ledger import LedgerEntries, LedgerScope
 from smart_engine.money.reservations import Reservations
-from smart_engine.report.content import headlines
+from smart_engine.report.headline import headlines
 from smart_engine.report.report import Report
 from smart_engine.report.words import at_least
 from smart_engine.serving.books import Books

@@ -33,10 +33,18 @@ from smart_engine import (
 )
 from smart_engine.amounts import usd
 from smart_engine.batch.self_agreement import SelfAgreement
+from smart_engine.equivalence import Exact
 from smart_engine.evidence.task_promise import TaskPromise
+from smart_engine.offline.estimate import estimate
 from smart_engine.offline.traces import Simulation
-from smart_engine.report import content, theme
-from smart_engine.report.words import at_least, percent, plain
+from smart_engine.report import theme
+from smart_engine.report.costs import models
+from smart_engine.report.evidence import policies, self_agreement
+from smart_engine.report.headline import headlines, summary
+from smart_engine.report.notes import notes, untried
+from smart_engine.report.outlook import expectations, outlook_tables
+from smart_engine.report.tables import tables
+from smart_engine.report.words import at_least, percent, plain, whole_percent
 
 HOSTILE = """<b>"大"</b> &amp; [a](b) | $x$ `y` *z* {{7}} \x1b[31m\u202e</title>"""
 
@@ -99,6 +107,18 @@ def report(drive, tiers, models) -> Report:
                 cost=40.0,
             ),
         ),
+        estimates=(
+            estimate(
+                {name: results[:40] for name, results in table.items()},
+                300,
+                Guarantee(0.1, 0.9),
+                Exact(),
+                sizes=[50, 100, 1_000],
+                shares=[0.2],
+                task="live",
+                jobs=3,
+            ),
+        ),
     )
 
 
@@ -115,7 +135,7 @@ def test_totals_are_those_of_what_can_be_compared(report) -> None:
 
 
 def test_the_headline_shows_cost_saving_and_guarantee(report) -> None:
-    paid, alone, saved, answers, guarantee = content.headlines(report)
+    paid, alone, saved, answers, guarantee = headlines(report)
     assert paid.value == f"{report.cost:,.2f} USD"
     assert (alone.note, saved.note[:9]) == ("estimated", "estimated")
     assert saved.value == f"{report.saved:,.2f} USD"
@@ -127,7 +147,7 @@ def test_the_headline_shows_cost_saving_and_guarantee(report) -> None:
 
 
 def test_money_beside_the_savings_is_explained(report) -> None:
-    restored, judges, beside = content.notes(report)
+    restored, judges, beside = notes(report)
     assert "3.00 USD" in restored
     assert "earlier runs" in restored
     assert judges.startswith("0.25 USD")
@@ -141,9 +161,9 @@ def test_a_report_without_a_reference_cost_claims_no_saving(drive, tiers, models
     unknown = certificate.model_copy(update={"reference_only_cost": None})
     report = summed(unknown)
     assert report.reference_only_cost is None
-    assert "not known" in content.summary(report)
-    assert [h.value for h in content.headlines(report)[1:3]] == ["not known"] * 2
-    assert "their savings are not known" in content.notes(report)[-1]
+    assert "not known" in summary(report)
+    assert [h.value for h in headlines(report)[1:3]] == ["not known"] * 2
+    assert "their savings are not known" in notes(report)[-1]
     with pytest.raises(InvalidInputError, match="not known"):
         report.plot("cost")
     assert "not known" in report.to_html()
@@ -153,8 +173,8 @@ def test_a_loss_is_called_one(drive, tiers, models) -> None:
     session = BatchSession(40, tiers(1), Guarantee(0.05, 0.95), min_saving=0)
     report = summed(drive(session, models(40, 0.5, costs=(1.0, 0.9))).certificate)
     assert report.saved < 0
-    assert "USD more than " in content.summary(report)
-    assert content.headlines(report)[2].value.startswith("-")
+    assert "USD more than " in summary(report)
+    assert headlines(report)[2].value.startswith("-")
 
 
 def test_slices_that_one_policy_serves_name_it_once(drive, tiers, models) -> None:
@@ -162,22 +182,22 @@ def test_slices_that_one_policy_serves_name_it_once(drive, tiers, models) -> Non
     record = drive(session, models(400, 0.0)).certificate
     assert record.tests[-1].accepted is not None
     twice = record.model_copy(update={"tests": record.tests * 2})
-    assert content.policies(summed(twice)) == f"{record.tests[-1].policy} (1 batch)"
+    assert policies(summed(twice)) == f"{record.tests[-1].policy} (1 batch)"
 
 
 def test_savings_without_a_promise_say_so(drive, tiers, models) -> None:
     session = BatchSession(400, tiers(1), Guarantee(0.05, 0.95), min_saving=0)
     record = drive(session, models(400, 0.0)).certificate
-    assert "promised" not in content.summary(summed(record))
+    assert "promised" not in summary(summed(record))
     broken = summed(record.model_copy(update={"valid": False}))
-    assert content.summary(broken).endswith(" USD, of which nothing is promised.")
+    assert summary(broken).endswith(" USD, of which nothing is promised.")
 
 
 def test_free_models_have_a_report(drive, tiers, models) -> None:
     session = BatchSession(40, tiers(1), Guarantee(0.05, 0.95))
     report = summed(drive(session, models(40, 0.0, costs=(0.0, 0.0))).certificate)
-    assert content.headlines(report)[1].value == "0.00 USD"
-    assert content.summary(report) == (
+    assert headlines(report)[1].value == "0.00 USD"
+    assert summary(report) == (
         "40 answers for 0.00 USD; big alone would have cost nothing."
     )
     with pytest.raises(InvalidInputError, match="would have cost anything"):
@@ -185,22 +205,22 @@ def test_free_models_have_a_report(drive, tiers, models) -> None:
 
 
 def test_the_summary_leaves_out_what_bought_no_answer(report) -> None:
-    summary = content.summary(report)
-    assert f"for {report.compared_cost:,.2f} USD" in summary
+    said = summary(report)
+    assert f"for {report.compared_cost:,.2f} USD" in said
     share = at_least(1 - report.compared_cost / report.reference_only_cost)
-    assert summary.startswith(f"Saved about {share} against big alone")
+    assert said.startswith(f"Saved about {share} against big alone")
 
 
 def test_work_of_other_processes_is_explained(report) -> None:
     elsewhere = report.model_copy(update={"spend": {"big": Spend()}})
-    assert "by other processes" in content.notes(elsewhere)[-1]
+    assert "by other processes" in notes(elsewhere)[-1]
     paid = [bar.get_width() for bar in elsewhere.plot("cost").axes[0].patches[1:]]
     share = report.compared_cost / report.reference_only_cost
     assert sum(paid) == pytest.approx(share)
 
 
 def test_the_self_agreement_of_the_reference_is_shown(report) -> None:
-    (row,) = content.self_agreement(report).rows
+    (row,) = self_agreement(report).rows
     assert row[:6] == ("live", "big", "20", "1", "5 %", "0.127 % to 24.9 %")
     assert "How often the reference differs from itself" in report.to_markdown()
 
@@ -339,8 +359,8 @@ def test_the_page_shows_everything_in_reading_order(report, page) -> None:
     assert report.streams[0].claim in page.text
     places = [
         page.text.index(word)
-        for word in (content.headlines(report)[0].value, report.certificates[0].claim)
-    ] + [page.text.index(grid.caption) for grid in content.tables(report)]
+        for word in (headlines(report)[0].value, report.certificates[0].claim)
+    ] + [page.text.index(grid.caption) for grid in tables(report)]
     assert places == sorted(places)  # in the order in which to read it
     captions = [tag for tag, _ in page.tags if tag == "caption"]
     assert len(captions) == [tag for tag, _ in page.tags].count("table")
@@ -363,6 +383,7 @@ def test_the_page_has_a_picture_of_everything_that_can_be_drawn(report, page) ->
     assert drawn == [
         report.plot("cost").alt_text,
         report.plot("items").alt_text,
+        report.plot("outlook").alt_text,
         report.plot("evidence", which=0).alt_text,
         report.plot("evidence", which=1).alt_text,
         report.plot("stream").alt_text,
@@ -434,6 +455,9 @@ def named(report: Report, name: str) -> Report:
             "noise": tuple(
                 part.model_copy(update={"task": name, "reference": name})
                 for part in report.noise
+            ),
+            "estimates": tuple(
+                part.model_copy(update={"task": name}) for part in report.estimates
             ),
         }
     )
@@ -532,7 +556,7 @@ def test_a_terminal_of_80_columns_shows_every_figure(report) -> None:
     target = io.StringIO()
     console.Console(file=target, width=80, color_system=None).print(report)
     words = target.getvalue().split()
-    for grid in content.tables(report):
+    for grid in tables(report):
         for row in grid.rows:
             assert set(row[len(grid.words) :]) <= {*words, *map(str, row)}
             figures = [cell.split()[0] for cell in row[len(grid.words) :]]
@@ -546,7 +570,7 @@ def test_a_terminal_of_80_columns_has_room_for_the_names_of_jobs(report) -> None
     shared = TaskPromise.model_construct(**figures)
     first = report.certificates[0].model_copy(update={"promise": shared})
     assert "of 'audit' so far, in 1 job " in first.claim
-    (grid,) = (g for g in content.tables(summed(first)) if g.caption.startswith("One "))
+    (grid,) = (g for g in tables(summed(first)) if g.caption.startswith("One "))
     target = io.StringIO()
     console.Console(file=target, width=80, color_system=None).print(summed(first))
     below = target.getvalue().split(grid.caption)[1]
@@ -556,7 +580,7 @@ def test_a_terminal_of_80_columns_has_room_for_the_names_of_jobs(report) -> None
 def test_a_shadow_says_what_was_answered_and_would_have_been_saved(report) -> None:
     shadow = report.shadows[0]
     alone = Report(spend=shadow.spend, served={}, certificates=(), shadows=(shadow,))
-    assert content.summary(alone) == (
+    assert summary(alone) == (
         "Shadow mode: the reference answered all of 300 items; "
         f"about {usd(shadow.saved)} USD would have been saved."
     )
@@ -565,7 +589,7 @@ def test_a_shadow_says_what_was_answered_and_would_have_been_saved(report) -> No
 def test_a_job_that_asked_no_candidate_says_why(drive, tiers, models) -> None:
     session = BatchSession(10, tiers(2), Guarantee(0.1, 0.9), min_saving=0.05)
     small = summed(drive(session, models(10, 0.0, 0.2)).certificate)
-    (why,) = content.untried(small)
+    (why,) = untried(small)
     assert "min_saving" in why
     for form in (str(small), small.to_markdown().replace("\\", ""), small.to_html()):
         assert "No candidate was asked" in form
@@ -634,7 +658,8 @@ def test_a_streams_history_is_drawn_to_its_end(report) -> None:
 @pytest.mark.parametrize(
     ("kind", "which", "hint"),
     [
-        ("pie", -1, "choose one of cost, items, evidence, stream"),
+        ("pie", -1, "choose one of cost, items, evidence, stream, outlook"),
+        ("outlook", 1, "there are 1 estimates"),
         ("evidence", 2, "there are 2 batches"),
         ("stream", -2, "there are 1 streams"),
     ],
@@ -642,6 +667,36 @@ def test_a_streams_history_is_drawn_to_its_end(report) -> None:
 def test_a_picture_that_there_is_not_is_an_error(report, kind, which, hint) -> None:
     with pytest.raises(InvalidInputError, match=hint):
         report.plot(kind, which=which)
+
+
+def test_what_jobs_of_other_sizes_would_save_is_said_and_drawn(report) -> None:
+    (expected,) = report.estimates
+    sizes, choices = outlook_tables(report)
+    assert [row[1] for row in sizes.rows] == ["50", "100", "300", "1,000"]
+    assert sizes.rows[2][2] == whole_percent(expected.saved_share.mean)
+    assert [row[1] for row in choices.rows] == ["20 %"]
+    picture = report.plot("outlook")
+    line = picture.axes[0].lines[0]
+    assert line.get_xdata().tolist() == [50, 100, 300, 1_000]
+    by_size = expected.by_size | {300: expected.saved_share}
+    saved = [100 * by_size[size].mean for size in (50, 100, 300, 1_000)]
+    assert line.get_ydata().tolist() == pytest.approx(saved)
+    assert picture.axes[0].get_xscale() == "log"
+    band = picture.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(100 * min(s.low for s in by_size.values()))
+    assert band.max() == pytest.approx(100 * max(s.high for s in by_size.values()))
+    (said,) = expectations(report)
+    for words in (said, picture.alt_text):
+        assert f"It pays from about {expected.pays_from:,} items on" in words
+    assert said in str(report)
+
+
+def test_one_size_makes_no_curve(report) -> None:
+    alone = report.estimates[0].model_copy(update={"by_size": {}, "choices": ()})
+    small = report.model_copy(update={"estimates": (alone,)})
+    with pytest.raises(InvalidInputError, match="no other sizes"):
+        small.plot("outlook")
+    assert small.to_html().count("<svg") == report.to_html().count("<svg") - 1
 
 
 def test_costs_by_strategy_and_share_are_drawn() -> None:
@@ -732,7 +787,7 @@ def test_what_is_estimated_is_marked_in_every_form() -> None:
         assert "2.50 USD of it estimated" in text
     assert all("hidden reasoning is not included" in form for form in forms[:2])
     assert "2.50 USD is estimated" in str(report)
-    grid = content.models(report)
+    grid = models(report)
     place = grid.numbers.index("estimated") - len(grid.numbers)
     assert [row[place] for row in (*grid.rows, grid.total)] == [
         "2.50",
@@ -741,5 +796,5 @@ def test_what_is_estimated_is_marked_in_every_form() -> None:
     ]
     plain_spend = {n: s.model_copy(update={"estimated": 0}) for n, s in spend.items()}
     plain_report = report.model_copy(update={"spend": plain_spend})
-    assert "estimated" not in content.models(plain_report).numbers
-    assert content.notes(plain_report) == content.notes(report)[1:]
+    assert "estimated" not in models(plain_report).numbers
+    assert notes(plain_report) == notes(report)[1:]
