@@ -234,7 +234,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
         exclude=True, repr=False, frozen=True
     )
     temperature: float | None = None
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     timeout: float | None = None
     stop: list[str] | None = None
     max_retries: Annotated[int, Field(ge=0)] | None = None

@@ -17,21 +17,26 @@ from smart_engine.evidence.repair import repairs
 from smart_engine.evidence.task_promise import OWN_SHARE, TaskPromise
 from smart_engine.guarantee import Guarantee
 
-__all__ = ["UNSEEN", "Check", "verify"]
+__all__ = ["Check", "unseen", "verify"]
 
-UNSEEN = (
+_UNSEEN = (
     "that the draws were random, and no other run was thrown away",
     "that answers were compared by the rule that is named",
     "that the models are what they are called",
     "that each model answered as it would have at any other time",
-    "where a task has one promise, that the sums over its jobs are right",
 )
-"""What the promise rests on besides, and no record can show."""
+_UNSEEN_OF_JOBS = "that the sums over the jobs of the task are right"
 
 _ROUNDING = 1e-6
 
 _STEEPEST = 1.0
 """Largest slope with which the bound of `stream/bound.py` begins; slopes never rise."""
+
+
+def unseen(certificate: Certificate) -> tuple[str, ...]:
+    """Return what a promise rests on besides, and no record can show."""
+    shared = certificate.promise is not None
+    return (*_UNSEEN, *((_UNSEEN_OF_JOBS,) if shared else ()))
 
 
 def verify(certificate: Certificate) -> list[Check]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer import Argument, Exit, Option
 
 from smart_engine.batch.certificate import Certificate
-from smart_engine.batch.verification import UNSEEN, verify
+from smart_engine.batch.verification import unseen, verify
 from smart_engine.cli import options
 from smart_engine.cli.terminal import (
     Code,
@@ -41,12 +41,12 @@ def verify_command(
     if as_json:
         listed = [check._asdict() for check in checks]
         result = {"holds": holds, "claim": record.claim, "checks": listed}
-        show_json(result | {"unseen": UNSEEN})
+        show_json(result | {"unseen": unseen(record)})
     else:
         for check in checks:
             word = "holds" if check.holds else "FAILS"
             show(f"{word} - {plain(check.statement)}")
-        for assumption in UNSEEN:
+        for assumption in unseen(record):
             show(f"no record can show - {assumption}")
         broken = "The claim does not follow from the record."
         show(plain(record.claim) if holds or not record.valid else broken)

@@ -29,7 +29,11 @@ def policies(report: Report) -> str:
 
 
 def comparisons(report: Report) -> Iterator[str]:
-    """Yield how often candidates differed where they were compared."""
+    """Yield how often candidates differed where they were compared.
+
+    A candidate's share is of the items drawn from all. Those drawn later, from the part
+    that a policy may serve, are not like the others.
+    """
     draws: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     for each in (e for record in report.certificates for e in record.evidence):
@@ -37,11 +41,22 @@ def comparisons(report: Report) -> Iterator[str]:
         errors[each.model] += each.errors
     for model, count in draws.items():
         if count:
-            differed = f"{errors[model]:,} of {count:,} items drawn"
+            differed = f"{errors[model]:,} of {count:,} items drawn from all"
             yield f"{plain(model)} differed on {differed}"
+    within = sum(_drawn_within(record) for record in report.certificates)
+    if within and draws:
+        yield f"{within:,} more were drawn from the parts that policies may serve"
     if audits := sum(stream.audits for stream in report.streams):
         found = sum(stream.found for stream in report.streams)
         yield f"{found:,} of {audits:,} audits in streams detected an error"
+
+
+def _drawn_within(record: Certificate) -> int:
+    """Return how many items were drawn from a part of a batch, to audit a policy."""
+    whole = max((each.draws for each in record.evidence), default=0)
+    if record.promise is not None or not record.tests:
+        return 0
+    return max(0, record.profiled - whole)
 
 
 def _policy(record: Certificate) -> str:

@@ -175,7 +175,7 @@ class Report(BaseModel):
         width = max([5, *map(len, self.spend)])
         lines = [summary(self)]
         if served_by := policies(self):
-            lines.append(f"served by {served_by}")
+            lines.append(f"policy: {served_by}")
         lines += [*comparisons(self), *untried(self)]
         head = f"{'model':<{width}}  {'calls':>8}  {'failed':>6}  {'served':>8}"
         lines.append(f"{head}  {'cost (USD)':>12}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -85,11 +86,17 @@ class PlainErrors(BaseModel):
 
     if not TYPE_CHECKING:  # type checkers see the fields as arguments
 
-        def __init__(self, **kwargs: Any) -> None:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if args:
+                hint = "name each argument, such as reference=…"
+                raise InvalidInputError(type(self).__name__, "…", hint)
             try:
                 super().__init__(**kwargs)
             except ValidationError as error:
                 raise _plain(error, type(self)) from None
+
+
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
@@ -98,7 +105,9 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInputError):
         return cause
-    field, value = ".".join(str(part) for part in first["loc"]), first["input"]
+    parts = [str(part) for part in first["loc"]]
+    field = ".".join(part for part in parts if "[" not in part)  # no type of pydantic's
+    value = first["input"]
     if first["type"] == "missing":
         return InvalidInputError(field, None, "this argument is needed")
     if first["type"] == "extra_forbidden":
@@ -112,6 +121,8 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
     if not field:  # a check of the whole failed: its input is every argument
         return InvalidInputError(model.__name__, "…", str(cause or first["msg"]))
     hint = first["msg"].replace("Input should be", "must be")
+    if first["type"] == "float_parsing" and (share := _PERCENT.fullmatch(value)):
+        hint = f"write a share: {float(share[1]) / 100:g}"
     return InvalidInputError(field, value, hint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -16,6 +17,10 @@ __all__ = ["Persistence", "Profile", "StreamStore", "mark"]
 def mark(text: str) -> str:
     """Return a short hash of a text that may be confidential."""
     return "#" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_HASH = re.compile(r" ?#\w+")
+"""What stands for texts that are never written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Profile:
         old = Profile("mail", "serve", {"models": "big #1, small #2", "seed": "0"})
         new = Profile("mail", "serve", {"models": "big #1, small #3", "seed": "0"})
         assert old.fingerprint != new.fingerprint
-        assert new.changes(old.parts) == "models (big #1, small #2 → big #1, small #3)"
+        assert new.changes(old.parts) == "models (other settings of small)"
         ```
     """
 
@@ -47,12 +52,26 @@ class Profile:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def changes(self, before: Mapping[str, str]) -> str:
-        """Say in which parts it differs from another, and how."""
+        """Say in which parts it differs from another, and how, without the hashes."""
         return ", ".join(
-            f"{part} ({before.get(part, 'none')} → {value})"
+            _change(part, before.get(part, "none"), value)
             for part, value in self.parts.items()
             if before.get(part) != value
         )
+
+
+def _change(part: str, before: str, after: str) -> str:
+    """Return how a part differs; where only hashes do, whose these are."""
+    old, new = (_HASH.sub("", text) for text in (before, after))
+    if old != new:
+        return f"{part} ({old or 'another'} → {new or 'another'})"
+    pairs = [*zip(before.split(", "), after.split(", "), strict=True)]
+    if not old:
+        return part
+    if not all("#" in text for _, text in pairs):
+        return f"{part} (other settings, or something else is asked with each item)"
+    names = [_HASH.sub("", text) for was, text in pairs if was != text]
+    return f"{part} (other settings of {' and '.join(names)})"
 
 
 class StreamStore(Protocol):

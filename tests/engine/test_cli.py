@@ -441,6 +441,7 @@ def test_verify_says_that_nothing_is_claimed_and_what_it_cannot_see(
 ) -> None:
     seen = smart("verify", certificate).stdout
     assert "no record can show - that the draws were random" in seen
+    assert "the task" not in seen  # it has no promise with other jobs
     record = json.loads(certificate.read_text())
     path = tmp_path / "ended.json"
     path.write_text(json.dumps(record | {"valid": False, "uncertified": 300}))

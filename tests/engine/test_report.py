@@ -62,14 +62,16 @@ def test_a_report_prints_every_model(drive, tiers, models) -> None:
     report = books.report()
     share = at_least(report.saved / report.reference_only_cost)
     lines = str(report).splitlines()
-    first, served, compared, head, big, small, total, promise = lines
+    first, served, compared, within, head, big, small, total, promise = lines
     assert first.startswith(f"Saved about {share} against big alone: 600 answers for ")
     assert first.endswith(f" for {usd(report.cost)} USD.")
-    assert served == "served by c1 (1 batch)"
+    assert served == "policy: c1 (1 batch)"
     assert (big.split()[0], small.split()[0]) == ("big", "c1")
     assert len(head) == len(big) == len(small)
     (evidence,) = report.certificates[0].evidence
-    assert compared == f"c1 differed on 0 of {evidence.draws} items drawn"
+    assert compared == f"c1 differed on 0 of {evidence.draws} items drawn from all"
+    later = report.certificates[0].profiled - evidence.draws
+    assert within == f"{later} more were drawn from the parts that policies may serve"
     assert total.endswith("in 1 batch and 0 single items")
     assert promise == (
         "guarantee: 1 of 1 valid, at most 5 % of the answers differ from big's, "

@@ -421,6 +421,7 @@ def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
     checked = smart("verify", certificate)
     assert checked.exit_code == 0
     assert "all 300 answers of 'nightly' so far" in " ".join(checked.stdout.split())
+    assert "that the sums over the jobs of the task are right" in checked.stdout
     assert "One promise over the jobs of a task" in smart("report", certificate).stdout
     store = tmp_path / "nights.db"
     table, asked_for = tmp_path / "night2.csv", ["--task", "nightly", "--store", store]

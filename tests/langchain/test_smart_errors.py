@@ -73,6 +73,9 @@ def test_bad_input_is_named_at_construction(case, monkeypatch):
     [
         ({"budget": 1}, r"^budget=1: no such parameter; did you mean budget_usd\?$"),
         ({"max_items": 9}, r"^max_items=9: .* that model; there are .*, max_tokens,"),
+        ({"cache": 3}, "^cache=3: must be an instance of BaseCache"),
+        ({"max_disagreement": "5%"}, "^max_disagreement='5%': write a share: 0.05$"),
+        ({"max_tokens": 0}, "^max_tokens=0: must be greater than or equal to 1"),
         ({"task": ""}, "^task='': give it a name, or leave it out"),
         ({"on_drift": 3}, "^on_drift=3: give a function that is told of a Drift"),
         ({"candidate": [KEY]}, r"^candidate='…': .* did you mean candidates\?$"),
@@ -87,6 +90,11 @@ def test_an_error_shows_what_was_given_and_the_nearest_parameter(given, shown):
     with pytest.raises(InvalidInputError, match=shown) as caught:
         smart_of(**{"candidates": [model("small")], **given})
     assert KEY not in str(caught.value)
+
+
+def test_arguments_without_a_name_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="name each argument"):
+        SmartChatModel(model("big"))
 
 
 async def test_an_unusable_item_is_found_before_anything_is_asked():
