@@ -46,7 +46,7 @@ verify: $(READY)  ## whole jobs, many examples, the paper's strategies (an hour)
 	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=many --timeout=7200 -s $(ARGS)
 
 verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (up to an hour)
-	$(PYTEST) -m guarantee -s $(ARGS)
+	$(PYTEST) -m guarantee --timeout=7200 -s $(ARGS)
 
 $(LOWEST): pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
