@@ -120,6 +120,8 @@ class AnthropicBatches:
             requests = sum(_counts(batch).values())
             if requests != len(submission.rows) or batch.id in others:
                 continue
+            if batch.archived_at is not None:
+                continue  # nothing tells whose it was, and its answers are gone
             if batch.processing_status != "ended":
                 under_way.append(str(batch.id))
             elif self._has(batch.id, _mark(submission.rows[0], submission.name)):

@@ -107,6 +107,7 @@ class OpenAIBatches:
         del others
         for batch in self._client.batches.list(limit=_PAGE):
             if (batch.metadata or {}).get(_NAME) == submission.name:
+                self._uploaded.pop(submission.name, None)
                 return str(batch.id)
         return None
 

@@ -120,6 +120,19 @@ async def test_a_batch_that_is_no_longer_there_is_bought_anew_and_marked(
         assert 0 < spend.unknown < spend.cost
 
 
+def test_an_archived_batch_of_equal_size_does_not_hide_the_one_looked_for():
+    with serve_anthropic(agreeing, Plan(lose=frozenset({1}))) as server:
+        earlier = smart_at(server, strategy="reference")
+        earlier.batch([f"earlier {n}" for n in range(60)])
+        archived = server.api.batches["msgbatch_0"].seen
+        archived |= {"archived_at": archived["ended_at"], "results_url": None}
+        smart = smart_at(server, strategy="reference")
+        answers = smart.batch([f"later {n}" for n in range(60)])
+        assert [a.content for a in answers] == ["yes"] * 60
+        assert set(server.batched.attempts.values()) == {1}
+        assert len(server.api.batches) == 2
+
+
 async def test_failed_rows_are_tried_again_or_are_their_items_errors():
     def script(model, text, attempt):
         if text == "item 3":
