@@ -6,10 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from items import admitted
 
 from smart_engine import Exact, Guarantee, Outcome
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
+from smart_engine.serving.routing import single_item
 from smart_engine.stream.drift import FALSE_ALARMS, DriftWatch
 
 
@@ -67,14 +69,14 @@ def stream(on_drift, items, wrong_from):
         on_drift=on_drift,
     )
     for item in range(items):
-        router, _ = config._router(books, Exact(), "mails", None, None, "key", None)
-        number = router.arrive(shown=False)
-        while calls := router.next_calls(number):
-            for call in calls:
-                wrong = call.tier == "small" and item >= wrong_from and item % 2
-                cost = 1.0 if call.tier == "big" else 0.01
-                router.record(call, Outcome("no" if wrong else "yes", cost))
-        router.settle(number)
+        one = single_item(config, books, Exact(), "mails", lambda _: 1.0)
+        with admitted(one):
+            while calls := one.next_calls():
+                for call in calls:
+                    wrong = call.tier == "small" and item >= wrong_from and item % 2
+                    cost = 1.0 if call.tier == "big" else 0.01
+                    one.record(call, Outcome("no" if wrong else "yes", cost))
+            one.settle()
 
 
 def test_a_stream_tells_of_a_drift_once():

@@ -75,7 +75,7 @@ def test_only_the_same_goes_on(server, tmp_path, what):
             assert arrived(smart) == count
     smart = smart_at(server, file, task="mail", **settings)
     part = what.split(",")[0]
-    with pytest.warns(UserWarning, match=f"the store knows task 'mail'.*{part} "):
+    with pytest.warns(UserWarning, match=rf"the store knows task 'mail'.*{part}\b"):
         after(smart)
     assert arrived(smart) == 1
 
