@@ -54,7 +54,7 @@ class Profile:
     def changes(self, before: Mapping[str, str]) -> str:
         """Say in which parts it differs from another, and how, without the hashes."""
         return ", ".join(
-            _change(part, before.get(part, "none"), value)
+            _change(part, str(before.get(part, "none")), value)
             for part, value in self.parts.items()
             if before.get(part) != value
         )
