@@ -115,8 +115,7 @@ class Ending:
         tests = [*zip(decision.tests, slice_of, strict=True)]
         wasted: dict[str | None, int] = {}
         for test, name in tests:
-            ended = test.accepted is not None or test.repaired is not None
-            if ended and decision.promise is None:
+            if test.ended and decision.promise is None:
                 kept = kept and test.covers(answers[name])
             if test.accepted is not None:
                 late = test.draws - test.accepted

@@ -18,7 +18,7 @@ from smart_engine.errors import InvalidInputError
 from smart_engine.offline.estimate import CURVE, SIZES, Estimate
 from smart_engine.offline.prospects import prospects
 from smart_engine.offline.traces import Trace, is_trace
-from smart_engine.report.outlook import break_even
+from smart_engine.report.outlook import break_even, least_size
 from smart_engine.report.report import Report
 from smart_engine.report.words import exact_percent, percent, spread, whole_percent
 
@@ -198,9 +198,8 @@ def _show_choices(expected: Estimate) -> None:
     for heading in ("may differ", "saved (least to most)", "pays from, rows"):
         table.add_column(heading, justify="right")
     for choice in expected.choices:
-        pays = "none" if choice.pays_from is None else f"{choice.pays_from:,}"
         share = exact_percent(choice.max_disagreement)
-        table.add_row(share, spread(choice.saved_share), pays)
+        table.add_row(share, spread(choice.saved_share), least_size(choice))
     Console().print(table)
 
 

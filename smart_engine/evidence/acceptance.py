@@ -296,6 +296,11 @@ class SequentialTest:
         return self.allowance.after(len(self.failures))
 
     @property
+    def ended(self) -> bool:
+        """Whether its policy may serve what is left: it accepted, or is repaired."""
+        return self.accepted is not None or self.repaired is not None
+
+    @property
     def unrepaired(self) -> int:
         """Most errors that stay undetected if it ends by repairs: one less than B.
 

@@ -16,10 +16,10 @@ from smart_engine.report.words import (
 )
 
 if TYPE_CHECKING:
-    from smart_engine.offline.estimate import Estimate, Range
+    from smart_engine.offline.estimate import Choice, Estimate, Range
     from smart_engine.report.report import Report
 
-__all__ = ["break_even", "expectations", "outlook_tables"]
+__all__ = ["break_even", "expectations", "least_size", "outlook_tables"]
 
 
 def expectations(report: Report) -> Iterator[str]:
@@ -44,6 +44,11 @@ def break_even(expected: Estimate, unit: str) -> str:
     return f"It pays from about {expected.pays_from:,} {unit} on, in one job."
 
 
+def least_size(choice: Choice) -> str:
+    """Return from how many items on a choice pays, as the cell of a table."""
+    return "none" if choice.pays_from is None else f"{choice.pays_from:,}"
+
+
 def outlook_tables(report: Report) -> tuple[Grid, ...]:
     """Return what jobs of other sizes, and other shares, would save."""
     sizes: list[Row] = []
@@ -53,9 +58,9 @@ def outlook_tables(report: Report) -> tuple[Grid, ...]:
         by_size = sorted({**each.by_size, each.items: each.saved_share}.items())
         sizes += [(task, size, *_cells(saved)) for size, saved in by_size]
         for choice in each.choices:
-            pays = "none" if choice.pays_from is None else f"{choice.pays_from:,}"
             share = exact_percent(choice.max_disagreement)
-            choices.append((task, share, *_cells(choice.saved_share), pays))
+            saved = _cells(choice.saved_share)
+            choices.append((task, share, *saved, least_size(choice)))
     spans = ("saved, expected", "least", "most")
     return (
         grid(

@@ -48,7 +48,7 @@ def begin_session(
         reservations: What its calls reserve, if there is a budget.
         seed: Seed of its draws; see `batch_seed`.
         firsts: Per item, the first one with the same request, if that is made once.
-        job: Decides in place of the strategy; see `task_job`.
+        job: Decides in place of the strategy; see `promises.decided`.
         slices: Per item, the name of its slice, if slices are promised.
 
     Raises:

@@ -251,7 +251,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
         useful = useful_candidates(state, options)
         bulk, asking = state.order[:0], best.policy.tiers
         if best.test is not None:
-            if state.proven(best.policy, best.test) or best.end == state.draws:
+            if _ends_now(state, best):
                 return best
             if best.test.suffices:
                 most = want = state.late_enough(best.policy)
@@ -321,11 +321,16 @@ def _worth_of_a_wave(plan: Option) -> float:
     return 0.0 if plan.later is None else float((plan.later - plan.cost).mean())
 
 
+def _ends_now(state: AuditState, option: Option) -> bool:
+    """Whether a test's policy may serve after these draws, proven or by repairs."""
+    proven = option.test is not None and state.proven(option.policy, option.test)
+    return proven or option.end == state.draws
+
+
 def _waves_needed(state: AuditState, option: Option) -> int:
     """Return how many waves an option takes at least, and the end of the batch."""
     if option.test is not None:
-        ends = option.end == state.draws
-        return 1 if ends or state.proven(option.policy, option.test) else 2
+        return 1 if _ends_now(state, option) else 2
     if option.risk is not None:  # ask; take others outright, and draw; end
         return 2 + waves_to_ask(state, option)
     return 1

@@ -91,7 +91,7 @@ def follow(
             if outright:
                 test = state.settle(test, others)
                 outright = ()
-        if test.accepted is not None or test.repaired is not None:
+        if test.ended:
             unseen = served[test.draws + (test.repaired or 0) :]
             state.route[items[unseen]] = server[unseen]
             if test.repaired is None:
