@@ -69,7 +69,8 @@ def missing(what: str) -> Reply:
 class MessageBatches:
     """Message batches of a provider.
 
-    `on_call` is told of each request, before and after it is worked on.
+    `on_call` is told of each request, before and after it is worked on. `owner` is the
+    key of the one that is worked on: other keys' batches are not shown to it.
     """
 
     batched: Provider
@@ -79,6 +80,7 @@ class MessageBatches:
     results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     betas: list[str] = field(default_factory=list)
     creations: int = 0
+    owner: str = ""
     on_call: Callable[[str, bool], None] = lambda call, done: None
     lock: Any = field(default_factory=threading.RLock)
 
@@ -97,7 +99,8 @@ class MessageBatches:
         seen |= {"expires_at": datetime.fromtimestamp(now + 86_400, UTC).isoformat()}
         seen |= {"ended_at": None, "archived_at": None, "cancel_initiated_at": None}
         seen |= {"results_url": None, "request_counts": self.counts(len(rows))}
-        batch = Batch(len(self.batches), rows, seen, list(self.plan.looks))
+        looks = list(self.plan.looks)
+        batch = Batch(len(self.batches), rows, seen, looks, self.owner)
         self.batches[name] = batch
         return Reply([], fault="reset") if number in self.plan.lose else sent(seen)
 
@@ -146,7 +149,8 @@ class MessageBatches:
     def listed(self, query: dict[str, list[str]]) -> Reply:
         for name in self.batches:  # time passes, whatever is looked at
             self.look(name)
-        newest = [batch.seen for batch in reversed(self.batches.values())]
+        own = [each for each in self.batches.values() if each.owner == self.owner]
+        newest = [batch.seen for batch in reversed(own)]
         names = [seen["id"] for seen in newest]
         after = query.get("after_id", [None])[0]
         start = names.index(after) + 1 if after else 0
@@ -155,10 +159,13 @@ class MessageBatches:
         ids = {"first_id": None, "last_id": page[-1]["id"] if page else None}
         return sent({"data": page, "has_more": more, **ids})
 
-    def answer(self, method: str, path: str, beta: str, body: bytes) -> Reply:
+    def answer(
+        self, method: str, path: str, beta: str, body: bytes, owner: str
+    ) -> Reply:
         call = f"{method} {urlsplit(path).path}"
         self.on_call(call, False)
         with self.lock:
+            self.owner = owner
             reply = self.reply(method, path, beta, body)
         self.on_call(call, True)
         return reply
@@ -172,6 +179,8 @@ class MessageBatches:
                 return self.create(json.loads(body)["requests"])
             case "GET", "batches":
                 return self.listed(parse_qs(url.query))
+            case _, "batches", name, *_ if self.batches[name].owner != self.owner:
+                return missing(f"no such batch: {name}")
             case "GET", "batches", name:
                 return self.look(name)
             case "GET", "batches", name, "results":
@@ -207,10 +216,15 @@ class _AnthropicHandler(_Handler, BaseHTTPRequestHandler):
             told = json.dumps(message(reply)).encode()
             return self._send(Reply([told], reply.status))
         beta = self.headers["anthropic-beta"] or ""
-        return self._send(self.server.api.answer("POST", self.path, beta, body))
+        self._answer("POST", beta, body)
+        return None
 
     def do_GET(self) -> None:
-        self._send(self.server.api.answer("GET", self.path, "", b""))
+        self._answer("GET", "", b"")
+
+    def _answer(self, method: str, beta: str, body: bytes) -> None:
+        owner = self.headers["X-Api-Key"] or self.headers["Authorization"] or ""
+        self._send(self.server.api.answer(method, self.path, beta, body, owner))
 
 
 @contextmanager

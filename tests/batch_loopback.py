@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +38,7 @@ class Plan:
         lose: Numbers of requests to create that are done, and never answered.
         full: Given a batch's rows, whether too much is waiting already.
         deleted: Numbers of batches that are deleted once they have ended.
+        deleted_files: Numbers of batches → the key of the file that is deleted then.
     """
 
     looks: tuple[str, ...] = STATES
@@ -48,6 +49,7 @@ class Plan:
     lose: frozenset[int] = frozenset()
     full: Callable[[int], bool] = lambda rows: False
     deleted: frozenset[int] = frozenset()
+    deleted_files: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Batch:
     rows: list[dict[str, Any]]
     seen: dict[str, Any]
     looks: list[str]
+    owner: str
     ended: bool = False
 
 
@@ -65,7 +68,8 @@ class Batch:
 class Batches:
     """Files and batches of a provider.
 
-    `on_call` is told of each request, before and after it is worked on.
+    `on_call` is told of each request, before and after it is worked on. `owner` is the
+    key of the one that is worked on: other keys' batches are not shown to it.
     """
 
     batched: Provider
@@ -75,6 +79,7 @@ class Batches:
     batches: dict[str, Batch] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     creations: int = 0
+    owner: str = ""
     on_call: Callable[[str, bool], None] = lambda call, done: None
     lock: Any = field(default_factory=threading.RLock)
 
@@ -106,7 +111,8 @@ class Batches:
         seen |= {"input_file_id": asked["input_file_id"], "completion_window": "24h"}
         seen |= {"metadata": asked.get("metadata"), "output_file_id": None}
         seen |= {"error_file_id": None, "errors": None, "request_counts": None}
-        batch = Batch(len(self.batches), rows, seen, list(self.plan.looks))
+        looks = list(self.plan.looks)
+        batch = Batch(len(self.batches), rows, seen, looks, self.owner)
         self.batches[name] = batch
         if self.plan.full(len(rows)):
             errors = [{"code": "token_limit_exceeded", "message": "too much waits"}]
@@ -193,11 +199,14 @@ class Batches:
             if lines:
                 content = "".join(json.dumps(line) + "\n" for line in lines).encode()
                 batch.seen[key] = self.add(f"{key}.jsonl", content)["id"]
+        if file := self.plan.deleted_files.get(batch.number):
+            del self.files[batch.seen[file]]
         done = {"total": len(batch.rows), "completed": len(answers)}
         batch.seen["request_counts"] = {**done, "failed": len(failures)}
 
     def listed(self, query: dict[str, list[str]]) -> Reply:
-        newest = [batch.seen for batch in reversed(self.batches.values())]
+        own = [each for each in self.batches.values() if each.owner == self.owner]
+        newest = [batch.seen for batch in reversed(own)]
         after = query.get("after", [None])[0]
         names = [seen["id"] for seen in newest]
         start = names.index(after) + 1 if after else 0
@@ -207,12 +216,15 @@ class Batches:
 
     # -- HTTP --------------------------------------------------------------------
 
-    def answer(self, method: str, path: str, kind: str, body: bytes) -> Reply:
+    def answer(
+        self, method: str, path: str, kind: str, body: bytes, owner: str
+    ) -> Reply:
         """Return what is sent to a request to this API."""
         call = f"{method} {urlsplit(path).path}"
         self.on_call(call, False)
         with self.lock:
             self.calls.append(call)
+            self.owner = owner
             reply = self.reply(method, path, kind, body)
         self.on_call(call, True)
         return reply
@@ -223,12 +235,14 @@ class Batches:
         match method, *parts:
             case "POST", "files":
                 return sent(self.add(*form_file(kind, body)))
-            case "GET", "files", file, "content":
+            case "GET", "files", file, "content" if file in self.files:
                 return Reply([self.files[file][1]])
             case "POST", "batches":
                 return self.create(json.loads(body))
             case "GET", "batches":
                 return self.listed(parse_qs(url.query))
+            case _, "batches", name, *_ if self.batches[name].owner != self.owner:
+                return refused(404, f"no such batch: {name}")
             case "GET", "batches", name:
                 return self.look(name)
             case "POST", "batches", name, "cancel":
@@ -281,10 +295,15 @@ class _BatchHandler(_Handler, BaseHTTPRequestHandler):
             return super().do_POST()
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         kind = self.headers["Content-Type"] or ""
-        return self._send(self.server.api.answer("POST", self.path, kind, body))
+        self._answer("POST", kind, body)
+        return None
 
     def do_GET(self) -> None:
-        self._send(self.server.api.answer("GET", self.path, "", b""))
+        self._answer("GET", "", b"")
+
+    def _answer(self, method: str, kind: str, body: bytes) -> None:
+        owner = self.headers["Authorization"] or ""
+        self._send(self.server.api.answer(method, self.path, kind, body, owner))
 
 
 @contextmanager

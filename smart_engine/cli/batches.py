@@ -9,17 +9,18 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
-from typer import Argument, Exit
+from typer import Argument, Exit, Option
 
 from smart_engine.cli import options
 from smart_engine.cli.terminal import Code, say, show, show_json
 from smart_engine.errors import InvalidInputError
 from smart_engine.report.words import plain
+from smart_engine.runtime.failure import is_missing
 from smart_engine.runtime.lanes.anthropic_form import AnthropicBatches
 from smart_engine.runtime.lanes.carrier import Carrier, State
 from smart_engine.runtime.lanes.openai_form import OpenAIBatches
 from smart_engine.serving.submissions import Submission
-from smart_engine.store.store import read_submissions
+from smart_engine.store.store import Store, read_submissions
 
 __all__ = ["cancel_command", "jobs_command"]
 
@@ -34,7 +35,7 @@ def jobs_command(store: StorePlace, as_json: options.Json = False) -> None:
     Keys come from the environment, such as OPENAI_API_KEY. The job itself, started
     again, takes its batches up.
     """
-    seen = [(each, *_look(each)) for each in _submissions(store)]
+    seen = [(each, *_look(each)[:2]) for each in _submissions(store)]
     if as_json:
         for each, state, problem in seen:
             show_json(_facts(each, state, problem))
@@ -58,6 +59,14 @@ def cancel_command(
     batch: Annotated[
         list[str] | None, Argument(metavar="[BATCH]", help="By default, all of them.")
     ] = None,
+    forget: Annotated[
+        bool,
+        Option(
+            "--forget",
+            help="Forget those that the key in the environment is not shown: their "
+            "job, started again, buys their requests anew.",
+        ),
+    ] = False,
 ) -> None:
     """Cancel batches of a store that have not ended.
 
@@ -65,23 +74,29 @@ def cancel_command(
     it, and asks for the rest anew.
     """
     submissions = _submissions(store)
-    known = {each.batch for each in submissions if each.batch}
+    known = {each.batch or each.name: each for each in submissions}
     for name in batch or ():
         if name not in known:
             raise InvalidInputError("BATCH", name, "the store knows of no such batch")
+    if forget and not batch:
+        hint = "name the batches: others may be those of another key"
+        raise InvalidInputError("--forget", forget, hint)
     if not submissions:
         show(f"{store}: no batches at a provider")
     failed = False
-    for each in submissions:
-        if each.batch is None or each.batch not in (batch or known):
-            continue
-        state, problem = _look(each)
-        if state is None:
-            say(f"{each.batch}: {problem}")
+    for name in batch or [name for name, each in known.items() if each.batch]:
+        each, (state, problem, found) = known[name], _look(known[name])
+        if forget and not found:
+            answers = Store(store)
+            answers.forget_submission(each.name)
+            answers.close()
+            show(f"{name}: forgotten")
+        elif state is None:
+            say(f"{name}: {problem}")
             failed = True
         elif not state.ended:
-            _carrier(each).cancel(each.batch)
-            show(f"{each.batch}: cancelled")
+            _carrier(each).cancel(found)
+            show(f"{name}: cancelled")
     if failed:
         raise Exit(Code.UNPROVEN)
 
@@ -97,16 +112,18 @@ def _carrier(submission: Submission) -> Carrier:
     return form.at(submission.address)
 
 
-def _look(submission: Submission) -> tuple[State | None, str]:
-    """Return where a batch is, or why that is not known."""
+def _look(submission: Submission) -> tuple[State | None, str, str]:
+    """Return where a batch is, or why that is not known, and its id if it may exist."""
+    name = submission.batch or submission.name
     try:
         carrier = _carrier(submission)
-        name = submission.batch or carrier.find(submission, ())
-        if name is None:
-            return None, "not submitted"
-        return carrier.look(name), ""
+        found = submission.batch or carrier.find(submission, ())
+        if found is None:
+            return None, "not submitted, or not by this key", ""
+        return carrier.look(found), "", found
     except Exception as error:  # noqa: BLE001 - the provider's own, or no key
-        return None, f"unknown ({' '.join(str(error).split())[:200]})"
+        problem = f"unknown ({' '.join(str(error).split())[:200]})"
+        return None, problem, "" if is_missing(error) else name
 
 
 def _facts(each: Submission, state: State | None, problem: str) -> dict[str, Any]:

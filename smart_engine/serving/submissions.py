@@ -26,6 +26,8 @@ class Submission:
         rows: Names of its requests.
         began: When it was first remembered, in seconds since 1970, UTC.
         batch: The provider's id of it; None as long as that is not known.
+        account: What tells the key with which it was submitted from other keys; None
+            if an older version submitted it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Submission:
     rows: tuple[str, ...]
     began: float
     batch: str | None = None
+    account: str | None = None
 
 
 class SubmissionStore(Protocol):

@@ -95,6 +95,7 @@ BATCHES = sql.Table(
     sql.Column("rows", sql.Text, nullable=False),
     sql.Column("began", sql.Double, nullable=False),
     sql.Column("batch", sql.Text),
+    sql.Column("account", sql.String(16)),
     sql.Column("checksum", sql.String(16)),
 )
 """One row per batch that was submitted to a provider, or was about to be."""

@@ -95,6 +95,17 @@ class Store:
         """
         return self._new_submissions(self._engine, job)
 
+    def forget_submission(self, name: str) -> None:
+        """Remember a batch no longer: its job, started again, buys it anew.
+
+        Args:
+            name: Our name of it.
+
+        Raises:
+            StoreError: If the store cannot be written.
+        """
+        self._new_submissions(self._engine, None).forget(name)
+
     def row(self, profile: Profile, column: Literal["state", "budget"]) -> StreamRow:
         """Return the state or the budget of a profile's stream.
 

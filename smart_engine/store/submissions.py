@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -30,11 +30,11 @@ class SqlSubmissions:
 
     def saved(self) -> Sequence[Submission]:
         """Return the job's batches, or those of all jobs, the oldest first."""
-        wanted = sql.select(BATCHES).where(self._where).order_by(BATCHES.c.began)
         try:
             with connected(self._engine) as connection:
-                there = sql.inspect(connection).has_table(BATCHES.name)
-                rows = connection.execute(wanted).all() if there else []
+                about, name = sql.inspect(connection), BATCHES.name
+                there = about.get_columns(name) if about.has_table(name) else []
+                rows = connection.execute(self._wanted(there)).all() if there else []
             sound = [row for row in rows if is_sound(BATCHES, row)]
             submissions = [_submission(row) for row in sound]
         except (sql.exc.SQLAlchemyError, ValueError) as error:
@@ -45,6 +45,13 @@ class SqlSubmissions:
             hint = "what they answer may be bought again"
             warn(f"{what} are damaged: {hint}")
         return submissions
+
+    def _wanted(self, there: Iterable[Any]) -> sql.Select[Any]:
+        """Return what reads the batches; an older version stored fewer columns."""
+        stored = {column["name"] for column in there}
+        missing = sql.null()
+        columns = (c if c.name in stored else missing.label(c.name) for c in BATCHES.c)
+        return sql.select(*columns).where(self._where).order_by(BATCHES.c.began)
 
     def save(self, submission: Submission) -> None:
         """Add a batch, or write what is known of it now."""
@@ -61,10 +68,19 @@ class SqlSubmissions:
             problem = f"the store cannot be written: {reason(error)}"
             raise StoreError(problem) from error
 
+    def forget(self, name: str) -> None:
+        """Remember a batch no longer; see `Store.forget_submission`."""
+        try:
+            with self._lock, connected(self._engine) as connection:
+                connection.execute(BATCHES.delete().where(BATCHES.c.name == name))
+        except sql.exc.SQLAlchemyError as error:
+            problem = f"the store cannot be written: {reason(error)}"
+            raise StoreError(problem) from error
+
 
 def _cells(submission: Submission) -> dict[str, Any]:
     """Return a batch as the cells of its row, without the job."""
-    names = ("name", "model", "address", "kind", "began", "batch")
+    names = ("name", "model", "address", "kind", "began", "batch", "account")
     cells = {name: getattr(submission, name) for name in names}
     return {**cells, "rows": json.dumps(submission.rows)}
 
@@ -79,4 +95,5 @@ def _submission(row: Any) -> Submission:
         tuple(json.loads(row.rows)),
         row.began,
         row.batch,
+        row.account,
     )

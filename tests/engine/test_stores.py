@@ -7,7 +7,7 @@ import random
 import sqlite3
 import warnings
 from contextlib import closing, nullcontext, suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 import sqlalchemy as sql
@@ -15,8 +15,9 @@ import sqlalchemy as sql
 from smart_engine import Call, Outcome, Spend, Usage
 from smart_engine.equivalence.verdicts import Verdict
 from smart_engine.errors import StoreError
+from smart_engine.serving.submissions import Submission
 from smart_engine.store.schema import VERDICTS
-from smart_engine.store.store import Store
+from smart_engine.store.store import Store, read_submissions
 
 WHOLE = Usage(100, 50, 10, 20, 30, 5, 6, 7)
 
@@ -119,6 +120,20 @@ def test_what_is_damaged_is_bought_again(file, table, change) -> None:
 
 def damaged(file):
     return pytest.warns(UserWarning, match=f"{file} are damaged: .* bought again")
+
+
+def test_batches_that_an_older_version_submitted_are_read_and_forgotten(file) -> None:
+    made = Submission("smart-1", "big", "http://a", "", ("row",), 0.0, "batch_0")
+    Store(file).submissions("job").save(made)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("alter table smart_batches_1 drop column account")
+    assert read_submissions(file) == [made]  # changes nothing there
+    assert Store(file).submissions("job").saved() == [made]
+    Store(file).submissions("job").save(replace(made, account="1a2b"))
+    (now,) = read_submissions(file)
+    assert now.account == "1a2b"
+    Store(file).forget_submission("smart-1")
+    assert not read_submissions(file)
 
 
 def test_a_jobs_draws_never_start_from_a_damaged_seed(file) -> None:

@@ -21,6 +21,7 @@ from smart_engine.runtime.lanes.carrier import (
     State,
     UnansweredError,
     UncarriableError,
+    account_of,
     without_user,
 )
 from smart_engine.runtime.lanes.exchange import Reply, Request
@@ -78,6 +79,11 @@ class AnthropicBatches:
     def address(self) -> str:
         """Where the provider is."""
         return without_user(self._client.base_url)
+
+    @property
+    def account(self) -> str:
+        """What tells the key from others."""
+        return account_of(self._client.auth_headers)
 
     def kind(self, request: Request) -> str:
         """Return the endpoint of a request, and the beta features that it asks for."""

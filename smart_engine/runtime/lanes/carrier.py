@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,8 +26,24 @@ __all__ = [
     "State",
     "UnansweredError",
     "UncarriableError",
+    "account_of",
     "without_user",
 ]
+
+_DIGITS = 4
+"""Digits of a key's hash that are kept: they tell keys apart, and let none be found."""
+
+
+def account_of(*credentials: object) -> str:
+    """Return what tells credentials from others, and does not disclose them.
+
+    Example:
+        ```python
+        assert account_of("sk-1", "project") == account_of("sk-1", "project")
+        assert account_of("sk-1", "project") != account_of("sk-2", "project")
+        ```
+    """
+    return sha256(repr(credentials).encode()).hexdigest()[:_DIGITS]
 
 
 def without_user(address: object) -> str:
@@ -120,6 +137,14 @@ class Carrier(Protocol):
         """Where the provider is."""
         ...
 
+    @property
+    def account(self) -> str:
+        """What tells the key that is used from other keys: see `account_of`.
+
+        Providers show a batch to the keys of its project or workspace only.
+        """
+        ...
+
     def kind(self, request: Request) -> str:
         """Return what all requests of one batch have in common.
 
@@ -162,7 +187,8 @@ class Carrier(Protocol):
     def replies(self, batch: str) -> Iterator[tuple[str, Reply | UnansweredError]]:
         """Yield the rows' names and what came of them, in any order.
 
-        Rows of which the provider says nothing are left out.
+        Rows of which the provider says nothing are left out. If a part of the results
+        is no longer there, the provider's error is raised once the rest was yielded.
         """
         ...
 

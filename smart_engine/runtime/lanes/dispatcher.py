@@ -78,11 +78,14 @@ class Pace:
     Attributes:
         first: Seconds until the first look; each pause is a fifth longer.
         longest: The longest pause.
+        missing: How long a provider may not know a batch, or its results, before they
+            count as deleted: what is new, or moved, may be unknown for a minute.
         patience: How long a provider may fail to answer at all.
     """
 
     first: float = 1.0
     longest: float = 60.0
+    missing: float = 900.0
     patience: float = 3600.0
 
 
@@ -106,6 +109,7 @@ class _OpenBatch:
         looked_for: How often it was looked for at the provider in vain.
         tried: Whether it may be submitted, though its id is not known.
         state: Where it was when it was last looked at.
+        replies: What its results say, by the names of its requests.
         due: When it is looked at next.
         pause: Seconds until the look after that.
         failing: Since when the provider fails to answer, if it does.
@@ -117,6 +121,7 @@ class _OpenBatch:
     tried: bool = False
     looked_for: int = 0
     state: State | None = None
+    replies: dict[str, Reply | UnansweredError] = field(default_factory=dict)
     due: float = 0.0
     pause: float = 0.0
     failing: float | None = None
@@ -357,6 +362,7 @@ class Dispatcher:
             kind,
             tuple(named),
             time.time(),
+            account=self.carriers[model].account,
         )
         self._open[submission.name] = _OpenBatch(submission, named, rows, due=due)
 
@@ -370,13 +376,19 @@ class Dispatcher:
                 self._submit(batch)
             else:
                 self._look(batch, batch.submission.batch)
+        except LaneError:
+            raise
         except Exception as error:
+            again, batch.failing = batch.failing is not None, batch.failing or now
+            failing = now - batch.failing
             if batch.submission.batch is not None and is_missing(error):
-                self._miss(batch, error)
-                return
-            batch.failing = batch.failing or now
-            tired = now - batch.failing > self.pace.patience
-            if tired or not may_succeed_later(Failure(error)):
+                known = batch.state is not None or isinstance(error, GoneError)
+                if again and not known:
+                    self._check_account(batch.submission)
+                if isinstance(error, GoneError) or failing > self.pace.missing:
+                    self._miss(batch, error)
+                    return
+            elif failing > self.pace.patience or not may_succeed_later(Failure(error)):
                 raise self._refused(batch, error) from error
             self._wait(batch, seconds_asked_for(error))
         else:
@@ -389,10 +401,33 @@ class Dispatcher:
 
     def _refused(self, batch: _OpenBatch, error: Exception) -> LaneError:
         model, where = batch.submission.model, batch.submission.address
-        about = batch.submission.batch or "a new one"
+        if batch.submission.batch is not None:
+            problem = f"{where} does not say how the batch {batch.submission.batch}"
+            hint = "the same call, later, takes it up"
+            return LaneError(f"{problem} of {model} is: {error}; {hint}")
         return LaneError(
-            f"{where} does not carry batches of {model} ({about}): {error}; ask it "
-            f"live, by lane={{{model!r}: 'live', …}}"
+            f"{where} does not carry batches of {model} ({error}); ask it live, by "
+            f"lane={{{model!r}: 'live', …}}"
+        )
+
+    def _check_account(self, submission: Submission) -> None:
+        """Refuse to buy anew what another key may have bought.
+
+        A key is shown no batch of another project or workspace, so a batch that is
+        unknown is deleted, or was never created, only if this key submitted it.
+
+        Raises:
+            LaneError: If it was another key, or may have been.
+        """
+        if submission.account == self.carriers[submission.model].account:
+            return
+        name, job = submission.batch or submission.name, self.submissions.key[:12]
+        raise LaneError(
+            f"{submission.address} shows this key no batch {name} of "
+            f"{submission.model}, which job {job} submitted with another key: use one "
+            "of the same project or workspace; if there is none, `smart cancel STORE "
+            f"{name} --forget`, and the same call buys its {len(submission.rows):,} "
+            "requests anew"
         )
 
     def _submit(self, batch: _OpenBatch) -> None:
@@ -409,6 +444,7 @@ class Dispatcher:
             # An earlier process was killed about here. It may still be on its way.
             batch.looked_for += 1
             if batch.looked_for > 1:
+                self._check_account(submission)
                 self._again(batch)
             else:
                 self._wait(batch)
@@ -426,17 +462,21 @@ class Dispatcher:
         carrier = self.carriers[batch.submission.model]
         batch.state = state = carrier.look(name)
         if not state.ended:
-            batch.looked_for = 0  # it is there
             self._wait(batch)
             return
         if state.busy:
             self._postpone(batch, state.problem or state.name)
             return
-        replies = dict(carrier.replies(name))
-        problem = UnansweredError(state.problem or f"the batch is {state.name}")
+        for row, reply in carrier.replies(name):
+            batch.replies[row] = reply
+        problem = state.problem or f"the batch is {state.name}"
+        self._settle(batch, UnansweredError(problem))
+
+    def _settle(self, batch: _OpenBatch, problem: UnansweredError | GoneError) -> None:
+        """Hand over the replies of a batch, and the problem of those without one."""
         again: list[_QueuedCall] = []
         for row, each in batch.queued.items():
-            reply = replies.get(row) or problem
+            reply = batch.replies.get(row) or problem
             if self._earlier.pop(row, None) is not None and _may_come_later(reply):
                 again.append(each)  # what an earlier process tried counts for it
             else:
@@ -445,17 +485,17 @@ class Dispatcher:
         self._pack(batch.submission.model, batch.submission.kind, again)
 
     def _miss(self, batch: _OpenBatch, error: Exception) -> None:
-        """Give up a batch that the provider no longer has, which may be billed."""
-        batch.looked_for += 1
-        if batch.looked_for == 1:  # it may be so new that it is not known everywhere
-            self._wait(batch)
-            return
+        """Give up a batch, or the part of its results, that the provider deleted.
+
+        What is not answered in the rest may be billed.
+        """
         where, model = batch.submission.address, batch.submission.model
-        problem = f"{where} no longer has the batch {batch.submission.batch} of {model}"
+        what = "all results of" if batch.replies else "the batch"
+        problem = f"{where} no longer has {what} {batch.submission.batch} of {model}"
         hint = "requests are made again; what they may have cost is booked as unknown"
-        warn(f"{problem} ({error}): its {len(batch.queued):,} {hint}")
-        for each in self._freed(batch):
-            self._arrived.append(CallReply(each.call, GoneError(problem)))
+        if lost := batch.queued.keys() - batch.replies.keys():
+            warn(f"{problem} ({error}): {len(lost):,} of its {hint}")
+        self._settle(batch, GoneError(problem))
 
     def _again(self, batch: _OpenBatch) -> None:
         """Put the requests of a batch that does not exist into another one."""
@@ -494,8 +534,8 @@ class Dispatcher:
             self._warned = True
 
 
-def _may_come_later(reply: Reply | UnansweredError) -> bool:
-    """Whether the same request, in another batch, may be answered."""
-    if isinstance(reply, UnansweredError):
-        return True
+def _may_come_later(reply: Reply | UnansweredError | GoneError) -> bool:
+    """Whether a request that cost nothing may be answered in another batch."""
+    if not isinstance(reply, Reply):
+        return isinstance(reply, UnansweredError)
     return reply.status in {408, 409, 429} or reply.status >= 500

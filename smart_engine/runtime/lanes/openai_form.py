@@ -13,12 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smart_engine.errors import MissingExtraError
+from smart_engine.runtime.failure import is_missing
 from smart_engine.runtime.lanes.carrier import (
     Limits,
     Row,
     State,
     UnansweredError,
     UncarriableError,
+    account_of,
     without_user,
 )
 from smart_engine.runtime.lanes.exchange import Reply, Request
@@ -67,6 +69,12 @@ class OpenAIBatches:
     def address(self) -> str:
         """Where the provider is."""
         return without_user(self._client.base_url)
+
+    @property
+    def account(self) -> str:
+        """What tells the key, its organization and project from others."""
+        client = self._client
+        return account_of(client.auth_headers, client.organization, client.project)
 
     def kind(self, request: Request) -> str:
         """Return the endpoint of a request, and its model."""
@@ -123,16 +131,24 @@ class OpenAIBatches:
         return State(found.status, found.status in _ENDED, done, problem, busy)
 
     def replies(self, batch: str) -> Iterator[tuple[str, Reply | UnansweredError]]:
-        """Yield what the files of answers and of failures say."""
-        found = self._client.batches.retrieve(batch)
-        for file in (found.output_file_id, found.error_file_id):
-            content = self._client.files.content(file).content if file else b""
+        """Yield what the files of answers and of failures say, if need be one alone."""
+        found, deleted = self._client.batches.retrieve(batch), None
+        for file in filter(None, (found.output_file_id, found.error_file_id)):
+            try:
+                content = self._client.files.content(file).content
+            except Exception as error:
+                if not is_missing(error):
+                    raise
+                deleted = error
+                continue
             for line in content.split(b"\n"):
                 try:
                     row = json.loads(line)
                     yield str(row["custom_id"]), _reply(row)
                 except (LookupError, TypeError, ValueError):
                     continue  # an empty or broken line answers nothing
+        if deleted is not None:
+            raise deleted
 
     def cancel(self, batch: str) -> None:
         """Let a batch end with what is answered so far."""

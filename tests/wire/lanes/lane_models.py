@@ -20,7 +20,7 @@ ITEMS = [f"item {n}" for n in range(60)]
 
 def member(server: BatchServer, name: str, **settings: Any) -> ChatOpenAI:
     where = {"base_url": server.url, "api_key": "none", "timeout": 20}
-    return ChatOpenAI(model=name, **where, **settings)
+    return ChatOpenAI(model=name, **{**where, **settings})
 
 
 def smart_at(server: BatchServer, own: Any = None, **settings: Any) -> SmartChatModel:

@@ -79,7 +79,7 @@ def test_a_file_is_uploaded_once_however_often_its_batch_is_refused():
 async def test_what_a_batch_cost_that_the_provider_deleted_is_unknown(mode):
     with serve_batches(agreeing, Plan(deleted=frozenset({0}))) as server:
         smart = smart_at(server, strategy="reference", own={"max_tokens": 50})
-        told = r"no longer has the batch batch_0 of big .*: its 60 requests"
+        told = r"no longer has the batch batch_0 of big .*: 60 of its requests"
         with pytest.warns(UserWarning, match=told):
             answers = await answered(smart, mode)
         assert [a.content for a in answers] == ["yes"] * 60
@@ -100,6 +100,25 @@ async def test_a_deleted_batch_that_may_not_be_tried_again_says_so():
         with pytest.warns(UserWarning, match="no longer has the batch"):
             first, *_ = await answered(smart, "async", return_exceptions=True)
         assert "no longer has the batch batch_0 of big" in str(first)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("file", ["output_file_id", "error_file_id"])
+async def test_rows_of_a_deleted_result_file_alone_are_bought_anew(file, mode):
+    def script(model, text, attempt):
+        return Fault("too long", 400) if text in {"item 3", "item 4"} else "yes"
+
+    with serve_batches(script, Plan(deleted_files={0: file})) as server:
+        smart = smart_at(server, {"max_tokens": 50}, strategy="reference")
+        lost = 58 if file == "output_file_id" else 2
+        told = rf"no longer has all results of batch_0 of big .*: {lost} of its"
+        with pytest.warns(UserWarning, match=told):
+            answers = await answered(smart, mode, return_exceptions=True)
+        errors = [n for n, a in enumerate(answers) if isinstance(a, Exception)]
+        assert errors == [3, 4]
+        assert "too long" in str(answers[3])
+        assert [len(b.rows) for b in server.api.batches.values()] == [60, lost]
+        assert smart.report().spend["big"].unknown > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
