@@ -72,12 +72,13 @@ def _interrupts_are_raised() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clients_do_not_dawdle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """OpenAI's client asks again as often as ever, but sooner; and certificates,
+    """Failed calls are made again as often as ever, but sooner; and certificates,
     which nothing on 127.0.0.1 asks for, are not read again for every client.
     """
     with pytest.MonkeyPatch.context() as patch:
         first_wait = "openai._base_client.INITIAL_RETRY_DELAY"
         patch.setattr(first_wait, 0.01, raising=False)
+        patch.setattr("smart_engine.runtime.requester._FIRST_PAUSE", 0.01)
         patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
         yield
 

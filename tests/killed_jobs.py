@@ -1,9 +1,10 @@
 """Jobs that are killed at any moment: a warm process forks one for each line it reads.
 
-Run with a server's URL and kinds of jobs. Each line names a kind of job, the store, the
-seed and a file; the answer is the job's process id, and later, in that file, a JSON
-record of its result, if it lived. Forked from a process that has imported all it
-needs and made no connection, a job begins within milliseconds.
+Run with a server's URL. A line that names a kind of job alone warms the process up: it
+runs such a job itself, and answers "warm". Each other line names a kind of job, the
+store, the seed and a file; the answer is the job's process id, and later, in that file,
+a JSON record of its result, if it lived. Forked from a process that has imported all
+it needs and made no connection, a job begins within milliseconds.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import asyncio
 import gc
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any, Self
 
 import httpx
-from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
-from llama_index.llms.openai_like import OpenAILike
 
-from langchain_smart import SmartChatModel, SmartRunnable
-from llama_index_smart import Price, SmartLLM
+from langchain_smart import Price, SmartChatModel, SmartRunnable
 from smart_engine.runtime.lanes import dispatcher, members
 from smart_engine.runtime.lanes.dispatcher import Pace
 
@@ -57,9 +59,53 @@ WORTH_A_BATCH = 10
 """Calls that are many here."""
 
 
+@dataclass
+class Nursery:
+    """This script at work, seen from the test that kills what it forks."""
+
+    orders: IO[str]
+    replies: IO[str]
+    kinds: set[str] = field(default_factory=set)
+
+    @classmethod
+    @contextmanager
+    def of(cls, url: str) -> Iterator[Self]:
+        """Start the script for jobs that ask a server."""
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(
+            [sys.executable, __file__, url], text=True, **pipes
+        ) as it:
+            assert it.stdin
+            assert it.stdout
+            yield cls(it.stdin, it.stdout)
+            it.stdin.close()
+            it.wait(20)
+
+    def _order(self, *words: Any) -> str:
+        self.orders.write(" ".join(map(str, words)) + "\n")
+        self.orders.flush()
+        return self.replies.readline()
+
+    def warm_up(self, kind: str) -> None:
+        """Make it ready for a kind of job."""
+        if kind not in self.kinds:
+            assert self._order(kind) == "warm\n"
+            self.kinds.add(kind)
+
+    def begin(self, kind: str, store: str, seed: int, file: Path) -> int:
+        """Begin a job; return its process id."""
+        return int(self._order(kind, store, seed, file))
+
+    def ended(self) -> int:
+        """Wait for the end of the job; return its exit code."""
+        return int(self.replies.readline())
+
+
 def smart_model(url: str, kind: str, terms: dict[str, Any], clients: Any) -> Any:
-    """Return a smart object for a kind of job."""
+    """Return a smart object for a kind of job, of a framework that loads when asked."""
     if kind in ANTHROPIC:
+        from langchain_anthropic import ChatAnthropic
+
         # Clients are shared by their timeouts: a fork must make its own connections.
         at = {"base_url": url, "api_key": "none", "default_request_timeout": 20}
         at["default_request_timeout"] += terms["seed"]
@@ -77,6 +123,10 @@ def smart_model(url: str, kind: str, terms: dict[str, Any], clients: Any) -> Any
             terms |= {"reference": reference, "candidates": candidates, "version": "1"}
             return SmartRunnable(**terms)
         return SmartChatModel(reference=big, candidates=[small], **terms)
+    from llama_index.llms.openai_like import OpenAILike
+
+    from llama_index_smart import SmartLLM
+
     at = {"api_base": url, "api_key": "none", "http_client": clients[0]}
     at |= {"async_http_client": clients[1], "max_retries": 0, "is_chat_model": True}
     big, small = (OpenAILike(model=name, **at) for name in PRICES)
@@ -106,18 +156,25 @@ async def answered(url: str, kind: str, store: str, seed: int) -> dict[str, Any]
     }
 
 
-def main(url: str, *kinds: str) -> None:
-    """Fork a job for each line, once all that jobs import and build has been used."""
-    members.PACE = Pace(first=0.001, longest=0.001)
-    dispatcher.WORTH_A_BATCH = WORTH_A_BATCH
+def warm(url: str, kind: str) -> None:
+    """Import and build all that a kind of job needs."""
     with TemporaryDirectory() as folder:
-        for kind in kinds:
-            asyncio.run(answered(url, kind, f"{folder}/{kind}.db", 0))
+        asyncio.run(answered(url, kind, f"{folder}/{kind}.db", 0))
     gc.collect()
     gc.freeze()  # else collecting in a job would copy all of it
     print("warm", flush=True)
+
+
+def main(url: str) -> None:
+    """Do what each line says."""
+    members.PACE = Pace(first=0.001, longest=0.001)
+    dispatcher.WORTH_A_BATCH = WORTH_A_BATCH
     for line in sys.stdin:
-        kind, store, seed, file = line.split()
+        kind, *job_named = line.split()
+        if not job_named:
+            warm(url, kind)
+            continue
+        store, seed, file = job_named
         job = os.fork()
         if not job:
             record = json.dumps(asyncio.run(answered(url, kind, store, int(seed))))

@@ -38,7 +38,7 @@ from langchain_smart import Price, SmartChatModel, SmartRunnable
 from llama_index_smart import SmartLLM
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.3)}
-ITEMS = [f"is {n} odd?" for n in range(12)]
+ITEMS = [f"is {n} odd?" for n in range(8)]
 
 
 class Verdict(BaseModel):

@@ -9,8 +9,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,10 +21,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from killed_jobs import AT_ONCE, ITEMS, VERBS
+from killed_jobs import AT_ONCE, ITEMS, VERBS, Nursery
 from loopback import Asked, Server, serve
 
-JOBS = Path(__file__).parents[1] / "killed_jobs.py"
 SEEDS = range(5)
 
 
@@ -56,12 +53,12 @@ class Killer:
     Attributes:
         server: What they ask; its attempts are those of the job at hand.
         trap: Its script.
-        nursery: The process that forks them.
+        nursery: What forks them.
     """
 
     server: Server
     trap: Trap
-    nursery: subprocess.Popen[str]
+    nursery: Nursery
 
     def run(
         self,
@@ -75,17 +72,13 @@ class Killer:
         """Run a job; kill it some seconds after so many requests. Was it killed?"""
         self.trap.after, self.trap.seen = kill, 0
         self.trap.sprung.clear()
-        assert self.nursery.stdin
-        assert self.nursery.stdout
-        self.nursery.stdin.write(f"{kind} {store} {seed} {file}\n")
-        self.nursery.stdin.flush()
-        job = int(self.nursery.stdout.readline())
+        job = self.nursery.begin(kind, store, seed, file)
         if kill is not None:
             assert self.trap.sprung.wait(60)
             time.sleep(wait)
             with suppress(ProcessLookupError):  # it may have ended meanwhile
                 os.kill(job, signal.SIGKILL)
-        code = int(self.nursery.stdout.readline())
+        code = self.nursery.ended()
         assert code in (0, -signal.SIGKILL)
         return code != 0
 
@@ -93,14 +86,8 @@ class Killer:
 @pytest.fixture(scope="module")
 def killer() -> Iterator[Killer]:
     trap = Trap()
-    with serve(trap, latency=0.001) as server:
-        command = [sys.executable, str(JOBS), server.url, *VERBS]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, text=True, **pipes) as nursery:
-            assert nursery.stdout.readline() == "warm\n"
-            yield Killer(server, trap, nursery)
-            nursery.stdin.close()
-            nursery.wait(20)
+    with serve(trap, latency=0.001) as server, Nursery.of(server.url) as nursery:
+        yield Killer(server, trap, nursery)
 
 
 def kept(store: str) -> set[tuple[str, str]]:
@@ -129,6 +116,7 @@ def kill_and_resume(
         kind = list(VERBS)[number % len(VERBS)]
         seed = SEEDS[number // len(VERBS) % len(SEEDS)]
         if (kind, seed) not in whole:
+            killer.nursery.warm_up(kind)
             killer.server.attempts.clear()
             assert not killer.run(kind, stores(), seed, file)
             record = json.loads(file.read_text())

@@ -17,7 +17,7 @@ from llama_index_smart.langchain_llm import LangChainLLM
 from smart_engine.errors import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(1, 3)}
-ITEMS = [f"item {n}" for n in range(30)]
+ITEMS = [f"item {n}" for n in range(16)]
 
 
 def chat(name, fails=0):

@@ -80,7 +80,7 @@ def test_the_quick_driver_does_what_a_session_does(
     guarantee, costs = Guarantee(0.1, 0.9), [1.0, 0.01, 0.02]
     roles = ("reference", "candidate", "candidate")
     tiers = [Tier(str(k), role, costs[k]) for k, role in enumerate(roles)]
-    for seed, wrong in product(range(3), (0, 35, 120)):
+    for seed, wrong in enumerate((0, 35, 120)):
         table = populations(400, wrong, 2, seed)
         fast = quick(table, costs, guarantee, strategy=strategy, looks=looks, seed=seed)
         kinds = np.random.default_rng(99).integers(0, 2, 400)

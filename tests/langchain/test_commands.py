@@ -62,7 +62,7 @@ def tenants(tmp_path) -> Path:
     path = tmp_path / "tenants.jsonl"
     rows = [
         {"the mail": f"mail {number}", "tenant": ["a", 7][number % 2]}
-        for number in range(4 * ROWS)
+        for number in range(3 * ROWS)
     ]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
@@ -71,7 +71,7 @@ def tenants(tmp_path) -> Path:
 def test_a_column_names_the_slices_of_a_table(server, tenants, tmp_path) -> None:
     certificate = tmp_path / "certificate.json"
     sliced = [tenants, *job(server), "--slice", "tenant"]
-    expected = smart("estimate", *sliced, "--json")
+    expected = smart("estimate", *sliced, "--items", 30, "--json")
     assert expected.exit_code == 0, expected.output
     result = smart(
         *("run", tenants, tmp_path / "out.jsonl", *sliced[1:]),
@@ -80,7 +80,7 @@ def test_a_column_names_the_slices_of_a_table(server, tenants, tmp_path) -> None
     assert result.exit_code == 0, result.output
     record = json.loads(certificate.read_text())
     sizes = {each["name"]: each["items"] for each in record["slices"]}
-    assert sizes == {"a": 2 * ROWS, "7": 2 * ROWS}
+    assert sizes == {"a": 3 * ROWS / 2, "7": 3 * ROWS / 2}
     assert record["served"]["small"] > ROWS
     assert bought_once(server)
     assert smart("verify", certificate).exit_code == 0
@@ -276,7 +276,7 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
 
 
 def test_an_estimate_shows_batches_beside_live_calls(server, mails) -> None:
-    words = [*job(server), "--price", "big=10,30/5,15", "--items", 40]
+    words = [*job(server), "--price", "big=10,30/5,15", "--items", 20]
     printed = json.loads(smart("estimate", mails, *words, "--json").stdout)
     by_batch = printed["by_batch"]
     alone = printed["reference_only"]["mean"]
@@ -288,7 +288,7 @@ def test_an_estimate_shows_batches_beside_live_calls(server, mails) -> None:
     shown = smart("estimate", mails, *words).stdout
     assert "--lane batch" in shown
     assert re.search(r"waves of calls +. +\d+ \(\d+ to \d+\)", shown)
-    live = smart("estimate", mails, *job(server), "--items", 40)
+    live = smart("estimate", mails, *job(server), "--items", 20)
     assert "--lane batch" not in live.stdout
 
 

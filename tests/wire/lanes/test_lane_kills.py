@@ -11,8 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,9 +24,8 @@ from typing import Any
 import pytest
 from anthropic_loopback import AnthropicServer, serve_anthropic
 from batch_loopback import BatchServer, serve_batches
-from killed_jobs import ANTHROPIC, AT_ONCE, AUTO, LANES
+from killed_jobs import ANTHROPIC, AT_ONCE, AUTO, LANES, Nursery
 
-JOBS = Path(__file__).parents[2] / "killed_jobs.py"
 MOMENTS = ("before", "after", "later")
 
 
@@ -75,7 +72,7 @@ class Killer:
     server: BatchServer | AnthropicServer
     kinds: list[str]
     trap: Trap
-    nursery: subprocess.Popen[str]
+    nursery: Nursery
 
     def run(
         self,
@@ -89,11 +86,7 @@ class Killer:
         """Run a job; kill it at a request, if one is named. Was it killed?"""
         self.trap.set(at, moment)
         file.unlink(missing_ok=True)
-        assert self.nursery.stdin
-        assert self.nursery.stdout
-        self.nursery.stdin.write(f"{kind} {store} 3 {file}\n")
-        self.nursery.stdin.flush()
-        job = int(self.nursery.stdout.readline())
+        job = self.nursery.begin(kind, store, 3, file)
         if at is not None:
             while not self.trap.sprung.wait(0.02) and not file.exists():
                 pass  # it may need fewer requests
@@ -101,7 +94,7 @@ class Killer:
                 time.sleep(wait)
             with suppress(ProcessLookupError):  # it may have ended meanwhile
                 os.kill(job, signal.SIGKILL)
-        code = int(self.nursery.stdout.readline())
+        code = self.nursery.ended()
         self.trap.dead.set()
         assert code in (0, -signal.SIGKILL)
         return code != 0
@@ -112,15 +105,9 @@ def killer(request: pytest.FixtureRequest) -> Iterator[Killer]:
     serve = serve_anthropic if request.param == "anthropic" else serve_batches
     kinds = {"openai": LANES, "anthropic": ANTHROPIC, "auto": AUTO}[request.param]
     trap = Trap()
-    with serve(agreeing) as server:
+    with serve(agreeing) as server, Nursery.of(server.url) as nursery:
         server.api.on_call = trap
-        command = [sys.executable, str(JOBS), server.url, *kinds]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, text=True, **pipes) as nursery:
-            assert nursery.stdout.readline() == "warm\n"
-            yield Killer(server, [*kinds], trap, nursery)
-            nursery.stdin.close()
-            nursery.wait(20)
+        yield Killer(server, [*kinds], trap, nursery)
 
 
 def bought(server: Any) -> tuple[Counter[Any], Counter[Any]]:
@@ -139,10 +126,11 @@ def kill_and_resume(killer: Killer, stores: Any, folder: Path, runs: int) -> Non
     file, rng = folder / "record.json", random.Random(11)
     whole: dict[str, tuple[dict[str, Any], set[Any], list[str]]] = {}
     counts: Counter[str] = Counter()
-    bought(killer.server)
     for number in range(runs):
         kind = killer.kinds[number % len(killer.kinds)]
         if kind not in whole:
+            killer.nursery.warm_up(kind)
+            bought(killer.server)
             assert not killer.run(kind, stores(), file)
             live, batched = bought(killer.server)
             assert batched

@@ -52,14 +52,17 @@ async def answered(smart: SmartLLM, verb: str) -> list[str]:
     return [a.message.content if "chat" in verb else a.text for a in answers]
 
 
-@pytest.mark.parametrize("kind", ["OpenAI", "client for each call", "LangChain"])
 @pytest.mark.parametrize(
-    "verb",
+    ("verb", "kind"),
     [
-        "achat_batch",
-        "acomplete_batch",
-        pytest.param("chat_batch", marks=pytest.mark.slow),
-        pytest.param("complete_batch", marks=pytest.mark.slow),
+        ("achat_batch", "OpenAI"),
+        ("chat_batch", "client for each call"),
+        ("acomplete_batch", "LangChain"),
+        *(
+            pytest.param(verb, kind, marks=pytest.mark.slow)
+            for verb in ("complete_batch", "acomplete_batch")
+            for kind in ("OpenAI", "client for each call")
+        ),
     ],
 )
 async def test_a_batch_answers_as_live_calls_would_at_half_the_price(verb, kind):
