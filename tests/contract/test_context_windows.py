@@ -14,7 +14,7 @@ from llama_index_smart import SmartLLM
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
 LONG = "word " * 1600
-ITEMS = [f"{LONG if n % 4 == 0 else ''}item {n}" for n in range(80)]
+ITEMS = [f"{LONG if n % 4 == 0 else ''}item {n}" for n in range(48)]
 both = pytest.mark.parametrize(
     "adapter", [SmartChatModel, SmartLLM], ids=lambda made: made.__name__
 )

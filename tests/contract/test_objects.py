@@ -44,7 +44,7 @@ from smart_engine.equivalence import agree, as_equivalence
 from smart_engine.errors import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-ITEMS = [f"item {number}" for number in range(60)]
+ITEMS = [f"item {number}" for number in range(40)]
 
 
 class Card(BaseModel):

@@ -168,7 +168,7 @@ def test_batches_of_the_provider_are_estimated_beside_live_calls() -> None:
         for name, results in sure.items()
     }
     prices = {name: Price(cost / 2, 0) for name, cost in COSTS.items()}
-    settings = {"jobs": 4, "max_rounds": 4, "max_batches": 4, "batch_prices": prices}
+    settings = {"jobs": 2, "max_rounds": 4, "max_batches": 4, "batch_prices": prices}
     expected = estimate(priced, 300, PROMISE, EQUAL, **settings)
     by_batch = expected.by_batch
     for field in ("cost", "reference_only"):

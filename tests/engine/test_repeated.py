@@ -239,7 +239,7 @@ def test_errors_in_a_few_requests_break_the_guarantee_no_more_often(
     strategy, games, groups
 ):
     """One error more than is allowed, and all of them in the same few requests."""
-    items, guarantee = 200, Guarantee(0.1, 0.95)
+    items, guarantee = 120, Guarantee(0.1, 0.95)
     wrong = guarantee.max_errors(items) + 1
 
     def lost():

@@ -51,7 +51,7 @@ def check_books(smart: SmartChatModel, judge: Scripted, costs: list[float]) -> N
 async def test_a_chat_model_judges_batches_and_is_billed():
     for thread in (False, True):
         smart, judge = smart_of()
-        items = [str(n) for n in range(400)]
+        items = [str(n) for n in range(150)]
         with get_usage_metadata_callback():
             if thread:
                 answers = await asyncio.to_thread(smart.batch, items)

@@ -28,7 +28,7 @@ from smart_engine.errors import InvalidInputError, StoreError
 from smart_engine.store.store import Store
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-ITEMS = [f"item {number}" for number in range(80)]
+ITEMS = [f"item {number}" for number in range(50)]
 
 
 def smart_with(store, scripts=say, **settings) -> SmartChatModel:

@@ -239,7 +239,7 @@ def table(ledger):
 
 
 def test_chats_in_blocks_end_as_their_batch_does():
-    rows = [{"n": item} for item in range(400)]
+    rows = [{"n": item} for item in range(150)]
     one, other = smart(), smart()
     texts = [f"Sort item {row['n']}" for row in rows]
     told = one.batch(texts)

@@ -16,7 +16,7 @@ from langchain_smart import Price, SmartChatModel
 from smart_engine.errors import BudgetExceededError, InvalidInputError
 
 PRICES = {"big": Price(100, 300), "small": Price(1, 3)}
-ITEMS = [f"mail number {n}" for n in range(120)]
+ITEMS = [f"mail number {n}" for n in range(80)]
 BUDGET = 0.12  # the reference alone costs about .0024 an item
 
 

@@ -31,7 +31,7 @@ from langchain_smart import Price, SmartChatModel
 from smart_engine import InvalidInputError
 
 PRICES = {"big": Price(10, 30), "small": Price(0.1, 0.4)}
-ITEMS = [f"item {n}" for n in range(60)]
+ITEMS = [f"item {n}" for n in range(36)]
 
 
 class Fact(BaseModel):

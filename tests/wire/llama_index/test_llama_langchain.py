@@ -89,7 +89,7 @@ def test_one_set_of_models_costs_both_frameworks_the_same():
     def script(model, text, attempt):
         return "no" if model == "small" and text.endswith("7") else "yes"
 
-    items = [f"mail {n}" for n in range(200)]
+    items = [f"mail {n}" for n in range(80)]
     with serve(script) as server:
         told = {"prices": PRICES, "max_disagreement": 0.2, "task": "it"}
         members = {"reference": chain(server), "candidates": [chain(server, "small")]}
