@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
-from scipy.special import betaln, gammaln
 
 from smart_engine.evidence.tails import FloatArray, IntArray
 
@@ -131,6 +130,8 @@ def hidden(population: int, draws: int, found: int, level: float) -> Between:
 
 def _log_chance(count: IntArray, size: int, a: float, b: float) -> FloatArray:
     """Log probability of so many of a kind, by the beta-binomial distribution."""
+    from scipy.special import betaln, gammaln
+
     ways = gammaln(size + 1) - gammaln(count + 1) - gammaln(size - count + 1)
     chance = ways + betaln(count + a, size - count + b) - betaln(a, b)
     return np.asarray(chance, float)

@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln, xlogy
 
 __all__ = ["FALSE_ALARMS", "Drift", "DriftWatch"]
 
@@ -119,6 +118,8 @@ class DriftWatch:
         return alarm
 
     def _alarm(self, seen: int, found: int) -> Drift | None:
+        from scipy.special import betaln, xlogy
+
         before, wrong = np.array(self._starts, dtype=float).T
         since, now = seen - before, found - wrong
         alpha, beta = wrong + 0.5, before - wrong + 0.5

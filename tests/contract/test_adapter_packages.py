@@ -34,11 +34,22 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@both
-def test_importing_it_loads_no_framework(package):
-    framework = PACKAGES[package]
-    code = f"import {package.__name__}, sys; print({framework!r} in sys.modules)"
-    assert python(code).stdout == "False\n"
+@pytest.mark.parametrize(
+    ("package", "framework", "name"),
+    [
+        ("langchain_smart", "langchain_core", "SmartChatModel"),
+        ("llama_index_smart", "llama_index", "SmartLLM"),
+    ],
+)
+def test_what_takes_long_to_load_is_loaded_late(package, framework, name):
+    """The framework with what needs it, SciPy with the first decision."""
+    code = f"""
+import sys, {package}
+print({framework!r} in sys.modules)
+{package}.{name}
+print("scipy" in sys.modules)
+"""
+    assert python(code).stdout == "False\nFalse\n"
 
 
 @pytest.mark.parametrize(
