@@ -39,7 +39,7 @@ _EXPECTED_WORTH = 40.0
 """How many of a plan's own draws what the risk model expects of them is worth."""
 
 _CUTS = 6
-"""Cuts that are compared in view of the waves left."""
+"""Cuts that look best at mean error rates, and are compared over all that may be."""
 
 _ATTEMPTS = 6
 """Most plans that are tried one after the other."""
@@ -178,7 +178,8 @@ def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut |
     sizes = np.bincount(leaf, minlength=rates.shape[1]).astype(float)
     errors, level, waves = state.max_errors, state.plan_level, state.batch.rounds_left
     if math.isinf(waves):
-        return next(iter(best_cuts(sizes, rates, errors, level)), None)
+        cuts = best_cuts(sizes, rates, errors, level, keep=_CUTS)
+        return next(iter(cuts), None)
     cuts = []
     for cut in best_cuts(sizes, rates, errors, level, keep=_CUTS):
         parts = cut.share_of_leaves * sizes
