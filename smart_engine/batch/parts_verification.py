@@ -123,7 +123,7 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
                 each.undetected == _bound(each),
                 f"{name}: at most {each.undetected} of them do fail"
                 + (
-                    f", {each.test.max_errors} and {each.test.detected} detected by "
+                    f", {each.test.undetected} and {each.test.detected} detected by "
                     f"then, less {each.found} found"
                     if each.test
                     else ""
@@ -194,6 +194,7 @@ def _follows(test: LabelTest, promised: Promised, items: int) -> bool:
     possible = (
         0 <= test.draws <= test.items <= items
         and 0 <= test.max_errors <= MOST
+        and 0 <= test.gain <= MOST
         and 0 < promised.level < 1
         and 0 <= test.expected_errors <= MOST
         and numbers == sorted(set(numbers))

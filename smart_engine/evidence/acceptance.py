@@ -20,6 +20,7 @@ has stopped. Looks stop at the first c with exactly c errors in n_c draws, so
 The allowance B may fall as errors are found, by a rule fixed in advance: n_c is then
 computed for B_c, its value once c errors are found. As long as it falls by at most one
 from one error to the next, B_c + 1 + c never falls, and the proof above stays as it is.
+It may rise, too: a detected error may allow more of the others to stay.
 
 Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
 and share a part of α that is reserved for them, by the union bound.
@@ -67,6 +68,7 @@ class Acceptance:
         level: Probability with which the promise may fail, 0 < α < 1.
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
+        gain: Errors that may stay undetected besides, for each one detected, ≥ 0.
 
     Raises:
         InvalidInputError: If an argument is out of range.
@@ -81,13 +83,19 @@ class Acceptance:
     """
 
     def __init__(
-        self, items: int, max_errors: int, level: float, expected_errors: float = 1.0
+        self,
+        items: int,
+        max_errors: int,
+        level: float,
+        expected_errors: float = 1.0,
+        gain: float = 0.0,
     ) -> None:
         for field, value, fits in (
             ("items", items, items >= 0),
             ("max_errors", max_errors, max_errors >= 0),
             ("level", level, 0 < level < 1),
             ("expected_errors", expected_errors, expected_errors >= 0),
+            ("gain", gain, gain >= 0),
         ):
             if not fits:
                 raise InvalidInputError(field, value, "is out of range")
@@ -95,12 +103,17 @@ class Acceptance:
         self.max_errors = self._allowed = max_errors
         self.level = level
         self.expected_errors = expected_errors
+        self.gain = gain
         self._ratio = expected_errors / (1 + expected_errors)
         beyond = self._ratio**_EXACT
         self._spaced_share = max(_SPACED_SHARE, beyond)
         self._exact_level = level * (1 - self._spaced_share) / (1 - beyond)
         self._sizes: list[int] = []
         self._spaced_look, self._spaced_looks = (0, 0), 0
+
+    def allowed(self, errors: int) -> int:
+        """Return how many errors may stay undetected once that many are detected."""
+        return self._allowed + int(self.gain * errors)
 
     def draws(self, errors: int) -> int:
         """Return the number of draws that suffices with that many errors detected.
@@ -132,9 +145,9 @@ class Acceptance:
     def _next(self) -> int:
         """Compute the size for one more error."""
         errors = len(self._sizes)
-        marked = self._allowed + 1 + errors
+        marked = self.allowed(errors) + 1 + errors
         before = self._sizes[-1] if self._sizes else 0
-        last = self.items - self._allowed
+        last = self.items - self.allowed(errors)
         if before >= last or marked > self.items:
             return max(before, last)
         if errors < _EXACT:
@@ -151,7 +164,7 @@ class Acceptance:
             # than where nothing is to be proven.
             return last
         target = np.log(room - stopped) - log_arrival
-        left, hidden = self.items - before, self._allowed + 1
+        left, hidden = self.items - before, marked - errors
 
         def falls_short(size: int) -> bool:
             none = hypergeometric_log_pmf(0, left, hidden, size - before)
@@ -197,9 +210,9 @@ class Acceptance:
         look = self._spaced_looks
         share = 1.0 / (look * (look + 1))  # sums to 1 over all looks
         level = self.level * self._spaced_share * share * (1 - _ROUNDING)
+        hidden = self.allowed(errors) + 1 + at
 
         def falls_short(size: int) -> bool:
-            hidden = self._allowed + 1 + at
             return hypergeometric_cdf(at, self.items, hidden, size) > level
 
         size = last

@@ -55,6 +55,7 @@ def share_to_draw(
     level: ArrayLike,
     drawn: ArrayLike = 0.0,
     found: ArrayLike = 0.0,
+    gain: float = 0.0,
 ) -> FloatArray:
     """Return the share of the items drawn in all when a claim is expected to be made.
 
@@ -64,6 +65,7 @@ def share_to_draw(
         level: Level of the audit.
         drawn: Share of the items drawn already.
         found: Errors found in them.
+        gain: Errors that may stay undetected besides, for each one found.
 
     Example:
         ```python
@@ -80,17 +82,20 @@ def share_to_draw(
         *(np.asarray(each, float) for each in given)
     )
     if np.ndim(allowed) == np.ndim(drawn) == 0 and not np.any(drawn):
-        return _without_draws(left, float(np.asarray(allowed)), alpha)
+        return _without_draws(left, float(np.asarray(allowed)), alpha, gain)
     start, high = low, np.ones_like(low)
     for _ in range(_HALVINGS):
         share = (low + high) / 2
         seen = known + left * (share - start) / np.maximum(1 - start, 1e-9)
-        enough = share >= 1 - betaincinv(most + 1, seen + 1, _SPENT * alpha)
+        may_stay = most + gain * seen
+        enough = share >= 1 - betaincinv(may_stay + 1, seen + 1, _SPENT * alpha)
         high, low = np.where(enough, share, high), np.where(enough, low, share)
     return np.asarray(high, float)
 
 
-def _without_draws(errors: FloatArray, allowed: float, level: FloatArray) -> FloatArray:
+def _without_draws(
+    errors: FloatArray, allowed: float, level: FloatArray, gain: float
+) -> FloatArray:
     """Return the shares before any draw: they depend on the errors found alone."""
     from scipy.special import betaincinv
 
@@ -99,7 +104,8 @@ def _without_draws(errors: FloatArray, allowed: float, level: FloatArray) -> Flo
     )
     shares = np.empty(errors.shape)
     for each in np.unique(level).tolist():
-        needed = 1 - betaincinv(allowed + 1, found + 1, _SPENT * each)
+        may_stay = allowed + gain * found
+        needed = 1 - betaincinv(may_stay + 1, found + 1, _SPENT * each)
         at = level == each
         low, high = np.zeros(int(at.sum())), np.ones(int(at.sum()))
         for _ in range(_HALVINGS):

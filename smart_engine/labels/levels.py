@@ -15,7 +15,7 @@ import numpy as np
 
 from smart_engine.evidence.tails import FloatArray
 from smart_engine.labels.costs import SCENARIOS
-from smart_engine.labels.promise import most_missed
+from smart_engine.labels.promise import missed_per_right, most_missed
 from smart_engine.labels.strata import Stratum
 
 __all__ = [
@@ -39,10 +39,10 @@ _FALSE_SHARES = (1.0, 0.75, 0.5, 0.3, 0.15)
 """False answers left, as shares of those that a promised precision allows."""
 
 _FALSE_OF_RIGHT = (0.3, 0.15, 0.08, 0.04, 0.02)
-"""The same, as shares of a label's right answers, where only its recall is promised."""
+"""The same, as shares of the answers, where only a label's recall is promised."""
 
-_FOUND = 0.6
-"""Share of a label's missed items that an audit is taken to find."""
+_PASSES = 2
+"""How often an allowance and the audit on whose results it depends are computed."""
 
 
 Strata = tuple[Stratum, Stratum, float | None, float | None]
@@ -177,28 +177,29 @@ def _options(
     """Per number of parts of the level, the least cost of a label and its plan."""
     claimed, others, recall, precision = strata
     levels = alpha * np.arange(1, UNITS + 1) / UNITS
-    right, missed = _right(claimed), _missed(others)
-    reached = right + _FOUND * missed
-    if precision is not None:
-        most = (1 - precision) * (1 + 0.3 * (1 - precision)) * reached
-        shares = _FALSE_SHARES if recall is not None else (1.0,)
-        bounds = {int(share * most) for share in shares}
-    else:
-        bounds = {int(share * reached) for share in _FALSE_OF_RIGHT}
+    gain = 0.0 if recall is None else missed_per_right(recall)
+    right, found = _right(claimed), float(others.wrong.sum())
+    left = others.per_band(~others.known) @ others.rates()
+    outside = float(left) if recall is not None else 0.0
     best = np.full(UNITS + 1, np.inf)
     plans = [LabelPlan(0, 0, 0, 0)] * (UNITS + 1)
-    all_claimed = float(len(claimed.unknown()))
-    for false in (0, *sorted(bounds - {0})):
-        calls = np.full(UNITS + 1, all_claimed)
-        if false:
-            calls[0] = np.inf
-            calls[1:] = _calls(claimed, false, levels, quantiles)
+    for share in _shares(recall, precision):
+        false, stay = 0, 0.0
+        calls = np.full(UNITS + 1, float(len(claimed.unknown())))
+        if share:
+            for _ in range(_PASSES):
+                false = int(share * (right + found + outside + stay))
+                audit = _expected(claimed, false, levels, quantiles)
+                stay = audit.undetected
+            calls[0], calls[1:] = np.inf, audit.calls
         hidden, rest = 0, np.zeros(UNITS + 1)
         if recall is not None:
-            certain = reached - 0.4 * false
-            hidden = max(0, int((1 - recall) / recall * certain))
-            rest[0] = float(len(others.unknown()))
-            rest[1:] = _calls(others, hidden, levels, quantiles)
+            for _ in range(_PASSES):
+                certain = right + found + outside - (false - stay)
+                hidden = max(0, int(gain * certain))
+                audit = _expected(others, hidden, levels, quantiles, gain)
+                outside = audit.outside
+            rest[0], rest[1:] = float(len(others.unknown())), audit.calls
         for units in range(UNITS + 1):
             sums = calls[: units + 1] + rest[units::-1]
             first = int(sums.argmin())
@@ -208,13 +209,45 @@ def _options(
     return best, plans
 
 
-def _calls(
-    stratum: Stratum, bound: int, levels: FloatArray, quantiles: Sequence[float]
-) -> FloatArray:
-    """Per level, what an audit of a stratum is expected to cost; read off a few."""
+def _shares(recall: float | None, precision: float | None) -> list[float]:
+    """Bounds of false answers to try, as shares of the answers handed out."""
+    if precision is None:
+        return [0.0, *_FALSE_OF_RIGHT]
+    shares = _FALSE_SHARES if recall is not None else (1.0,)
+    return [0.0, *((1 - precision) * share for share in shares)]
+
+
+class _Expected(NamedTuple):
+    """An audit of the best part of a stratum.
+
+    Attributes:
+        calls: Per level, reference calls.
+        undetected: Errors that stay in the part.
+        outside: Errors that are not in it.
+    """
+
+    calls: FloatArray
+    undetected: float
+    outside: float
+
+
+def _expected(
+    stratum: Stratum,
+    allowed: int,
+    levels: FloatArray,
+    quantiles: Sequence[float],
+    gain: float = 0.0,
+) -> _Expected:
+    """Return what an audit is expected to need; read off at a few levels."""
     few = np.geomspace(levels[0], levels[-1], _LEVELS)
-    calls = _least_calls(stratum, bound, few, quantiles)
-    return np.asarray(np.interp(np.log(levels), np.log(few), calls), float)
+    costs = stratum.costs(float(allowed), few[:, None], gain, quantiles)
+    ends = costs.calls.argmin(axis=-1)
+    calls = costs.calls.min(axis=-1)
+    return _Expected(
+        np.interp(np.log(levels), np.log(few), calls),
+        float(costs.undetected[np.arange(len(few)), ends].mean()),
+        float(costs.outside[ends].mean()),
+    )
 
 
 def _least_calls(
@@ -230,9 +263,3 @@ def _right(claimed: Stratum) -> float:
     left = claimed.per_band(~claimed.known)
     known = claimed.known.sum() - claimed.wrong.sum()
     return max(1.0, float(known + left @ (1 - claimed.rates())))
-
-
-def _missed(others: Stratum) -> float:
-    """Expected number of missed ones among the others."""
-    left = others.per_band(~others.known)
-    return float(others.wrong.sum() + left @ others.rates())

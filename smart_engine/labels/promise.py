@@ -38,6 +38,7 @@ from smart_engine.guarantee import as_share
 __all__ = [
     "LabelTest",
     "Promised",
+    "missed_per_right",
     "most_false",
     "most_missed",
 ]
@@ -57,12 +58,19 @@ def most_missed(recall: float, right: int) -> int:
     return math.floor((1 - share) / share * max(0, right))
 
 
+def missed_per_right(recall: float) -> float:
+    """Missed ones that each further right answer of a label allows."""
+    share = as_share(recall)
+    return float((1 - share) / share)
+
+
 class LabelTest(BaseModel, frozen=True, extra="forbid"):
     """The test of an audit that has accepted.
 
     Attributes:
         items: Items that it is about.
         max_errors: Errors that may stay undetected, B.
+        gain: Errors that may stay undetected besides, for each one detected.
         expected_errors: Shape of its acceptance numbers.
         draws: Items drawn, in random order.
         errors: Numbers of the draws, from 1, that showed an error.
@@ -71,6 +79,7 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
 
     items: int
     max_errors: int
+    gain: float = 0.0
     expected_errors: float
     draws: int
     errors: tuple[int, ...]
@@ -88,6 +97,7 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
         return cls(
             items=test.acceptance.items,
             max_errors=test.acceptance.max_errors,
+            gain=test.acceptance.gain,
             expected_errors=test.acceptance.expected_errors,
             draws=test.draws,
             errors=tuple(test.errors),
@@ -99,9 +109,16 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
         """Errors that were detected when it accepted."""
         return sum(number <= self.accepted for number in self.errors)
 
+    @property
+    def undetected(self) -> int:
+        """Errors that stay undetected at most, as it accepted."""
+        return self.max_errors + int(self.gain * self.detected)
+
     def replay(self, level: float) -> SequentialTest:
         """Run the test again, on the draws that are recorded."""
-        design = Acceptance(self.items, self.max_errors, level, self.expected_errors)
+        design = Acceptance(
+            self.items, self.max_errors, level, self.expected_errors, self.gain
+        )
         test = SequentialTest("", design)
         test.extend(self.draws, self.errors, ())
         return test
@@ -146,7 +163,7 @@ class Promised(BaseModel, frozen=True, extra="forbid"):
         """The bound on errors left that follows from the test."""
         if self.test is None:
             return self.unseen
-        before = self.test.max_errors + self.test.detected
+        before = self.test.undetected + self.test.detected
         return min(self.unseen, max(0, before - self.found))
 
     @classmethod

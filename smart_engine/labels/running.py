@@ -26,6 +26,7 @@ class RunningAudit:
         place: Per item of the batch, its place in the random order of drawing.
         allowed: Errors that may stay undetected.
         level: Its level.
+        gain: Errors that may stay undetected besides, for each one detected.
 
     Attributes:
         stratum: As given.
@@ -33,15 +34,20 @@ class RunningAudit:
     """
 
     def __init__(
-        self, stratum: Stratum, place: IntArray, allowed: int, level: float
+        self,
+        stratum: Stratum,
+        place: IntArray,
+        allowed: int,
+        level: float,
+        gain: float,
     ) -> None:
         self.stratum = stratum
-        costs = stratum.costs(float(allowed), level)
+        costs = stratum.costs(float(allowed), level, gain)
         self._end = int(costs.calls.argmin())
         inside = np.flatnonzero(~stratum.known & (stratum.band < self._end))
         self._order = inside[np.argsort(place[stratum.items[inside]])]
         expected = _SHAPE * float(costs.found[self._end])
-        design = Acceptance(len(inside), allowed, level, expected)
+        design = Acceptance(len(inside), allowed, level, expected, gain)
         self.test = SequentialTest("", design)
         self._look()
 
@@ -82,5 +88,6 @@ class RunningAudit:
             design.level,
             self.test.draws / max(size, 1),
             len(self.test.errors),
+            design.gain,
         )
         return int(float(share) * size) - self.test.draws

@@ -27,11 +27,15 @@ class Costs(NamedTuple):
     Attributes:
         calls: Reference calls: draws, and all items outside.
         found: Errors that the draws are expected to show.
+        undetected: Errors expected to stay in the items served.
+        outside: Errors expected in the items outside.
         shares: Share of the items served that is expected to be drawn.
     """
 
     calls: FloatArray
     found: FloatArray
+    undetected: FloatArray
+    outside: FloatArray
     shares: FloatArray
 
 
@@ -65,11 +69,13 @@ class Stratum:
         self._risk = self.per_band(risk) / np.maximum(self.per_band(), 1)
         self.known = np.zeros(size, bool)
         self.wrong = np.zeros(size, bool)
+        self._rates: FloatArray | None = None
 
     def learn(self, known: BoolArray, wrong: BoolArray) -> None:
         """Take in what is known of all items of the batch."""
         self.known = known[self.items]
         self.wrong = wrong[self.items] & self.known
+        self._rates = None
 
     def per_band(self, values: BoolArray | FloatArray | None = None) -> FloatArray:
         """Per band, the sum of its items' values; by default their number."""
@@ -81,13 +87,16 @@ class Stratum:
 
     def rates(self) -> FloatArray:
         """Per band, the estimated share of its unknown items that are wrong."""
-        known, wrong = self.per_band(self.known), self.per_band(self.wrong)
-        return error_rates(self._risk, self.per_band(), known, wrong)
+        if self._rates is None:
+            known, wrong = self.per_band(self.known), self.per_band(self.wrong)
+            self._rates = error_rates(self._risk, self.per_band(), known, wrong)
+        return self._rates
 
     def costs(
         self,
         allowed: float,
         level: FloatArray | float,
+        gain: float = 0.0,
         quantiles: Sequence[float] = SCENARIOS,
     ) -> Costs:
         """Return what auditing all that is unknown is expected to cost, band by band.
@@ -95,12 +104,14 @@ class Stratum:
         Args:
             allowed: Errors that may stay undetected.
             level: Level of the audit; an array has a last axis of 1.
+            gain: Errors that may stay undetected besides, for each one detected.
             quantiles: How many there may be; costs are means over these scenarios.
         """
         left = self.per_band(~self.known)
         inside, wrong = np.cumsum(left), np.cumsum(left * self.rates())
         likely = wrong * scenarios(np.cumsum(self.per_band(self.wrong)), quantiles)
-        parts = share_to_draw(likely, allowed, np.asarray(level)[..., None])
+        levels = np.asarray(level)[..., None]
+        parts = share_to_draw(likely, allowed, levels, gain=gain)
         parts = np.maximum.accumulate(parts, axis=-1)
         calls = parts.mean(axis=-2) * inside + inside[-1:] - inside
         part = parts[..., len(quantiles) // 2, :]
@@ -108,5 +119,7 @@ class Stratum:
         return Costs(
             np.concatenate([none + left.sum(), calls], axis=-1),
             np.concatenate([none, part * wrong], axis=-1),
+            np.concatenate([none, (1 - part) * wrong], axis=-1),
+            np.append(0.0, wrong)[-1] - np.append(0.0, wrong),
             np.concatenate([none, part], axis=-1),
         )

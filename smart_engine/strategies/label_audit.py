@@ -11,7 +11,8 @@
 3. Audit false answers of each label; then missed items, and the agreement. The audits
    of a stage draw in one random order, so that a draw serves all whose stratum it is
    in. The second stage has an order of its own: in that of the first, items of audited
-   strata that were not drawn come late.
+   strata that were not drawn come late. Each missed item that is detected is one more
+   right answer, which allows more of the others to stay missed.
    An audit of the first that has detected no error passes its level on.
 4. Settle: where a bound does not suffice for a promise after all, the reference answers
    the riskiest items left, until it does.
@@ -34,7 +35,7 @@ from smart_engine.evidence.record import (
     BatchRecord,
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
-from smart_engine.labels.levels import UNITS, divide
+from smart_engine.labels.levels import divide
 from smart_engine.labels.promise import most_missed
 from smart_engine.labels.strata import Stratum
 from smart_engine.strategies._base import Decision, Wave
@@ -59,10 +60,6 @@ they lie more densely towards the risky end."""
 _CHECK, _TOWARDS_EDGE = 0.4, 2.5
 """Share of the draws planned by which a plan is checked, in as many items at most; and
 the exponent by which these lie more densely where what it would serve ends."""
-
-_SURE = 2.0
-"""Of the missed items still to be found, the bound of an audit relies on as many as are
-found even so many standard deviations below what is expected."""
 
 _NEGLIGIBLE = 0.02
 """A candidate that costs no more than this share of the reference is asked besides."""
@@ -193,8 +190,7 @@ def _divide(state: LabelState) -> Generator[Wave, None, None]:
         for index, (part, bound) in enumerate(zip(state.parts, bounds, strict=True)):
             end = 0
             if part.units:
-                level = alpha * part.units / UNITS
-                end = int(part.stratum.costs(float(bound), level).calls.argmin())
+                end = int(part.costs(bound, alpha).calls.argmin())
             elif _needs_no_audit(state, part):
                 end = top[index]
             if end < top[index]:
@@ -220,8 +216,7 @@ def _check(state: LabelState, part: LabelPart, bound: int) -> IntArray:
     """
     if not part.units or not len(part.stratum.unknown()):
         return part.stratum.items[:0]
-    level = state.batch.guarantee.alpha * part.units / UNITS
-    costs = part.stratum.costs(float(bound), level)
+    costs = part.costs(bound, state.batch.guarantee.alpha)
     end = int(costs.calls.argmin())
     inside = part.stratum.items[~part.stratum.known & (part.stratum.band < end)]
     most = _PILOT * len(part.stratum.items) ** 0.5
@@ -267,42 +262,32 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
     """Audit all other answers for missed items, and all of them for agreement."""
     state.place = state.batch.rng.permutation(state.batch.n_items)
     alpha = state.batch.guarantee.alpha
-    bounds = {
-        each.label: each for each, *_ in state.promised() if each.of == "precision"
-    }
     parts = [part for part in state.parts if _is_late(state, part)]
     planned = sum(part.units for part in parts)
     passed_on = sum(label.claimed.pass_on() for label in state.labels)
     for part in parts:
         part.units *= 1 + passed_on / max(planned, 1.0)
-    for label in state.labels:
-        if label.recall is not None:
-            false = bounds[label.name].undetected
-            allowed = _may_be_missed(state, label, label.recall, false)
-            label.others.begin(state.place, allowed, alpha)
+    audited = [label for label in state.labels if label.others.units]
+    outside = []
+    for label in audited:
+        costs = label.others.costs(_may_be_missed(state, label), alpha)
+        outside.append(label.others.stratum.unknown(int(costs.calls.argmin())))
+    yield from state.take(outside)
+    for label in audited:
+        label.others.begin(state.place, _may_be_missed(state, label), alpha)
     for each in state.slices:
         each.part.begin(state.place, _allowed(state, each), alpha)
     yield from state.run(parts)
 
 
-def _may_be_missed(
-    state: LabelState, label: AuditedLabel, recall: float, false: int
-) -> int:
-    """Return how many items of a label may stay missed, with those still to be found.
-
-    Args:
-        state: What is known.
-        label: The label.
-        recall: Least recall.
-        false: Bound of the false ones among its answers.
-    """
-    stratum, right = label.others.stratum, state.answers(label.number) - false
-    level = state.batch.guarantee.alpha * max(label.others.units, 1) / UNITS
-    costs = stratum.costs(float(most_missed(recall, right)), level)
-    end = int(costs.calls.argmin())
-    left = stratum.per_band(~stratum.known) * stratum.rates()
-    found = float(costs.found[end] + left[end:].sum())
-    return most_missed(recall, right + max(0, int(found - _SURE * found**0.5)))
+def _may_be_missed(state: LabelState, label: AuditedLabel) -> int:
+    """Return how many items of a label may stay missed, by what is known of it."""
+    if label.recall is None:
+        return 0
+    false = next(
+        each.undetected for each, part, _ in state.promised() if part is label.claimed
+    )
+    return most_missed(label.recall, state.answers(label.number) - false)
 
 
 def _is_late(state: LabelState, part: LabelPart) -> bool:

@@ -15,9 +15,9 @@ from smart_engine.evidence.record import (
 )
 from smart_engine.evidence.tails import BoolArray, IntArray
 from smart_engine.labels.levels import UNITS, LabelPlan
-from smart_engine.labels.promise import Kind, Promised
+from smart_engine.labels.promise import Kind, Promised, missed_per_right
 from smart_engine.labels.running import RunningAudit
-from smart_engine.labels.strata import Stratum
+from smart_engine.labels.strata import Costs, Stratum
 from smart_engine.strategies._base import Audited, Decision, Tally, Verdict, Wave
 
 __all__ = ["AuditedLabel", "AuditedSlice", "LabelPart", "LabelState"]
@@ -28,13 +28,15 @@ class LabelPart:
 
     Attributes:
         stratum: The items.
+        gain: Errors that may stay undetected besides, for each one detected.
         units: Parts of the level for its audit.
         audit: The audit, if it was begun.
         passed_on: Whether its level was given to later audits.
     """
 
-    def __init__(self, stratum: Stratum) -> None:
+    def __init__(self, stratum: Stratum, gain: float = 0.0) -> None:
         self.stratum = stratum
+        self.gain = gain
         self.units = 0.0
         self.audit: RunningAudit | None = None
         self.passed_on = False
@@ -43,7 +45,11 @@ class LabelPart:
         """Design its audit, if it has a part of the level."""
         if self.units and len(self.stratum.unknown()):
             level = alpha * self.units / UNITS
-            self.audit = RunningAudit(self.stratum, place, allowed, level)
+            self.audit = RunningAudit(self.stratum, place, allowed, level, self.gain)
+
+    def costs(self, allowed: float, alpha: float) -> Costs:
+        """Return what its audit is expected to cost, band by band."""
+        return self.stratum.costs(allowed, alpha * self.units / UNITS, self.gain)
 
     def pass_on(self) -> float:
         """Return the parts of the level that later audits may use besides theirs."""
@@ -116,7 +122,8 @@ class AuditedLabel:
         self.number = batch.labelling.named(name)
         self.recall = batch.guarantee.recall.get(name)
         self.precision = batch.guarantee.precision.get(name)
-        self.claimed, self.others = LabelPart(claimed), LabelPart(others)
+        gain = 0.0 if self.recall is None else missed_per_right(self.recall)
+        self.claimed, self.others = LabelPart(claimed), LabelPart(others, gain)
         self.plan = LabelPlan(0, 0, 0, 0)
 
 

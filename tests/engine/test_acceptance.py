@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations, permutations
 
@@ -17,20 +18,25 @@ from smart_engine.evidence.tails import hypergeometric_cdf
 ALPHA = 0.05
 
 
-def wrongly_accepted(design: Acceptance, marked: int, *, allowed: int) -> float:
+def wrongly_accepted(
+    design: Acceptance, marked: int, *, allowed: int | Callable[[int], int]
+) -> float:
     """Probability, over all orders of drawing, of more than `allowed` hidden errors.
+
+    How many are may depend on how many were detected.
 
     Dynamic programming over (draws, errors found); stops at the first look that
     accepts.
     """
     items = design.items
+    most = allowed if callable(allowed) else lambda _: allowed
     at = {0: 1.0}
     wrong = 0.0
     for draws in range(items + 1):
         going_on: dict[int, float] = {}
         for found, chance in at.items():
             if draws >= design.draws(found):
-                wrong += chance * (marked - found > allowed)
+                wrong += chance * (marked - found > most(found))
             else:
                 going_on[found] = chance
         at = {}
@@ -88,6 +94,42 @@ def test_enumeration_agrees_with_all_orders_of_drawing() -> None:
         assert wrongly_accepted(design, marked, allowed=2) == pytest.approx(
             bad / orders
         )
+
+
+def worst_with_gain(items: int, level: float, gain: float, credited: float) -> float:
+    """Largest probability of accepting with more undetected than `credited` allows."""
+    return max(
+        wrongly_accepted(
+            design, marked, allowed=lambda found, b=b: b + int(credited * found)
+        )
+        for b in range(0, items, 2)
+        for design in [Acceptance(items, b, level, 1.0, gain)]
+        for marked in range(items + 1)
+    )
+
+
+@pytest.mark.parametrize("gain", [0.12, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("items", [5, 13, 24])
+def test_an_allowance_may_rise_with_the_errors_detected(
+    items: int, gain: float
+) -> None:
+    assert worst_with_gain(items, ALPHA, gain, gain) <= ALPHA
+
+
+def test_trap_an_allowance_that_has_risen_does_not_prove_the_first_one() -> None:
+    assert worst_with_gain(24, ALPHA, 1.0, 0.0) > 2 * ALPHA
+
+
+@pytest.mark.parametrize("gain", [1 / 19, 1 / 9])
+def test_a_rising_allowance_keeps_the_level_beyond_the_exact_looks(gain: float) -> None:
+    design = Acceptance(1200, 60, ALPHA, 20.0, gain)
+    rates = [
+        wrongly_accepted(
+            design, design.allowed(found) + 1 + found, allowed=design.allowed
+        )
+        for found in (0, 1, 20, 100, 127, 140, 160, 200)
+    ]
+    assert 0.9 * ALPHA < max(rates) <= ALPHA
 
 
 @pytest.mark.parametrize(
