@@ -1,5 +1,9 @@
 """What audits, and plans that serve a part of the items, are expected to cost.
 
+Costs are in calls of the reference of mean price. Where its price varies between items,
+those go to it outright that are riskiest for their price: the promise counts errors,
+the bill dollars.
+
 Every cost is an array over draws from the posterior: its mean is the expected cost,
 and how the arrays differ tells what knowing more would be worth.
 """
@@ -35,11 +39,13 @@ class Cut(NamedTuple):
     """Which leaves are served; the rest is taken outright by the reference.
 
     Attributes:
-        order: The leaves, safest first.
+        order: The leaves, safest for their price first.
         leaves: How many of them are served whole.
         part: Share of the next one that is served, too.
-        calls: Per draw, expected reference calls: items taken, and audit draws.
+        calls: Per draw, expected cost of reference calls: items taken, and audit draws.
         errors: Errors one expects to find.
+        draws: Per draw, expected audit draws.
+        price: Mean price of a reference call about what is served.
     """
 
     order: IntArray
@@ -47,6 +53,8 @@ class Cut(NamedTuple):
     part: float
     calls: FloatArray
     errors: float
+    draws: FloatArray
+    price: float
 
     @property
     def share_of_leaves(self) -> FloatArray:
@@ -109,9 +117,14 @@ def draws_needed(
 
 
 def best_cuts(
-    sizes: FloatArray, rates: FloatArray, max_errors: int, level: float, keep: int = 1
+    sizes: FloatArray,
+    rates: FloatArray,
+    max_errors: int,
+    level: float,
+    keep: int = 1,
+    prices: FloatArray | float = 1.0,
 ) -> list[Cut]:
-    """Return the cuts that need the fewest reference calls, best first.
+    """Return the cuts whose reference calls cost least, best first.
 
     Args:
         sizes: Items per leaf, (leaves,) or (draws, leaves).
@@ -119,11 +132,13 @@ def best_cuts(
         max_errors: Errors that may stay undetected.
         level: Level of the audit.
         keep: How many to return.
+        prices: Prices of the reference's calls, (leaves,).
     """
-    order = np.argsort(rates.mean(axis=0), kind="stable")
+    order = np.argsort(rates.mean(axis=0) / prices, kind="stable")
     sizes = np.broadcast_to(sizes, rates.shape)[:, order]
-    wrong = sizes * rates[:, order]
-    typical, total = sizes.mean(axis=0), sizes.sum(axis=1)
+    prices = np.broadcast_to(prices, rates.shape[1])[order]
+    wrong, worth = sizes * rates[:, order], sizes * prices
+    typical, total = sizes.mean(axis=0), worth.sum(axis=1)
     grid = [
         (leaf, part)
         for leaf in np.flatnonzero(typical > 0).tolist()
@@ -141,15 +156,24 @@ def best_cuts(
     served = up_to(typical, at, part)
     errors = up_to(wrong.mean(axis=0), at, part)
     draws = draws_needed(served, errors / served, max_errors, level)
-    best = np.argsort(draws - served, kind="stable")[:keep]
-    where, share = at[best], part[best]
+    price = up_to(worth.mean(axis=0), at, part) / served
+    best = np.argsort((draws - served) * price, kind="stable")[:keep]
+    where, share, price = at[best], part[best], price[best]
     served = np.maximum(up_to(sizes, where, share), 1e-9)
     rate = up_to(wrong, where, share) / served
     draws = draws_needed(served, rate, max_errors, level)
-    calls = total[:, None] - served + draws
+    calls = total[:, None] - up_to(worth, where, share) + draws * price
     found = np.median(draws * rate, axis=0)
     cuts = [
-        Cut(order, int(where[k]), float(share[k]), calls[:, k], float(found[k]))
+        Cut(
+            order,
+            int(where[k]),
+            float(share[k]),
+            calls[:, k],
+            float(found[k]),
+            draws[:, k],
+            float(price[k]),
+        )
         for k in range(len(best))
     ]
     return sorted(cuts, key=lambda cut: float(cut.calls.mean()))

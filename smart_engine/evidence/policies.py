@@ -29,12 +29,14 @@ class Answers(NamedTuple):
         same: Per pair of tiers, lower first, and item, whether both say the same.
         code: Per tier and item, a number for the answer; equal answers share it.
         confidence: Per tier and item, the tier's score of its answer, or nan.
+        cost: Per tier and item, what that answer cost, in USD.
     """
 
     usable: BoolArray
     same: dict[tuple[int, int], BoolArray]
     code: NDArray[np.signedinteger]
     confidence: FloatArray
+    cost: FloatArray
 
     @classmethod
     def read(cls, batch: BatchRecord, items: IntArray, tiers: Sequence[int]) -> Answers:
@@ -47,6 +49,7 @@ class Answers(NamedTuple):
             },
             batch.codes[:, items],
             batch.scores[:, items],
+            batch.costs[:, items],
         )
 
     def groups(self, tiers: Sequence[int]) -> IntArray:

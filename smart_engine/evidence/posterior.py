@@ -144,5 +144,6 @@ def _cells(
         },
         np.zeros_like(group),
         np.full(group.shape, np.nan),
+        np.zeros(group.shape),
     )
     return answers, usable & (group != heads)

@@ -42,6 +42,7 @@ from smart_engine.strategies.audit_options import (
     least_cost,
     list_options,
     more_draws,
+    plan_by_price,
     useful_candidates,
     wasted_on_asking,
     waves_to_ask,
@@ -130,7 +131,8 @@ def _begin(state: AuditState) -> Generator[Wave, None, None]:
             options = list_options(state)
             best = choose(state, options)
             if best is options[0] and not _drawing_pays(state, options, best):
-                state.active = []
+                if plan_by_price(state, options, best) is None:
+                    state.active = []
                 return
         if not math.isinf(batch.rounds_left):
             return
@@ -272,7 +274,7 @@ def _draw(state: AuditState) -> Generator[Wave, None, Option | None]:
                     asking = (*best.policy.tiers, *also_to_ask(state, options, best))
         else:
             if not _drawing_pays(state, options, best):
-                return best if best.risk else None
+                return plan_by_price(state, options, best)
             beside = _asks_beside(state, options, best)
             state.active = useful or state.active
             most, want = batch.n_items, _draws_to_learn(state, options, best)

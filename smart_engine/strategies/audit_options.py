@@ -30,6 +30,7 @@ __all__ = [
     "least_cost",
     "list_options",
     "more_draws",
+    "plan_by_price",
     "useful_candidates",
     "wasted_on_asking",
     "waves_to_ask",
@@ -68,7 +69,6 @@ class Audit(NamedTuple):
         cut, rng = self.cut, state.batch.rng
         parts = cut.share_of_leaves * self.sizes
         served = np.maximum(parts.sum(axis=1), 1e-9)
-        free = cut.calls - (self.sizes.sum(axis=1) - served)
         level, errors = state.plan_level, max(0.25, cut.errors)
         items = round(float(served.mean()))
         test = state.sketch(items, state.max_errors, level, errors)
@@ -80,8 +80,8 @@ class Audit(NamedTuple):
         outright = float((self.sizes.sum(axis=1) - served).mean())
         spent = outright + state.reference_calls
         draws = next_wave(test, rate, waves, last, rng, besides=spent).by_waves
-        more = draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - free
-        return np.asarray(more, float)
+        more = draws[np.arange(waves + 1).clip(max=len(draws) - 1)] - cut.draws
+        return np.asarray(more * cut.price, float)
 
 
 class Option(NamedTuple):
@@ -115,7 +115,12 @@ class Option(NamedTuple):
 
 
 def list_options(state: AuditState) -> list[Option]:
-    """Return every way to go on: the reference alone, plans, and registered tests."""
+    """Return every way to go on: the reference alone, plans, and registered tests.
+
+    Which is best is judged as if the reference cost the same on all items. Plans that
+    heed its prices look cheap before it is known how often answers are wrong: where
+    that is seldom, they would be made too soon.
+    """
     batch, drawn, rest = state.batch, state.drawn, len(state.undrawn)
     unasked = (batch.status[:, state.undrawn] == UNASKED).mean(axis=1)
     reference = batch.cost(REFERENCE, drawn) / state.draws
@@ -324,6 +329,31 @@ def choose(state: AuditState, options: Sequence[Option]) -> Option:
     alone = options[0]
     enough = float((alone.cost - best.cost).mean()) >= _least_gain(state)
     return best if enough else alone
+
+
+def plan_by_price(
+    state: AuditState, options: Sequence[Option], best: Option
+) -> Option | None:
+    """Return the plan to follow instead of drawing on, None: the reference alone.
+
+    Args:
+        state: The audit.
+        options: The ways to go on.
+        best: The best of them if the reference cost the same on all items.
+    """
+    batch, drawn = state.batch, state.drawn
+    limits = state.max_errors, state.plan_level
+    least, chosen = float(options[0].cost.mean()) - _least_gain(state), None
+    for plan in options:
+        if plan.risk is None or plan.audit is None or not plan.risk.priced:
+            continue
+        audit = plan.audit
+        cut = best_cuts(audit.sizes, audit.rates, *limits, prices=plan.risk.prices)[0]
+        saved = (audit.cut.calls - cut.calls).mean() * batch.cost(REFERENCE, drawn)
+        cost = float(plan.cost.mean() - saved / state.draws)
+        if cost <= least:
+            least, chosen = cost, plan
+    return chosen or (best if best.risk is not None else None)
 
 
 def least_cost(state: AuditState, options: Sequence[Option]) -> FloatArray:

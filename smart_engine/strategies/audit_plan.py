@@ -169,19 +169,22 @@ def _rate(rates: FloatArray, leaf: IntArray) -> FloatArray:
 
 def _cut(state: AuditState, risk: RiskModel, leaf: IntArray) -> Cut | None:
     """Return the cheapest cut, None if all to the reference is cheaper."""
-    cut = _cheapest_cut(state, risk.rates(state.batch.rng), leaf)
-    return None if cut is None or cut.calls.mean() >= len(leaf) else cut
+    cut = _cheapest_cut(state, risk, risk.rates(state.batch.rng), leaf)
+    alone = risk.prices[leaf].sum()
+    return None if cut is None or cut.calls.mean() >= alone else cut
 
 
-def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut | None:
+def _cheapest_cut(
+    state: AuditState, risk: RiskModel, rates: FloatArray, leaf: IntArray
+) -> Cut | None:
     """Return the cheapest cut of items with these leaves, if there is any."""
     sizes = np.bincount(leaf, minlength=rates.shape[1]).astype(float)
     errors, level, waves = state.max_errors, state.plan_level, state.batch.rounds_left
+    best = best_cuts(sizes, rates, errors, level, _CUTS, risk.prices)
     if math.isinf(waves):
-        cuts = best_cuts(sizes, rates, errors, level, keep=_CUTS)
-        return next(iter(cuts), None)
+        return next(iter(best), None)
     cuts = []
-    for cut in best_cuts(sizes, rates, errors, level, keep=_CUTS):
+    for cut in best:
         parts = cut.share_of_leaves * sizes
         served = round(parts.sum())
         test = state.sketch(served, errors, level, max(0.25, cut.errors))
@@ -192,8 +195,8 @@ def _cheapest_cut(state: AuditState, rates: FloatArray, leaf: IntArray) -> Cut |
         last = design.most_draws
         spent = state.batch.n_items - served
         wave = next_wave(test, rate, waves - 1, last, state.batch.rng, besides=spent)
-        draws = wave.draws
-        cuts.append(cut._replace(calls=len(leaf) - served + draws))
+        calls = cut.calls + (wave.draws - cut.draws) * cut.price
+        cuts.append(cut._replace(calls=calls, draws=wave.draws))
     return min(cuts, key=lambda cut: float(cut.calls.mean()), default=None)
 
 
@@ -223,6 +226,8 @@ def _recut_pays(
         rate = _shown(state, test, rate)
         wave = next_wave(test, rate, waves - 1, last, rng, ready=True)
         going_on = float(wave.draws.mean())
-    again = _cheapest_cut(state, rates, leaf[free])
-    calls = float(again.calls.mean()) if again else int(free.sum())
-    return bool(calls - (int(free.sum()) - len(unseen)) < 0.97 * going_on - 2)
+    again = _cheapest_cut(state, risk, rates, leaf[free])
+    total, kept = (float(risk.prices[part].sum()) for part in (leaf[free], unseen))
+    calls = float(again.calls.mean()) if again else total
+    going_on *= kept / max(len(unseen), 1)
+    return bool(calls - (total - kept) < 0.97 * going_on - 2)
