@@ -30,8 +30,8 @@ from smart_engine.evidence.tails import (
 
 __all__ = ["expected_repairs", "repairs"]
 
-_FINE, _COARSE, _NEAR = 1.005, 1.05, 1.3
-"""Ranges of h that are checked together: their ratio up to so many times B, and on."""
+_RANGE = 1.005
+"""Ratio of the greatest to the least h that are checked together."""
 
 _ROUNDING = 1e-9
 """Share of the level left unused, against rounding."""
@@ -74,8 +74,7 @@ def _ranges(first: int, last: int) -> tuple[IntArray, IntArray]:
     """Cut the numbers from the first to the last into ranges; return their ends."""
     starts = [first]
     while starts[-1] < last:
-        ratio = _FINE if starts[-1] < _NEAR * first else _COARSE
-        starts.append(max(starts[-1] + 1, int(starts[-1] * ratio)))
+        starts.append(max(starts[-1] + 1, int(starts[-1] * _RANGE)))
     low = np.array([start for start in starts if start <= last], np.int64)
     return low, np.append(low[1:] - 1, last)
 

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.special import betaln
 from scipy.stats import hypergeom
 
 from smart_engine import BatchSession, Guarantee, Tier, verify
@@ -67,6 +68,19 @@ def test_repairs_are_fewer_the_better_the_draws_look() -> None:
     assert by_errors[-1] < 900
     none = SequentialTest("small", Acceptance(1000, 100, 0.05))
     assert repairs(none) == 900
+
+
+def test_hardly_more_is_repaired_than_must_be() -> None:
+    """Two percent less would not do, where each number of errors is checked alone."""
+    items, allowed, level, draws, errors = 3000, 600, 0.002, 150, 21
+    left, hidden = items - draws, np.arange(allowed, items - draws + 1)
+    good = 2 * items / (allowed + 1)
+    mixed = betaln(1 + errors, good + draws - errors) - betaln(1, good)
+    seen = hypergeom.logpmf(errors, items, hidden + errors, draws)
+    ratio = np.exp(mixed - seen - betaln(errors + 1, draws - errors + 1)) / (draws + 1)
+    fewer = int(0.98 * repairs(audit(items, allowed, level, draws, errors)))
+    falls_short = hypergeom.cdf(hidden - allowed, left, hidden, fewer)
+    assert (falls_short > level * ratio).any()
 
 
 def test_repairs_can_be_foreseen() -> None:
