@@ -60,6 +60,9 @@ _FIRST = 16
 _SCOUT_ITEMS, _SCOUT_LEAST, _SCOUT_COST = 100, 5, 3.0
 """Most and fewest items to scout, and most reference calls to spend on it."""
 
+_ALONE, _ALONE_SCORED = 0.7, 0.5
+"""Share of the level for the whole batch, of one candidate, and of one with scores."""
+
 _SCARCE = 4
 """Waves left at which a registered test makes all the draws that have to come late."""
 
@@ -225,13 +228,15 @@ def _register(state: AuditState) -> None:
         draws_needed(n_items, rate, state.max_errors, 0.3 * alpha) for rate in rates
     ]
     # The easier a policy on the whole batch looks, the more of the level it gets. One
-    # candidate alone shows nothing: half.
+    # candidate alone does not show that; without a score, plans are worth less of it.
     hard = min(
         float(np.exp(np.log(n + cost + 1e-9).mean())) / n_items
         for n, cost in zip(draws, fixed, strict=True)
     )
     easy = float(np.clip((0.2 / hard) ** 2, 0.05, 0.95))
-    level = alpha * (0.5 if len(state.active) == 1 else easy)
+    scored = np.isfinite(batch.scores[state.active][:, scouted]).any()
+    alone = _ALONE_SCORED if scored else _ALONE
+    level = alpha * (alone if len(state.active) == 1 else easy)
     state.level_left = alpha - level
     shares = portfolio(n_items, rates, fixed, state.max_errors, level)
     for policy, share, rate, count in zip(policies, shares, rates, draws, strict=True):

@@ -315,6 +315,18 @@ def test_waves_fill_what_may_be_in_flight_and_buy_nothing_for_it(
     assert abs(wide.profiled - tight.profiled) < 32
 
 
+def test_scores_leave_more_of_the_level_to_plans(drive, tiers) -> None:
+    def whole(confidence: float | None) -> float:
+        table = {
+            "big": [Outcome("yes", 1.0)] * 500,
+            "c1": [Outcome("yes", 0.01, confidence=confidence)] * 500,
+        }
+        session = BatchSession(500, tiers(1), Guarantee(0.05, 0.95))
+        return drive(session, table).certificate.tests[0].level
+
+    assert 0.02 < whole(0.9) < whole(None) < 0.05
+
+
 # -- validity: how evidence may and may not be used --------------------------------
 
 
