@@ -530,6 +530,7 @@ def test_advance_does_what_the_policies_of_the_audit_do(candidates) -> None:
             {(a, b): np.array([same(a, b)]) for a in tiers for b in tiers if a < b},
             np.array(answer_of)[:, None],
             np.full((candidates + 1, 1), np.nan),
+            np.zeros((candidates + 1, 1)),
         )
         for policy in policies:
             known: dict[int, bool] = {}

@@ -97,10 +97,10 @@ def test_a_batch_whose_budget_ended_goes_on_with_a_larger_one(file):
     def bounded():
         return [model.bind(max_tokens=4) for model in models()]
 
-    poor = smart_of(file, bounded(), budget_usd=0.008, mode="strict")
+    poor = smart_of(file, bounded(), budget_usd=0.005, mode="strict")
     with pytest.raises(BudgetExceededError):
         poor.batch(ITEMS)
-    assert 0.004 < poor.report().cost <= 0.008
+    assert 0.0025 < poor.report().cost <= 0.005
     rich = smart_of(file, bounded(), budget_usd=1.0, mode="strict")
     assert len(rich.batch(ITEMS)) == len(ITEMS)
     bought = [entry for entry in poor.ledger().entries if entry.outcome == "answered"]

@@ -86,7 +86,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize(
-    ("asked", "share"), [(10, 0.5), pytest.param(50, 0.2, marks=pytest.mark.slow)]
+    ("asked", "share"), [(16, 0.5), pytest.param(50, 0.2, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("mode", ["sync", "async"])
