@@ -86,6 +86,7 @@ def test_rows_are_answered_in_a_data_engine(run):  # others: tests/on_ray
     assert shown[1].split() == ["Win", "a", "prize", "now!", "spam"]
 
 
+@pytest.mark.slow
 def test_choosing_how_much_may_differ(run):
     shown = run("choosing_delta.py", "--trials", "2")
     rows = re.findall(

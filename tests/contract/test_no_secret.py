@@ -157,7 +157,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         pytest.param("LangChain", "sync", "postgres", marks=pytest.mark.slow),
         ("LlamaIndex", "sync", "sqlite"),
         pytest.param("LlamaIndex", "async", "sqlite", marks=pytest.mark.slow),
-        ("LlamaIndex", "async", "postgres"),
+        pytest.param("LlamaIndex", "async", "postgres", marks=pytest.mark.slow),
     ],
     indirect=["place"],
 )

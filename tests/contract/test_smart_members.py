@@ -85,6 +85,10 @@ def ask_all(smart, verb):
                 list(smart.stream(item))
 
 
+def parsed(model):
+    return model | StrOutputParser()
+
+
 def several(model):
     """Return a chain that puts a batch to its model."""
     ask = RunnableLambda(lambda text: [text, f"{text} again"])
@@ -92,13 +96,18 @@ def several(model):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("verb", ["invoke", "ainvoke", "stream", "batch", "abatch"])
+@pytest.mark.parametrize(
+    ("verb", "chain"),
+    [
+        *((verb, parsed) for verb in ("invoke", "ainvoke", "stream", "batch")),
+        *((verb, several) for verb in ("invoke", "abatch")),
+    ],
+)
 @pytest.mark.parametrize(
     "settings",
     [{}, {"fails": 3}, {"fails": 3, "other_fails": 2}, {"mode": "shadow", "fails": 5}],
     ids=str,
 )
-@pytest.mark.parametrize("chain", [lambda model: model | StrOutputParser(), several])
 def test_all_that_a_smart_model_in_a_chain_spends_is_booked(verb, settings, chain):
     inner = smart_chat(**settings)
     smart = SmartRunnable(

@@ -234,7 +234,13 @@ LAYOUTS = (
 )
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *LAYOUTS[:2],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS[2:]),
+    ],
+)
 def test_promises_about_a_label_mostly_hold_at_the_worst(name: str) -> None:
     broken = 0
     for seed in range(8):

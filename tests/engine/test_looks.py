@@ -95,7 +95,7 @@ def test_many_looks_keep_their_level_too(n_items: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("n_items", [12, 25, 34])
+@pytest.mark.parametrize("n_items", [12, pytest.param(25, marks=pytest.mark.slow), 34])
 def test_the_part_a_mix_may_serve_keeps_the_level_of_its_look(
     share: float, n_items: int
 ) -> None:

@@ -230,10 +230,15 @@ def test_a_job_that_goes_on_pays_once_for_a_request(cut):
 # -- the guarantee --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize(
-    ("strategy", "games"),
-    [("audit", 60), ("mix", 100), pytest.param("audit", 1000, marks=pytest.mark.slow)],
+    ("strategy", "games", "groups"),
+    [
+        ("audit", 60, 3),
+        ("mix", 100, 1),
+        pytest.param("mix", 100, 3, marks=pytest.mark.slow),
+        pytest.param("audit", 1000, 1, marks=pytest.mark.slow),
+        pytest.param("audit", 1000, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_errors_in_a_few_requests_break_the_guarantee_no_more_often(
     strategy, games, groups

@@ -63,16 +63,16 @@ def ask(smart, verb, items=ITEMS, **arguments) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Parameters:UserWarning")
-@pytest.mark.parametrize("verb", ["batch", "invoke"])
 @pytest.mark.parametrize(
-    ("own", "limit", "arguments"),
+    ("verb", "own", "limit", "arguments"),
     [
-        ({"n": 4}, 8, {}),
-        ({}, 8, {"n": 4}),
-        ({"model_kwargs": {"n": 4}}, 8, {}),
-        ({"extra_body": {"n": 4}}, 8, {}),
-        ({"max_tokens": 8}, None, {"max_completion_tokens": 60}),
-        ({"extra_body": {"max_completion_tokens": 60}}, 8, {}),
+        ("batch", {"n": 4}, 8, {}),
+        ("invoke", {}, 8, {"n": 4}),
+        ("batch", {"model_kwargs": {"n": 4}}, 8, {}),
+        ("invoke", {"extra_body": {"n": 4}}, 8, {}),
+        ("batch", {"max_tokens": 8}, None, {"max_completion_tokens": 60}),
+        ("invoke", {"max_tokens": 8}, None, {"max_completion_tokens": 60}),
+        ("batch", {"extra_body": {"max_completion_tokens": 60}}, 8, {}),
     ],
     ids=str,
 )
