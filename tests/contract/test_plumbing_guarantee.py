@@ -498,7 +498,7 @@ def check(kind, play, games: int, items: int) -> None:
     assert lost <= binom.isf(FALSE_ALARM, games, 1 - GAMMA)
 
 
-@pytest.mark.parametrize(("kind", "play"), a_few())
+@pytest.mark.parametrize(("kind", "play"), [*a_few()])
 def test_a_few_games_are_not_lost_in_a_row(kind, play):
     check(kind, play, games=6, items=70)
 
