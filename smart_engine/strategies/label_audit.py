@@ -273,8 +273,9 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
         costs = label.others.costs(_may_be_missed(state, label), alpha)
         outside.append(label.others.stratum.unknown(int(costs.calls.argmin())))
     yield from state.take(outside)
-    for label in audited:
-        label.others.begin(state.place, _may_be_missed(state, label), alpha)
+    allowed = [_may_be_missed(state, label) for label in audited]
+    for label, most in zip(audited, allowed, strict=True):
+        label.others.begin(state.place, most, alpha)
     for each in state.slices:
         each.part.begin(state.place, _allowed(state, each), alpha)
     yield from state.run(parts)
