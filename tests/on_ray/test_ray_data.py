@@ -136,7 +136,7 @@ def test_a_budget_holds_over_all_actors_and_a_larger_one_goes_on(tmp_path):
     def run(budget):
         return smart_dataset(
             data(300),
-            smart=partial(smart, calls, max_tokens=1, budget_usd=budget),
+            smart=partial(smart, calls, max_tokens=1, budget_usd=budget, mode="strict"),
             prompt=PROMPT,
             output=tmp_path / "job",
             concurrency=2,
