@@ -54,6 +54,7 @@ class RiskModel:
         shares: Per draw from the posterior and leaf, the share of items in it.
         patterns: Per draw and pattern, the error rate.
         scored: Whether leaves differ by confidence.
+        priced: Whether leaves differ by the reference's price.
         prices: Per leaf, what the reference costs there; 1 is its mean over all items.
         tally: Per leaf, drawn items.
         errors: Per leaf, drawn items whose answer was wrong.
@@ -139,7 +140,7 @@ class RiskModel:
                 given.
         """
         signals = self._rates_of_signals(rng, patterns)
-        if len(self._bands.mean) == 1:
+        if not self.priced:
             return signals
         rates = signals[:, :, None] * self._times(rng, signals)[:, None, :]
         return np.asarray(np.minimum(rates, 1.0).reshape(DRAWS, -1), float)

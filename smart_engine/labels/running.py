@@ -43,7 +43,7 @@ class RunningAudit:
     ) -> None:
         self.stratum = stratum
         costs = stratum.costs(float(allowed), level, gain)
-        self._end = int(costs.calls.argmin())
+        self._end = costs.end
         inside = np.flatnonzero(~stratum.known & (stratum.band < self._end))
         self._order = inside[np.argsort(place[stratum.items[inside]])]
         expected = _SHAPE * float(costs.found[self._end])

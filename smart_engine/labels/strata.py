@@ -38,6 +38,11 @@ class Costs(NamedTuple):
     outside: FloatArray
     shares: FloatArray
 
+    @property
+    def end(self) -> int:
+        """Bands of the part that is cheapest to audit, at one level."""
+        return int(self.calls.argmin())
+
 
 class Stratum:
     """Items in which one kind of error may hide, safest first.

@@ -190,7 +190,7 @@ def _divide(state: LabelState) -> Generator[Wave, None, None]:
         for index, (part, bound) in enumerate(zip(state.parts, bounds, strict=True)):
             end = 0
             if part.units:
-                end = int(part.costs(bound, alpha).calls.argmin())
+                end = part.costs(bound, alpha).end
             elif _needs_no_audit(state, part):
                 end = top[index]
             if end < top[index]:
@@ -217,7 +217,7 @@ def _check(state: LabelState, part: LabelPart, bound: int) -> IntArray:
     if not part.units or not len(part.stratum.unknown()):
         return part.stratum.items[:0]
     costs = part.costs(bound, state.batch.guarantee.alpha)
-    end = int(costs.calls.argmin())
+    end = costs.end
     inside = part.stratum.items[~part.stratum.known & (part.stratum.band < end)]
     most = _PILOT * len(part.stratum.items) ** 0.5
     count = int(min(most, _CHECK * float(costs.shares[end]) * len(inside)))
@@ -267,28 +267,32 @@ def _audit_missed(state: LabelState) -> Generator[Wave, None, None]:
     passed_on = sum(label.claimed.pass_on() for label in state.labels)
     for part in parts:
         part.units *= 1 + passed_on / max(planned, 1.0)
-    audited = [label for label in state.labels if label.others.units]
-    outside = []
-    for label in audited:
-        costs = label.others.costs(_may_be_missed(state, label), alpha)
-        outside.append(label.others.stratum.unknown(int(costs.calls.argmin())))
-    yield from state.take(outside)
-    allowed = [_may_be_missed(state, label) for label in audited]
-    for label, most in zip(audited, allowed, strict=True):
-        label.others.begin(state.place, most, alpha)
+    yield from state.take(
+        part.stratum.unknown(part.costs(allowed, alpha).end)
+        for part, allowed in _may_be_missed(state)
+    )
+    for part, allowed in _may_be_missed(state):
+        part.begin(state.place, allowed, alpha)
     for each in state.slices:
         each.part.begin(state.place, _allowed(state, each), alpha)
     yield from state.run(parts)
 
 
-def _may_be_missed(state: LabelState, label: AuditedLabel) -> int:
-    """Return how many items of a label may stay missed, by what is known of it."""
-    if label.recall is None:
-        return 0
-    false = next(
-        each.undetected for each, part, _ in state.promised() if part is label.claimed
-    )
-    return most_missed(label.recall, state.answers(label.number) - false)
+def _may_be_missed(state: LabelState) -> list[tuple[LabelPart, int]]:
+    """Return where missed items are audited, and how many may stay so, as is known."""
+    false = {
+        each.label: each.undetected
+        for each, *_ in state.promised()
+        if each.of == "precision"
+    }
+    return [
+        (
+            label.others,
+            most_missed(label.recall, state.answers(label.number) - false[label.name]),
+        )
+        for label in state.labels
+        if label.recall is not None and label.others.units
+    ]
 
 
 def _is_late(state: LabelState, part: LabelPart) -> bool:
