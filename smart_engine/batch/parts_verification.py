@@ -10,7 +10,14 @@ from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.guarantee import Guarantee
 from smart_engine.labels.promise import LabelTest, Promised
 
-__all__ = ["MOST", "Check", "check_compared", "check_labels", "check_slices"]
+__all__ = [
+    "MOST",
+    "Check",
+    "check_compared",
+    "check_label_counts",
+    "check_labels",
+    "check_slices",
+]
 
 MOST = 10**9
 """Items beyond which no audit is recomputed."""
@@ -72,10 +79,32 @@ def check_compared(compared: Confusion, certificate: Certificate) -> Check:
     )
 
 
+def check_label_counts(certificate: Certificate) -> Check:
+    """Check that no more answers have a label than there are, wherever it is said."""
+    by_reference = certificate.served.get(certificate.reference, 0)
+    counts = {each.label: (each.answers, each.unseen) for each in certificate.labels}
+    promised = {
+        each.label or "": (each.answers, each.unseen)
+        for each in certificate.promised
+        if each.of == "precision"
+    }
+    every = (counts | promised).values()
+    answers, unseen = (sum(each[place] for each in every) for place in (0, 1))
+    return Check(
+        len(counts) == len(certificate.labels)
+        and all(counts.get(label, of) == of for label, of in promised.items())
+        and all(0 <= hidden <= count for count, hidden in every)
+        and answers - unseen <= by_reference
+        and unseen <= certificate.answered - by_reference,
+        f"of {certificate.answered} answers {answers} have one of {len(every)} labels, "
+        f"and {unseen} of these were not compared with {certificate.reference}'s",
+    )
+
+
 def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
     """Check the promises about labels, and the agreement beside them."""
-    alpha, by_reference = guarantee.alpha, certificate.served[certificate.reference]
-    unseen = certificate.answered - by_reference
+    alpha, allowed = guarantee.alpha, guarantee.max_errors(certificate.answered)
+    unseen = certificate.answered - certificate.served.get(certificate.reference, 0)
     first = sum(each.level for each in certificate.promised if each.of == "precision")
     levels = sum(each.level for each in certificate.promised if not each.passed_on)
     passed_on = [each for each in certificate.promised if each.passed_on]
@@ -102,8 +131,13 @@ def check_labels(certificate: Certificate, guarantee: Guarantee) -> list[Check]:
             ),
         ),
     ]
+    if not checks[0].holds:
+        return checks
     if certificate.slices:
         checks.append(check_slices(certificate, guarantee))
+    elif certificate.max_disagreement is not None:
+        several = f"B = {allowed} of {certificate.answered} answers may differ"
+        checks.append(Check(certificate.max_errors == allowed, several))
     for each in certificate.promised:
         name = _named(each)
         counted = _counted(each, certificate)
@@ -171,15 +205,24 @@ def _counted(promised: Promised, certificate: Certificate) -> bool:
         return (
             promised.answers == of.answered
             and promised.unseen == unseen
+            and promised.found <= of.items - unseen
             and promised.share == certificate.max_disagreement
         )
-    unseen = certificate.answered - certificate.served[certificate.reference]
-    others = [
-        other.unseen
-        for other in certificate.promised
-        if other.label == promised.label and other.of == "recall" != promised.of
-    ]
-    return not others or promised.unseen + sum(others) == unseen
+    false = next(
+        each
+        for each in certificate.promised
+        if (each.of, each.label) == ("precision", promised.label)
+    )
+    by_reference = certificate.served.get(certificate.reference, 0)
+    unseen, compared = certificate.answered - by_reference, false.answers - false.unseen
+    seen = by_reference - compared  # of these, errors of a kind were found
+    if promised.of == "recall":
+        unseen, seen = unseen - false.unseen, compared
+    return (
+        promised.answers == false.answers
+        and 0 <= promised.found <= seen + certificate.unanswered
+        and (promised is false or promised.unseen == unseen)
+    )
 
 
 def _may_pass_on(promised: Promised) -> bool:

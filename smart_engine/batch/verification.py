@@ -9,6 +9,7 @@ from smart_engine.batch.parts_verification import (
     MOST,
     Check,
     check_compared,
+    check_label_counts,
     check_labels,
     check_slices,
 )
@@ -90,7 +91,15 @@ def verify(certificate: Certificate) -> list[Check]:
         ),
     ]
     checks += [check_compared(each, certificate) for each in certificate.compared]
+    if certificate.labels or certificate.promised:
+        checks.append(check_label_counts(certificate))
     if promise is not None:
+        checks.append(
+            Check(
+                not certificate.promised and not certificate.slices,
+                "a promise that jobs share is about no single label or slice",
+            )
+        )
         return [*checks, *_check_task(promise, certificate, guarantee)]
     if certificate.promised:
         return [*checks, *check_labels(certificate, guarantee)]

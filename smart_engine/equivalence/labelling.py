@@ -32,8 +32,8 @@ class Labelling:
         guarantee: What is promised; its labels come first.
 
     Attributes:
-        names: The labels, by number less 1.
-        possible: The labels that the rule knows, if it lists them.
+        names: The labels, by number less 1; those promised as the user names them.
+        possible: The labels that the rule knows, if it lists them, named alike.
         by_rule: Whether answers that the rule calls the same have the same label. Of a
             function's labels that is not known.
 
@@ -78,6 +78,9 @@ class Labelling:
         if len({self.named(name) for name in guarantee.labels}) < len(guarantee.labels):
             hint = f"{rule.name} reads two of them as one: name each label once"
             raise InvalidInputError("recall", list(guarantee.labels), hint)
+        promised = dict(zip(self.names, guarantee.labels, strict=True))
+        self.names = [*guarantee.labels]
+        self.possible = tuple(promised.get(name, name) for name in self.possible)
 
     def number(self, answer: Any) -> int:
         """Return the number of an answer's label.

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from smart_engine import BatchSession, Guarantee, Outcome, StoreError, Tier, verify
+from smart_engine.batch.slice_counts import SliceCount
 from smart_engine.jobs import guard as guards
 from smart_engine.jobs import task as tasks
 from smart_engine.jobs.beliefs import informed
@@ -18,6 +19,7 @@ from smart_engine.jobs.guard import AUDITED, TaskGuard
 from smart_engine.jobs.job import job_of
 from smart_engine.jobs.record import JobWave, OwnAudit, TaskRecord
 from smart_engine.jobs.task import Task
+from smart_engine.labels.promise import Promised
 from smart_engine.strategies import STRATEGIES
 from smart_engine.stream.bound import ErrorBound
 from smart_engine.stream.rate import Plan
@@ -321,6 +323,30 @@ def test_a_promise_that_was_changed_does_not_verify(forged) -> None:
         counts = {"answers": 100, "allowed": 10, "possible": 0, "before": 0}
         update = {"max_errors": 10, "promise": promise.model_copy(update=counts)}
     assert not all(check.holds for check in verify(record.model_copy(update=update)))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {
+            "slices": [
+                SliceCount(name="a", items=1, unanswered=0, profiled=0, served={})
+            ]
+        },
+        {
+            "promised": [
+                Promised(
+                    of="recall", label="x", share=0.9, answers=9, unseen=0, undetected=0
+                )
+            ]
+        },
+    ],
+)
+def test_nothing_of_labels_or_slices_follows_from_a_promise_of_jobs(forged) -> None:
+    record = run(session(Row(), "first")).certificate
+    told = record.model_copy(update={key: tuple(of) for key, of in forged.items()})
+    assert told.claim != record.claim
+    assert not all(check.holds for check in verify(told))
 
 
 def apart(row: Row, key: str, *, agrees: bool, price: float = 0.05) -> BatchSession:

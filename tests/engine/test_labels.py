@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from smart_engine import (
     BatchSession,
+    Certificate,
     Exact,
     Guarantee,
     InvalidInputError,
@@ -377,6 +379,29 @@ def test_a_certificate_of_labels_follows_from_its_record() -> None:
     assert "recall of 'Fraud' is at least 0.8" in certificate.claim
 
 
+def test_a_label_that_the_user_spells_otherwise_has_the_bounds_that_were_audited() -> (
+    None
+):
+    guarantee = Guarantee(None, recall={"FRAUD": 0.8}, precision={"FRAUD": 0.7})
+    rule = Label(["fine", "fraud", "odd"])
+    certificate = session_of(guarantee, answers(5000), equivalence=rule).certificate
+    false, missed = certificate.promised
+    bounds = {each.label: each for each in certificate.label_bounds}
+    assert sorted(bounds) == ["FRAUD", "fine", "odd"]
+    assert bounds["FRAUD"].false == false.undetected
+    assert bounds["FRAUD"].missed == missed.undetected
+    assert {"FRAUD", "fine", "odd"} == {
+        label for cell in certificate.compared[0].cells for label in cell[:2]
+    }
+
+
+@cache
+def certified() -> Certificate:
+    """Return a certificate of labels."""
+    guarantee = Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7})
+    return session_of(guarantee, answers(5000)).certificate
+
+
 @pytest.mark.parametrize(
     ("place", "forged"),
     [
@@ -386,26 +411,42 @@ def test_a_certificate_of_labels_follows_from_its_record() -> None:
         (1, {"share": 0.999}),
         (1, {"test": None}),
         (1, {"answers": 1}),
+        (1, {"answers": 10**6, "share": 0.999}),
+        (1, {"found": 10**4, "undetected": 0, "share": 0.999}),
+        (0, {"answers": 10**6, "share": 0.999}),
+        (0, {"found": 10**4, "undetected": 0}),
+        (0, {"of": "recall"}),
         (0, {"unseen": 1499}),
         (0, {"share": 0.999}),
     ],
 )
 def test_a_forged_bound_is_found_out(place: int, forged: dict[str, object]) -> None:
-    session = session_of(
-        Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7}), answers(5000)
-    )
-    certificate = session.certificate
-    assert all(check.holds for check in verify(certificate))
-    promised = list(certificate.promised)
+    promised = list(certified().promised)
     assert promised[place].undetected > 0
     promised[place] = promised[place].model_copy(update=forged)
-    told = certificate.model_copy(update={"promised": tuple(promised)})
+    told = certified().model_copy(update={"promised": tuple(promised)})
     assert not all(check.holds for check in verify(told))
 
 
+def test_a_forged_count_is_found_out() -> None:
+    guarantee, rule = (
+        Guarantee(0.05, recall={"fraud": 0.8}),
+        Label(["fine", "fraud", "odd"]),
+    )
+    beside = session_of(guarantee, answers(), equivalence=rule).certificate
+    forgeries = [(beside, {"max_errors": beside.max_errors - 1})]
+    for certificate in (beside, certified()):
+        assert all(check.holds for check in verify(certificate))
+        for forged in ({"answers": 10**6}, {"unseen": 0}, {"unseen": -1}):
+            labels = [each.model_copy(update=forged) for each in certificate.labels]
+            forgeries.append((certificate, {"labels": tuple(labels)}))
+    for certificate, forged in forgeries:
+        told = certificate.model_copy(update=forged)
+        assert not all(check.holds for check in verify(told))
+
+
 def test_a_forged_draw_is_found_out() -> None:
-    promise = Guarantee(None, recall={"fraud": 0.8}, precision={"fraud": 0.7})
-    certificate = session_of(promise, answers(5000)).certificate
+    certificate = certified()
     missed = certificate.promised[1]
     assert missed.test is not None
     for forged in (
