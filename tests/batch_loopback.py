@@ -37,6 +37,7 @@ class Plan:
         refuse: Given the number of a request to create, from 0, what goes wrong.
         lose: Numbers of requests to create that are done, and never answered.
         full: Given a batch's rows, whether too much is waiting already.
+        listed: Whether the list shows a batch of that number by now.
         deleted: Numbers of batches that are deleted once they have ended.
         deleted_files: Numbers of batches → the key of the file that is deleted then.
     """
@@ -48,6 +49,7 @@ class Plan:
     refuse: Callable[[int], Fault | None] = lambda number: None
     lose: frozenset[int] = frozenset()
     full: Callable[[int], bool] = lambda rows: False
+    listed: Callable[[int], bool] = lambda number: True
     deleted: frozenset[int] = frozenset()
     deleted_files: Mapping[int, str] = field(default_factory=dict)
 
@@ -206,7 +208,8 @@ class Batches:
 
     def listed(self, query: dict[str, list[str]]) -> Reply:
         own = [each for each in self.batches.values() if each.owner == self.owner]
-        newest = [batch.seen for batch in reversed(own)]
+        shown = [each for each in own if self.plan.listed(each.number)]
+        newest = [batch.seen for batch in reversed(shown)]
         after = query.get("after", [None])[0]
         names = [seen["id"] for seen in newest]
         start = names.index(after) + 1 if after else 0

@@ -167,7 +167,7 @@ def warm(url: str, kind: str) -> None:
 
 def main(url: str) -> None:
     """Do what each line says."""
-    members.PACE = Pace(first=0.001, longest=0.001)
+    members.PACE = Pace(first=0.001, longest=0.001, unlisted=0.01)
     dispatcher.WORTH_A_BATCH = WORTH_A_BATCH
     for line in sys.stdin:
         kind, *job_named = line.split()

@@ -21,6 +21,7 @@ from smart_engine.warn import warn
 __all__ = [
     "explain",
     "is_missing",
+    "is_unbilled",
     "is_untold",
     "may_succeed_later",
     "seconds_asked_for",
@@ -62,11 +63,11 @@ def is_untold(failure: Failure) -> bool:
         ```
     """
     told = failure.usage is not None or failure.cost or failure.unknown is not None
-    return not (told or failure.timing is None or _is_unbilled(failure.error))
+    return not (told or failure.timing is None or is_unbilled(failure.error))
 
 
-def _is_unbilled(error: BaseException) -> bool:
-    """Whether an error shows that its call cost nothing."""
+def is_unbilled(error: BaseException) -> bool:
+    """Whether an error shows that its call cost nothing, or that nothing was made."""
     for cause in _chain(error):
         status = _status(cause)
         if status is not None:

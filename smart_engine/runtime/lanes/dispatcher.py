@@ -23,6 +23,7 @@ from smart_engine.calls import Call, Failure
 from smart_engine.errors import SmartError, StoreError
 from smart_engine.runtime.failure import (
     is_missing,
+    is_unbilled,
     may_succeed_later,
     seconds_asked_for,
 )
@@ -80,12 +81,15 @@ class Pace:
         longest: The longest pause.
         missing: How long a provider may not know a batch, or its results, before they
             count as deleted: what is new, or moved, may be unknown for a minute.
+        unlisted: How long a provider's list may lack a new batch: one that may have
+            been submitted, and is still not listed after that, never was.
         patience: How long a provider may fail to answer at all.
     """
 
     first: float = 1.0
     longest: float = 60.0
     missing: float = 900.0
+    unlisted: float = 120.0
     patience: float = 3600.0
 
 
@@ -390,7 +394,10 @@ class Dispatcher:
                     return
             elif failing > self.pace.patience or not may_succeed_later(Failure(error)):
                 raise self._refused(batch, error) from error
-            self._wait(batch, seconds_asked_for(error))
+            asked = seconds_asked_for(error) or 0.0
+            if batch.tried and batch.rows:  # it may have been submitted all the same
+                asked = max(asked, self.pace.unlisted)
+            self._wait(batch, asked)
         else:
             batch.failing = None
 
@@ -447,12 +454,16 @@ class Dispatcher:
                 self._check_account(submission)
                 self._again(batch)
             else:
-                self._wait(batch)
+                self._wait(batch, self.pace.unlisted)
             return
         if found is None:
             self._remember(submission)
-            batch.tried = True
-            found = carrier.submit(submission.name, submission.kind, batch.rows)
+            try:
+                batch.tried = True
+                found = carrier.submit(submission.name, submission.kind, batch.rows)
+            except Exception as error:
+                batch.tried = not is_unbilled(error)
+                raise
         batch.submission, batch.rows = replace(submission, batch=found), ()
         self._remember(batch.submission)
         self._wait(batch)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
+from queue import Empty
 
 import pytest
 from batch_loopback import Plan, serve_batches
@@ -64,6 +66,68 @@ async def test_a_fault_that_passes_costs_nothing(fault, mode):
         assert set(server.batched.attempts.values()) == {1}
         assert_ledger_is_the_bill(smart, server)
         assert server.requests.total() == 0
+
+
+class Clock:
+    """A clock of dispatchers that goes on when they wait."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        module = "smart_engine.runtime.lanes.dispatcher"
+        monkeypatch.setattr("smart_engine.runtime.lanes.members.PACE", Pace())
+        monkeypatch.setattr(f"{module}.time", self)
+        monkeypatch.setattr(f"{module}.Dispatcher._next", lambda its: self.next(its))
+
+    def monotonic(self):
+        return self.now
+
+    def time(self):
+        return 1e9 + self.now
+
+    def next(self, dispatcher):
+        due = [batch.due for batch in dispatcher._open.values()]
+        self.now = max(self.now, min(due, default=0.0))
+        try:
+            return dispatcher._sent.get(block=not due) or []
+        except Empty:
+            return []
+
+
+@pytest.mark.parametrize("left", ["reply lost", "killed"])
+def test_what_the_list_shows_a_minute_later_is_not_bought_twice(
+    left, monkeypatch, tmp_path
+):
+    clock, made, submit = Clock(monkeypatch), {}, OpenAIBatches.submit
+
+    def kill(self, *args):
+        monkeypatch.setattr(OpenAIBatches, "submit", submit)
+        submit(self, *args)
+        raise SystemExit
+
+    def note(call, done):
+        if done and call == "POST /v1/batches":
+            made.setdefault(len(made), clock.now)
+
+    plan = Plan(listed=lambda number: clock.now > made[number] + 60)
+    if left == "reply lost":
+        plan = replace(plan, lose=frozenset({0}))
+    with serve_batches(agreeing, plan) as server:
+        server.api.on_call = note
+        keeping = {"store": tmp_path / "answers.db", "strategy": "reference"}
+        if left == "killed":
+            monkeypatch.setattr(OpenAIBatches, "submit", kill)
+            with pytest.raises(SystemExit):
+                smart_at(server, **keeping).batch(ITEMS)
+        answers = smart_at(server, **keeping).batch(ITEMS)
+        assert [a.content for a in answers] == ["yes"] * 60
+        assert len(server.api.batches) == 1
+
+
+def test_a_batch_that_was_refused_is_submitted_anew_without_a_search():
+    plan = Plan(refuse=lambda n: Fault("busy", 429) if n < 3 else None)
+    with serve_batches(agreeing, plan) as server:
+        smart_at(server, strategy="reference").batch(ITEMS)
+        assert "GET /v1/batches" not in server.api.calls
 
 
 def test_a_file_is_uploaded_once_however_often_its_batch_is_refused():
@@ -199,7 +263,7 @@ async def test_what_is_too_much_at_once_is_sent_in_parts():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("status", [404, 503])
 async def test_a_provider_without_batches_is_named(mode, status, monkeypatch):
-    pace = Pace(first=0.001, longest=0.001, patience=0.02)
+    pace = Pace(first=0.001, longest=0.001, unlisted=0.001, patience=0.02)
     monkeypatch.setattr("smart_engine.runtime.lanes.members.PACE", pace)
     plan = Plan(refuse=lambda n: Fault("none", status))
     with serve_batches(agreeing, plan) as server:
