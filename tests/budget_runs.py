@@ -373,13 +373,18 @@ async def cancelled(ran: Ran, adapter: Adapter) -> list[Answer]:
 
 
 async def settled(ran: Ran) -> None:
-    """Wait until no call is under way, and the server has read what was sent."""
+    """Wait until no call is under way, and the server has read what was sent.
+
+    A cancelled request may never have been sent, though it is booked.
+    """
+    kind = KINDS[ran.cell.kind]
+    sent = kind.read and not (kind.leaves and ran.cell.mode == "async")
     until = time.monotonic() + SETTLED_WITHIN
     while time.monotonic() < until:
         streams = ran.smart.report().streams
         running = any(s.unresolved or s.in_flight for s in streams)
         running |= any(t.name.startswith("smart") for t in threading.enumerate())
-        read = len(ran.server.owed) >= len(ran.entries) or not KINDS[ran.cell.kind].read
+        read = not sent or len(ran.server.owed) >= len(ran.entries)
         if not running and read and not ran.server.in_flight:
             return
         await asyncio.sleep(0.002)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -87,6 +86,7 @@ class _Group:
     step: float
     most: int
     waiting: list[_Waiting] = field(default_factory=list)
+    full: Future[None] = field(default_factory=Future)
     task: asyncio.Task[None] | None = None
     _steps: int = 0
     _grew: int = 0
@@ -201,13 +201,14 @@ class Gathering:
             group.waiting.append(waiting)
             if len(group.waiting) == self.most:
                 del self._open[key]
+                group.full.set_result(None)
             return waiting, group, len(group.waiting) == 1
 
     def _serve(self, group: _Group) -> None:
         results: Any
         try:
             while group.grows():
-                time.sleep(group.step)
+                wait([group.full], group.step)
             batch = self._batch(group)
             results = batch and batch.run(return_exceptions=True)
         except BaseException as error:  # noqa: BLE001 - it is the callers'
@@ -217,8 +218,9 @@ class Gathering:
     async def _aserve(self, group: _Group) -> None:
         results: Any
         try:
-            while group.grows():  # noqa: ASYNC110 - waits for what does not happen
-                await asyncio.sleep(group.step)
+            full = asyncio.wrap_future(group.full)
+            while group.grows():
+                await asyncio.wait([full], timeout=group.step)
             batch = self._batch(group)
             results = batch and await batch.arun(return_exceptions=True)
         except BaseException as error:  # noqa: BLE001 - it is the callers'

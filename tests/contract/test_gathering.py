@@ -9,7 +9,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import partial
-from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -165,6 +164,14 @@ def test_calls_made_at_once_are_the_batch_of_their_items(adapter, verb):
     assert sorted(one.small.calls[0][1]) == sorted(control.small.calls[0][1])
     assert one.calls == control.calls
     assert not one.smart.report().streams
+
+
+@VERBS
+def test_a_full_group_waits_no_longer(verb):
+    one = LangChain()
+    with one.smart.batching(gather_ms=86_400_000, max_items=N):
+        at_once(one, verb, questions())
+    assert one.sizes == [N]
 
 
 @VERBS
@@ -582,8 +589,11 @@ def test_agents_that_run_at_once_are_answered_turn_by_turn():
 
 def test_the_middlewares_own_gather_ms_is_that_of_its_block(monkeypatch):
     waits = list[float]()
-    clock = SimpleNamespace(sleep=waits.append)
-    monkeypatch.setattr("smart_engine.runtime.gathering.time", clock)
+
+    def wait(futures: Any, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("smart_engine.runtime.gathering.wait", wait)
     one = LangChain()
     settings = {"candidates": [one.small], "prices": PRICES, "gather_ms": 40}
     smart = SmartMiddleware(**settings, max_disagreement=0.25)

@@ -45,7 +45,7 @@ def test_streams_go_on_from_where_they_came_to_rest(stored, tmp_path, monkeypatc
         books = Books(threading.Lock, MODELS)
         store = Store(tmp_path / f"{awake}.db") if stored else None
         told.append([])
-        for number in range(60 if stored else 300):
+        for number in range(60 if stored else 150):
             for task in ("a", "b", "c"):
                 told[-1].append(answer(books, number, task, store))
             if number % 50 == 0:

@@ -233,7 +233,7 @@ def test_a_job_that_goes_on_pays_once_for_a_request(cut):
 @pytest.mark.parametrize(
     ("strategy", "games", "groups"),
     [
-        ("audit", 60, 3),
+        ("audit", 30, 3),
         ("mix", 100, 1),
         pytest.param("mix", 100, 3, marks=pytest.mark.slow),
         pytest.param("audit", 1000, 1, marks=pytest.mark.slow),

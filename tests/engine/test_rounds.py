@@ -176,7 +176,8 @@ def test_a_wave_is_as_large_as_the_waves_left_make_cheapest() -> None:
 @pytest.mark.parametrize(
     ("max_rounds", "share", "candidates", "trials"),
     [
-        (4, 0.1, 1, 25),
+        (4, 0.1, 1, 10),
+        pytest.param(4, 0.1, 1, 100, marks=SLOW),
         pytest.param(2, 0.1, 1, 100, marks=SLOW),
         pytest.param(3, 0.1, 2, 100, marks=SLOW),
         pytest.param(6, 0.1, 1, 100, marks=SLOW),

@@ -275,6 +275,7 @@ def test_what_an_estimate_bought_a_run_does_not_buy_again(server, mails, tmp_pat
     assert json.loads(result.stdout)["paid_in_earlier_runs"] > 0
 
 
+@pytest.mark.slow
 def test_an_estimate_shows_batches_beside_live_calls(server, mails) -> None:
     words = [*job(server), "--price", "big=10,30/5,15", "--items", 20]
     printed = json.loads(smart("estimate", mails, *words, "--json").stdout)
@@ -364,6 +365,7 @@ def test_an_interrupted_run_goes_on(server, mails, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.sparing  # as the other process is
 def test_a_killed_run_goes_on(server, mails, tmp_path):
     words = ["run", str(mails), str(tmp_path / "out.csv"), *job(server)]
