@@ -60,7 +60,7 @@ def main() -> int:
     """Do the job in two nights; show both bills."""
     parser = command_line(__doc__, items=315)
     parser.add_argument("--store", type=Path, help="a file that remains")
-    parser.add_argument("--budget", type=float, default=0.03, help="USD, first night")
+    parser.add_argument("--budget", type=float, default=0.025, help="USD, first night")
     arguments = parser.parse_args()
     reviews = list(WRITTEN)[: arguments.items]
     with (

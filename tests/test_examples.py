@@ -178,7 +178,7 @@ def test_what_the_service_needs_is_named(ended, monkeypatch):
 @pytest.mark.slow
 def test_a_job_that_is_cut_off_and_goes_on(run, tmp_path):
     kept = ("--items", "260", "--store", str(tmp_path / "night.db"))
-    shown = run("nightly_job.py", *kept, "--budget", "0.025")
+    shown = run("nightly_job.py", *kept)
     first, second = shown.split("Second night")
     bought = re.findall(r"answered: +(\d+ calls, [\d.]+) USD", first)
     assert re.findall(r"restored: +(\d+ calls, [\d.]+) USD", second) == bought

@@ -107,7 +107,7 @@ def verify(certificate: Certificate) -> list[Check]:
     checks.append(
         Check(
             levels <= guarantee.alpha * (1 + 1e-9),
-            f"levels of {len(certificate.tests)} tests sum to {levels:.6g}, "
+            f"the levels of all tests ({len(certificate.tests)}) sum to {levels:.6g}, "
             f"at most α = {guarantee.alpha:.6g}",
         )
     )

@@ -45,11 +45,18 @@ def import_command(
         Option(help=f"One of {', '.join(FORMATS)}; by default, found by the content."),
     ] = None,
     reference: Annotated[
-        str | None, Option(help="Model whose answers define 'right'; the dearest.")
+        str | None,
+        Option(
+            help="Model whose answers define 'right'; by default, the one that costs "
+            "most per call."
+        ),
     ] = None,
     candidate: Annotated[
         list[str] | None,
-        Option(help="Cheaper model; repeat for more. All that answered half of it."),
+        Option(
+            help="Cheaper model; repeat for more. By default, all that answered at "
+            "least half of the reference's inputs."
+        ),
     ] = None,
     price: Annotated[list[str] | None, Option(help=options.PRICE_FORM)] = None,
     project: Annotated[

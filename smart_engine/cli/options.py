@@ -64,15 +64,15 @@ Tolerated = Annotated[
 Recall = Annotated[
     list[str] | None,
     Option(
-        help="LABEL=SHARE: least share of what the reference gives that label to which "
-        "it is given; repeat for more."
+        help="LABEL=SHARE: of the rows that the reference gives this label, at least "
+        "this share gets it; repeat for more."
     ),
 ]
 Precision = Annotated[
     list[str] | None,
     Option(
-        help="LABEL=SHARE: least share of what is given that label to which the "
-        "reference gives it, too; repeat for more."
+        help="LABEL=SHARE: of the rows that get this label, at least this share has it "
+        "from the reference, too; repeat for more."
     ),
 ]
 Slice = Annotated[
@@ -112,7 +112,8 @@ class Compared:
     looks: Annotated[
         str,
         Option(
-            help=f"How repeated looks are treated: {' or '.join(sorted(LOOKS))}.",
+            help="How exhaustive, efficient and mix treat repeated looks: "
+            f"{' or '.join(sorted(LOOKS))}.",
             autocompletion=_among(sorted(LOOKS)),
         ),
     ] = "corrected"
@@ -218,11 +219,14 @@ class Promise:
     strategy: Annotated[str, _strategy("")] = "audit"
     min_saving: Annotated[
         float,
-        Option(help="Least share that candidates must be expected to save to serve."),
+        Option(
+            help="Ask candidates only where they are expected to save at least this "
+            "share of the reference's cost."
+        ),
     ] = MIN_SAVING
     price: Annotated[
         list[str] | None,
-        Option(help=f"{PRICE_FORM}; list prices are known (extra `prices`)."),
+        Option(help=f"{PRICE_FORM}; by default list prices (extra `prices`)."),
     ] = None
 
 
@@ -244,7 +248,10 @@ class Calls:
         ),
     ] = None
     base_url: Annotated[
-        str | None, Option(help="Where all models are served, if elsewhere.")
+        str | None,
+        Option(
+            help="Address of the server that has all models, such as http://localhost:8000/v1."
+        ),
     ] = None
     estimate_usage: Annotated[
         bool,

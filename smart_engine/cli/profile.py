@@ -21,7 +21,9 @@ __all__ = ["profile_command"]
 
 
 def profile_command(
-    store: Annotated[str, Argument(help="A store: a file or a database URL.")],
+    store: Annotated[
+        str, Argument(metavar="STORE", help="A store: a file or a database URL.")
+    ],
     task: Annotated[
         str | None, Option(help="Name of a task; by default all of them.")
     ] = None,
@@ -60,11 +62,12 @@ def _show(known: TaskProfile) -> None:
         f"  {known.answers:,} answers{jobs}; at most {share} may differ, with {sure} "
         f"confidence, by {plain(known.equivalence)}"
     )
-    show(
-        f"  at most {known.possible:,} differ, of {known.allowed:,} allowed: "
-        f"{known.audits:,} audits showed {known.found:,} errors, "
-        f"{known.unresolved:,} have no outcome and count as errors"
-    )
+    if known.answers or known.audits:
+        show(
+            f"  at most {known.possible:,} differ, of {known.allowed:,} allowed: "
+            f"{known.audits:,} audits showed {known.found:,} errors, "
+            f"{known.unresolved:,} have no outcome and count as errors"
+        )
     if known.open_jobs:
         show(f"  jobs that were begun and have not ended: {known.open_jobs:,}")
     if known.apart:

@@ -34,7 +34,8 @@ def replay_command(
         Path, Argument(metavar="ANSWERS", help="Recorded answers, .jsonl or .gz.")
     ],
     models: Annotated[
-        Path | None, Option(help="Models file; its sibling by default.")
+        Path | None,
+        Option(help="Models and prices; by default NAME.models.json beside ANSWERS."),
     ] = None,
     compared: options.Compared,
     equivalence: options.Equivalence = "exact",
@@ -50,7 +51,10 @@ def replay_command(
         items, models, reference=reference, candidates=candidates, slice_by=slices
     )
     if not trace.candidates:
-        hint = "the models file names none: smart estimate needs the reference alone"
+        hint = (
+            "the models file names none: give --candidate, or ask smart estimate what "
+            "one would have to reach"
+        )
         raise InvalidInputError("candidates", [], hint)
     recording = trace if sample is None else Sample(trace, sample)
     _replay(recording, compared, runs, read_rule(equivalence), [items, models])
@@ -68,7 +72,7 @@ def simulate_command(
     ] = 0,
     runs: options.Trials,
 ) -> None:
-    """The same on independent random answers, as in the SMART paper's simulation."""
+    """`smart replay` on independent random answers, as in the SMART paper."""
     reference, candidates = compared.reference, compared.candidate or ()
     models = read_simulation(
         file,
@@ -183,14 +187,16 @@ def _show(results: list[ReplayResult], reference: str) -> None:
     for result in results:
         table.add_column(result.strategy, justify="right")
     rows = {
+        "cost, USD": [usd(r.cost_ratio * r.reference_cost) for r in results],
+        "saved": [f"{1 - r.cost_ratio:z.1%}" for r in results],
         "cost ratio": [f"{r.cost_ratio:.4f}" for r in results],
-        "highest": [f"{r.cost_ratio_max:.4f}" for r in results],
-        "floor": [f"{r.cost_floor:.4f}" for r in results],
+        "highest ratio": [f"{r.cost_ratio_max:.4f}" for r in results],
+        "least possible": [f"{r.cost_floor:.4f}" for r in results],
         "agreement": [f"{r.agreement_mean:.4f}" for r in results],
-        "lowest": [f"{r.agreement_min:.4f}" for r in results],
-        "broken": [f"{r.violations:.1%}" for r in results],
-        "waves": [f"{r.rounds:.1f}" for r in results],
-        "planning": [f"{r.planning_seconds * 1000:,.0f} ms" for r in results],
+        "lowest agreement": [f"{r.agreement_min:.4f}" for r in results],
+        "promise broken": [f"{r.violations:.1%}" for r in results],
+        "waves of calls": [f"{r.rounds:.1f}" for r in results],
+        "time to plan": [f"{r.planning_seconds * 1000:,.0f} ms" for r in results],
     }
     if first.slices:
         rows["slices broken"] = [f"{r.slice_violations:.1%}" for r in results]

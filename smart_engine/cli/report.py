@@ -31,7 +31,9 @@ __all__ = ["report_command", "verify_command"]
 
 
 def verify_command(
-    certificate: Annotated[Path, Argument(help="A certificate, JSON.")],
+    certificate: Annotated[
+        Path, Argument(metavar="CERTIFICATE", help="A certificate, JSON.")
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Does the claim follow? Recomputes a certificate from its recorded draws."""

@@ -34,7 +34,11 @@ def run_command(
     ],
     promised: options.Promise,
     budget: Annotated[
-        float | None, Option(help="Most USD; needs --max-tokens.")
+        float | None,
+        Option(
+            help="Most USD to spend; give --max-tokens, or each call reserves the cost "
+            "of the longest answer that its model can give."
+        ),
     ] = None,
     calls: options.Calls,
     task: Annotated[

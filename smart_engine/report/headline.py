@@ -43,7 +43,7 @@ def summary(report: Report) -> str:
     if not answers:
         return f"Nothing has been answered yet; {usd(report.cost)} USD were spent."
     paid = sum((record.cost for record in report.records), report.earlier.cost)
-    text = f"{answers:,} answers for {usd(paid)} USD"
+    text = f"{answers:,} answer{'' if answers == 1 else 's'} for {usd(paid)} USD"
     references = {plain(record.reference) for record in report.records}
     name = references.pop() if len(references) == 1 else "the reference"
     alone = report.reference_only_cost

@@ -114,7 +114,10 @@ def test_replay_prints_a_table_of_every_strategy(trace) -> None:
     result = smart("replay", trace, "--trials", 2)
     assert result.exit_code == 0
     assert "60 items, at most 0.05 may differ from big's answers" in result.stdout
-    for word in (*STRATEGIES, "ratio", "floor", "broken", "small", "tiny"):
+    alone = re.findall(r"big alone: ([\d.]+) USD", result.stdout)
+    assert re.findall(r"cost, USD +│ +([\d.]+)", result.stdout) == alone
+    assert re.search(r"saved +│ +0.0%", result.stdout)
+    for word in (*STRATEGIES, "saved", "ratio", "broken", "small", "tiny"):
         assert word in result.stdout
     assert result.stderr == ""
 

@@ -407,6 +407,9 @@ def test_small_jobs_with_a_task_and_a_store_share_one_promise_by_default(
     store = shared.index("--store")
     alone = [*shared[:store], *shared[store + 2 :], "--force"]
     assert json.loads(smart(*alone).stdout)["promise"] is None
+    known = smart("profile", tmp_path / "night0.csv.answers.db").stdout
+    assert "batches with promises of their own, which taught it: 1" in known
+    assert "audits showed" not in known
 
 
 def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
