@@ -122,9 +122,7 @@ class Jobs:
             equivalence=task.equivalence,
             max_disagreement=share,
             confidence=arguments.confidence,
-            task=f"{task.name}, of which {share:.0%}"
-            if task is TOXICITY
-            else task.name,
+            task=f"{task.name}, {share:.0%}" if task is TOXICITY else task.name,
             max_concurrency=arguments.max_concurrency,
             seed=arguments.seed,
             progress=True,
@@ -195,7 +193,7 @@ def _show(console: Console, done: Done, reference: str) -> None:
     """Show what a job cost and saved, which model answered, and at what risk."""
     certificate = done.certificate
     table = Table(
-        title=f"{certificate.task} may differ: {done.seconds:.1f} s",
+        title=f"{certificate.task} may differ; {done.seconds:.1f} s",
         title_justify="left",
     )
     table.add_column("model")

@@ -199,7 +199,7 @@ class SmartBatching(
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> SubmittedJob:
+    ) -> SubmittedJob[Output]:
         """Answer a batch as `batch` does, while this process does something else.
 
         With `lane="batch"` it may take a day. `job.status()` says where it stands;

@@ -31,7 +31,7 @@ from smart_engine.runtime.blocks import BlockSession, drive_blocks
 from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.runtime.settings import Settings
 from smart_engine.serving.budgeted import BudgetedSession
-from smart_engine.serving.sessions import batch_budget, begin_batch_session, job_key
+from smart_engine.serving.sessions import batch_budget, begin_session, job_key
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -131,7 +131,7 @@ def smart_dataset(
         told = job_key(config, caller.rule, caller.task, [*asked, caller.told])
         job = {"rows": rows.digest(), "models or settings": told}
         seed = parts.seed(job, seed)
-    session = begin_batch_session(
+    session = begin_session(
         config,
         rows.count,
         ByKey(caller.rule),

@@ -492,7 +492,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
         max_concurrency: int | None = None,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> SubmittedJob:
+    ) -> SubmittedJob[Any]:
         """Answer a batch while this process does something else.
 
         It does what `complete_batch` does with prompts, and `chat_batch` with chats.

@@ -95,7 +95,7 @@ class BatchSession:
             ends the batch. Only asking the reference in place of a model that failed
             may take one more. For the strategies `"audit"` (2 or more) and
             `"reference"`; None: as many as pay.
-        job: Decides in place of the strategy, as a job of a task whose jobs share one
+        decide: Decides in place of the strategy, as for a task whose jobs share one
             promise; see `smart_engine.jobs.job`.
         keep_answers: Whether the session keeps the answers, to hand them out. A driver
             that keeps them itself, millions of them in a data set, saves the memory:
@@ -141,7 +141,7 @@ class BatchSession:
         min_saving: float = MIN_SAVING,
         label_of: LabelOf | None = None,
         max_rounds: int | None = None,
-        job: Strategy | None = None,
+        decide: Strategy | None = None,
         keep_answers: bool = True,
         slices: Sequence[str] | None = None,
     ) -> None:
@@ -151,8 +151,8 @@ class BatchSession:
         choose("looks", looks, LOOKS)
         promise, sliced = as_guarantee(guarantee), slices is not None
         check_sliced(promise, sliced=sliced)
-        decide = strategy_for(strategy, promise, sliced=sliced)
-        check_rounds(max_rounds, strategy, promise, by_task=job is not None)
+        named = strategy_for(strategy, promise, sliced=sliced)
+        check_rounds(max_rounds, strategy, promise, by_task=decide is not None)
         self._equivalence = rule = as_equivalence(equivalence)
         if not (keep_answers or getattr(rule, "keyed", False)):
             hint = "it compares answers in pairs, so keep them: keep_answers=True"
@@ -177,7 +177,7 @@ class BatchSession:
         self._codes: dict[Any, int] = {}
         self._strategy, self._looks, self._seed = strategy, looks, seed
         self._task = task
-        self._deciding = (job or decide)(batch, looks)
+        self._deciding = (decide or named)(batch, looks)
         self._decision: Decision | None = None
         self._profiled = np.zeros(n_items, bool)
         self._uncovered = np.zeros(n_items, bool)

@@ -325,7 +325,7 @@ def estimate(
                 job,
                 whole,
                 guarantee,
-                job=_after(history, names, guarantee, job, min_saving),
+                decide=_after(history, names, guarantee, job, min_saving),
                 **settings,
             )
             for job in range(jobs)

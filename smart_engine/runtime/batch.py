@@ -33,7 +33,7 @@ from smart_engine.serving.promises import (
 )
 from smart_engine.serving.repeated import first_places
 from smart_engine.serving.resume import AnswerStore, ResumedSession
-from smart_engine.serving.sessions import begin_session, job_key
+from smart_engine.serving.sessions import begin_session, job_key, wrapped
 from smart_engine.serving.shared import SharedTask
 from smart_engine.store.store import Store
 from smart_engine.strategies import Strategy
@@ -80,7 +80,7 @@ class Batch:
     def __post_init__(self) -> None:
         """Give each job the settings of its task."""
         for job in self.jobs:
-            job.config = self._config(job)
+            job.config = self.config_of(job, carried=bool(self.lanes.carriers))
 
     def run(self, *, return_exceptions: bool) -> list[Any]:
         """Return per input its answer; see `_deliver`."""
@@ -137,24 +137,22 @@ class Batch:
             stored = self.store.answers(key, job.write, job.read)
             submissions = self.store.submissions(key)
         job.dispatcher = self.lanes.dispatcher(submissions)
-        job.session = begin_session(
+        session = begin_session(
             config,
             len(job.places),
             job.rule,
             job.task,
             scope=job.scope,
             books=self.books,
-            reservations=job.reservations,
             seed=config.batch_seed(stored),
             firsts=firsts,
-            job=decide,
+            decide=decide,
             slices=job.slices,
         )
+        reserved = job.reservations
+        job.session = wrapped(session, config, firsts=firsts, reservations=reserved)
         if stored is not None:
             job.session = ResumedSession(job.session, stored, firsts)
-
-    def _config(self, job: Job) -> ServingConfig:
-        return self.config_of(job, carried=bool(self.lanes.carriers))
 
     def config_of(self, job: Job, *, carried: bool) -> ServingConfig:
         """Return the settings of a job: where waves take long, they are limited.

@@ -80,7 +80,7 @@ class _Loop:
         recorded: Callable[[], None] | None,
     ) -> None:
         self._session, self._limit, self._recorded = session, limit, recorded
-        self._courier = dispatcher
+        self._dispatcher = dispatcher
         self._backlog: deque[Call] = deque()
         self.carried_calls: dict[Call, CarriedCall] = {}
         self.live: dict[Call, CarriedCall] = {}
@@ -110,7 +110,7 @@ class _Loop:
 
     def carries(self, made: Call) -> bool:
         """Whether a call is carried."""
-        dispatcher = self._courier
+        dispatcher = self._dispatcher
         return bool(
             dispatcher and dispatcher.carries(made.tier) and made not in self.live
         )
@@ -122,8 +122,8 @@ class _Loop:
         if not isinstance(written, Request):
             return written
         self.carried_calls[carried_call.call] = carried_call
-        assert self._courier is not None  # noqa: S101 - for type checkers
-        self._courier.collect(carried_call.call, written)
+        assert self._dispatcher is not None  # noqa: S101 - for type checkers
+        self._dispatcher.collect(carried_call.call, written)
         return None
 
     def send(self, deliver: Callable[[_Arrived], None]) -> bool:
@@ -132,7 +132,7 @@ class _Loop:
         Returns:
             Whether there are calls to start now: those that are too few to be sent.
         """
-        dispatcher = self._courier
+        dispatcher = self._dispatcher
         if not (dispatcher and dispatcher.collected) or self.in_flight > len(
             self.carried_calls
         ):

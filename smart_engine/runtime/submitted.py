@@ -13,13 +13,15 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextvars import copy_context
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from smart_engine.errors import SmartError
 from smart_engine.runtime.batch import Batch, OneByOne
 from smart_engine.runtime.job import Job
 
 __all__ = ["JobStatus", "LeftError", "SubmittedJob"]
+
+T = TypeVar("T")
 
 _EVERY = 0.2
 """Seconds between two looks at where it stands."""
@@ -47,7 +49,7 @@ class JobStatus(NamedTuple):
     batches: str = ""
 
 
-class SubmittedJob:
+class SubmittedJob(Generic[T]):
     """A batch that was submitted, as `submit` of a smart model returns it.
 
     A process that ends waits for it, unless it was left.
@@ -72,7 +74,7 @@ class SubmittedJob:
         self, work: Batch | OneByOne, items: int, *, return_exceptions: bool
     ) -> None:
         self._work, self._items = work, items
-        self._future: Future[list[Any]] = Future()
+        self._future: Future[list[T]] = Future()
         self._seen = {id(job): (0, 0.0, "") for job in self._jobs}
         self._left: LeftError | None = None
         if isinstance(work, Batch):
@@ -131,7 +133,7 @@ class SubmittedJob:
         """Whether it has ended, in whatever way."""
         return self._future.done()
 
-    def results(self, timeout: float | None = None) -> list[Any]:
+    def results(self, timeout: float | None = None) -> list[T]:
         """Wait for its end; return what `batch` returns, or raise what it raises.
 
         Args:
@@ -143,11 +145,11 @@ class SubmittedJob:
         """
         return self._future.result(timeout)
 
-    async def wait(self) -> list[Any]:
+    async def wait(self) -> list[T]:
         """Wait for its end in asynchronous code, as `await job` does."""
         return await asyncio.wrap_future(self._future)
 
-    def __await__(self) -> Generator[Any, None, list[Any]]:
+    def __await__(self) -> Generator[Any, None, list[T]]:
         return self.wait().__await__()
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Begins the session of a batch, and says what identifies its job."""
+"""Begins the session of a batch, wraps it, and says what identifies its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from smart_engine.serving.repeated import RepeatedSession
 from smart_engine.serving.session import AnySession
 from smart_engine.strategies import Strategy
 
-__all__ = ["batch_budget", "begin_batch_session", "begin_session", "job_key"]
+__all__ = ["batch_budget", "begin_session", "job_key", "wrapped"]
 
 
 def begin_session(
@@ -30,12 +30,12 @@ def begin_session(
     *,
     scope: LedgerScope | None = None,
     books: Books | None = None,
-    reservations: Reservations | None = None,
     seed: int | None = None,
     firsts: Sequence[int] | None = None,
-    job: Strategy | None = None,
+    decide: Strategy | None = None,
+    keep_answers: bool = True,
     slices: Sequence[str] | None = None,
-) -> AnySession:
+) -> BatchSession:
     """Return a fresh session over that many items.
 
     Args:
@@ -45,52 +45,14 @@ def begin_session(
         task: Name of the task.
         scope: Where its calls are entered, if anywhere.
         books: Where the reference's agreement with itself may have been entered.
-        reservations: What its calls reserve, if there is a budget.
         seed: Seed of its draws; see `batch_seed`.
         firsts: Per item, the first one with the same request, if that is made once.
-        job: Decides in place of the strategy; see `promises.decided`.
+        decide: Decides in place of the strategy; see `promises.decided`.
+        keep_answers: Whether it keeps the answers; see `BatchSession`.
         slices: Per item, the name of its slice, if slices are promised.
 
     Raises:
         NoisyReferenceError: If the reference agrees too seldom with itself.
-    """
-    begun: AnySession = begin_batch_session(
-        config,
-        n_items,
-        rule,
-        task,
-        scope=scope,
-        books=books,
-        seed=seed,
-        firsts=firsts,
-        job=job,
-        slices=slices,
-    )
-    if firsts is not None:
-        begun = RepeatedSession(begun, firsts)
-    if reservations is None:
-        return begun
-    return BudgetedSession(begun, reservations, strict=config.mode == "strict")
-
-
-def begin_batch_session(
-    config: ServingConfig,
-    n_items: int,
-    rule: Equivalence,
-    task: str | None,
-    *,
-    scope: LedgerScope | None = None,
-    books: Books | None = None,
-    seed: int | None = None,
-    firsts: Sequence[int] | None = None,
-    job: Strategy | None = None,
-    keep_answers: bool = True,
-    slices: Sequence[str] | None = None,
-) -> BatchSession:
-    """Return a fresh session with nothing around it; see `begin_session`.
-
-    Args: As of `begin_session`.
-        keep_answers: Whether it keeps the answers; see `BatchSession`.
     """
     if books is not None and config.strategy != "reference":
         config.refuse_noise(books, rule, task)
@@ -109,10 +71,33 @@ def begin_batch_session(
         min_saving=config.min_saving,
         max_rounds=config.max_rounds,
         label_of=config.label_of,
-        job=job,
+        decide=decide,
         keep_answers=keep_answers,
         slices=slices,
     )
+
+
+def wrapped(
+    session: BatchSession,
+    config: ServingConfig,
+    *,
+    firsts: Sequence[int] | None = None,
+    reservations: Reservations | None = None,
+) -> AnySession:
+    """Return a session that asks equal requests once, within a budget.
+
+    Args:
+        session: The session.
+        config: The settings of its task.
+        firsts: Per item, the first one with the same request, if that is made once.
+        reservations: What its calls reserve, if there is a budget.
+    """
+    outer: AnySession = session
+    if firsts is not None:
+        outer = RepeatedSession(outer, firsts)
+    if reservations is None:
+        return outer
+    return BudgetedSession(outer, reservations, strict=config.mode == "strict")
 
 
 def batch_budget(config: ServingConfig, books: Books) -> Budget | None:

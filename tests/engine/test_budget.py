@@ -23,7 +23,7 @@ from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.router import FixedRouter
 from smart_engine.serving.routing import single_item
-from smart_engine.serving.sessions import batch_budget, begin_session
+from smart_engine.serving.sessions import batch_budget, begin_session, wrapped
 
 MOST = {"big": 1.0, "small": 0.1, "tiny": 0.01}
 NAMES = ("big", "small", "tiny")
@@ -50,10 +50,8 @@ def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
     """Return a session within the budget of the terms, and what it reserves."""
     books = books or Books(threading.Lock, NAMES)
     reservations = Reservations(batch_budget(told, books), worst_case, books.new_lock())
-    session = begin_session(
-        told, items, Exact(), task, scope=scope, books=books, reservations=reservations
-    )
-    return session, reservations
+    begun = begin_session(told, items, Exact(), task, scope=scope, books=books)
+    return wrapped(begun, told, reservations=reservations), reservations
 
 
 def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
@@ -232,7 +230,8 @@ def test_what_nobody_told_the_cost_of_is_charged_at_its_most(failure, taken, bat
     budget = Budget(10.0, nullcontext())
     if batch:
         reservations = Reservations(budget, most, nullcontext())
-        asked = begin_session(told, 5, Exact(), None, reservations=reservations)
+        begun = begin_session(told, 5, Exact(), None)
+        asked = wrapped(begun, told, reservations=reservations)
         call, *others = asked.next_calls()
         for other in others:
             asked.record(other, Outcome("yes", 0.0))

@@ -355,7 +355,7 @@ def apart(row: Row, key: str, *, agrees: bool, price: float = 0.05) -> BatchSess
         400,
         TIERS,
         Guarantee(0.1, 0.9),
-        job=informed(row, key, STRATEGIES["audit"]),
+        decide=informed(row, key, STRATEGIES["audit"]),
         task="t",
     )
     while calls := brain.next_calls():

@@ -84,7 +84,7 @@ def jobs(n_items, agreement, price, seed) -> list[float]:
             tiers(price),
             seed=seed,
             max_in_flight=32,
-            job=job_of(shared, f"{seed} {number}", lambda: False),
+            decide=job_of(shared, f"{seed} {number}", lambda: False),
         )
         while calls := session.next_calls():
             for call in calls:

@@ -22,7 +22,7 @@ from smart_engine.runtime.progress_bar import progress_bar
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.resume import ResumedSession
-from smart_engine.serving.sessions import batch_budget, begin_session
+from smart_engine.serving.sessions import batch_budget, begin_session, wrapped
 
 COSTS = {"big": 1.0, "c1": 0.1, "c2": 0.02}
 STRATEGIES = ["reference", "audit", "exhaustive", "efficient", "mix"]
@@ -111,7 +111,8 @@ def test_where_a_budget_ends_nothing_is_said_of_differing_answers():
     reservations = Reservations(
         batch_budget(terms, books), worst_case, books.new_lock()
     )
-    session = begin_session(terms, 600, Exact(), None, reservations=reservations)
+    begun = begin_session(terms, 600, Exact(), None)
+    session = wrapped(begun, terms, reservations=reservations)
     last = steps(session)[-1]
     assert (last.phase, last.settled, last.may_differ) == ("done", 600, None)
     assert last.spent == pytest.approx(session.certificate.cost)

@@ -19,7 +19,7 @@ from smart_engine.report.words import at_least
 from smart_engine.serving.books import Books
 from smart_engine.serving.config import ServingConfig
 from smart_engine.serving.routing import single_item
-from smart_engine.serving.sessions import batch_budget, begin_session
+from smart_engine.serving.sessions import batch_budget, begin_session, wrapped
 
 
 def batch(books: Books, drive, tiers, table, seed: int) -> Certificate:
@@ -100,13 +100,9 @@ def test_a_report_counts_apart_what_the_budget_left_uncertified(single) -> None:
                 item.settle()
     else:
         scope = books.batch("big", "task")
-        session = begin_session(
-            config,
-            *(100, Exact(), "task"),
-            scope=scope,
-            books=books,
-            reservations=Reservations(batch_budget(config, books), most, nullcontext()),
-        )
+        begun = begin_session(config, 100, Exact(), "task", scope=scope, books=books)
+        reserved = Reservations(batch_budget(config, books), most, nullcontext())
+        session = wrapped(begun, config, reservations=reserved)
         while calls := session.next_calls():
             for call in calls:
                 session.record(call, Outcome("yes", most(call)))

@@ -28,7 +28,7 @@ from smart_engine.equivalence.keys import ByKey
 from smart_engine.errors import InvalidInputError, MissingExtraError
 from smart_engine.runtime.blocks import drive_blocks
 from smart_engine.serving.result_columns import from_columns
-from smart_engine.serving.sessions import begin_batch_session
+from smart_engine.serving.sessions import begin_session
 
 PRICES = {"big": Price(1, 1), "small": Price(0.05, 0.05)}
 
@@ -208,7 +208,7 @@ def blocks(model, rows, kill=lambda piece: False, **given):
         return made.columns, made.error
 
     scope = model._scope(caller.task)
-    session = begin_batch_session(
+    session = begin_session(
         model._serving,
         len(rows),
         ByKey(caller.rule),
