@@ -6,6 +6,7 @@ need Ray run in `tests/on_ray`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,28 @@ def test_the_readme_has_an_example_for_each_framework():
     found = blocks(PAGES[0])
     assert any("SmartChatModel(" in code for code in found)
     assert any("SmartLLM(" in code for code in found)
+
+
+def prose(page: Path) -> str:
+    """Return a page without its blocks of Python."""
+    text = page.read_text(encoding="utf-8")
+    for code in blocks(page):
+        text = text.replace(code, "")
+    return text
+
+
+def headings(page: Path) -> set[str]:
+    """Return what links to a page's headings say after the `#`."""
+    titles = re.findall(r"^#+ (.*)", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_pages_lead_to_what_is_there(page):
+    for path, heading in re.findall(r"\]\(([^)\s:#]*)#?([^)\s:]*)\)", prose(page)):
+        target = page.parent / path if path else page
+        assert target.exists()
+        assert not heading or heading in headings(target)
 
 
 @pytest.mark.parametrize("code", BLOCKS)
