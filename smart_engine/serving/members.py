@@ -458,8 +458,11 @@ def find_member(
     if price is None and named.official and named.provider:
         try:
             price = listed_price(named.official, named.provider, named.address)
-        except (UnlistedError, MissingExtraError) as error:
+        except UnlistedError as error:
             reason += f", and {error}"
+        except MissingExtraError as error:
+            package = f"pip install 'smart-llm[{error.extra}]'"
+            reason += f" without the list of the extra {error.extra!r} ({package})"
     tier = named.tier
     if price is not None and price.by_token and tier and tier not in price.tiers:
         reason = f"it asks for the service tier {tier!r}, whose price is unknown"

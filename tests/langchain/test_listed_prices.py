@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import pytest
 from fakes import Scripted
@@ -164,6 +165,13 @@ def test_an_address_that_is_not_the_providers_has_no_list_price(monkeypatch) -> 
     with pytest.raises(InvalidInputError) as error:
         price_of(openai(base_url="https://me:hush@example.org/v1"))
     assert "hush" not in str(error.value)
+
+
+def test_without_the_list_the_error_has_both_ways_out(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    ways = r"\(pip install 'smart-llm\[prices\]'\): add prices=\{"
+    with pytest.raises(InvalidInputError, match=ways):
+        price_of(openai())
 
 
 def azure(endpoint):
