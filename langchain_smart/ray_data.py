@@ -20,6 +20,7 @@ from langchain_smart.ray_rows import Rows, ray_with_data
 from langchain_smart.rows import Prompt, RowCaller, SmartSource
 from langchain_smart.runnable import SmartRunnable
 from smart_engine.batch.certificate import Certificate
+from smart_engine.calls import Call
 from smart_engine.equivalence.keys import ByKey
 from smart_engine.errors import (
     InvalidInputError,
@@ -153,7 +154,8 @@ def smart_dataset(
             worst_case = _worst_case(pool, config.models)
             reserved = Reservations(budget, worst_case, books.new_lock())
             strict = config.mode == "strict"
-            driven = BudgetedSession(session, reserved, strict=strict)
+            needed = (Call(item, config.models[0]) for item in range(rows.count))
+            driven = BudgetedSession(session, reserved, strict=strict, needed=needed)
             within["repeat"] = reserved.repeat
         if parts is not None:
             found = pool.answers.found

@@ -143,6 +143,14 @@ class Reservations:
         self._allowances[call] = allowance
         return True
 
+    def fits(self, call: Call) -> bool:
+        """Whether a call's worst-case cost fits now, as far as it is known."""
+        worst_case = self._worst_case(call) or 0.0
+        if not self.budget.reserve(worst_case):
+            return False
+        self.budget.settle(worst_case, 0.0)
+        return True
+
     def end(self, call: Call, paid: float) -> None:
         """Book what a call cost, and release the rest of what was reserved for it."""
         allowance = self._allowances.pop(call)

@@ -149,8 +149,14 @@ class Batch:
             decide=decide,
             slices=job.slices,
         )
+        needed = None  # under a promise of its task, a job may not ask the reference
+        if not shares_promise(config, len(job.places), job.label):
+            places = range(len(job.places))
+            needed = (Call(item, config.models[0]) for item in places)
         reserved = job.reservations
-        job.session = wrapped(session, config, firsts=firsts, reservations=reserved)
+        job.session = wrapped(
+            session, config, firsts=firsts, reservations=reserved, needed=needed
+        )
         if stored is not None:
             job.session = ResumedSession(job.session, stored, firsts)
 

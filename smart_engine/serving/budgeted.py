@@ -2,12 +2,14 @@
 
 Where the next call does not fit into what is left, nothing more is asked. What had been
 bought is handed out, marked `uncertified`, or, if the user is strict, is an error: the
-guarantee covers neither.
+guarantee covers neither. A batch that cannot pay a single call of its reference asks
+nothing at all: no answer of a candidate would be covered.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 
 from smart_engine.bulk import Calls, Outcomes
@@ -32,13 +34,21 @@ class BudgetedSession(SessionWrapper):
         session: The session.
         reservations: What its calls reserve.
         strict: Whether items that the guarantee does not cover are errors.
+        needed: Calls of which the guarantee needs one at least, whichever: where none
+            fits, no call is made. None where it may need none.
     """
 
     def __init__(
-        self, session: AnySession, reservations: Reservations, *, strict: bool
+        self,
+        session: AnySession,
+        reservations: Reservations,
+        *,
+        strict: bool,
+        needed: Iterable[Call] | None = None,
     ) -> None:
         super().__init__(session)
         self._reservations, self._strict = reservations, strict
+        self._needed = needed
         self._waiting: deque[Call] = deque()
         self._refused: BudgetExceededError | None = None
         self._stopped = False
@@ -57,6 +67,10 @@ class BudgetedSession(SessionWrapper):
 
     def _begin(self, most: int | None) -> list[Call]:
         """Return those of the calls that wait that may begin, so many at most."""
+        if self._needed is not None and self._waiting:
+            if not any(map(self._reservations.fits, self._needed)):
+                self._refused = self._reservations.budget.exceeded()
+            self._needed = None
         waiting = list(islice(self._waiting, most))
         ready: list[Call] = []
         for call in waiting if self._refused is None else ():

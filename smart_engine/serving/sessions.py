@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from smart_engine.batch.session import BatchSession
+from smart_engine.calls import Call
 from smart_engine.equivalence import Equivalence
 from smart_engine.equivalence.identity import identity
 from smart_engine.money.budget import Budget
@@ -83,6 +84,7 @@ def wrapped(
     *,
     firsts: Sequence[int] | None = None,
     reservations: Reservations | None = None,
+    needed: Iterable[Call] | None = None,
 ) -> AnySession:
     """Return a session that asks equal requests once, within a budget.
 
@@ -91,13 +93,15 @@ def wrapped(
         config: The settings of its task.
         firsts: Per item, the first one with the same request, if that is made once.
         reservations: What its calls reserve, if there is a budget.
+        needed: Calls of which its guarantee needs one; see `BudgetedSession`.
     """
     outer: AnySession = session
     if firsts is not None:
         outer = RepeatedSession(outer, firsts)
     if reservations is None:
         return outer
-    return BudgetedSession(outer, reservations, strict=config.mode == "strict")
+    strict = config.mode == "strict"
+    return BudgetedSession(outer, reservations, strict=strict, needed=needed)
 
 
 def batch_budget(config: ServingConfig, books: Books) -> Budget | None:

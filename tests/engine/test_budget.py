@@ -46,12 +46,15 @@ def most(call: Call) -> float:
     return MOST[call.tier]
 
 
-def session_of(told, items, task=None, worst_case=most, scope=None, books=None):
+def session_of(
+    told, items, task=None, worst_case=most, scope=None, books=None, needed=True
+):
     """Return a session within the budget of the terms, and what it reserves."""
     books = books or Books(threading.Lock, NAMES)
     reservations = Reservations(batch_budget(told, books), worst_case, books.new_lock())
     begun = begin_session(told, items, Exact(), task, scope=scope, books=books)
-    return wrapped(begun, told, reservations=reservations), reservations
+    calls = (Call(item, "big") for item in range(items)) if needed else None
+    return wrapped(begun, told, reservations=reservations, needed=calls), reservations
 
 
 def run(session, seed=0, share=1.0, at_once=8, wrong=0.05):
@@ -124,6 +127,30 @@ def test_what_was_bought_is_handed_out_and_marked():
     unanswered = [a for a in session.answers if a.error is not None]
     assert certificate.unanswered >= len(unanswered) > 0
     assert any(isinstance(a.error, BudgetExceededError) for a in unanswered)
+
+
+@pytest.mark.parametrize("strategy", ["audit", "mix", "exhaustive", "reference"])
+def test_what_pays_no_call_of_the_reference_buys_nothing(strategy):
+    session, reservations = session_of(terms(0.9, strategy=strategy), 400)
+    run(session)
+    assert session.certificate.cost == 0
+    assert reservations.budget.left == 0.9
+    for served in session.answers:
+        assert isinstance(served.error, BudgetExceededError)
+        assert "budget_usd=0.9" in str(served.error)
+
+
+def test_a_batch_that_pays_one_call_of_the_reference_begins():
+    sizes = {"big": [5.0] * 399 + [0.8], "small": [0.1] * 400, "tiny": [0.01] * 400}
+    session, _ = session_of(
+        terms(0.9), 400, worst_case=lambda call: sizes[call.tier][call.item]
+    )
+    assert session.next_calls()
+
+
+def test_a_job_under_a_promise_of_its_task_may_need_no_call_of_the_reference():
+    session, _ = session_of(terms(0.9), 400, needed=False)
+    assert {call.tier for call in session.next_calls()} == {"small", "tiny"}
 
 
 def test_strict_hands_out_nothing_that_is_not_covered():
