@@ -169,9 +169,9 @@ class Certificate(BaseModel, frozen=True, extra="forbid"):
             first: answered by what had been bought, or not at all.
         spend: Model → what it was asked and what it cost; judges as `judge: …`.
         reference_only_cost: What the reference alone would have cost, in USD, on the
-            items that have an answer, estimated by its mean cost on those it was paid
-            for; None if it was never paid. Where items ask the same and were asked
-            once, it would have been asked once, too.
+            items that have an answer: what it was paid, and for the others an estimate
+            by the items that were drawn; None if it was never paid. Where items ask the
+            same and were asked once, it would have been asked once, too.
         valid: Whether the stated confidence is kept at the worst case. It is not
             with the paper's repeated looks, nor where the budget ended first, nor
             without any answer, nor where the reference failed so often that a strategy

@@ -96,7 +96,6 @@ class Ending:
         has_answer = (tiers >= 0) & ~failed
         answering = tiers[has_answer]
         counts = np.bincount(answering, minlength=len(names)).tolist()
-        paid = np.flatnonzero(by_reference)
         tried = (batch.status[1:] != UNASKED).any(axis=0)
         answered = len(answering)
         slices = count_slices(batch.slices, names, tiers, has_answer, self.profiled)
@@ -159,6 +158,11 @@ class Ending:
             unanswered=batch.n_items - answered,
             uncertified=int(self.uncovered.sum()),
             spend=batch.spend,
-            reference_only_cost=batch.cost_alone(paid, np.flatnonzero(has_answer)),
+            reference_only_cost=batch.cost_alone(
+                np.flatnonzero(by_reference & has_answer),
+                np.flatnonzero(~by_reference & has_answer),
+                np.flatnonzero(self.profiled),
+                tiers,
+            ),
             valid=bool(kept),
         )

@@ -70,13 +70,16 @@ def measure(
         whole: Whether the guarantee covers all items.
     """
     by_reference = batch.status[REFERENCE] >= ANSWERED
-    answered = batch.status[REFERENCE] == ANSWERED
-    if decision is not None:
-        for tier in batch.candidates:
-            answered |= (batch.status[tier] == ANSWERED) & (decision.route == tier)
+    right = batch.status[REFERENCE] == ANSWERED
+    route = np.zeros(batch.n_items, np.int16) if decision is None else decision.route
+    served = np.zeros(batch.n_items, bool)
+    for tier in batch.candidates:
+        served |= ~by_reference & (batch.status[tier] == ANSWERED) & (route == tier)
+    answered = right | served
     spend = sum(batch.spend.values(), Spend())
-    paid = np.flatnonzero(by_reference)
-    alone = batch.cost_alone(paid, np.flatnonzero(answered))
+    alone = batch.cost_alone(
+        np.flatnonzero(right), np.flatnonzero(served), drawn, route
+    )
     failed = by_reference & (batch.status[REFERENCE] != ANSWERED)
     allowed = batch.guarantee.max_errors(batch.n_items - int(failed.sum()))
     compared = drawn[by_reference[drawn]]

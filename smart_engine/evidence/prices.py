@@ -15,7 +15,7 @@ import numpy as np
 
 from smart_engine.evidence.tails import FloatArray, IntArray
 
-__all__ = ["Prices"]
+__all__ = ["Prices", "mean_price"]
 
 _MOST_BANDS, _PER_BAND = 8, 8
 """Most bands, and how many items make one."""
@@ -55,12 +55,7 @@ class Prices(NamedTuple):
             return _ALL_ALIKE
         cost, price = candidate[known], np.log(reference[known])
         log = np.log(cost) - np.log(cost).mean()
-        spread = float(log @ log)
-        slope = float(log @ price) / spread if spread > 0 else 0.0
-        rest = price - price.mean() - slope * log
-        noise = float(rest @ rest) / (len(cost) - 2)
-        # James and Stein's factor
-        slope *= max(0.0, 1 - noise / (slope**2 * spread)) if slope else 0.0
+        slope = _slope(log, price)
         if abs(slope) * float(log.std()) < _LEAST_SPREAD:
             return _ALL_ALIKE
         edges = np.unique(np.quantile(cost, np.arange(1, bands) / bands))
@@ -78,6 +73,51 @@ class Prices(NamedTuple):
         usual = int(np.abs(self.mean - 1).argmin())
         band = np.searchsorted(self.edges, candidate)
         return np.where(candidate > 0, band, usual)
+
+
+def mean_price(
+    candidate: FloatArray, reference: FloatArray, others: FloatArray
+) -> float:
+    """Return the reference's mean cost on other items, in USD, estimated.
+
+    Where these are longer than the sample for the candidate, they are for the reference
+    (the regression estimator of Cochran 1977, section 7).
+
+    Args:
+        candidate: What the candidate cost on a sample of items, in USD.
+        reference: What the reference cost on them.
+        others: What the candidate cost on the others; empty where that is not known.
+
+    Example:
+        ```python
+        small = np.array([1.0, 2.0, 3.0, 4.0])
+        assert abs(mean_price(small, 50 * small, np.array([10.0])) - 500) < 1e-9
+        assert mean_price(small, np.full(4, 50.0), np.array([10.0])) == 50
+        ```
+    """
+    mean = float(reference.mean())
+    if len(others):
+        away = candidate - candidate.mean()
+        mean += _slope(away, reference) * float(others.mean() - candidate.mean())
+    return max(0.0, mean)
+
+
+def _slope(away: FloatArray, values: FloatArray) -> float:
+    """Return the slope of a line, shrunk by how little it explains.
+
+    Args:
+        away: By how much each place is above their mean.
+        values: The values there.
+
+    Source: least squares, and James and Stein's factor.
+    """
+    spread = float(away @ away)
+    if len(away) < 3 or spread <= 0:
+        return 0.0
+    slope = float(away @ values) / spread
+    rest = values - values.mean() - slope * away
+    noise = float(rest @ rest) / (len(away) - 2)
+    return slope * max(0.0, 1 - noise / (slope**2 * spread)) if slope else 0.0
 
 
 _ALL_ALIKE = Prices(np.empty(0), np.ones(1))

@@ -15,6 +15,7 @@ from smart_engine.calls import Result
 from smart_engine.equivalence import Equivalence, Exact
 from smart_engine.equivalence.labelling import Labelling, LabelOf
 from smart_engine.equivalence.rule import agree_as_read
+from smart_engine.evidence.prices import mean_price
 from smart_engine.evidence.slices import Slices
 from smart_engine.evidence.tails import FloatArray, IntArray
 from smart_engine.guarantee import Guarantee
@@ -219,18 +220,41 @@ class BatchRecord:
         """What that tier costs on these items, in USD, as if nothing were cached."""
         return float(self.costs[tier, items].sum())
 
-    def cost_alone(self, paid: IntArray, items: IntArray) -> float | None:
-        """What the reference alone would cost on these items, in USD, estimated.
+    def cost_alone(
+        self, paid: IntArray, served: IntArray, drawn: IntArray, route: IntArray
+    ) -> float | None:
+        """What the reference alone would cost on all these items, in USD.
 
-        That is its mean cost on those for which it was paid, None if there are none.
-        Where equal requests are made once, each counts once.
+        That is what it cost where it was paid, None if it was not, and for the others
+        an estimate from those that were drawn: what else it was asked about may have
+        been chosen for its price. Where equal requests are made once, each counts once.
+
+        Args:
+            paid: Items that it answered.
+            served: Items that candidates answered.
+            drawn: Items on which it was asked in order to learn.
+            route: Per item, the tier that serves it if the reference does not.
         """
+        drawn = np.intersect1d(paid, drawn)
         if self._firsts is not None:
-            _, places = np.unique(self._firsts[paid], return_index=True)
-            paid, items = paid[places], np.unique(self._firsts[items])
+            firsts, places = np.unique(self._firsts[paid], return_index=True)
+            paid = paid[places]
+            others, places = np.unique(self._firsts[served], return_index=True)
+            served = served[places[~np.isin(others, firsts)]]
         if not len(paid):
             return None
-        return self.cost(REFERENCE, paid) / len(paid) * len(items)
+        known = self.cost(REFERENCE, paid)
+        if not len(served):
+            return known
+        tier = int(np.bincount(route[served]).argmax())
+        told = self.status[tier] == ANSWERED
+        sample = next(
+            each for each in (drawn[told[drawn]], paid[told[paid]], paid) if len(each)
+        )
+        costs = self.costs[tier]
+        return known + mean_price(
+            costs[sample], self.costs[REFERENCE, sample], costs[served[told[served]]]
+        ) * len(served)
 
     @property
     def spend(self) -> dict[str, Spend]:

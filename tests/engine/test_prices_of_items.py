@@ -10,7 +10,7 @@ from verdicts import refuted
 
 from smart_engine import BatchSession, Guarantee, Outcome, Tier, verify
 from smart_engine.evidence.plans import best_cuts
-from smart_engine.evidence.prices import Prices
+from smart_engine.evidence.prices import Prices, mean_price
 
 SHARE, RATIO = 0.05, 0.04
 
@@ -112,3 +112,32 @@ def test_a_price_that_nothing_tells_is_the_same_everywhere() -> None:
     told = Prices.fit(small, small)
     assert told.bands(np.array([0.0, 1e-9, 1e9])).tolist()[1:] == [0, 7]
     assert abs(told.mean[told.bands(np.zeros(1))[0]] - 1) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_the_reference_alone_would_cost_is_told_though_cheap_items_go_to_it(
+    drive, seed
+) -> None:
+    price = prices(1000, 1.2, seed)
+    wrong = np.random.default_rng(seed).random(1000) < 0.1
+    session, _ = run(drive, wrong, price, seed)
+    certificate = session.certificate
+    assert certificate.served["c1"] > 100
+    assert certificate.reference_only_cost == pytest.approx(price.sum(), rel=0.01)
+    assert session.progress().saved == pytest.approx(certificate.saved)
+
+
+def test_a_mean_price_follows_a_line_as_far_as_there_is_one() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.lognormal(size=2000)
+    big = 20 + 30 * small + rng.normal(size=2000)
+    sample, rest = slice(0, 100), slice(100, None)
+    assert mean_price(small[sample], big[sample], small[rest]) == pytest.approx(
+        big[rest].mean(), rel=0.02
+    )
+    shuffled = rng.permutation(big)
+    assert mean_price(small[sample], shuffled[sample], small[rest]) == pytest.approx(
+        shuffled[sample].mean(), rel=0.02
+    )
+    assert mean_price(small[:2], big[:2], small[rest]) == big[:2].mean()
+    assert mean_price(small[sample], big[sample], small[:0]) == big[sample].mean()
