@@ -99,19 +99,21 @@ class RunnableJob(Job):
         self._runs: list[Any] = [None] * len(self.places)
 
     @override
-    def start(self, item: int) -> None:
-        with self._once(item):
+    def prepare(self, item: int) -> None:
+        with self._unless_refused(item):
             if self._runs[item] is None:
-                self._runs[item] = _only(self._begin(item, CallbackManager))
+                self._runs[item] = _only(self._start_run(item, CallbackManager))
 
     @override
-    async def astart(self, item: int) -> None:
-        with self._once(item):
+    async def aprepare(self, item: int) -> None:
+        with self._unless_refused(item):
             if self._runs[item] is None:
-                self._runs[item] = _only(await self._begin(item, AsyncCallbackManager))
+                self._runs[item] = _only(
+                    await self._start_run(item, AsyncCallbackManager)
+                )
 
     @contextmanager
-    def _once(self, item: int) -> Iterator[None]:
+    def _unless_refused(self, item: int) -> Iterator[None]:
         """Begin an item whose handlers have not yet refused that, else raise why."""
         if item in self.refused:
             raise self.refused[item]
@@ -122,7 +124,7 @@ class RunnableJob(Job):
             raise
 
     @abstractmethod
-    def _begin(self, item: int, kind: type[Any]) -> Any:
+    def _start_run(self, item: int, kind: type[Any]) -> Any:
         """Begin an item's run with a callback manager of that kind."""
 
 

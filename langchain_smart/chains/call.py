@@ -144,7 +144,7 @@ class ChainJob(RunnableJob):
     answers: ChainAnswers
 
     @override
-    def _begin(self, item: int, kind: type[Any]) -> Any:
+    def _start_run(self, item: int, kind: type[Any]) -> Any:
         config = self.configs[item]
         configure: Callable[[RunnableConfig], Any] = get_callback_manager_for_config
         if kind is AsyncCallbackManager:

@@ -213,7 +213,7 @@ class ChatJob(RunnableJob):
     output_version: str | None
 
     @override
-    def _begin(self, item: int, kind: type[Any]) -> Any:
+    def _start_run(self, item: int, kind: type[Any]) -> Any:
         config = self.configs[item]
         manager = kind.configure(
             inheritable_callbacks=config.get("callbacks"),

@@ -75,26 +75,26 @@ class Job(Caller):
     @override
     def begin(self, item: int) -> tuple[Requester, Context]:
         def step() -> tuple[Requester, Context]:
-            self.start(item)
-            return self._begun(item)
+            self.prepare(item)
+            return self._unless_stopped(item)
 
         return self.run(item, step)
 
     @override
     async def abegin(self, item: int) -> tuple[Requester, Context]:
-        await self.arun(item, self.astart(item))
-        return self.run(item, partial(self._begun, item))
+        await self.arun(item, self.aprepare(item))
+        return self.run(item, partial(self._unless_stopped, item))
 
-    def _begun(self, item: int) -> tuple[Requester, Context]:
+    def _unless_stopped(self, item: int) -> tuple[Requester, Context]:
         for reason in self.stopped:
             raise reason
         requester = self.requester(item)
         return requester, requester.context()
 
-    def start(self, item: int) -> None:
+    def prepare(self, item: int) -> None:
         """Prepare an item, before each of its calls and before its answer."""
 
-    async def astart(self, item: int) -> None:
+    async def aprepare(self, item: int) -> None:
         """Prepare an item, before each of its calls and before its answer."""
 
     @abstractmethod
@@ -198,7 +198,7 @@ def outputs_of(
         for item in range(len(job.places)):
             with suppress(Exception):  # which is kept
                 # One that shares its answers was not called for.
-                job.run(item, partial(job.start, item))
+                job.run(item, partial(job.prepare, item))
         outputs = close(job)
     except BaseException as error:
         errors = [error] * len(job.places)
@@ -216,7 +216,7 @@ async def aoutputs_of(
         await adrive(job.session, job, job.limit, recorded)
         for item in range(len(job.places)):
             with suppress(Exception):
-                await job.arun(item, job.astart(item))
+                await job.arun(item, job.aprepare(item))
         outputs = close(job)
     except BaseException as error:
         errors = [error] * len(job.places)

@@ -83,6 +83,7 @@ def test_bad_input_is_named_at_construction(case, monkeypatch):
         ({"candidates": None}, "^candidates=None: name at least one cheaper model"),
         ({"candidates": model()}, r"^candidates=Scripted\(…\): name at least one"),
         ({"reference": 3}, "^reference=3: give a LangChain chat model"),
+        ({"prices": None}, r"^prices=None: must be a dictionary by name"),
         ({"prices": {"big": 3}}, r"^prices.big=3: give a Price\(…\)"),
     ],
 )
