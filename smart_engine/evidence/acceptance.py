@@ -31,6 +31,7 @@ for the finite population of a risk-limiting audit (Stark 2008).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ from smart_engine.evidence.tails import (
     FloatArray,
     IntArray,
     hypergeometric_cdf,
+    hypergeometric_log_none,
     hypergeometric_log_pmf,
     largest,
 )
@@ -163,12 +165,11 @@ class Acceptance:
             # Cannot happen with rising shares but by rounding: then look no earlier
             # than where nothing is to be proven.
             return last
-        target = np.log(room - stopped) - log_arrival
+        target = math.log(room - stopped) - log_arrival
         left, hidden = self.items - before, marked - errors
 
         def falls_short(size: int) -> bool:
-            none = hypergeometric_log_pmf(0, left, hidden, size - before)
-            return bool(none > target)
+            return hypergeometric_log_none(left, hidden, size - before) > target
 
         return largest(before, last - 1, falls_short) + 1
 

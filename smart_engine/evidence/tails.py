@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "binomial_quantile_below",
     "clopper_pearson_lower",
     "hypergeometric_cdf",
+    "hypergeometric_log_none",
     "hypergeometric_log_pmf",
     "largest",
 ]
@@ -121,6 +123,15 @@ def hypergeometric_cdf(found: int, population: int, marked: int, draws: int) -> 
     return float(min(1.0, np.exp(terms).sum()))
 
 
+def hypergeometric_log_none(population: int, marked: int, draws: int) -> float:
+    """Log of P(no marked item among the draws)."""
+    others = population - marked
+    if draws > others:
+        return -math.inf
+    some = math.lgamma(others + 1) - math.lgamma(others - draws + 1)
+    return some - math.lgamma(population + 1) + math.lgamma(population - draws + 1)
+
+
 def hypergeometric_log_pmf(
     found: ArrayLike, population: ArrayLike, marked: ArrayLike, draws: ArrayLike
 ) -> FloatArray:
@@ -130,9 +141,8 @@ def hypergeometric_log_pmf(
     def log_choose(n: FloatArray, k: FloatArray) -> FloatArray:
         return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), float)
 
-    k, m, r, n = np.broadcast_arrays(
-        *(np.asarray(count, float) for count in (found, population, marked, draws))
-    )
+    counts = found, population, marked, draws
+    k, m, r, n = (np.asarray(count, float) for count in counts)
     possible = (k <= np.minimum(r, n)) & (k >= n - (m - r)) & (k >= 0)
     k, r, n = (np.where(possible, count, 0.0) for count in (k, r, n))
     log = log_choose(r, k) + log_choose(m - r, n - k) - log_choose(m, n)

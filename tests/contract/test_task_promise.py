@@ -19,6 +19,15 @@ from smart_engine.store.store import read_profiles
 
 ADAPTERS = [SmartChatModel, SmartLLM]
 both = pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda made: made.__name__)
+chat_first, index_first = (
+    pytest.mark.parametrize(
+        "adapter",
+        [first, pytest.param(second, marks=pytest.mark.slow)],
+        ids=lambda made: made.__name__,
+    )
+    for first, second in (ADAPTERS, ADAPTERS[::-1])
+)
+"""One by default, and both in `make verify-quick`: the work is the runtime's."""
 NIGHTS = 3
 BIG = say("big")
 
@@ -110,7 +119,7 @@ def test_small_batches_keep_their_own_where_none_is_to_be_shared(
     assert "keep a promise together" not in smart.report().to_markdown()
 
 
-@both
+@index_first
 def test_processes_share_the_promise_of_a_task_by_a_store(adapter, tmp_path) -> None:
     for night in range(NIGHTS):
         smart = make(adapter, store=tmp_path / "nights.db", seed=None)
@@ -119,7 +128,7 @@ def test_processes_share_the_promise_of_a_task_by_a_store(adapter, tmp_path) -> 
         assert last(smart).promise.answers == 100 * (night + 1)
 
 
-@both
+@chat_first
 def test_batches_of_both_kinds_teach_their_task_and_a_store_tells_of_it(
     adapter, tmp_path
 ) -> None:
@@ -145,7 +154,7 @@ def test_batches_of_both_kinds_teach_their_task_and_a_store_tells_of_it(
 
 
 @pytest.mark.sparing
-@both
+@index_first
 def test_what_is_hopeless_for_one_batch_is_not_tried_by_the_next(
     adapter, tmp_path
 ) -> None:
@@ -163,7 +172,7 @@ def test_what_is_hopeless_for_one_batch_is_not_tried_by_the_next(
     assert calls[0] > calls[1] == 0
 
 
-@both
+@chat_first
 def test_the_same_batch_again_buys_and_counts_nothing_twice(adapter, tmp_path) -> None:
     first, again = (make(adapter, store=tmp_path / "one.db", seed=None) for _ in "ab")
     texts = items(1) + items(2)
@@ -174,7 +183,7 @@ def test_the_same_batch_again_buys_and_counts_nothing_twice(adapter, tmp_path) -
     assert last(again).promise.jobs == 1
 
 
-@both
+@index_first
 def test_a_batch_that_was_cut_off_goes_on_with_its_audits(adapter, tmp_path) -> None:
     def breaks(text: str, kwargs: dict[str, Any]) -> Any:
         if len(cut.reference.calls) > 30:
@@ -194,7 +203,7 @@ def test_a_batch_that_was_cut_off_goes_on_with_its_audits(adapter, tmp_path) -> 
     assert last(resumed).promise.answers == 200
 
 
-@both
+@chat_first
 def test_all_that_a_batch_had_bought_when_it_was_cut_off_is_used(
     adapter, tmp_path
 ) -> None:

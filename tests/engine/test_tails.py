@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import comb
+from math import comb, exp
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from smart_engine.evidence.tails import (
     binomial_quantile_below,
     clopper_pearson_lower,
     hypergeometric_cdf,
+    hypergeometric_log_none,
 )
 
 
@@ -29,6 +30,9 @@ def test_hypergeometric_cdf_is_exact_on_small_populations(population: int) -> No
                 exact = Fraction(sum(ways[: found + 1]), comb(population, draws))
                 ours = hypergeometric_cdf(found, population, marked, draws)
                 assert ours == pytest.approx(float(exact), rel=1e-9, abs=1e-14)
+            none = float(Fraction(ways[0], comb(population, draws)))
+            log = hypergeometric_log_none(population, marked, draws)
+            assert exp(log) == pytest.approx(none, rel=1e-9, abs=1e-14)
 
 
 def test_hypergeometric_cdf_agrees_with_scipy_on_large_populations() -> None:
