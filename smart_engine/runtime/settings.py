@@ -118,16 +118,11 @@ def _plain(error: ValidationError, model: type[BaseModel]) -> InvalidInputError:
         return InvalidInputError(
             field, value, f"give a {first['ctx']['class_name']}(…)"
         )
-    if first["type"] == "dict_type":
-        hint = (
-            "must be a dictionary by name, {'name': …}; leave it out for an empty one"
-        )
-        return InvalidInputError(field, value, hint)
     if not field:  # a check of the whole failed: its input is every argument
         return InvalidInputError(model.__name__, "…", str(cause or first["msg"]))
     hint = first["msg"].replace("Input should be", "must be")
     if first["type"] == "dict_type":
-        hint = "must be a dictionary by name, {'name': …}; leave it out for an empty one"
+        hint = "must be a dictionary by name, {'name': …}; leave it out for none"
     if first["type"] == "float_parsing" and (share := _PERCENT.fullmatch(value)):
         hint = f"write a share: {float(share[1]) / 100:g}"
     return InvalidInputError(field, value, hint)
