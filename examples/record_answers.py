@@ -30,7 +30,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 from recorded_tasks import DATA, TASKS, Task
 
-from langchain_smart.chat.cost import confidence_of
+from langchain_smart.logprobs import confidence_of
 from smart_engine.offline.traces import Row
 
 

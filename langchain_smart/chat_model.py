@@ -59,6 +59,7 @@ from smart_engine.runtime.clients import once
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.loop import turn
+from smart_engine.runtime.signals import reports_logprobs
 from smart_engine.serving.members import find_members
 from smart_engine.serving.repeated import always_alike
 
@@ -184,6 +185,11 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             guarantee. Left out: where every member's `temperature` is set to 0.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        signals: What candidates are asked for beside their answers, at no cost, to tell
+            how sure they are: `"logprobs"`, of those whose class declares such a field
+            (chat completions; no reasoning model), unless it is set there, or None. A
+            server that refuses them is asked no more. Answers are handed out without
+            them, unless they were set.
         on_drift: Called with a `Drift` where a stream's recent audits detect errors
             clearly more often than its past ones: an alarm, no promise, which comes
             falsely in about one of 10,000 audits.
@@ -267,6 +273,14 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
     @override
     def _read_lanes(self) -> Lanes:
         return Lanes.read(self.lane, self._members)
+
+    @property
+    @override
+    def _reporting_logprobs(self) -> Iterator[str]:
+        for name in self._names[1:]:
+            member = self._members[name]
+            if reports_logprobs(member.model, member.arguments):
+                yield name
 
     @property
     @override
@@ -466,6 +480,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
             self.estimate_usage,
             item.allowance,
             task=item.task,
+            signals=self._signals,
         )
         return ItemRun(item, requester)
 
@@ -518,6 +533,7 @@ class SmartChatModel(SmartBatching[LanguageModelInput, AIMessage], BaseChatModel
                 "options": options,
             },
             estimates=self.estimate_usage,
+            signals=self._signals,
             rate_limiter=self.rate_limiter,
             by_itself={name: self._requested[name] for name in self._lanes.carriers},
             reserved=members | {n: self._members[n] for n in self._lanes.auto},

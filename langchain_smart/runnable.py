@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from functools import partial
 from typing import Annotated, Any, cast
 
@@ -82,6 +82,9 @@ class SmartRunnable(SmartBatching[Any, Any]):
         dedupe: Whether a batch calls a chain once for equal inputs, and hands its
             answer, or a copy where one can be made, to all items of a task that have
             them. Left out: no. Items whose config has another `configurable` differ.
+        signals: As for `SmartChatModel`: a chain whose only model can be asked for
+            logprobs asks for them, unless it has a price per call, or the model is
+            within `.with_retry()` or `.with_fallbacks()`.
         estimate_usage: As for `SmartChatModel`; a chain's call is marked as a whole if
             any model in it reported no usage.
         store: As for `SmartChatModel`. Inputs must be plain data, messages or pydantic
@@ -156,6 +159,11 @@ class SmartRunnable(SmartBatching[Any, Any]):
             raise InvalidInputError("lane", self.lane, hint)
         return Lanes()
 
+    @property
+    @override
+    def _reporting_logprobs(self) -> Iterator[str]:
+        return (n for n in self._names[1:] if self._members[n].scored is not None)
+
     def _chains(self, budget_usd: float | None) -> dict[str, ChainMember]:
         estimate, given = self.estimate_usage, (self.reference, self.candidates)
         return find_chains(
@@ -169,7 +177,8 @@ class SmartRunnable(SmartBatching[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
         def answer(given: Any, config: Any) -> Any:
-            return self._item_run(given, config, kwargs).answer()
+            run, _ = self._item_run(given, config, kwargs)
+            return run.answer()
 
         def alone() -> Any:
             return self._call_with_config(answer, input, config)
@@ -181,7 +190,8 @@ class SmartRunnable(SmartBatching[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Any:
         async def answer(given: Any, config: Any) -> Any:
-            return await self._item_run(given, config, kwargs).aanswer()
+            run, _ = self._item_run(given, config, kwargs)
+            return await run.aanswer()
 
         async def alone() -> Any:
             await turn()
@@ -196,7 +206,10 @@ class SmartRunnable(SmartBatching[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         def pieces(_: Iterator[Any], config: Any) -> Iterator[Any]:
-            return self._item_run(input, config, kwargs).stream()
+            run, requester = self._item_run(input, config, kwargs)
+            with closing(run.stream()) as chunks:  # type: ignore[type-var]
+                for piece in chunks:
+                    yield requester.as_asked(run.shown_model, piece)
 
         yield from self._transform_stream_with_config(iter([input]), pieces, config)
 
@@ -207,8 +220,11 @@ class SmartRunnable(SmartBatching[Any, Any]):
         async def once() -> AsyncIterator[Any]:
             yield input
 
-        def pieces(_: AsyncIterator[Any], config: Any) -> AsyncIterator[Any]:
-            return self._item_run(input, config, kwargs).astream()
+        async def pieces(_: AsyncIterator[Any], config: Any) -> AsyncIterator[Any]:
+            run, requester = self._item_run(input, config, kwargs)
+            async with aclosing(run.astream()) as chunks:
+                async for piece in chunks:
+                    yield requester.as_asked(run.shown_model, piece)
 
         await turn()
         stream = self._atransform_stream_with_config(once(), pieces, config)
@@ -218,7 +234,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
 
     def _item_run(
         self, given: Any, config: RunnableConfig, kwargs: dict[str, Any]
-    ) -> ItemRun:
+    ) -> tuple[ItemRun, ChainRequester]:
         check_caches(self._confused)
         arguments = _arguments(kwargs)
         task = named_task(kwargs, config) or self.task or self.get_name()
@@ -233,9 +249,16 @@ class SmartRunnable(SmartBatching[Any, Any]):
         )
         booked, allowance = item.record_inner_call, item.allowance
         requester = ChainRequester(
-            self._members, booked, given, config, arguments, allowance, item.task
+            self._members,
+            booked,
+            given,
+            config,
+            arguments,
+            allowance,
+            item.task,
+            self._signals,
         )
-        return ItemRun(item, requester)
+        return ItemRun(item, requester), requester
 
     # -- many items at once ------------------------------------------------------
 
@@ -260,6 +283,7 @@ class SmartRunnable(SmartBatching[Any, Any]):
             chains=self._members,
             name=self.get_name(),
             arguments=_arguments(kwargs),
+            signals=self._signals,
             identify=lambda: self._identities,
             answers=ChainAnswers(self.OutputType),
         )

@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.instrumentation.span import active_span_id
@@ -32,15 +32,17 @@ from llama_index_smart.cost import (
 )
 from llama_index_smart.events import hear_no_writing, within
 from llama_index_smart.history import signed
+from llama_index_smart.logprobs import with_logprobs, without_logprobs
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
-from smart_engine.calls import Call, Failure, Result, Served
+from smart_engine.calls import Call, Failure, Outcome, Result, Served
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.pricing import Usage
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.job import Job
 from smart_engine.runtime.requester import Requester, Verb
+from smart_engine.runtime.signals import LOGPROBS, Signals
 
 __all__ = ["LLMJob", "LLMRequester", "ending", "marked", "piece", "whole"]
 
@@ -60,6 +62,7 @@ class LLMRequester(Requester):
         allowance: Returns what a model's call may spend, if there is a budget.
         silent: The models that can be called for no callback to hear.
         by_itself: How those are asked live whose calls are carried.
+        signals, plain: See `Requester`.
     """
 
     members: Mapping[str, LLMMember]
@@ -68,6 +71,8 @@ class LLMRequester(Requester):
     allowance: Callable[[str], Allowance | None]
     silent: Mapping[str, LLMMember] = field(default_factory=dict)
     by_itself: Mapping[str, LLMMember] = field(default_factory=dict)
+    signals: Signals = field(default_factory=Signals)
+    plain: set[str] = field(default_factory=set)
     _span: str | None = field(init=False, default_factory=active_span_id.get)
 
     @override
@@ -105,15 +110,20 @@ class LLMRequester(Requester):
             member.check_fit(
                 lambda: tokens_sent(ask), lambda: member_settings(member, ask.arguments)
             )
+        if self._adds_logprobs(model) and self.asks_for_logprobs(model):
+            ask = with_logprobs(member, ask)
         call = ask.put_to(member, _FORMS[verb])
         wrapped: dict[Verb, Any] = {"stream": _pieces, "astream": _apieces}
         return partial(wrapped[verb], call) if verb in wrapped else call
 
     @override
     def result(self, model: str, answer: Response) -> Result:
-        member = self.members[model]
-        estimate = partial(estimated, self._asked(model), member, answer)
-        return outcome(member, answer, estimate if self.estimates else None)
+        return self._priced(model, answer, [answer])
+
+    def as_asked(self, model: str, response: Response) -> Response:
+        """Return an answer, or a piece of one, as its model gives it to the user."""
+        adds = self._adds_logprobs(model)
+        return without_logprobs(response) if adds else response
 
     @override
     def joined(self, model: str, pieces: Sequence[Response]) -> Result:
@@ -127,7 +137,7 @@ class LLMRequester(Requester):
         kwargs = last.additional_kwargs | ({} if usage is None else _counts(usage))
         kwargs |= {"finish_reason": endings[-1]} if endings else {}
         last = last.model_copy(update={"additional_kwargs": kwargs})
-        return self.result(model, last)
+        return self._priced(model, last, pieces)
 
     @override
     def failed(
@@ -139,6 +149,25 @@ class LLMRequester(Requester):
             billed = self.joined(model, pieces)
             failure = Failure(error, billed.paid, billed.usage)
         return failure
+
+    def _priced(
+        self, model: str, answer: Response, pieces: Sequence[Response]
+    ) -> Result:
+        """Return the result of a call with this answer, which came in these pieces."""
+        member = self.members[model]
+        estimate = partial(estimated, self._asked(model), member, answer)
+        result = outcome(member, answer, estimate if self.estimates else None, pieces)
+        if isinstance(result, Outcome):
+            return result._replace(answer=self.as_asked(model, result.answer))
+        return result
+
+    def _adds_logprobs(self, model: str) -> bool:
+        """Whether a model may be asked for logprobs that its caller left open.
+
+        Answers of a model that the caller named are compared with no other.
+        """
+        open_ = self.ask.model is None and LOGPROBS not in self.ask.arguments
+        return open_ and model in self.signals.models
 
     def _asked(self, model: str) -> Ask[Any]:
         """Return what is asked as a model is given it."""
@@ -187,7 +216,7 @@ class LLMJob(Job):
     Attributes:
         asks: The items.
         members: The models by name.
-        silent, by_itself: See `LLMRequester`.
+        silent, by_itself, signals: See `LLMRequester`.
         reserved: The models as budgets reserve for their calls.
         estimates: Whether usage that a model does not report is estimated.
         signs: See `marked`.
@@ -197,6 +226,7 @@ class LLMJob(Job):
     members: Mapping[str, LLMMember]
     silent: Mapping[str, LLMMember]
     by_itself: Mapping[str, LLMMember]
+    signals: Signals
     reserved: Mapping[str, LLMMember]
     estimates: bool
     signs: bool
@@ -205,7 +235,7 @@ class LLMJob(Job):
     def requester(self, item: int) -> LLMRequester:
         allowance = partial(self.allowance, item)
         asked = self.members, self.asks[item], self.estimates, allowance
-        return LLMRequester(*asked, self.silent, self.by_itself)
+        return LLMRequester(*asked, self.silent, self.by_itself, self.signals)
 
     @override
     def worst_case(self, call: Call) -> float:
@@ -234,9 +264,11 @@ def whole(run: ItemRun, response: Response, *, signs: bool) -> Response:
 
 def piece(run: ItemRun, response: Response, *, signs: bool) -> Response:
     """Return a piece of a single item's answer; the ending has the usage, once."""
+    requester, model = cast("LLMRequester", run.requester), str(run.shown_model)
+    response = requester.as_asked(model, response)
     counts = response.additional_kwargs.items()
     kwargs = {name: value for name, value in counts if not name.endswith("_tokens")}
-    kwargs["smart"] = {"model": run.shown_model, "task": run.item.task}
+    kwargs["smart"] = {"model": model, "task": run.item.task}
     settled = bool(run.item.mark)  # then this is the whole answer, none of it shown yet
     delta = text_of(response) if settled else response.delta
     answer = _with_author(response, kwargs, signs=signs)

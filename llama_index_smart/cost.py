@@ -9,10 +9,8 @@ exceeds what a budget reserves for the call.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import llama_index.core
@@ -20,6 +18,7 @@ from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.utilities.token_counting import TokenCounter
 
+from llama_index_smart.logprobs import confidence_of
 from llama_index_smart.members import LLMMember, Response
 from llama_index_smart.request import Ask
 from llama_index_smart.tools import calls_in
@@ -42,7 +41,10 @@ __all__ = [
 
 
 def outcome(
-    member: LLMMember, response: Response, estimate: Callable[[], Usage] | None = None
+    member: LLMMember,
+    response: Response,
+    estimate: Callable[[], Usage] | None = None,
+    pieces: Sequence[Response] = (),
 ) -> Result:
     """Return the result of a call, priced by the usage that its response reports.
 
@@ -50,8 +52,9 @@ def outcome(
         member: Whose response it is.
         response: The response.
         estimate: Returns what the call may have used, if estimates are allowed.
+        pieces: The pieces in which it came, if it was streamed.
     """
-    billing, score = _billing(response), _confidence(response)
+    billing, score = _billing(response), confidence_of(pieces or [response])
     return member.outcome(
         response, confidence=score, estimate=estimate, **billing._asdict()
     )
@@ -67,19 +70,6 @@ def _billing(response: Response) -> Billing:
     kwargs = response.additional_kwargs
     own = first_of(response.raw, ("usage", "usage_metadata"))
     return read_billing(response.raw, own, kwargs.get("usage"), kwargs)
-
-
-def _confidence(response: Response) -> float | None:
-    """Return the geometric mean of the probabilities of an answer's tokens, if known.
-
-    Unlike their product it does not depend on the answer's length.
-    """
-    raw: Any = response.raw
-    logs = []
-    with suppress(AttributeError, IndexError, TypeError):  # OpenAI's own form
-        logs = [token.logprob for token in raw.choices[0].logprobs.content]
-    logs = logs or [token[0].logprob for token in response.logprobs or () if token]
-    return math.exp(min(0.0, sum(logs) / len(logs))) if logs else None
 
 
 # -- at most ---------------------------------------------------------------------------

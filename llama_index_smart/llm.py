@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
 from contextvars import copy_context
 from functools import partial
@@ -39,6 +39,7 @@ from llama_index_smart.compare import ResponseReading
 from llama_index_smart.cost import member_settings, worst_case
 from llama_index_smart.events import one_span, reporting
 from llama_index_smart.history import first_author
+from llama_index_smart.logprobs import has_logprobs
 from llama_index_smart.members import (
     LLMMember,
     asked_once,
@@ -185,6 +186,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
             as for `SmartChatModel`.
         gather_ms: Milliseconds that a single call waits for others, always, as it does
             in `batching()`, which see. Left out: it does not.
+        signals: What candidates are asked for beside their answers, at no cost, to tell
+            how sure they are: `"logprobs"`, of those whose class declares such a field
+            (chat completions; no reasoning model), unless it is set there, or None. A
+            server that refuses them is asked no more. Answers are handed out without
+            them, unless they were set.
         on_drift: Called with a `Drift` where a stream's recent audits detect errors
             clearly more often than its past ones: an alarm, no promise, which comes
             falsely in about one of 10,000 audits.
@@ -246,6 +252,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
     @override
     def _read_lanes(self) -> Lanes:
         return Lanes.read(self.lane, self._members, carried)
+
+    @property
+    @override
+    def _reporting_logprobs(self) -> Iterator[str]:
+        return (n for n in self._names[1:] if has_logprobs(self._members[n]))
 
     @property
     @override
@@ -406,7 +417,11 @@ class SmartLLM(Settings, FunctionCallingLLM):
             pinned=self._pinned(ask),
         )
         requester = LLMRequester(
-            self._reporting, ask, self.estimate_usage, item.allowance
+            self._reporting,
+            ask,
+            self.estimate_usage,
+            item.allowance,
+            signals=self._signals,
         )
         return ItemRun(item, requester)
 
@@ -681,6 +696,7 @@ class SmartLLM(Settings, FunctionCallingLLM):
             members=members,
             silent=lanes,
             by_itself={name: self._reporting[name] for name in self._lanes.carriers},
+            signals=self._signals,
             reserved=members | {n: self._members[n] for n in self._lanes.auto},
             estimates=self.estimate_usage,
             signs=self.sticky,

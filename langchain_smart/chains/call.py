@@ -31,9 +31,11 @@ from langchain_smart.chains.graph import within_graph
 from langchain_smart.chains.meter import Meter
 from langchain_smart.chains.store import ChainAnswers, identity_of
 from langchain_smart.chains.tiers import ChainMember
+from langchain_smart.logprobs import without_logprobs
 from smart_engine.calls import Call, Failure, Result, Served
 from smart_engine.money.reservations import Allowance
 from smart_engine.runtime.requester import Requester, Verb
+from smart_engine.runtime.signals import Signals
 
 __all__ = ["ChainJob", "ChainRequester"]
 
@@ -52,6 +54,7 @@ class ChainRequester(Requester):
         arguments: Further arguments of every chain.
         allowance: Returns what a chain's call may spend, if there is a budget.
         task: Name of the item's task, for tracers.
+        signals, plain: See `Requester`; of chains.
     """
 
     chains: Mapping[str, ChainMember]
@@ -61,6 +64,8 @@ class ChainRequester(Requester):
     arguments: dict[str, Any]
     allowance: Callable[[str], Allowance | None]
     task: str = ""
+    signals: Signals = field(default_factory=Signals)
+    plain: set[str] = field(default_factory=set)
     _meters: dict[str, Meter] = field(init=False, default_factory=dict)
 
     context = staticmethod(quiet_context)
@@ -91,12 +96,18 @@ class ChainRequester(Requester):
         )
         # Graphs look there too; calls are made in a context of their own.
         var_child_runnable_config.set(config)
-        asked = getattr(member.chain, CORE_VERBS[verb])
+        scored = member.scored if self.asks_for_logprobs(model) else None
+        asked = getattr(scored or member.chain, CORE_VERBS[verb])
         return partial(asked, self.given, config, **self.arguments)
 
     @override
     def result(self, model: str, answer: Any) -> Result:
+        answer = self.as_asked(model, answer)
         return self._enter(model, self._meters[model].outcome(answer))
+
+    def as_asked(self, model: str | None, answer: Any) -> Any:
+        """Return an answer, or a piece of one, as its chain gives it to the user."""
+        return without_logprobs(answer) if model in self.signals.models else answer
 
     @override
     def joined(self, model: str, pieces: Sequence[Any]) -> Result:
@@ -133,7 +144,7 @@ class ChainJob(RunnableJob):
     """The items of one task in a batch of chains.
 
     Attributes:
-        chains, arguments: See `ChainRequester`.
+        chains, arguments, signals: See `ChainRequester`.
         name: Name of an item's run where its config gives none.
         answers: Writes and reads answers, for a store.
     """
@@ -141,6 +152,7 @@ class ChainJob(RunnableJob):
     chains: Mapping[str, ChainMember]
     name: str
     arguments: dict[str, Any]
+    signals: Signals
     answers: ChainAnswers
 
     @override
@@ -177,6 +189,7 @@ class ChainJob(RunnableJob):
             self.arguments,
             partial(self.allowance, item),
             self.scope.task,
+            self.signals,
         )
 
     @override

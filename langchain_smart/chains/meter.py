@@ -22,11 +22,11 @@ from typing_extensions import override
 
 from langchain_smart.chains.tiers import ChainMember, price_of
 from langchain_smart.chat.cost import (
-    confidence_of,
     counted,
     outcome,
     worst_case_of_run,
 )
+from langchain_smart.logprobs import confidence_of
 from smart_engine.calls import Failure, Outcome, Result
 from smart_engine.errors import BudgetExceededError, SmartError
 from smart_engine.money.limits import max_output_tokens

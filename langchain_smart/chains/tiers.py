@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -12,8 +12,13 @@ from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableWithFallbacks,
+)
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
+from langchain_core.runnables.retry import RunnableRetry
 
 from langchain_smart.chat.members import read_model, unwrapped
 from smart_engine.errors import InvalidInputError
@@ -21,6 +26,7 @@ from smart_engine.money.limits import max_output_tokens, settings_of
 from smart_engine.money.pricing import Price
 from smart_engine.runtime.clients import asked_once, reporting
 from smart_engine.runtime.settings import Settings
+from smart_engine.runtime.signals import LOGPROBS, completes_chats, reports_logprobs
 from smart_engine.serving.members import (
     Member,
     UnpricedError,
@@ -45,6 +51,8 @@ class ChainMember:
         limits: Model name → most tokens of an answer, where there is a limit.
         estimate: Whether usage that no model reports is estimated.
         by_key: The chat models found in it, by LangChain's keys for a cache.
+        scored: The same chain whose model is asked for logprobs, too; None if it has
+            not exactly one, or one that can be asked, or hides what a server refuses.
     """
 
     name: str
@@ -55,6 +63,7 @@ class ChainMember:
     limits: Mapping[str, int]
     estimate: bool
     by_key: Mapping[str, BaseChatModel]
+    scored: Runnable[Any, Any] | None
 
 
 def find_chains(
@@ -129,16 +138,12 @@ def _member(
     estimate: bool,
 ) -> ChainMember:
     """Return a chain whose models all have a price, and report their usage."""
-    chain = _reporting(chain, {})
+    chain = _changed(chain, reporting, {})
     identities: list[str] = []
     own_names: set[str] = set()
     listed: dict[str, Price] = {}
     limits: dict[str, int] = {}
-    by_key: dict[str, BaseChatModel] = {}
     for model, arguments in _models(chain, set()):
-        if isinstance(model, BaseChatModel) and not isinstance(model, Settings):
-            with suppress(Exception):  # without a key there is no cache either
-                by_key[model._get_llm_string(**arguments)] = model  # noqa: SLF001
         if budget_usd is not None and isinstance(model, Settings):
             hint = "give the smart model in this chain a budget_usd of its own instead"
             raise InvalidInputError("budget_usd", model.get_name(), hint)
@@ -170,7 +175,20 @@ def _member(
     call = None if fee is None else fee.call
     known = {**listed, **prices}
     found = tuple(identities)
-    return ChainMember(name, chain, known, call, found, limits, estimate, by_key)
+    scored = None if call else _scored(chain)
+    by_key = _cache_keys(chain) | _cache_keys(scored)
+    own = (known, call, found, limits, estimate, by_key, scored)
+    return ChainMember(name, chain, *own)
+
+
+def _cache_keys(chain: Runnable[Any, Any] | None) -> dict[str, BaseChatModel]:
+    """Return the chat models in a chain by LangChain's keys for a cache."""
+    keys: dict[str, BaseChatModel] = {}
+    for model, arguments in _models(chain, set()):
+        if isinstance(model, BaseChatModel) and not isinstance(model, Settings):
+            with suppress(Exception):  # without a key there is no cache either
+                keys[model._get_llm_string(**arguments)] = model  # noqa: SLF001
+    return keys
 
 
 def _unseen_retries(model: BaseLanguageModel[Any]) -> str | None:
@@ -210,31 +228,57 @@ def _names(
     return tuple(str(name) for name in (model.get_name(), official) if name)
 
 
-def _reporting(part: Any, known: dict[int, Any]) -> Any:
-    """Return a part of a chain with models that report their usage in streams.
+def _changed(
+    part: Any, change: Callable[[Any], Any], known: dict[int, Any], *closed: type[Any]
+) -> Any:
+    """Return a part of a chain with changed models.
 
     What a function makes or holds stays as it is.
 
     Args:
         part: The part: it is copied only where something in it changes.
+        change: Returns what takes the place of a model.
         known: Id of a part → what was returned for it.
+        *closed: Classes of parts that stay as they are.
     """
     if id(part) in known or not isinstance(part, Runnable | dict | list | tuple):
         return known.get(id(part), part)
     known[id(part)] = part
+    if isinstance(part, closed):
+        return part
     if isinstance(part, BaseLanguageModel):
-        known[id(part)] = reporting(part)
+        known[id(part)] = change(part)
     elif isinstance(part, list | tuple):
-        parts = [_reporting(each, known) for each in part]
+        parts = [_changed(each, change, known, *closed) for each in part]
         if any(map(operator.is_not, parts, part)):
             known[id(part)] = type(part)(parts)
     else:
         fields = part if isinstance(part, dict) else vars(part)
-        found = {name: _reporting(each, known) for name, each in fields.items()}
+        found = {
+            name: _changed(each, change, known, *closed)
+            for name, each in fields.items()
+        }
         if any(found[name] is not fields[name] for name in found):
             known[id(part)] = copied = copy(part)
             (copied if isinstance(copied, dict) else vars(copied)).update(found)
     return known[id(part)]
+
+
+def _scored(chain: Runnable[Any, Any]) -> Runnable[Any, Any] | None:
+    """Return a chain whose only model is asked for logprobs, too, if that can be.
+
+    It is made again where a server refuses them. So that this costs nothing, nothing
+    else is paid in it, and nothing in it makes something else of the refusal.
+    """
+    found = [*_models(chain, set())]
+    if len(found) != 1 or not reports_logprobs(*found[0]):
+        return None
+    if not completes_chats(*found[0]):
+        return None
+    asked = found[0][0].model_copy(update={LOGPROBS: True})
+    hiding = RunnableWithFallbacks, RunnableRetry
+    scored: Runnable[Any, Any] = _changed(chain, lambda _: asked, {}, *hiding)
+    return None if scored is chain else scored
 
 
 def _models(

@@ -11,7 +11,7 @@ from collections.abc import (
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_ai_message_chunks
@@ -44,7 +44,8 @@ from langchain_smart.chat.cost import (
 from langchain_smart.chat.history import history_for
 from langchain_smart.chat.members import BoundModel, ChatMember
 from langchain_smart.chat.request import Request, as_sent
-from smart_engine.calls import Call, Failure, Result, Served
+from langchain_smart.logprobs import without_logprobs
+from smart_engine.calls import Call, Failure, Outcome, Result, Served
 from smart_engine.equivalence.kinds import reported_ending
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import settings_of
@@ -53,6 +54,7 @@ from smart_engine.money.reservations import Allowance
 from smart_engine.money.usage import from_cache
 from smart_engine.runtime.item import ItemRun
 from smart_engine.runtime.requester import Requester, Verb
+from smart_engine.runtime.signals import LOGPROBS, Signals, completes_chats
 
 __all__ = ["ChatJob", "ChatRequester", "ending", "piece", "result"]
 
@@ -71,6 +73,7 @@ class ChatRequester(Requester):
         rate_limiter: What each call waits for; core waits for single items.
         by_itself: How those are asked live whose calls are carried.
         task: Name of the item's task, for tracers.
+        signals, plain: See `Requester`.
     """
 
     members: Mapping[str, ChatMember]
@@ -82,6 +85,8 @@ class ChatRequester(Requester):
     rate_limiter: BaseRateLimiter | None = None
     by_itself: Mapping[str, ChatMember] = field(default_factory=dict)
     task: str = ""
+    signals: Signals = field(default_factory=Signals)
+    plain: set[str] = field(default_factory=set)
 
     context = staticmethod(quiet_context)
 
@@ -125,7 +130,15 @@ class ChatRequester(Requester):
 
     @override
     def result(self, model: str, answer: AIMessage) -> Result:
-        return outcome(self.members[model], answer, self._estimate(model, answer))
+        result = outcome(self.members[model], answer, self._estimate(model, answer))
+        if isinstance(result, Outcome):
+            return result._replace(answer=self.as_asked(model, result.answer))
+        return result
+
+    def as_asked(self, model: str, message: AIMessage) -> AIMessage:
+        """Return an answer, or a piece of one, as its model gives it to the user."""
+        adds = self._adds_logprobs(model)
+        return without_logprobs(message) if adds else message
 
     @override
     def joined(self, model: str, pieces: Sequence[AIMessageChunk]) -> Result:
@@ -148,7 +161,19 @@ class ChatRequester(Requester):
 
     def _bound(self, model: str) -> BoundModel:
         """Return a model, ready to be called."""
-        return self.request.bound_to(self.members[model])
+        bound = self.request.bound_to(self.members[model])
+        asks = self._adds_logprobs(model) and self.asks_for_logprobs(model)
+        if asks and completes_chats(bound.model, bound.arguments):
+            return replace(bound, arguments={LOGPROBS: True, **bound.arguments})
+        return bound
+
+    def _adds_logprobs(self, model: str) -> bool:
+        """Whether a model may be asked for logprobs that its caller left open.
+
+        Answers of a model that the caller named are compared with no other.
+        """
+        open_ = self.request.model is None and LOGPROBS not in self.request.arguments
+        return open_ and model in self.signals.models
 
     def _sent(self, model: str) -> list[BaseMessage]:
         """Return the messages as a model is given them."""
@@ -195,7 +220,8 @@ class ChatJob(RunnableJob):
     """The items of one task in a batch of chats.
 
     Attributes:
-        members, request, estimates, rate_limiter, by_itself: See `ChatRequester`.
+        members, request, estimates, signals: See `ChatRequester`.
+        rate_limiter, by_itself: See `ChatRequester`.
         reserved: The models as budgets reserve for their calls.
         manager_settings: Settings of all callback managers.
         run_settings: What callbacks receive of every item's run.
@@ -207,6 +233,7 @@ class ChatJob(RunnableJob):
     manager_settings: dict[str, Any]
     run_settings: dict[str, Any]
     estimates: bool
+    signals: Signals
     rate_limiter: BaseRateLimiter | None
     by_itself: Mapping[str, ChatMember]
     reserved: Mapping[str, ChatMember]
@@ -251,6 +278,7 @@ class ChatJob(RunnableJob):
             self.rate_limiter,
             self.by_itself,
             self.scope.task,
+            self.signals,
         )
 
     @override
@@ -292,10 +320,11 @@ def result(run: ItemRun, message: AIMessage) -> ChatResult:
 
 def piece(run: ItemRun, message: AIMessage, *, first: bool) -> ChatGenerationChunk:
     """Return a piece of a single item's answer; the first one names the model."""
-    chunk = _as_chunk(message)
+    requester, model = cast("ChatRequester", run.requester), str(run.shown_model)
+    chunk = _as_chunk(requester.as_asked(model, message))
     metadata = {k: v for k, v in chunk.response_metadata.items() if k != "smart"}
     if first:
-        metadata["smart"] = {"model": run.shown_model, "task": run.item.task}
+        metadata["smart"] = {"model": model, "task": run.item.task}
     # The last piece has the usage, so that it is counted once.
     update: dict[str, Any] = {"id": None, "chunk_position": None}
     update |= {"usage_metadata": None, "response_metadata": metadata}

@@ -7,7 +7,6 @@ not exceed what a budget reserves for the call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 
 from langchain_smart.chat.members import ChatMember
 from langchain_smart.chat.request import Request
+from langchain_smart.logprobs import confidence_of
 from smart_engine.calls import Outcome, Result
 from smart_engine.errors import InvalidInputError
 from smart_engine.money.limits import (
@@ -29,7 +29,6 @@ from smart_engine.money.usage import Billing, first_of, read_billing
 from smart_engine.serving.members import Member, UnpricedError, unlimited
 
 __all__ = [
-    "confidence_of",
     "counted",
     "estimated",
     "outcome",
@@ -76,24 +75,6 @@ def reply_in(error: BaseException) -> tuple[Billing, AIMessage | None]:
         return billing, AIMessage(str(reply["choices"][0]["message"]))
     except (LookupError, TypeError):
         return billing, None
-
-
-def confidence_of(message: AIMessage) -> float | None:
-    """Return a model's own score of its answer, 0 to 1, if its message carries one.
-
-    `response_metadata["confidence"]` wins. Otherwise it is the geometric mean of the
-    probabilities of the answer's tokens: unlike their product it does not depend on
-    the answer's length; on an answer of one token both are the same.
-    """
-    metadata = message.response_metadata
-    stated = metadata.get("confidence")
-    if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return float(stated)
-    try:
-        logs = [float(token["logprob"]) for token in metadata["logprobs"]["content"]]
-        return math.exp(min(0.0, sum(logs) / len(logs)))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None  # none requested, or not in OpenAI's form
 
 
 # -- in the worst case -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from smart_engine.cli import options
 from smart_engine.cli.tables import Table, read_table
 from smart_engine.cli.terminal import check_results, dollars, say
 from smart_engine.equivalence.shorthand import read_rule
-from smart_engine.errors import InvalidInputError, MissingExtraError
+from smart_engine.errors import InvalidInputError, MissingExtraError, choose
 from smart_engine.money.pricing import Price
 from smart_engine.serving.members import UnpricedError
 
@@ -103,6 +103,7 @@ class Job:
                 max_tokens=calls.max_tokens,
                 temperature=calls.temperature,
                 estimate_usage=calls.estimate_usage,
+                signals=choose("--signals", calls.signals, options.SIGNALS),
                 dedupe=calls.dedupe,
                 max_concurrency=calls.max_concurrency,
                 seed=calls.seed,

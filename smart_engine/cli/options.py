@@ -21,6 +21,7 @@ from smart_engine.tiers import MIN_SAVING
 
 __all__ = [
     "PRICE_FORM",
+    "SIGNALS",
     "Calls",
     "Compared",
     "Estimated",
@@ -34,6 +35,10 @@ PRICE_FORM = (
     "MODEL=INPUT,OUTPUT in USD per million tokens, or MODEL=INPUT,OUTPUT/INPUT,OUTPUT "
     "with those by batch, or MODEL=free"
 )
+
+
+SIGNALS = {"logprobs": "logprobs", "none": None}
+"""What `--signals` may be → the setting."""
 
 
 def _among(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -253,6 +258,14 @@ class Calls:
             help="Address of the server that has all models, such as http://localhost:8000/v1."
         ),
     ] = None
+    signals: Annotated[
+        str,
+        Option(
+            help="logprobs: candidates that can are asked for them, at no cost, to "
+            "tell how sure they are; none.",
+            autocompletion=_among(SIGNALS),
+        ),
+    ] = "logprobs"
     estimate_usage: Annotated[
         bool,
         Option(

@@ -24,6 +24,7 @@ __all__ = [
     "is_unbilled",
     "is_untold",
     "may_succeed_later",
+    "refuses",
     "seconds_asked_for",
 ]
 
@@ -100,6 +101,27 @@ def may_succeed_later(failure: Failure) -> bool:
         if status is not None:
             return status in {408, 409, 429} or status >= 500
         if isinstance(cause, OSError) or _PASSING & _names(cause):
+            return True
+    return False
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether a server refuses a request as it is, and names no other cause.
+
+    Example:
+        ```python
+        refused = ValueError("bad request")
+        refused.status_code = 400
+        assert refuses(refused)
+        refused.code = "content_filter"
+        assert not refuses(refused)
+        ```
+    """
+    for cause in _chain(error):
+        told = (getattr(cause, name, None) for name in ("code", "param"))
+        if any(isinstance(each, str) for each in told):
+            return False
+        if _status(cause) in {400, 422}:
             return True
     return False
 

@@ -21,6 +21,7 @@ from smart_engine.runtime.failure import (
     may_succeed_later,
     seconds_asked_for,
 )
+from smart_engine.runtime.signals import CallSignals, Signals
 
 __all__ = ["Attempts", "Clock", "RateLimiter", "Requester", "Streaming", "Verb"]
 
@@ -53,12 +54,20 @@ class Requester(ABC):
     Attributes:
         allowance: Returns what a model's call may spend, if there is a budget.
         rate_limiter: What each attempt waits for, if anything.
+        signals: The models that are asked for logprobs.
+        plain: Those of them that are not asked about this item: one has refused.
     """
 
     __slots__ = ()
 
     allowance: Callable[[str], Allowance | None]
     rate_limiter: RateLimiter | None = None
+    signals: Signals = Signals()
+    plain: set[str]
+
+    def asks_for_logprobs(self, model: str) -> bool:
+        """Whether a model that can be asked for logprobs is."""
+        return self.signals.asked(model) and model not in self.plain
 
     def retries(self, model: str) -> int:  # noqa: ARG002
         """How often a model's call that failed is made again, where that may help."""
@@ -234,8 +243,10 @@ class Attempts:
         self, requester: Requester, model: str, *, carried: bool = False
     ) -> None:
         self._requester, self._model, self._carried = requester, model, carried
+        self._signals = CallSignals(requester.signals, model)
         self._clock: Clock | None = None  # of the attempt, once it is made
         self._earlier: tuple[Failure, ...] = ()
+        self._uncounted = 0  # of these, those that the server refused for their signals
         self._longest = _FIRST_PAUSE
         self._pause: float | None = None
         self._over: Event | None = None
@@ -296,6 +307,8 @@ class Attempts:
         result = self._timed(result)
         if isinstance(result, Failure):
             result = self._charged(result)
+        else:
+            self._signals.answered()
         return result._replace(earlier=self._earlier) if self._earlier else result
 
     def failed(self, error: BaseException, pieces: Sequence[Any] = ()) -> Failure:
@@ -313,17 +326,27 @@ class Attempts:
     def again(self, result: Result) -> bool:
         """Whether there is another attempt; then a pause comes before it.
 
-        There is one only where the budget, if there is any, has room for it.
+        There is one only where the budget, if there is any, has room for it. One that
+        may do without what was refused, for nothing, is made at once, and not counted.
         """
         failure = result if isinstance(result, Failure) else None
-        if failure is None or self._given_up or not may_succeed_later(failure):
+        if failure is None or self._given_up:
             return False
-        if len(self._earlier) >= self._requester.retries(self._model):
+        at_once = self._signals.dropped(failure.error) and not failure.paid
+        counted = len(self._earlier) - self._uncounted
+        if not at_once and not (
+            may_succeed_later(failure)
+            and counted < self._requester.retries(self._model)
+        ):
             return False
         allowance = self._requester.allowance(self._model)
         if allowance is not None and not allowance.repeat(failure.paid):
             return False
         self._earlier = (*self._earlier, failure._replace(earlier=()))
+        if at_once:
+            self._requester.plain.add(self._model)
+            self._uncounted, self._pause = self._uncounted + 1, 0.0
+            return True
         drawn = random.uniform(self._longest / 2, self._longest)  # noqa: S311 - no secret
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest)
         self._pause = seconds_asked_for(failure.error) or drawn

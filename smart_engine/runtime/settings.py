@@ -45,6 +45,7 @@ from smart_engine.runtime.gathering import (
 from smart_engine.runtime.job import Job
 from smart_engine.runtime.lanes.members import Lanes
 from smart_engine.runtime.measurement import Measurement
+from smart_engine.runtime.signals import Signals
 from smart_engine.serving.books import Books
 from smart_engine.serving.checks import check
 from smart_engine.serving.config import ServingConfig
@@ -185,6 +186,7 @@ class Settings(PlainErrors):
     accept_noise: bool = False
     dedupe: bool | None = None
     gather_ms: float | None = None
+    signals: Literal["logprobs"] | None = "logprobs"
     on_drift: Annotated[Callable[[Drift], None] | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
@@ -273,6 +275,7 @@ class Settings(PlainErrors):
     _serving: ServingConfig = PrivateAttr()
     _batch_costs: tuple[float | None, ...] = PrivateAttr(default=())
     _lanes: Lanes = PrivateAttr(default_factory=Lanes)
+    _signals: Signals = PrivateAttr(default_factory=Signals)
 
     def _open(self) -> None:
         """Check the settings, open the ledger and the store."""
@@ -285,6 +288,7 @@ class Settings(PlainErrors):
             raise InvalidInputError("on_drift", self.on_drift, hint)
         rule, tasks = as_equivalence(self.equivalence), read_tasks(self.tasks)
         self._lanes = self._read_lanes()
+        self._signals = Signals(self._reporting_logprobs if self.signals else ())
         serving = ServingConfig(
             models=self._names,
             guarantee=Guarantee(
@@ -347,6 +351,11 @@ class Settings(PlainErrors):
         Raises:
             InvalidInputError: If they cannot be asked in that way.
         """
+        raise NotImplementedError
+
+    @property
+    def _reporting_logprobs(self) -> Iterable[str]:
+        """Names of the candidates that can be asked for logprobs."""
         raise NotImplementedError
 
     def _check_budget(self, budget_usd: float) -> None:

@@ -107,7 +107,7 @@ def test_members_are_asked_for_objects_as_they_would_be_by_themselves(kind, verb
             assert VERBS[verb](member) == ANN
         plain = {member.model: sent(server, member.model) for member in members}
         server.bodies.clear()
-        smart = smart_of(*members, mode="shadow")
+        smart = smart_of(*members, mode="shadow", signals=None)
         assert VERBS[verb](smart) == ANN
         for member in members:
             assert sent(server, member.model) == plain[member.model]

@@ -168,3 +168,4 @@ def test_no_agent_dies_of_what_another_model_has_reasoned(agent, settings):
     assert spend["gpt-5-nano"].calls > RUNS
     own = [body for body in server.bodies if " of gpt-5-nano" in json.dumps(body)]
     assert any(body["model"] == "gpt-5-nano" for body in own)
+    assert not any("logprobs" in json.dumps(body) for body in server.bodies)

@@ -82,7 +82,7 @@ async def test_a_candidates_faults_escalate(fault, mode):
         return "yes"
 
     with serve(script) as server:
-        smart = smart_at(server, max_disagreement=0.2)
+        smart = smart_at(server, max_disagreement=0.2, signals=None)
         items = ITEMS[:40]
         if mode == "sync":
             outputs = await asyncio.to_thread(smart.batch, items)

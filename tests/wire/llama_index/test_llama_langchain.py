@@ -146,6 +146,12 @@ def test_logprobs_are_confidence():
         member = smart._members["big"]
         brought = outcome(member, member.model.chat(user("it")))
         assert brought.confidence == pytest.approx(0.8187, abs=1e-3)
+        before = len(server.bodies)
+        answers = smart.complete_batch([f"item {n}" for n in range(24)])
+        asked = server.bodies[before:]
+        assert {b.get("logprobs") for b in asked if b["model"] == "small"} == {True}
+        told = [each for each in answers if each.logprobs or "logprobs" in each.raw]
+        assert {each.additional_kwargs["smart"]["model"] for each in told} == {"big"}
 
 
 # -- messages ------------------------------------------------------------------

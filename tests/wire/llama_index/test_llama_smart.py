@@ -138,7 +138,7 @@ async def test_a_shadow_answers_a_batch_item_by_item(is_async):
         return Fault("broken", 400) if text == "mail 7" else model
 
     with serve(script) as server:
-        smart = smart_at(server, mode="shadow", task="mail")
+        smart = smart_at(server, mode="shadow", task="mail", signals=None)
         batch = smart.acomplete_batch if is_async else smart.complete_batch
         told = batch(ITEMS[:20], return_exceptions=True, max_concurrency=4)
         results = await told if is_async else told
