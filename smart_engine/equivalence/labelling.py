@@ -15,6 +15,7 @@ from smart_engine.equivalence.rule import Equivalence
 from smart_engine.equivalence.texts import Label
 from smart_engine.errors import InvalidInputError, UnparseableAnswerError
 from smart_engine.guarantee import Guarantee
+from smart_engine.warn import warn
 
 __all__ = ["LabelOf", "Labelling"]
 
@@ -107,8 +108,17 @@ class Labelling:
             raise InvalidInputError("recall", name, hint) from error
 
     def _number_of(self, content: Any) -> int:
-        read = self._rule.parse if self._label_of is None else self._label_of
-        return self._number(read(content))
+        if self._label_of is None:
+            return self._number(self._rule.parse(content))
+        try:
+            label = self._label_of(content)
+        except UnparseableAnswerError:
+            raise
+        except Exception as error:
+            problem = f"label_of raised {type(error).__name__}: the answer has no label"
+            warn(f"{problem}; a candidate's is not used")
+            raise
+        return self._number(label)
 
     def text_of(self, parsed: Any) -> str:
         """Return the label that a parsed answer is, as text."""

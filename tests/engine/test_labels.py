@@ -523,6 +523,17 @@ def test_a_function_says_which_label_an_answer_is() -> None:
     assert np.mean(recalled) >= 0.8
 
 
+def test_a_function_of_labels_that_raises_is_told_of() -> None:
+    first = {"fine": "fine", "fraud": "fraud"}
+    with pytest.warns(UserWarning, match="label_of raised KeyError"):
+        session = session_of(
+            Guarantee(None, recall={"fraud": 0.8}),
+            answers(300),
+            label_of=lambda answer: first[answer],
+        )
+    assert {answer.answer for answer in session.answers} == {"fine", "fraud", "odd"}
+
+
 def test_labels_that_cannot_be_read_are_refused_with_the_way_out() -> None:
     tiers = [Tier("big", "reference"), Tier("small")]
     promise = Guarantee(None, recall={"fraud": 0.9})
