@@ -267,7 +267,7 @@ def test_the_jobs_of_a_task_so_far_change_what_the_next_one_saves() -> None:
         task = Task(TIERS, GUARANTEE)
         for number in range(jobs):
             job = job_of(Steps(task), f"{number}", lambda: False)
-            session = BatchSession(200, TIERS, GUARANTEE, job=job)
+            session = BatchSession(200, TIERS, GUARANTEE, decide=job)
             while calls := session.next_calls():
                 for call in calls:
                     session.record(call, SAMPLE[call.tier][call.item % 50])

@@ -134,7 +134,7 @@ class Row:
 
 def session(row: Row, key: str, items: int = 120, **how) -> BatchSession:
     job = job_of(row, key, lambda: how.get("kept", False))
-    return BatchSession(items, TIERS, Guarantee(0.1, 0.9), job=job, task="t")
+    return BatchSession(items, TIERS, Guarantee(0.1, 0.9), decide=job, task="t")
 
 
 def run(brain: BatchSession, steps: int = 10**6) -> BatchSession:

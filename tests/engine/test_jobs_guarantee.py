@@ -154,7 +154,7 @@ def play(
 
     def session(key: str, items: int) -> BatchSession:
         job = job_of(shared, key, lambda: False)
-        return BatchSession(items, TIERS, guarantee, job=job)
+        return BatchSession(items, TIERS, guarantee, decide=job)
 
     while started < jobs or under_way:
         while started < jobs and len(under_way) < workers:
