@@ -238,6 +238,8 @@ def _follows(test: LabelTest, promised: Promised, items: int) -> bool:
         0 <= test.draws <= test.items <= items
         and 0 <= test.max_errors <= MOST
         and 0 <= test.gain <= MOST
+        and 0 <= test.foreseen <= MOST
+        and 0 <= test.surplus <= MOST
         and 0 < promised.level < 1
         and 0 <= test.expected_errors <= MOST
         and numbers == sorted(set(numbers))

@@ -20,7 +20,8 @@ has stopped. Looks stop at the first c with exactly c errors in n_c draws, so
 The allowance B may fall as errors are found, by a rule fixed in advance: n_c is then
 computed for B_c, its value once c errors are found. As long as it falls by at most one
 from one error to the next, B_c + 1 + c never falls, and the proof above stays as it is.
-It may rise, too: a detected error may allow more of the others to stay.
+It may rise, too: a detected error may allow more of the others to stay, or more errors
+than were foreseen be answered for by repairs elsewhere.
 
 Beyond 128 errors exactness costs more than it saves: there the looks lie some √c apart
 and share a part of α that is reserved for them, by the union bound.
@@ -49,7 +50,7 @@ from smart_engine.evidence.tails import (
 )
 from smart_engine.guarantee import Guarantee
 
-__all__ = ["Acceptance", "Allowance", "SequentialTest"]
+__all__ = ["Acceptance", "Allowance", "SequentialTest", "risen"]
 
 _EXACT = 128
 """Errors up to which every look is exact."""
@@ -59,6 +60,18 @@ _SPACED_SHARE = 0.01
 
 _ROUNDING = 1e-9
 """Share of α left unused, against rounding."""
+
+
+def risen(errors: int, gain: float, foreseen: int, surplus: float) -> int:
+    """Return by how much an allowance has risen once that many errors are detected.
+
+    Args:
+        errors: Errors detected.
+        gain: As of `Acceptance`, like the others.
+        foreseen: As of `Acceptance`.
+        surplus: As of `Acceptance`.
+    """
+    return int(gain * errors + surplus * max(0, errors - foreseen))
 
 
 class Acceptance:
@@ -71,6 +84,9 @@ class Acceptance:
         expected_errors: Errors one expects to find before stopping, ≥ 0. It shapes
             s_c and so decides where the test is strong; it never touches validity.
         gain: Errors that may stay undetected besides, for each one detected, ≥ 0.
+        foreseen: Errors detected that are expected at most, ≥ 0.
+        surplus: Errors that may stay undetected besides, for each one detected beyond
+            those foreseen, ≥ 0.
 
     Raises:
         InvalidInputError: If an argument is out of range.
@@ -91,6 +107,8 @@ class Acceptance:
         level: float,
         expected_errors: float = 1.0,
         gain: float = 0.0,
+        foreseen: int = 0,
+        surplus: float = 0.0,
     ) -> None:
         for field, value, fits in (
             ("items", items, items >= 0),
@@ -98,6 +116,8 @@ class Acceptance:
             ("level", level, 0 < level < 1),
             ("expected_errors", expected_errors, expected_errors >= 0),
             ("gain", gain, gain >= 0),
+            ("foreseen", foreseen, foreseen >= 0),
+            ("surplus", surplus, surplus >= 0),
         ):
             if not fits:
                 raise InvalidInputError(field, value, "is out of range")
@@ -106,6 +126,8 @@ class Acceptance:
         self.level = level
         self.expected_errors = expected_errors
         self.gain = gain
+        self.foreseen = foreseen
+        self.surplus = surplus
         self._ratio = expected_errors / (1 + expected_errors)
         beyond = self._ratio**_EXACT
         self._spaced_share = max(_SPACED_SHARE, beyond)
@@ -115,7 +137,8 @@ class Acceptance:
 
     def allowed(self, errors: int) -> int:
         """Return how many errors may stay undetected once that many are detected."""
-        return self._allowed + int(self.gain * errors)
+        rise = risen(errors, self.gain, self.foreseen, self.surplus)
+        return self._allowed + rise
 
     def draws(self, errors: int) -> int:
         """Return the number of draws that suffices with that many errors detected.

@@ -32,7 +32,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from smart_engine.evidence.acceptance import Acceptance, SequentialTest
+from smart_engine.evidence.acceptance import Acceptance, SequentialTest, risen
 from smart_engine.guarantee import as_share
 
 __all__ = [
@@ -72,6 +72,8 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
         max_errors: Errors that may stay undetected, B.
         gain: Errors that may stay undetected besides, for each one detected.
         expected_errors: Shape of its acceptance numbers.
+        foreseen: Errors detected that were expected at most.
+        surplus: Errors that may stay undetected besides, for each one beyond those.
         draws: Items drawn, in random order.
         errors: Numbers of the draws, from 1, that showed an error.
         accepted: Number of draws after which it accepted.
@@ -81,6 +83,8 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
     max_errors: int
     gain: float = 0.0
     expected_errors: float
+    foreseen: int = 0
+    surplus: float = 0.0
     draws: int
     errors: tuple[int, ...]
     accepted: int
@@ -99,6 +103,8 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
             max_errors=test.acceptance.max_errors,
             gain=test.acceptance.gain,
             expected_errors=test.acceptance.expected_errors,
+            foreseen=test.acceptance.foreseen,
+            surplus=test.acceptance.surplus,
             draws=test.draws,
             errors=tuple(test.errors),
             accepted=test.accepted,
@@ -112,12 +118,19 @@ class LabelTest(BaseModel, frozen=True, extra="forbid"):
     @property
     def undetected(self) -> int:
         """Errors that stay undetected at most, as it accepted."""
-        return self.max_errors + int(self.gain * self.detected)
+        rise = risen(self.detected, self.gain, self.foreseen, self.surplus)
+        return self.max_errors + rise
 
     def replay(self, level: float) -> SequentialTest:
         """Run the test again, on the draws that are recorded."""
         design = Acceptance(
-            self.items, self.max_errors, level, self.expected_errors, self.gain
+            self.items,
+            self.max_errors,
+            level,
+            self.expected_errors,
+            self.gain,
+            self.foreseen,
+            self.surplus,
         )
         test = SequentialTest("", design)
         test.extend(self.draws, self.errors, ())

@@ -1,9 +1,16 @@
 """One audit of a stratum as it runs: which bands it is about, and what to draw next.
 
-Its design is fixed before its first draw; everything else here is about costs.
+Its design is fixed before its first draw; everything else here is about costs. If more
+errors turn up than are foreseen, too many bands are audited: what draws from them all
+would have to find, the reference finds among the riskiest items for fewer calls, after
+the audit. So each further error detected lets more stay until then. As the bound falls
+only by errors that are there to be found, that is the share of the allowance that is
+expected to be errors.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -46,8 +53,16 @@ class RunningAudit:
         self._end = costs.end
         inside = np.flatnonzero(~stratum.known & (stratum.band < self._end))
         self._order = inside[np.argsort(place[stratum.items[inside]])]
-        expected = _SHAPE * float(costs.found[self._end])
-        design = Acceptance(len(inside), allowed, level, expected, gain)
+        found, undetected = costs.found[self._end], costs.undetected[self._end]
+        design = Acceptance(
+            len(inside),
+            allowed,
+            level,
+            _SHAPE * float(found),
+            gain,
+            foreseen=math.ceil(found),
+            surplus=min(1.0, float(undetected) / max(allowed, 1)),
+        )
         self.test = SequentialTest("", design)
         self._look()
 
@@ -82,12 +97,14 @@ class RunningAudit:
         left = self._order[self.test.draws :]
         wrong = self.stratum.rates()[self.stratum.band[left]].sum()
         size, design = len(self._order), self.test.acceptance
+        errors = len(self.test.errors)
+        gain = design.gain + design.surplus * (errors >= design.foreseen)
         share = share_to_draw(
             wrong,
-            design.max_errors,
+            design.allowed(errors) - gain * errors,
             design.level,
             self.test.draws / max(size, 1),
-            len(self.test.errors),
-            design.gain,
+            errors,
+            gain,
         )
         return int(float(share) * size) - self.test.draws

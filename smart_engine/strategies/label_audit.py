@@ -12,10 +12,11 @@
    of a stage draw in one random order, so that a draw serves all whose stratum it is
    in. The second stage has an order of its own: in that of the first, items of audited
    strata that were not drawn come late. Each missed item that is detected is one more
-   right answer, which allows more of the others to stay missed.
+   right answer, which allows more of the others to stay missed. Where an audit detects
+   more errors than were foreseen, its bound rises, for the last step to lower again.
    An audit of the first that has detected no error passes its level on.
-4. Settle: where a bound does not suffice for a promise after all, the reference answers
-   the riskiest items left, until it does.
+4. Settle: where a bound does not suffice for a promise, the reference answers the
+   riskiest items left, until it does.
 
 The promises rest on `labels/promise.py`: every audit is designed before its own draws,
 on items of which the reference has told nothing.

@@ -23,9 +23,9 @@ from smart_engine import (
 )
 from smart_engine.batch.verification import verify
 from smart_engine.calls import Failure
-from smart_engine.evidence.acceptance import Acceptance
+from smart_engine.evidence.acceptance import Acceptance, SequentialTest
 from smart_engine.evidence.record import ANSWERED, REFERENCE, BatchRecord
-from smart_engine.labels.promise import Promised, most_false, most_missed
+from smart_engine.labels.promise import LabelTest, Promised, most_false, most_missed
 from smart_engine.offline.estimate import estimate
 from smart_engine.offline.replay import label_shares, replay
 from smart_engine.offline.traces import Simulation, Trace
@@ -457,6 +457,17 @@ def test_a_forged_draw_is_found_out() -> None:
         promised = (certificate.promised[0], missed.model_copy(update={"test": test}))
         told = certificate.model_copy(update={"promised": promised})
         assert not all(check.holds for check in verify(told))
+
+
+def test_errors_beyond_those_foreseen_raise_the_bound_that_is_recorded() -> None:
+    test = SequentialTest("", Acceptance(500, 20, ALPHA, 1.0, foreseen=2, surplus=0.7))
+    test.extend(400, [10, 20, 30, 40, 50], ())
+    told = LabelTest.of(test)
+    assert (told.detected, told.undetected) == (5, 20 + 2)
+    assert told.replay(ALPHA).accepted == told.accepted
+    forged = told.model_copy(update={"foreseen": 5})
+    assert forged.undetected == 20
+    assert forged.replay(ALPHA).accepted != told.accepted
 
 
 def test_a_level_that_was_passed_on_is_told_and_no_other_one_may_be() -> None:
