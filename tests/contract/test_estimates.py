@@ -53,6 +53,7 @@ def test_a_job_is_estimated_from_a_few_of_its_items(adapter) -> None:
     assert 50 <= expected.pays_from <= 200
 
 
+@pytest.mark.slow
 def test_both_adapters_say_the_same_of_the_same_job() -> None:
     one, other = (
         make(adapter, task="parity").estimate(TEXTS, **SETTINGS) for adapter in ADAPTERS
@@ -63,7 +64,9 @@ def test_both_adapters_say_the_same_of_the_same_job() -> None:
     assert [*one.by_size] == [*other.by_size] == SETTINGS["sizes"]
 
 
-@both
+@pytest.mark.parametrize(
+    "adapter", [SmartChatModel, pytest.param(SmartLLM, marks=pytest.mark.slow)]
+)
 def test_what_earlier_jobs_of_the_task_change_is_said(adapter) -> None:
     smart = make(adapter, task="parity", promise="task")
     texts, settings = TEXTS[:150], {"n": 30, "sizes": []}

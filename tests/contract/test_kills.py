@@ -157,7 +157,7 @@ def kill_and_resume(
 @pytest.mark.parametrize(
     ("kind", "runs"),
     [
-        ("sqlite", 2),
+        ("sqlite", 1),
         pytest.param("sqlite", 24, marks=pytest.mark.slow),
         pytest.param("postgres", 6, marks=pytest.mark.slow),
     ],

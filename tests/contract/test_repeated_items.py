@@ -227,7 +227,9 @@ def test_a_budget_may_end_among_equal_items(server, adapter):
 ERRORS = {"return_exceptions": True}
 
 
-@ADAPTERS
+@pytest.mark.parametrize(
+    "adapter", [LangChain, pytest.param(LlamaIndex, marks=pytest.mark.slow)]
+)
 def test_a_stored_batch_goes_on_and_asks_nothing_twice(adapter, tmp_path):
     down = threading.Event()
 

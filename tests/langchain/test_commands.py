@@ -412,6 +412,7 @@ def test_small_jobs_with_a_task_and_a_store_share_one_promise_by_default(
     assert "audits showed" not in known
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_task_share_one_promise(server, tmp_path):
     asked = []
     for number, words in enumerate(nights(tmp_path, server), 1):

@@ -112,6 +112,7 @@ async def test_a_batch_ends_with_what_was_bought(verb, mode):
     assert (certificate.uncertified == len(errors)) == (mode == "strict")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", BATCHES)
 async def test_an_ample_budget_changes_nothing(verb):
     with serve(yes) as server:
