@@ -42,10 +42,10 @@ verify-quick: $(READY)  ## the quicker half of verify (ten minutes)
 	$(PYTEST) -m "(slow or hypothesis) and not long" --hypothesis-profile=quick \
 		--timeout=1200 $(SPREAD) $(ARGS)
 
-verify: $(READY)  ## whole jobs, many examples, the paper's strategies (an hour)
+verify: $(READY)  ## whole jobs, many examples, the paper's strategies (hours)
 	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=many --timeout=7200 -s $(ARGS)
 
-verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (up to an hour)
+verify-guarantee: $(READY)  ## violation rates of audits and streams at the worst case (hours)
 	$(PYTEST) -m guarantee --timeout=7200 -s $(ARGS)
 
 $(LOWEST): pyproject.toml
